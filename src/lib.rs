@@ -1,0 +1,3 @@
+//! Runs coding agents on the tickets of a git repository, many at once.
+
+pub mod cli;

@@ -1,0 +1,5 @@
+//! The `swarm` program: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    swarm::cli::run()
+}
