@@ -1,3 +1,6 @@
 //! Runs coding agents on the tickets of a git repository, many at once.
 
 pub mod cli;
+mod files;
+mod model;
+mod process;

@@ -1,0 +1,276 @@
+//! The disk door: atomic writes, locks and the runtime folder.
+//!
+//! A file written here is there whole or not at all, whatever dies when. Locks are `flock` locks on files of
+//! their own: the kernel drops them when their holder ends, so a held lock proves a living holder.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A disk operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {attempt} `{}`", path.display())]
+pub(crate) struct FileError {
+    /// What was attempted, as a verb.
+    pub(crate) attempt: &'static str,
+    /// On what.
+    pub(crate) path: PathBuf,
+    /// The cause.
+    #[source]
+    pub(crate) source: io::Error,
+}
+
+impl FileError {
+    /// An adapter for `map_err` that names attempt and path.
+    pub(crate) fn on(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self {
+            attempt,
+            path,
+            source,
+        }
+    }
+}
+
+/// Who may read a file that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever the umask allows.
+    Shared,
+    /// The owner only, from the first moment.
+    Private,
+}
+
+/// Replaces `path` with `bytes`: afterwards it holds the old or the new content, never a part.
+///
+/// Missing parent folders are made. The file is not flushed to the device; callers that need that use
+/// [`write_durably`].
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    replace(path, bytes, access, false)
+}
+
+/// Like [`write_atomically`], and on the device when it returns.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    replace(path, bytes, access, true)
+}
+
+/// The shared body of the two writes.
+fn replace(path: &Path, bytes: &[u8], access: Access, durable: bool) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(FileError::on("make the folder of", path))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".swarm-");
+    if access == Access::Shared {
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder
+        .tempfile_in(folder)
+        .map_err(FileError::on("write", path))?;
+    file.write_all(bytes)
+        .map_err(FileError::on("write", path))?;
+    if durable {
+        file.as_file()
+            .sync_all()
+            .map_err(FileError::on("flush", path))?;
+    }
+    let written = file
+        .persist(path)
+        .map_err(|error| FileError::on("replace", path)(error.error))?;
+    drop(written);
+    if durable {
+        let folder = File::open(folder).map_err(FileError::on("flush the folder of", path))?;
+        folder
+            .sync_all()
+            .map_err(FileError::on("flush the folder of", path))?;
+    }
+    Ok(())
+}
+
+/// Writes a new file and refuses to replace one.
+///
+/// # Errors
+/// With [`io::ErrorKind::AlreadyExists`] inside when the file is there.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(FileError::on("make the folder of", path))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".swarm-")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(FileError::on("write", path))?;
+    file.write_all(bytes)
+        .map_err(FileError::on("write", path))?;
+    let written = file
+        .persist_noclobber(path)
+        .map_err(|error| FileError::on("write", path)(error.error))?;
+    drop(written);
+    Ok(())
+}
+
+/// Reads a whole file; `None` when it does not exist.
+pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::on("read", path)(error)),
+    }
+}
+
+/// Makes a folder and its parents; no error when it is there.
+pub(crate) fn make_folder(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(FileError::on("make the folder", path))
+}
+
+/// Opens a log for appending. Each line must be one `write_all` of at most a few megabytes: lines of several
+/// writers then never mix on a local file system.
+pub(crate) fn open_log(path: &Path) -> Result<File, FileError> {
+    let open = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path);
+    open.map_err(FileError::on("open the log", path))
+}
+
+/// An exclusive lock on a file, held until dropped or until the process ends.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    /// Keeps the lock.
+    _file: File,
+}
+
+impl FileLock {
+    /// Waits for the lock; the file is made when missing and stays when the lock is dropped.
+    pub(crate) fn wait(path: &Path) -> Result<Self, FileError> {
+        let file = Self::open(path)?;
+        file.lock().map_err(FileError::on("lock", path))?;
+        Ok(Self { _file: file })
+    }
+
+    /// Takes the lock if it is free; `None` when somebody holds it.
+    pub(crate) fn try_take(path: &Path) -> Result<Option<Self>, FileError> {
+        let file = Self::open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(FileError::on("lock", path)(error)),
+        }
+    }
+
+    /// Whether somebody holds the lock; a missing file is not held. Never makes the file, and holds a shared
+    /// lock only for a moment, so that probes do not disturb each other.
+    pub(crate) fn is_held(path: &Path) -> Result<bool, FileError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(FileError::on("read the lock", path)(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(FileError::on("read the lock", path)(error)),
+        }
+    }
+
+    /// Opens the lock file.
+    fn open(path: &Path) -> Result<File, FileError> {
+        if let Some(folder) = path.parent() {
+            make_folder(folder)?;
+        }
+        let open = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(path);
+        open.map_err(FileError::on("open the lock", path))
+    }
+}
+
+/// The per-user folder for sockets and hand-over files: the platform's, else one in the temp folder that is
+/// proven to be ours alone.
+///
+/// # Errors
+/// When the temp folder holds a folder of that name that belongs to somebody else or is open to others.
+pub(crate) fn runtime_folder() -> Result<PathBuf, FileError> {
+    let platform = directories::BaseDirs::new()
+        .and_then(|dirs| dirs.runtime_dir().map(|dir| dir.join("swarm")));
+    if let Some(folder) = platform.filter(|folder| folder.parent().is_some_and(Path::is_dir)) {
+        return private_folder(folder);
+    }
+    let user = rustix::process::getuid().as_raw();
+    private_folder(std::env::temp_dir().join(format!("swarm-{user}")))
+}
+
+/// Makes a 0700 folder, or checks that the one that is there is ours and closed.
+fn private_folder(folder: PathBuf) -> Result<PathBuf, FileError> {
+    let refuse = |why: &str| {
+        FileError::on("use the runtime folder", &folder)(io::Error::other(why.to_owned()))
+    };
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Ok(()) => Ok(folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let meta = fs::symlink_metadata(&folder).map_err(FileError::on("look at", &folder))?;
+            if !meta.is_dir() || meta.uid() != rustix::process::getuid().as_raw() {
+                Err(refuse("it belongs to another user"))
+            } else if meta.permissions().mode() & 0o077 != 0 {
+                Err(refuse(
+                    "other users can enter it; make it private with chmod 700",
+                ))
+            } else {
+                Ok(folder)
+            }
+        }
+        Err(error) => Err(FileError::on("make the runtime folder", &folder)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_is_whole_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.json");
+        write_atomically(&path, b"one", Access::Shared).unwrap();
+        write_durably(&path, b"two", Access::Private).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_is_never_a_replacement() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        write_new(&path, b"one").unwrap();
+        let error = write_new(&path, b"two").unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_held_lock_is_seen_and_a_dropped_one_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert!(!FileLock::is_held(&path).unwrap());
+        let lock = FileLock::wait(&path).unwrap();
+        assert!(FileLock::is_held(&path).unwrap());
+        assert!(FileLock::try_take(&path).unwrap().is_none());
+        drop(lock);
+        assert!(FileLock::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_runtime_folder_open_to_others_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = folder.path().join("swarm-1");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(private_folder(open).is_err());
+        assert!(private_folder(folder.path().join("fresh")).is_ok());
+    }
+}

@@ -1,0 +1,123 @@
+//! Agent definitions: who a worker is.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::AgentName;
+
+/// An agent as its markdown file defines it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Agent {
+    /// Its name.
+    pub(crate) name: AgentName,
+    /// One line for lists.
+    pub(crate) description: String,
+    /// The kind of program that executes it, with what that kind needs.
+    pub(crate) runtime: RuntimeKind,
+    /// Program and arguments; used by the `command` runtime only, never empty there.
+    pub(crate) command: Vec<String>,
+    /// How a `command` agent gets its prompt.
+    pub(crate) prompt: PromptDelivery,
+    /// Model name as its runtime understands it; `None` is the runtime's default.
+    pub(crate) model: Option<String>,
+    /// Tools it may use; empty is the runtime's default set.
+    pub(crate) tools: Vec<String>,
+    /// How far it acts without asking.
+    pub(crate) permission_mode: PermissionMode,
+    /// Rules by tool and pattern.
+    pub(crate) permissions: Permissions,
+    /// Whether it gets its own configuration folder instead of the person's.
+    pub(crate) isolated: bool,
+    /// MCP servers by name, passed to the runtime as written.
+    pub(crate) mcp_servers: BTreeMap<String, serde_json::Value>,
+    /// What it can do, for matching with tickets.
+    pub(crate) capabilities: Vec<String>,
+    /// Extra environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// System prompt, a template.
+    pub(crate) system_prompt: String,
+    /// Where the definition was found.
+    pub(crate) origin: AgentOrigin,
+}
+
+/// The kind of program that executes an agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RuntimeKind {
+    /// The Claude Code program.
+    #[default]
+    Claude,
+    /// Any program.
+    Command,
+}
+
+impl RuntimeKind {
+    /// The word used in files and JSON.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// How a `command` agent gets its prompt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PromptDelivery {
+    /// By the file that `{prompt_file}` and `SWARM_PROMPT_FILE` name.
+    #[default]
+    File,
+    /// On standard input, which then ends.
+    Stdin,
+    /// As the last argument.
+    Argument,
+}
+
+/// How far an agent acts without asking.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PermissionMode {
+    /// Asks for everything that is not allowed by rule.
+    #[serde(rename = "default")]
+    Default,
+    /// Edits files without asking.
+    #[default]
+    #[serde(rename = "acceptEdits")]
+    AcceptEdits,
+    /// Reads and plans only.
+    #[serde(rename = "plan")]
+    Plan,
+    /// Never asks; only by explicit definition.
+    #[serde(rename = "bypass")]
+    Bypass,
+}
+
+/// Permission rules in Claude Code's syntax, such as `Bash(cargo test*)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Permissions {
+    /// Done without asking.
+    pub(crate) allow: Vec<String>,
+    /// Waits for a person; denied where none can answer.
+    pub(crate) ask: Vec<String>,
+    /// Never done.
+    pub(crate) deny: Vec<String>,
+}
+
+/// Where an agent definition was found; later variants override earlier ones.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AgentOrigin {
+    /// Embedded in the program.
+    BuiltIn,
+    /// `agents/` in the user's configuration folder.
+    User,
+    /// `.claude/agents/` of the repository.
+    ClaudeProject,
+    /// `.swarm/agents/` of the repository.
+    Project,
+}

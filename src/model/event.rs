@@ -1,0 +1,126 @@
+//! The event log: facts about a worker, one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+
+use super::worker::{CheckResult, Outcome, SpawnStep, Status};
+use super::{CommitId, RunId, TicketId, Time, WorkerId};
+
+/// One line of `events.jsonl`, and the data of one row of the store's event table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EventRecord {
+    /// Version of this shape.
+    pub(crate) schema: u32,
+    /// When it happened.
+    pub(crate) at: Time,
+    /// The command or coordinator run it belongs to.
+    pub(crate) run: Option<RunId>,
+    /// The ticket it is about.
+    pub(crate) ticket: TicketId,
+    /// The worker it is about, where there is one.
+    pub(crate) worker: Option<WorkerId>,
+    /// What happened.
+    #[serde(flatten)]
+    pub(crate) event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// A spawn step is about to have effects.
+    SpawnStep {
+        /// Which.
+        step: SpawnStep,
+    },
+    /// A spawn failed and was undone.
+    SpawnUndone {
+        /// Why.
+        reason: String,
+    },
+    /// The agent's process started.
+    AgentStarted {
+        /// Its pid.
+        pid: u32,
+        /// From 1.
+        attempt: u32,
+        /// Whether it continues an earlier conversation.
+        resumed: bool,
+    },
+    /// The worker's status changed.
+    StatusChanged {
+        /// To what.
+        status: Status,
+        /// Why.
+        reason: String,
+    },
+    /// A message was delivered to the agent.
+    MessageSent {
+        /// Size of the text in bytes.
+        bytes: usize,
+    },
+    /// The agent's provider answered with an error that it retries.
+    ProviderRetry {
+        /// What it said.
+        reason: String,
+    },
+    /// Leftover changes were committed for the agent.
+    LeftoversCommitted {
+        /// The commit.
+        commit: CommitId,
+        /// How many files.
+        files: usize,
+    },
+    /// A check of the ticket ran.
+    CheckRan {
+        /// How it ended.
+        result: CheckResult,
+    },
+    /// The attempt ended.
+    AttemptEnded {
+        /// How.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// A verdict on the work.
+    Reviewed {
+        /// `approved` or `rejected`.
+        verdict: String,
+        /// The commit it judged.
+        commit: CommitId,
+        /// Who, as git names them.
+        by: String,
+    },
+    /// A landing is about to move the target.
+    LandingIntent {
+        /// The target branch.
+        target: String,
+        /// Where it points.
+        from: CommitId,
+        /// Where it will point.
+        to: CommitId,
+    },
+    /// The target contains the work.
+    Landed {
+        /// The target branch.
+        target: String,
+        /// Where it points now.
+        commit: CommitId,
+    },
+    /// Landing returned the work to its agent.
+    Returned {
+        /// Why, in one sentence.
+        reason: String,
+        /// Files in conflict.
+        files: Vec<String>,
+    },
+    /// The worktree was released and its work kept.
+    Released {
+        /// The keep ref.
+        keep: String,
+    },
+    /// Something that deserves a person's eye and stopped nothing.
+    Warning {
+        /// One sentence.
+        text: String,
+    },
+}

@@ -1,0 +1,16 @@
+//! Plain types every other module shares, and the pure state machines over them.
+//!
+//! Nothing here touches the disk, a process, a clock other than [`Time::now`], or a terminal. A value that
+//! exists is valid: ids are checked when they are made, states carry the data that proves them.
+
+pub(crate) mod agent;
+pub(crate) mod event;
+mod id;
+pub(crate) mod settings;
+pub(crate) mod ticket;
+mod time;
+pub(crate) mod tool_call;
+pub(crate) mod worker;
+
+pub(crate) use id::{AgentName, BranchName, CommitId, IdError, RunId, TicketId, WorkerId};
+pub(crate) use time::{Time, duration_text, parse_duration, serde_duration};

@@ -1,0 +1,200 @@
+//! The resolved settings; each module gets the part it needs by value.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AgentName, BranchName, serde_duration};
+
+/// All settings after files, environment and flags were merged.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    /// Agent for tickets that name none.
+    pub(crate) agent: AgentName,
+    /// Branch that work lands on; `None` is the repository's default branch.
+    pub(crate) target: Option<BranchName>,
+    /// Path template of worktrees with `{repo}` and `{worker}`, relative to the main worktree.
+    pub(crate) worktrees: String,
+    /// Name template of branches with `{worker}`.
+    pub(crate) branch: String,
+    /// Workers that may run at once on this machine for this repository, from 1.
+    pub(crate) max_workers: usize,
+    /// Glob patterns of ignored files copied into each new worktree.
+    pub(crate) copy: Vec<String>,
+    /// Commands run in each new worktree, in order; they need trust.
+    pub(crate) setup: Vec<SetupCommand>,
+    /// What must pass before landing, in order; they need trust.
+    pub(crate) gates: Vec<Gate>,
+    /// How work lands.
+    pub(crate) landing: LandingSettings,
+    /// Where tmux sessions live.
+    pub(crate) tmux: TmuxSettings,
+    /// Durations and sizes.
+    pub(crate) limits: Limits,
+    /// Environment given to every agent, set-up command and check.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Names of variables of the spawning process that agents may see besides the built-in list.
+    pub(crate) pass_env: Vec<String>,
+    /// Port blocks.
+    pub(crate) ports: PortSettings,
+    /// How hard the store writes.
+    pub(crate) durability: Durability,
+    /// Extra patterns of secrets that logs must not hold.
+    pub(crate) redact: Vec<String>,
+}
+
+/// One command that prepares a new worktree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetupCommand {
+    /// Shell text, run with `sh -c` in the worktree.
+    pub(crate) run: String,
+    /// Time it may take; `None` is `limits.setup_timeout`.
+    #[serde(default, with = "serde_duration::option")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// A command that must pass on exactly the merged tree before it lands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gate {
+    /// Its name in evidence and messages.
+    pub(crate) name: String,
+    /// Shell text, run with `sh -c` in a scratch worktree of the merged tree.
+    pub(crate) run: String,
+    /// Time it may take; `None` is `limits.gate_timeout`.
+    #[serde(default, with = "serde_duration::option")]
+    pub(crate) timeout: Option<Duration>,
+    /// How often a red result is tried again before it counts, for flaky tests.
+    #[serde(default)]
+    pub(crate) retry: u32,
+}
+
+/// How work lands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LandingSettings {
+    /// What the target's history looks like.
+    pub(crate) strategy: Strategy,
+    /// Who approves.
+    pub(crate) approval: Approval,
+}
+
+/// What landing does to the target's history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Strategy {
+    /// A merge commit.
+    #[default]
+    Merge,
+    /// One commit with all changes.
+    Squash,
+    /// The branch's commits on top of the target.
+    Rebase,
+}
+
+/// Who approves finished work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Approval {
+    /// A person, with `swarm review`.
+    #[default]
+    Person,
+    /// Nobody: a ticket whose checks pass may land.
+    Auto,
+}
+
+/// Where tmux sessions live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TmuxSettings {
+    /// Socket name of the tmux server, or its path when it holds a `/`.
+    pub(crate) socket: String,
+}
+
+impl Default for TmuxSettings {
+    fn default() -> Self {
+        Self {
+            socket: "swarm".to_owned(),
+        }
+    }
+}
+
+/// Durations and sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Wall time of one attempt, where the ticket says nothing; zero is no limit.
+    #[serde(with = "serde_duration")]
+    pub(crate) timeout: Duration,
+    /// Time between asking a process to end and killing it.
+    #[serde(with = "serde_duration")]
+    pub(crate) grace: Duration,
+    /// Time one set-up command may take.
+    #[serde(with = "serde_duration")]
+    pub(crate) setup_timeout: Duration,
+    /// Time one check of a ticket may take.
+    #[serde(with = "serde_duration")]
+    pub(crate) check_timeout: Duration,
+    /// Time one gate may take.
+    #[serde(with = "serde_duration")]
+    pub(crate) gate_timeout: Duration,
+    /// Time a commit with the person's hooks may take.
+    #[serde(with = "serde_duration")]
+    pub(crate) commit_timeout: Duration,
+    /// How often the worktree is saved to the wip ref while an agent works.
+    #[serde(with = "serde_duration")]
+    pub(crate) snapshot_every: Duration,
+    /// Leftover files above which a person is asked instead of committing them.
+    pub(crate) leftover_files: usize,
+    /// Leftover bytes above which a person is asked instead of committing them.
+    pub(crate) leftover_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        Self {
+            timeout: Duration::ZERO,
+            grace: Duration::from_secs(5),
+            setup_timeout: Duration::from_secs(10 * MINUTE),
+            check_timeout: Duration::from_secs(10 * MINUTE),
+            gate_timeout: Duration::from_secs(30 * MINUTE),
+            commit_timeout: Duration::from_secs(5 * MINUTE),
+            snapshot_every: Duration::from_secs(30),
+            leftover_files: 200,
+            leftover_bytes: 10_000_000,
+        }
+    }
+}
+
+/// Port blocks: each live worker gets `size` consecutive ports from `base` up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PortSettings {
+    /// First port of the first block.
+    pub(crate) base: u16,
+    /// Ports in a block.
+    pub(crate) size: u16,
+}
+
+impl Default for PortSettings {
+    fn default() -> Self {
+        Self {
+            base: 41_000,
+            size: 10,
+        }
+    }
+}
+
+/// How hard the store writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Durability {
+    /// Safe against the end of any process; a power cut may lose the last moments of bookkeeping, never work.
+    #[default]
+    Normal,
+    /// Also safe against a power cut, four to five times slower.
+    Full,
+}

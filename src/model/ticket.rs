@@ -1,0 +1,354 @@
+//! Tickets: what a person wrote, and the state machine a ticket goes through.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{AgentName, TicketId, serde_duration};
+
+/// A ticket as it is frozen when it is published; later edits of the file do not change it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ticket {
+    /// Its id.
+    pub(crate) id: TicketId,
+    /// One line for lists and commit subjects.
+    pub(crate) title: String,
+    /// The agent to use; `None` is the configured default.
+    pub(crate) agent: Option<AgentName>,
+    /// 1 to 10, higher first.
+    pub(crate) priority: u8,
+    /// What has to end first, in the order written.
+    pub(crate) depends_on: Vec<Dependency>,
+    /// What a node must offer to run it.
+    pub(crate) capabilities: Vec<String>,
+    /// Glob patterns of the files it means to touch; empty is "not stated".
+    pub(crate) scope: Vec<String>,
+    /// Shell commands run in the worktree before review.
+    pub(crate) checks: Vec<String>,
+    /// Where the branch starts: any revision; `None` is the target.
+    pub(crate) base: Option<String>,
+    /// The branch it lands on; `None` is the configured target.
+    pub(crate) target: Option<String>,
+    /// Wall time of one attempt; `None` is the configured limit.
+    #[serde(with = "serde_duration::option")]
+    pub(crate) timeout: Option<Duration>,
+    /// Attempts before it is dead, from 1.
+    pub(crate) max_attempts: u32,
+    /// Spending limits.
+    pub(crate) budget: Budget,
+    /// Free words for people.
+    pub(crate) labels: Vec<String>,
+    /// The prompt.
+    pub(crate) body: String,
+}
+
+/// Spending limits of one ticket; `None` is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Budget {
+    /// US dollars.
+    pub(crate) usd: Option<f64>,
+    /// Input and output tokens together.
+    pub(crate) tokens: Option<u64>,
+}
+
+/// What a ticket waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dependency {
+    /// The ticket waited for.
+    pub(crate) ticket: TicketId,
+    /// How far that one must have come.
+    #[serde(default)]
+    pub(crate) kind: DependencyKind,
+}
+
+/// How far a dependency must have come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DependencyKind {
+    /// Landed, or done without changes: the dependent needs its code.
+    #[default]
+    Success,
+    /// Ended: done, in review or later.
+    Completion,
+}
+
+impl DependencyKind {
+    /// Whether a dependency in `state` lets its dependents start.
+    pub(crate) fn is_satisfied_by(self, state: TicketState) -> bool {
+        use TicketState as S;
+        match self {
+            Self::Success => matches!(state, S::Landed | S::Done),
+            Self::Completion => matches!(
+                state,
+                S::Review | S::Approved | S::Landing | S::Landed | S::Done
+            ),
+        }
+    }
+}
+
+/// Where a ticket is in its life; the words that `--json` shows.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TicketState {
+    /// Written, not published.
+    Open,
+    /// Waiting to be claimed.
+    Queued,
+    /// A dependency is not satisfied.
+    Blocked,
+    /// Policy asks a person before it runs.
+    WaitingApproval,
+    /// An attempt holds it.
+    Running,
+    /// Its work waits for a verdict.
+    Review,
+    /// Approved at one commit.
+    Approved,
+    /// A landing holds it.
+    Landing,
+    /// Its work is in the target.
+    Landed,
+    /// Ended well without changes.
+    Done,
+    /// The last attempt failed; it may be tried again.
+    Failed,
+    /// No attempts left.
+    Dead,
+    /// Its supervisor vanished; held with its work.
+    Lost,
+    /// Ended by a person.
+    Cancelled,
+}
+
+impl TicketState {
+    /// Every state, in the order of a ticket's life.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Open,
+        Self::Queued,
+        Self::Blocked,
+        Self::WaitingApproval,
+        Self::Running,
+        Self::Review,
+        Self::Approved,
+        Self::Landing,
+        Self::Landed,
+        Self::Done,
+        Self::Failed,
+        Self::Dead,
+        Self::Lost,
+        Self::Cancelled,
+    ];
+
+    /// The word used in the store, JSON and on screen.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Queued => "queued",
+            Self::Blocked => "blocked",
+            Self::WaitingApproval => "waiting_approval",
+            Self::Running => "running",
+            Self::Review => "review",
+            Self::Approved => "approved",
+            Self::Landing => "landing",
+            Self::Landed => "landed",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state a word names, if any.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether nothing more happens to the ticket without a person.
+    pub(crate) fn is_ended(self) -> bool {
+        matches!(
+            self,
+            Self::Landed | Self::Done | Self::Dead | Self::Cancelled
+        )
+    }
+}
+
+impl std::fmt::Display for TicketState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that happened to a ticket; the only way its state changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TicketEvent {
+    /// Published, with its dependencies satisfied or not.
+    Published {
+        /// Whether a dependency is still open.
+        blocked: bool,
+    },
+    /// The last open dependency was satisfied.
+    Unblocked,
+    /// A lease was given to an attempt.
+    Claimed,
+    /// The attempt ended with work to judge.
+    FinishedWithWork,
+    /// The attempt ended well and changed nothing.
+    FinishedWithoutWork,
+    /// The attempt failed; attempts are left or not.
+    AttemptFailed {
+        /// Whether another attempt is allowed.
+        exhausted: bool,
+    },
+    /// The lease ran out without its holder being heard of.
+    LeaseExpired,
+    /// A claim was given back unused.
+    Released,
+    /// A failed or dead ticket is queued again.
+    Requeued,
+    /// A verdict approved the work at its commit.
+    Approved,
+    /// An approval was withdrawn, or a new commit voided it.
+    ApprovalVoided,
+    /// The work goes back to its agent (changes requested, conflict, red gate, new input, resume).
+    Reopened,
+    /// A landing took the ticket.
+    LandingStarted,
+    /// The landing gave it back untouched (target busy or dirty).
+    LandingDeferred,
+    /// The target contains the work.
+    Landed,
+    /// A person ended it.
+    Cancelled,
+}
+
+/// A state change that the machine does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a ticket that is `{state}` cannot take `{event:?}`")]
+pub(crate) struct IllegalEdge {
+    /// The state it is in.
+    pub(crate) state: TicketState,
+    /// What was to happen.
+    pub(crate) event: TicketEvent,
+}
+
+/// The ticket state machine: the state after `event` happened in `state`.
+///
+/// # Errors
+/// [`IllegalEdge`] for every pair that the design does not name; the caller changes nothing then.
+pub(crate) fn apply(state: TicketState, event: TicketEvent) -> Result<TicketState, IllegalEdge> {
+    use TicketEvent as E;
+    use TicketState as S;
+    let next = match (state, event) {
+        (S::Open, E::Published { blocked }) => {
+            if blocked {
+                S::Blocked
+            } else {
+                S::Queued
+            }
+        }
+        (S::Blocked, E::Unblocked) => S::Queued,
+        (S::Queued, E::Claimed) => S::Running,
+        (S::Running, E::FinishedWithWork) => S::Review,
+        (S::Running, E::FinishedWithoutWork) => S::Done,
+        (S::Running | S::Lost, E::AttemptFailed { exhausted }) => {
+            if exhausted {
+                S::Dead
+            } else {
+                S::Failed
+            }
+        }
+        (S::Running, E::LeaseExpired) => S::Lost,
+        (S::Running, E::Released) => S::Queued,
+        (S::Failed | S::Dead, E::Requeued) => S::Queued,
+        (S::Review, E::Approved) => S::Approved,
+        (S::Approved, E::ApprovalVoided) => S::Review,
+        // `failed`, `dead` and `done` may be reopened by a person who talks to the idle agent or restarts it.
+        (
+            S::Review
+            | S::Approved
+            | S::Landing
+            | S::Lost
+            | S::Failed
+            | S::Dead
+            | S::Done
+            | S::Cancelled,
+            E::Reopened,
+        ) => S::Running,
+        (S::Approved, E::LandingStarted) => S::Landing,
+        (S::Landing, E::LandingDeferred) => S::Approved,
+        (S::Landing, E::Landed) => S::Landed,
+        (
+            S::Open
+            | S::Queued
+            | S::Blocked
+            | S::WaitingApproval
+            | S::Running
+            | S::Review
+            | S::Approved
+            | S::Failed
+            | S::Dead
+            | S::Lost
+            | S::Cancelled,
+            E::Cancelled,
+        ) => S::Cancelled,
+        _ => return Err(IllegalEdge { state, event }),
+    };
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_main_path_ends_landed() {
+        let path = [
+            TicketEvent::Published { blocked: false },
+            TicketEvent::Claimed,
+            TicketEvent::FinishedWithWork,
+            TicketEvent::Approved,
+            TicketEvent::LandingStarted,
+            TicketEvent::Landed,
+        ];
+        let end = path.into_iter().try_fold(TicketState::Open, apply);
+        assert_eq!(end, Ok(TicketState::Landed));
+    }
+
+    #[test]
+    fn a_landed_ticket_takes_nothing_more() {
+        for event in [
+            TicketEvent::Cancelled,
+            TicketEvent::Reopened,
+            TicketEvent::Claimed,
+            TicketEvent::Requeued,
+        ] {
+            assert!(apply(TicketState::Landed, event).is_err(), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn a_landing_ticket_cannot_be_cancelled() {
+        assert!(apply(TicketState::Landing, TicketEvent::Cancelled).is_err());
+    }
+
+    #[test]
+    fn words_name_their_states() {
+        for state in TicketState::ALL {
+            assert_eq!(TicketState::from_word(state.as_str()), Some(state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+    }
+
+    #[test]
+    fn success_needs_the_code_and_completion_only_the_end() {
+        assert!(DependencyKind::Success.is_satisfied_by(TicketState::Landed));
+        assert!(!DependencyKind::Success.is_satisfied_by(TicketState::Review));
+        assert!(DependencyKind::Completion.is_satisfied_by(TicketState::Review));
+        assert!(!DependencyKind::Completion.is_satisfied_by(TicketState::Failed));
+    }
+}

@@ -1,0 +1,122 @@
+//! The process door: everything that starts, waits for or ends a process goes through here.
+//!
+//! One lock covers every start, because the PTY crate opens descriptors that a concurrent fork would leak into
+//! another child. A process is named by [`ProcessIdentity`], never by its number alone, so nothing that reuses a
+//! pid is ever signalled.
+
+mod identity;
+mod run;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub(crate) use identity::{boot_id, identify, is_alive, own_identity};
+pub(crate) use run::{Finished, Invocation, run};
+pub(crate) use tree::{find_marked, reap_orphans, stop_descendants, stop_marked};
+
+/// A process that could not be started, waited for or read about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessError {
+    /// It did not start.
+    #[error("could not start `{program}`")]
+    Start {
+        /// What was to run.
+        program: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It started, and waiting for it or talking to it failed.
+    #[error("could not follow `{program}`")]
+    Follow {
+        /// What runs.
+        program: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It took too long and was ended with everything it had started.
+    #[error("`{program}` took longer than {}", crate::model::duration_text(*.limit))]
+    TimedOut {
+        /// What ran.
+        program: String,
+        /// The time it was given.
+        limit: Duration,
+    },
+    /// The process table could not be read.
+    #[error("could not read `{}`", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Covers every start of a process in this program.
+static SPAWN: Mutex<()> = Mutex::new(());
+/// Children that some thread waits for; everything else that we are parent of was adopted.
+static WAITED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Takes the spawn lock, for the PTY crate's own fork and for descriptors that must not leak into one.
+pub(crate) fn spawn_lock() -> MutexGuard<'static, ()> {
+    SPAWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A command with an unchanged environment; callers narrow it. Start it with [`spawn`].
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Starts `command` under the spawn lock. The caller waits for the child and then calls [`forget`].
+pub(crate) fn spawn(command: &mut Command) -> Result<Child, ProcessError> {
+    let lock = spawn_lock();
+    let child = command.spawn();
+    if let Ok(child) = &child {
+        note_waited(child.id());
+    }
+    drop(lock);
+    child.map_err(|source| ProcessError::Start {
+        program: program_text(command),
+        source,
+    })
+}
+
+/// Notes that somebody waits for child `pid`, so that [`reap_orphans`] leaves it alone.
+pub(crate) fn note_waited(pid: u32) {
+    WAITED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(pid);
+}
+
+/// Ends what [`note_waited`] began.
+pub(crate) fn forget(pid: u32) {
+    WAITED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&pid);
+}
+
+/// Whether somebody waits for child `pid`.
+fn is_waited(pid: u32) -> bool {
+    WAITED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .contains(&pid)
+}
+
+/// The program's name for messages.
+fn program_text(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;

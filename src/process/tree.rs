@@ -1,0 +1,191 @@
+//! Ends a process with everything it started, by parent links, by process group, and by environment marker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
+
+use super::identity::{Stat, boot_id, is_gone, read_stat};
+use super::{ProcessError, is_waited};
+use crate::model::worker::ProcessIdentity;
+
+/// How often a process that was asked to end is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// All processes by pid.
+fn table() -> Result<BTreeMap<u32, Stat>, ProcessError> {
+    let path = Path::new("/proc");
+    let entries = fs::read_dir(path).map_err(|source| ProcessError::Table {
+        path: path.into(),
+        source,
+    })?;
+    let pids = entries.flatten().filter_map(|entry| {
+        entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+    });
+    let mut table = BTreeMap::new();
+    for pid in pids {
+        if let Some(stat) = read_stat(pid)? {
+            table.insert(pid, stat);
+        }
+    }
+    Ok(table)
+}
+
+/// The living descendants of `root`, itself excluded; children of ours that a thread waits for, and theirs, are
+/// left out.
+fn descendants(root: u32) -> Result<Vec<Stat>, ProcessError> {
+    let table = table()?;
+    let mut found = Vec::new();
+    let mut queue = vec![root];
+    let mut seen = BTreeSet::from([root]);
+    while let Some(parent) = queue.pop() {
+        for stat in table.values().filter(|stat| stat.parent == parent) {
+            if !is_waited(stat.pid) && seen.insert(stat.pid) {
+                queue.push(stat.pid);
+                found.push(stat.clone());
+            }
+        }
+    }
+    found.retain(|stat| stat.state != 'Z');
+    Ok(found)
+}
+
+/// Whether that very process still runs (a zombie does not).
+fn still_runs(stat: &Stat) -> bool {
+    let now = read_stat(stat.pid).ok().flatten();
+    now.is_some_and(|now| now.start_ticks == stat.start_ticks && now.state != 'Z')
+}
+
+/// Sends `signal` to that very process.
+fn signal(stat: &Stat, signal: Signal) {
+    if let Some(pid) = raw_pid(stat.pid).filter(|_| still_runs(stat)) {
+        // It may end between look and call; that is what was wanted.
+        kill_process(pid, signal).ok();
+    }
+}
+
+/// The pid as rustix has it.
+fn raw_pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+/// Ends every descendant of this process except those that a thread waits for: the agent (whose leader `group`
+/// is), the tool shells that left its group, and what this process adopted from them. TERM first, KILL after `grace`;
+/// stopped processes are continued so that they can end. Blocks until all are gone or killed.
+pub(crate) fn stop_descendants(group: u32, grace: Duration) -> Result<(), ProcessError> {
+    let own = std::process::id();
+    let first = descendants(own)?;
+    if let Some(pid) = raw_pid(group).filter(|_| first.iter().any(|stat| stat.pid == group)) {
+        kill_process_group(pid, Signal::TERM).ok();
+        kill_process_group(pid, Signal::CONT).ok();
+    }
+    for stat in &first {
+        signal(stat, Signal::TERM);
+        signal(stat, Signal::CONT);
+    }
+    finish(|| descendants(own), grace)
+}
+
+/// Waits until `look` finds nothing, then kills what is left after `grace`, again until nothing is left.
+fn finish(
+    look: impl Fn() -> Result<Vec<Stat>, ProcessError>,
+    grace: Duration,
+) -> Result<(), ProcessError> {
+    let deadline = Instant::now() + grace;
+    // KILL cannot be refused, but a process in an uninterruptible call lingers: give up on it then.
+    let last = deadline + Duration::from_secs(5);
+    loop {
+        reap_orphans();
+        let left = look()?;
+        if left.is_empty() || Instant::now() >= last {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            left.iter().for_each(|stat| signal(stat, Signal::KILL));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Kills a group at once, and the descendants of its leader.
+pub(super) fn kill_group_and_descendants(leader: u32) {
+    let below = descendants(leader).unwrap_or_default();
+    if let Some(pid) = raw_pid(leader) {
+        kill_process_group(pid, Signal::KILL).ok();
+    }
+    below.iter().for_each(|stat| signal(stat, Signal::KILL));
+}
+
+/// The living processes whose environment holds `NAME=value`: what a worker's agent started carries its marker
+/// wherever it went. Processes of other users are not seen.
+pub(crate) fn find_marked(name: &str, value: &str) -> Result<Vec<ProcessIdentity>, ProcessError> {
+    let identity = |stat: Stat| ProcessIdentity {
+        pid: stat.pid,
+        start_ticks: stat.start_ticks,
+        boot_id: boot_id().to_owned(),
+    };
+    Ok(marked(name, value)?.into_iter().map(identity).collect())
+}
+
+/// The stat lines behind [`find_marked`].
+fn marked(name: &str, value: &str) -> Result<Vec<Stat>, ProcessError> {
+    let marker = format!("{name}={value}").into_bytes();
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for stat in table()?
+        .into_values()
+        .filter(|stat| stat.state != 'Z' && stat.pid != own)
+    {
+        let environ = match fs::read(format!("/proc/{}/environ", stat.pid)) {
+            Ok(environ) => environ,
+            Err(error)
+                if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                continue;
+            }
+            Err(source) => {
+                return Err(ProcessError::Table {
+                    path: format!("/proc/{}/environ", stat.pid).into(),
+                    source,
+                });
+            }
+        };
+        if environ
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == marker)
+        {
+            found.push(stat);
+        }
+    }
+    Ok(found)
+}
+
+/// Ends every process that [`find_marked`] finds: TERM, then KILL after `grace`. Returns how many there were.
+pub(crate) fn stop_marked(name: &str, value: &str, grace: Duration) -> Result<usize, ProcessError> {
+    let first = marked(name, value)?;
+    for stat in &first {
+        signal(stat, Signal::TERM);
+        signal(stat, Signal::CONT);
+    }
+    finish(|| marked(name, value), grace)?;
+    Ok(first.len())
+}
+
+/// Collects the zombies this process adopted as a child subreaper; children that a thread waits for are left.
+pub(crate) fn reap_orphans() {
+    let own = std::process::id();
+    let zombies = table()
+        .unwrap_or_default()
+        .into_values()
+        .filter(|stat| stat.parent == own && stat.state == 'Z');
+    for stat in zombies.filter(|stat| !is_waited(stat.pid)) {
+        if let Some(pid) = raw_pid(stat.pid) {
+            waitpid(Some(pid), WaitOptions::NOHANG).ok();
+        }
+    }
+}
