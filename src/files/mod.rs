@@ -25,11 +25,7 @@ impl FileError {
     /// An adapter for `map_err` that names attempt and path.
     pub(crate) fn on(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self {
-            attempt,
-            path,
-            source,
-        }
+        move |source| Self { attempt, path, source }
     }
 }
 
@@ -64,25 +60,16 @@ fn replace(path: &Path, bytes: &[u8], access: Access, durable: bool) -> Result<(
     if access == Access::Shared {
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder
-        .tempfile_in(folder)
-        .map_err(FileError::on("write", path))?;
-    file.write_all(bytes)
-        .map_err(FileError::on("write", path))?;
+    let mut file = builder.tempfile_in(folder).map_err(FileError::on("write", path))?;
+    file.write_all(bytes).map_err(FileError::on("write", path))?;
     if durable {
-        file.as_file()
-            .sync_all()
-            .map_err(FileError::on("flush", path))?;
+        file.as_file().sync_all().map_err(FileError::on("flush", path))?;
     }
-    let written = file
-        .persist(path)
-        .map_err(|error| FileError::on("replace", path)(error.error))?;
+    let written = file.persist(path).map_err(|error| FileError::on("replace", path)(error.error))?;
     drop(written);
     if durable {
         let folder = File::open(folder).map_err(FileError::on("flush the folder of", path))?;
-        folder
-            .sync_all()
-            .map_err(FileError::on("flush the folder of", path))?;
+        folder.sync_all().map_err(FileError::on("flush the folder of", path))?;
     }
     Ok(())
 }
@@ -99,11 +86,8 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .map_err(FileError::on("write", path))?;
-    file.write_all(bytes)
-        .map_err(FileError::on("write", path))?;
-    let written = file
-        .persist_noclobber(path)
-        .map_err(|error| FileError::on("write", path)(error.error))?;
+    file.write_all(bytes).map_err(FileError::on("write", path))?;
+    let written = file.persist_noclobber(path).map_err(|error| FileError::on("write", path)(error.error))?;
     drop(written);
     Ok(())
 }
@@ -125,11 +109,7 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), FileError> {
 /// Opens a log for appending. Each line must be one `write_all` of at most a few megabytes: lines of several
 /// writers then never mix on a local file system.
 pub(crate) fn open_log(path: &Path) -> Result<File, FileError> {
-    let open = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path);
+    let open = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     open.map_err(FileError::on("open the log", path))
 }
 
@@ -178,13 +158,7 @@ impl FileLock {
         if let Some(folder) = path.parent() {
             make_folder(folder)?;
         }
-        let open = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path);
+        let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
         open.map_err(FileError::on("open the lock", path))
     }
 }
@@ -195,8 +169,7 @@ impl FileLock {
 /// # Errors
 /// When the temp folder holds a folder of that name that belongs to somebody else or is open to others.
 pub(crate) fn runtime_folder() -> Result<PathBuf, FileError> {
-    let platform = directories::BaseDirs::new()
-        .and_then(|dirs| dirs.runtime_dir().map(|dir| dir.join("swarm")));
+    let platform = directories::BaseDirs::new().and_then(|dirs| dirs.runtime_dir().map(|dir| dir.join("swarm")));
     if let Some(folder) = platform.filter(|folder| folder.parent().is_some_and(Path::is_dir)) {
         return private_folder(folder);
     }
@@ -206,9 +179,7 @@ pub(crate) fn runtime_folder() -> Result<PathBuf, FileError> {
 
 /// Makes a 0700 folder, or checks that the one that is there is ours and closed.
 fn private_folder(folder: PathBuf) -> Result<PathBuf, FileError> {
-    let refuse = |why: &str| {
-        FileError::on("use the runtime folder", &folder)(io::Error::other(why.to_owned()))
-    };
+    let refuse = |why: &str| FileError::on("use the runtime folder", &folder)(io::Error::other(why.to_owned()));
     match DirBuilder::new().mode(0o700).create(&folder) {
         Ok(()) => Ok(folder),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -216,9 +187,7 @@ fn private_folder(folder: PathBuf) -> Result<PathBuf, FileError> {
             if !meta.is_dir() || meta.uid() != rustix::process::getuid().as_raw() {
                 Err(refuse("it belongs to another user"))
             } else if meta.permissions().mode() & 0o077 != 0 {
-                Err(refuse(
-                    "other users can enter it; make it private with chmod 700",
-                ))
+                Err(refuse("other users can enter it; make it private with chmod 700"))
             } else {
                 Ok(folder)
             }

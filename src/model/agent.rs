@@ -107,9 +107,7 @@ pub(crate) struct Permissions {
 }
 
 /// Where an agent definition was found; later variants override earlier ones.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AgentOrigin {
     /// Embedded in the program.

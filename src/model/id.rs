@@ -97,11 +97,7 @@ checked_name! {
 impl WorkerId {
     /// The worker of `ticket` with variant `number`; 1 is the plain ticket id.
     pub(crate) fn of(ticket: &TicketId, number: u32) -> Self {
-        if number <= 1 {
-            Self(ticket.0.clone())
-        } else {
-            Self(format!("{}+{number}", ticket.0))
-        }
+        if number <= 1 { Self(ticket.0.clone()) } else { Self(format!("{}+{number}", ticket.0)) }
     }
 
     /// The ticket this worker belongs to.
@@ -165,9 +161,7 @@ fn check_worker(text: &str) -> Result<(), &'static str> {
 
 /// Checks the rules of git-check-ref-format(1) that apply to a branch's short name.
 fn check_branch(text: &str) -> Result<(), &'static str> {
-    let bad_char = |c: char| {
-        c.is_ascii_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\')
-    };
+    let bad_char = |c: char| c.is_ascii_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
     let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
     if text.is_empty() || text == "@" || text.starts_with('-') || text.ends_with('.') {
         Err("it must not be empty or `@`, start with `-` or end in `.`")
@@ -182,14 +176,8 @@ fn check_branch(text: &str) -> Result<(), &'static str> {
 
 /// Checks for a full lower-case hex object id.
 fn check_commit(text: &str) -> Result<(), &'static str> {
-    let hex = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if hex && matches!(text.len(), 40 | 64) {
-        Ok(())
-    } else {
-        Err("it must be 40 or 64 lower-case hex digits")
-    }
+    let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if hex && matches!(text.len(), 40 | 64) { Ok(()) } else { Err("it must be 40 or 64 lower-case hex digits") }
 }
 
 #[cfg(test)]
@@ -202,9 +190,7 @@ mod tests {
             assert!(good.parse::<TicketId>().is_ok(), "{good}");
         }
         let too_long = "x".repeat(65);
-        for bad in [
-            "", ".a", "-a", "a..b", "a.", "a.lock", "a/b", "a b", "ä", "a+2", &too_long, "a\n",
-        ] {
+        for bad in ["", ".a", "-a", "a..b", "a.", "a.lock", "a/b", "a b", "ä", "a+2", &too_long, "a\n"] {
             assert!(bad.parse::<TicketId>().is_err(), "{bad}");
         }
     }
@@ -225,10 +211,7 @@ mod tests {
         for good in ["main", "swarm/fix", "feature/a-b.c"] {
             assert!(good.parse::<BranchName>().is_ok(), "{good}");
         }
-        for bad in [
-            "", "a b", "-x", "a..b", "a//b", "/a", "a/", "a.lock", "x/.y", "a~1", "@", "a@{1}",
-            "a.",
-        ] {
+        for bad in ["", "a b", "-x", "a..b", "a//b", "/a", "a/", "a.lock", "x/.y", "a~1", "@", "a@{1}", "a."] {
             assert!(bad.parse::<BranchName>().is_err(), "{bad}");
         }
     }
@@ -236,9 +219,6 @@ mod tests {
     #[test]
     fn an_id_error_names_text_and_rule() {
         let error = "a b".parse::<TicketId>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`a b` is not a ticket id: only letters, digits, `.`, `_` and `-` are allowed"
-        );
+        assert_eq!(error.to_string(), "`a b` is not a ticket id: only letters, digits, `.`, `_` and `-` are allowed");
     }
 }

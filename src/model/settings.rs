@@ -115,9 +115,7 @@ pub(crate) struct TmuxSettings {
 
 impl Default for TmuxSettings {
     fn default() -> Self {
-        Self {
-            socket: "swarm".to_owned(),
-        }
+        Self { socket: "swarm".to_owned() }
     }
 }
 
@@ -181,10 +179,7 @@ pub(crate) struct PortSettings {
 
 impl Default for PortSettings {
     fn default() -> Self {
-        Self {
-            base: 41_000,
-            size: 10,
-        }
+        Self { base: 41_000, size: 10 }
     }
 }
 

@@ -80,18 +80,13 @@ impl DependencyKind {
         use TicketState as S;
         match self {
             Self::Success => matches!(state, S::Landed | S::Done),
-            Self::Completion => matches!(
-                state,
-                S::Review | S::Approved | S::Landing | S::Landed | S::Done
-            ),
+            Self::Completion => matches!(state, S::Review | S::Approved | S::Landing | S::Landed | S::Done),
         }
     }
 }
 
 /// Where a ticket is in its life; the words that `--json` shows.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TicketState {
     /// Written, not published.
@@ -170,10 +165,7 @@ impl TicketState {
 
     /// Whether nothing more happens to the ticket without a person.
     pub(crate) fn is_ended(self) -> bool {
-        matches!(
-            self,
-            Self::Landed | Self::Done | Self::Dead | Self::Cancelled
-        )
+        matches!(self, Self::Landed | Self::Done | Self::Dead | Self::Cancelled)
     }
 }
 
@@ -269,14 +261,7 @@ pub(crate) fn apply(state: TicketState, event: TicketEvent) -> Result<TicketStat
         (S::Approved, E::ApprovalVoided) => S::Review,
         // `failed`, `dead` and `done` may be reopened by a person who talks to the idle agent or restarts it.
         (
-            S::Review
-            | S::Approved
-            | S::Landing
-            | S::Lost
-            | S::Failed
-            | S::Dead
-            | S::Done
-            | S::Cancelled,
+            S::Review | S::Approved | S::Landing | S::Lost | S::Failed | S::Dead | S::Done | S::Cancelled,
             E::Reopened,
         ) => S::Running,
         (S::Approved, E::LandingStarted) => S::Landing,
@@ -321,12 +306,7 @@ mod tests {
 
     #[test]
     fn a_landed_ticket_takes_nothing_more() {
-        for event in [
-            TicketEvent::Cancelled,
-            TicketEvent::Reopened,
-            TicketEvent::Claimed,
-            TicketEvent::Requeued,
-        ] {
+        for event in [TicketEvent::Cancelled, TicketEvent::Reopened, TicketEvent::Claimed, TicketEvent::Requeued] {
             assert!(apply(TicketState::Landed, event).is_err(), "{event:?}");
         }
     }

@@ -32,10 +32,7 @@ impl Time {
 
     /// This moment plus `duration`.
     pub(crate) fn after(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -80,13 +77,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let explain = || format!("`{text}` is not a duration such as `90s`, `30m` or `2h`");
     // A bare number has no unit; `jiff` refuses days in a signed duration, so they are spelled as hours.
     let hours = match text.trim().strip_suffix('d') {
-        Some(days) => format!(
-            "{}h",
-            days.trim()
-                .parse::<u64>()
-                .map_err(|_| explain())?
-                .saturating_mul(24)
-        ),
+        Some(days) => format!("{}h", days.trim().parse::<u64>().map_err(|_| explain())?.saturating_mul(24)),
         None => text.trim().to_owned(),
     };
     let signed: jiff::SignedDuration = hours.parse().map_err(|_| explain())?;
@@ -97,11 +88,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let pair = |big: u64, big_unit: &str, small: u64, small_unit: &str| {
-        if small == 0 {
-            format!("{big}{big_unit}")
-        } else {
-            format!("{big}{big_unit} {small}{small_unit}")
-        }
+        if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit} {small}{small_unit}") }
     };
     match seconds {
         0 if duration.as_millis() > 0 => format!("{}ms", duration.as_millis()),
@@ -119,17 +106,12 @@ pub(crate) mod serde_duration {
     use serde::{Deserialize, Deserializer, Serializer};
 
     /// Writes the duration in its short text form.
-    pub(crate) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format!("{}ms", duration.as_millis()))
     }
 
     /// Reads the text form.
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         super::parse_duration(&text).map_err(serde::de::Error::custom)
     }
@@ -141,14 +123,8 @@ pub(crate) mod serde_duration {
         use serde::{Deserialize, Deserializer, Serializer};
 
         /// Writes the text form, or null.
-        #[expect(
-            clippy::ref_option,
-            reason = "serde's `with` passes the field by reference"
-        )]
-        pub(crate) fn serialize<S: Serializer>(
-            value: &Option<Duration>,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
+        #[expect(clippy::ref_option, reason = "serde's `with` passes the field by reference")]
+        pub(crate) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
             match value {
                 Some(duration) => super::serialize(duration, serializer),
                 None => serializer.serialize_none(),
@@ -156,13 +132,9 @@ pub(crate) mod serde_duration {
         }
 
         /// Reads the text form or null.
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Option<Duration>, D::Error> {
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
             let text = Option::<String>::deserialize(deserializer)?;
-            text.map(|text| super::super::parse_duration(&text))
-                .transpose()
-                .map_err(serde::de::Error::custom)
+            text.map(|text| super::super::parse_duration(&text)).transpose().map_err(serde::de::Error::custom)
         }
     }
 }
@@ -181,18 +153,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_shown() {
-        for (text, seconds) in [
-            ("90s", 90),
-            ("30m", 1_800),
-            ("1h 30m", 5_400),
-            ("2d", 172_800),
-            ("0s", 0),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_secs(seconds)),
-                "{text}"
-            );
+        for (text, seconds) in [("90s", 90), ("30m", 1_800), ("1h 30m", 5_400), ("2d", 172_800), ("0s", 0)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for bad in ["", "5", "-3s", "soon", "d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
@@ -206,9 +168,6 @@ mod tests {
     fn an_age_is_never_negative() {
         let now = Time::from_millis(1_000);
         assert_eq!(Time::from_millis(5_000).age_at(now), Duration::ZERO);
-        assert_eq!(
-            Time::from_millis(400).age_at(now),
-            Duration::from_millis(600)
-        );
+        assert_eq!(Time::from_millis(400).age_at(now), Duration::from_millis(600));
     }
 }

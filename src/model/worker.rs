@@ -240,9 +240,7 @@ impl Status {
 }
 
 /// Where a piece of evidence comes from, strongest first.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EvidenceSource {
     /// How the agent's process ended.
@@ -372,53 +370,30 @@ impl Worker {
     /// Facts win over liveness, liveness wins over what a supervisor wrote earlier, and what cannot be read is
     /// `unknown`, never a guess.
     pub(crate) fn verdict(&self, liveness: Liveness, live: Option<&Live>, now: Time) -> Verdict {
-        let verdict = |status, reason: String, since| Verdict {
-            status,
-            reason,
-            since,
-        };
+        let verdict = |status, reason: String, since| Verdict { status, reason, since };
         match (&self.phase, liveness) {
-            (
-                Phase::Released { outcome, at, .. } | Phase::Ended { outcome, at },
-                Liveness::Dead,
-            ) => {
+            (Phase::Released { outcome, at, .. } | Phase::Ended { outcome, at }, Liveness::Dead) => {
                 let (status, reason) = outcome.verdict();
                 verdict(status, reason, Some(*at))
             }
-            (_, Liveness::Unreadable) => verdict(
-                Status::Unknown,
-                "the supervisor's lock could not be read".to_owned(),
-                None,
-            ),
+            (_, Liveness::Unreadable) => {
+                verdict(Status::Unknown, "the supervisor's lock could not be read".to_owned(), None)
+            }
             (Phase::Preparing { step, since, .. }, Liveness::Alive) => {
                 verdict(Status::Starting, step.as_clause().to_owned(), Some(*since))
             }
-            (Phase::Preparing { step, since, .. }, Liveness::Dead) => verdict(
-                Status::Lost,
-                format!("the spawn ended while {}", step.as_clause()),
-                Some(*since),
-            ),
+            (Phase::Preparing { step, since, .. }, Liveness::Dead) => {
+                verdict(Status::Lost, format!("the spawn ended while {}", step.as_clause()), Some(*since))
+            }
             (Phase::Supervised { since, .. }, Liveness::Dead) => {
                 let last = live.map_or(*since, |live| live.heartbeat_at);
-                verdict(
-                    Status::Lost,
-                    "its supervisor is gone; the work is kept".to_owned(),
-                    Some(last),
-                )
+                verdict(Status::Lost, "its supervisor is gone; the work is kept".to_owned(), Some(last))
             }
             (_, Liveness::Alive) => match live {
-                None => verdict(
-                    Status::Unknown,
-                    "the supervisor has not reported yet".to_owned(),
-                    None,
-                ),
+                None => verdict(Status::Unknown, "the supervisor has not reported yet".to_owned(), None),
                 Some(live) if live.heartbeat_at.age_at(now) > HEARTBEAT_STALE => {
                     let age = duration_text(live.heartbeat_at.age_at(now));
-                    verdict(
-                        Status::Unknown,
-                        format!("the last heartbeat is {age} old"),
-                        Some(live.heartbeat_at),
-                    )
+                    verdict(Status::Unknown, format!("the last heartbeat is {age} old"), Some(live.heartbeat_at))
                 }
                 Some(live) => verdict(live.status, live.reason.clone(), Some(live.since)),
             },
@@ -427,10 +402,7 @@ impl Worker {
 
     /// Whether an attempt is under way or its agent still sits in its session, as far as the facts say.
     pub(crate) fn is_begun(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Preparing { .. } | Phase::Supervised { .. }
-        )
+        matches!(self.phase, Phase::Preparing { .. } | Phase::Supervised { .. })
     }
 }
 
@@ -495,15 +467,8 @@ mod tests {
     }
 
     fn supervised() -> Worker {
-        let supervisor = ProcessIdentity {
-            pid: 1,
-            start_ticks: 1,
-            boot_id: "b".to_owned(),
-        };
-        worker(Phase::Supervised {
-            supervisor,
-            since: Time::from_millis(0),
-        })
+        let supervisor = ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "b".to_owned() };
+        worker(Phase::Supervised { supervisor, since: Time::from_millis(0) })
     }
 
     fn live(heartbeat_at: Time) -> Live {
@@ -532,42 +497,22 @@ mod tests {
     fn a_stale_heartbeat_is_unknown_not_working() {
         let now = Time::from_millis(60_000);
         let verdict = supervised().verdict(Liveness::Alive, Some(&live(Time::from_millis(0))), now);
-        assert_eq!(
-            (verdict.status, verdict.reason.as_str()),
-            (Status::Unknown, "the last heartbeat is 1m old")
-        );
+        assert_eq!((verdict.status, verdict.reason.as_str()), (Status::Unknown, "the last heartbeat is 1m old"));
     }
 
     #[test]
     fn what_cannot_be_read_is_unknown() {
         let now = Time::from_millis(0);
-        assert_eq!(
-            supervised().verdict(Liveness::Unreadable, None, now).status,
-            Status::Unknown
-        );
-        assert_eq!(
-            supervised().verdict(Liveness::Alive, None, now).status,
-            Status::Unknown
-        );
+        assert_eq!(supervised().verdict(Liveness::Unreadable, None, now).status, Status::Unknown);
+        assert_eq!(supervised().verdict(Liveness::Alive, None, now).status, Status::Unknown);
     }
 
     #[test]
     fn an_interrupted_spawn_is_lost_and_names_its_step() {
-        let spawner = ProcessIdentity {
-            pid: 1,
-            start_ticks: 1,
-            boot_id: "b".to_owned(),
-        };
-        let phase = Phase::Preparing {
-            step: SpawnStep::Setup,
-            spawner,
-            since: Time::from_millis(0),
-        };
+        let spawner = ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "b".to_owned() };
+        let phase = Phase::Preparing { step: SpawnStep::Setup, spawner, since: Time::from_millis(0) };
         let verdict = worker(phase).verdict(Liveness::Dead, None, Time::from_millis(1));
         assert_eq!(verdict.status, Status::Lost);
-        assert_eq!(
-            verdict.reason,
-            "the spawn ended while setting up the worktree"
-        );
+        assert_eq!(verdict.reason, "the spawn ended while setting up the worktree");
     }
 }

@@ -33,8 +33,7 @@ pub(super) fn read_stat(pid: u32) -> Result<Option<Stat>, ProcessError> {
 
 /// Whether reading `/proc/PID/...` failed because the process ended.
 pub(super) fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// Parses a stat line; the name in brackets may itself hold brackets and spaces.
@@ -46,41 +45,27 @@ fn parse_stat(line: &str) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     // Field 22 is the 18th after the parent, which is field 4.
     let start_ticks = fields.nth(17)?.parse().ok()?;
-    Some(Stat {
-        pid,
-        state,
-        parent,
-        start_ticks,
-    })
+    Some(Stat { pid, state, parent, start_ticks })
 }
 
 /// The id of this boot of the machine.
 pub(crate) fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map(|id| id.trim().to_owned())
-            .unwrap_or_default()
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
     })
 }
 
 /// Names the process that has `pid` now; `None` when there is none, or only its zombie.
 pub(crate) fn identify(pid: u32) -> Result<Option<ProcessIdentity>, ProcessError> {
     let stat = read_stat(pid)?.filter(|stat| stat.state != 'Z');
-    Ok(stat.map(|stat| ProcessIdentity {
-        pid,
-        start_ticks: stat.start_ticks,
-        boot_id: boot_id().to_owned(),
-    }))
+    Ok(stat.map(|stat| ProcessIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id().to_owned() }))
 }
 
 /// Names this process.
 pub(crate) fn own_identity() -> Result<ProcessIdentity, ProcessError> {
     let pid = std::process::id();
-    let gone = || ProcessError::Table {
-        path: "/proc/self/stat".into(),
-        source: io::ErrorKind::NotFound.into(),
-    };
+    let gone = || ProcessError::Table { path: "/proc/self/stat".into(), source: io::ErrorKind::NotFound.into() };
     identify(pid)?.ok_or_else(gone)
 }
 
@@ -97,30 +82,16 @@ mod tests {
     fn a_name_with_brackets_and_spaces_is_parsed() {
         let line = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 0 0";
         let stat = parse_stat(line).unwrap();
-        assert_eq!(
-            stat,
-            Stat {
-                pid: 42,
-                state: 'S',
-                parent: 7,
-                start_ticks: 123_456
-            }
-        );
+        assert_eq!(stat, Stat { pid: 42, state: 'S', parent: 7, start_ticks: 123_456 });
     }
 
     #[test]
     fn a_reused_pid_is_another_process() {
         let own = own_identity().unwrap();
         assert!(is_alive(&own).unwrap());
-        let earlier = ProcessIdentity {
-            start_ticks: own.start_ticks - 1,
-            ..own.clone()
-        };
+        let earlier = ProcessIdentity { start_ticks: own.start_ticks - 1, ..own.clone() };
         assert!(!is_alive(&earlier).unwrap());
-        let other_boot = ProcessIdentity {
-            boot_id: "x".to_owned(),
-            ..own
-        };
+        let other_boot = ProcessIdentity { boot_id: "x".to_owned(), ..own };
         assert!(!is_alive(&other_boot).unwrap());
     }
 }

@@ -83,34 +83,22 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child, ProcessError> {
         note_waited(child.id());
     }
     drop(lock);
-    child.map_err(|source| ProcessError::Start {
-        program: program_text(command),
-        source,
-    })
+    child.map_err(|source| ProcessError::Start { program: program_text(command), source })
 }
 
 /// Notes that somebody waits for child `pid`, so that [`reap_orphans`] leaves it alone.
 pub(crate) fn note_waited(pid: u32) {
-    WAITED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(pid);
+    WAITED.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
 }
 
 /// Ends what [`note_waited`] began.
 pub(crate) fn forget(pid: u32) {
-    WAITED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .remove(&pid);
+    WAITED.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
 }
 
 /// Whether somebody waits for child `pid`.
 fn is_waited(pid: u32) -> bool {
-    WAITED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .contains(&pid)
+    WAITED.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
 }
 
 /// The program's name for messages.

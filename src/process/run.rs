@@ -52,10 +52,7 @@ pub(crate) struct Finished {
 impl Finished {
     /// Exit code, or 128 + signal as shells have it.
     pub(crate) fn code(&self) -> i32 {
-        self.status
-            .code()
-            .or_else(|| self.status.signal().map(|signal| 128 + signal))
-            .unwrap_or(-1)
+        self.status.code().or_else(|| self.status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
     }
 
     /// Standard output as text, invalid bytes replaced.
@@ -96,18 +93,11 @@ impl Invocation {
 pub(crate) fn run(call: &Invocation) -> Result<Finished, ProcessError> {
     let program = call.program.to_string_lossy().into_owned();
     let started = Instant::now();
-    let follow = |source: io::Error| ProcessError::Follow {
-        program: program.clone(),
-        source,
-    };
+    let follow = |source: io::Error| ProcessError::Follow { program: program.clone(), source };
     let (mut child, merged) = start(call)?;
     let pid = child.id();
     let mut streams = Streams::take(&mut child, merged, call.tail).map_err(follow)?;
-    let ended = follow_to_end(
-        &mut child,
-        &mut streams,
-        call.timeout.map(|limit| started + limit),
-    );
+    let ended = follow_to_end(&mut child, &mut streams, call.timeout.map(|limit| started + limit));
     if matches!(ended, Ok(None)) {
         tree::kill_group_and_descendants(pid);
     }
@@ -116,17 +106,9 @@ pub(crate) fn run(call: &Invocation) -> Result<Finished, ProcessError> {
     match ended.map_err(follow)? {
         Some(()) => {
             let (stdout, stderr) = streams.finish().map_err(follow)?;
-            Ok(Finished {
-                status: status?,
-                stdout,
-                stderr,
-                duration: started.elapsed(),
-            })
+            Ok(Finished { status: status?, stdout, stderr, duration: started.elapsed() })
         }
-        None => Err(ProcessError::TimedOut {
-            program,
-            limit: call.timeout.unwrap_or_default(),
-        }),
+        None => Err(ProcessError::TimedOut { program, limit: call.timeout.unwrap_or_default() }),
     }
 }
 
@@ -135,17 +117,13 @@ fn start(call: &Invocation) -> Result<(Child, Option<io::PipeReader>), ProcessEr
     let mut cmd = command(&call.program);
     cmd.args(&call.args).current_dir(&call.cwd).process_group(0);
     if let Some(env) = &call.env {
-        cmd.env_clear()
-            .envs(env.iter().map(|(name, value)| (name, value)));
+        cmd.env_clear().envs(env.iter().map(|(name, value)| (name, value)));
     }
     for name in &call.unset {
         cmd.env_remove(name);
     }
     cmd.envs(call.set.iter().map(|(name, value)| (name, value)));
-    let wrap = |source| ProcessError::Start {
-        program: call.program.to_string_lossy().into_owned(),
-        source,
-    };
+    let wrap = |source| ProcessError::Start { program: call.program.to_string_lossy().into_owned(), source };
     cmd.stdin(input_file(&call.stdin).map_err(wrap)?);
     let mut merged = None;
     if call.tail.is_some() {
@@ -191,33 +169,18 @@ struct Pipe {
 
 impl Streams {
     /// Takes the child's pipes and makes them non-blocking.
-    fn take(
-        child: &mut Child,
-        merged: Option<io::PipeReader>,
-        tail: Option<usize>,
-    ) -> io::Result<Self> {
+    fn take(child: &mut Child, merged: Option<io::PipeReader>, tail: Option<usize>) -> io::Result<Self> {
         let out = match merged {
             Some(reader) => Some(Pipe::new(reader.into(), tail)?),
-            None => child
-                .stdout
-                .take()
-                .map(|pipe| Pipe::new(pipe.into(), None))
-                .transpose()?,
+            None => child.stdout.take().map(|pipe| Pipe::new(pipe.into(), None)).transpose()?,
         };
-        let err = child
-            .stderr
-            .take()
-            .map(|pipe| Pipe::new(pipe.into(), None))
-            .transpose()?;
+        let err = child.stderr.take().map(|pipe| Pipe::new(pipe.into(), None)).transpose()?;
         Ok(Self { out, err })
     }
 
     /// The pipes that are still open.
     fn open(&mut self) -> impl Iterator<Item = &mut Pipe> {
-        self.out
-            .iter_mut()
-            .chain(self.err.iter_mut())
-            .filter(|pipe| !pipe.ended)
+        self.out.iter_mut().chain(self.err.iter_mut()).filter(|pipe| !pipe.ended)
     }
 
     /// Reads what is there now and gives up the pipes.
@@ -234,12 +197,7 @@ impl Pipe {
     /// Wraps a descriptor.
     fn new(fd: std::os::fd::OwnedFd, tail: Option<usize>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self {
-            file: fd.into(),
-            bytes: Vec::new(),
-            tail,
-            ended: false,
-        })
+        Ok(Self { file: fd.into(), bytes: Vec::new(), tail, ended: false })
     }
 
     /// Reads until nothing is there.
@@ -262,10 +220,7 @@ impl Pipe {
     /// Appends, keeping at most twice the tail in memory.
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
-        if let Some(tail) = self
-            .tail
-            .filter(|tail| self.bytes.len() > 2 * tail + 16 * 1024)
-        {
+        if let Some(tail) = self.tail.filter(|tail| self.bytes.len() > 2 * tail + 16 * 1024) {
             self.bytes.drain(..self.bytes.len() - tail);
         }
     }
@@ -280,19 +235,11 @@ impl Pipe {
 }
 
 /// Reads until the child itself ends: `Some(())`, or `None` when the deadline passed first.
-fn follow_to_end(
-    child: &mut Child,
-    streams: &mut Streams,
-    deadline: Option<Instant>,
-) -> io::Result<Option<()>> {
-    let pid = i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(io::ErrorKind::InvalidInput)?;
+fn follow_to_end(child: &mut Child, streams: &mut Streams, deadline: Option<Instant>) -> io::Result<Option<()>> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     loop {
-        let wait = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-        {
+        let wait = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
             Some(Duration::ZERO) => return Ok(None),
             wait => wait.map(|wait| Timespec {
                 tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
@@ -302,11 +249,7 @@ fn follow_to_end(
         let is_ended = {
             let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
             let pipes: Vec<_> = streams.open().map(|pipe| &*pipe).collect();
-            fds.extend(
-                pipes
-                    .iter()
-                    .map(|pipe| PollFd::from_borrowed_fd(pipe.file.as_fd(), PollFlags::IN)),
-            );
+            fds.extend(pipes.iter().map(|pipe| PollFd::from_borrowed_fd(pipe.file.as_fd(), PollFlags::IN)));
             match poll(&mut fds, wait.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

@@ -9,10 +9,7 @@ fn sh(script: &str) -> Invocation {
 #[test]
 fn output_and_code_come_back() {
     let done = run(&sh("cat; echo err >&2; exit 3")).unwrap();
-    assert_eq!(
-        (done.code(), done.text().as_str(), done.stderr.as_slice()),
-        (3, "", &b"err\n"[..])
-    );
+    assert_eq!((done.code(), done.text().as_str(), done.stderr.as_slice()), (3, "", &b"err\n"[..]));
     let mut fed = sh("cat");
     fed.stdin = vec![b'x'; 1_000_000];
     assert_eq!(run(&fed).unwrap().stdout.len(), 1_000_000);
@@ -20,16 +17,11 @@ fn output_and_code_come_back() {
 
 #[test]
 fn the_tail_of_much_output_is_kept() {
-    let mut call =
-        sh("i=0; while [ $i -lt 20000 ]; do echo line-$i; i=$((i+1)); done; echo last >&2");
+    let mut call = sh("i=0; while [ $i -lt 20000 ]; do echo line-$i; i=$((i+1)); done; echo last >&2");
     call.tail = Some(100);
     let done = run(&call).unwrap();
     assert_eq!(done.stdout.len(), 100);
-    assert!(
-        done.text().ends_with("line-19999\nlast\n"),
-        "{}",
-        done.text()
-    );
+    assert!(done.text().ends_with("line-19999\nlast\n"), "{}", done.text());
 }
 
 #[test]
@@ -39,25 +31,17 @@ fn a_background_child_that_holds_the_pipe_does_not_hold_the_call() {
     assert!(started.elapsed() < Duration::from_secs(10));
     let pid: u32 = done.text().trim().parse().unwrap();
     tree::kill_group_and_descendants(pid);
-    rustix::process::kill_process(
-        Pid::from_raw(pid as i32).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .ok();
+    rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), rustix::process::Signal::KILL).ok();
 }
 
 #[test]
 fn a_timeout_ends_the_whole_tree_even_what_left_the_group() {
     let mut call = sh("setsid sleep 300 & sleep 300");
     call.timeout = Some(Duration::from_millis(300));
-    call.set
-        .push(("SWARM_TEST_TREE".into(), "timeout-tree".into()));
+    call.set.push(("SWARM_TEST_TREE".into(), "timeout-tree".into()));
     assert!(matches!(run(&call), Err(ProcessError::TimedOut { .. })));
     let deadline = Instant::now() + Duration::from_secs(5);
-    while !find_marked("SWARM_TEST_TREE", "timeout-tree")
-        .unwrap()
-        .is_empty()
-    {
+    while !find_marked("SWARM_TEST_TREE", "timeout-tree").unwrap().is_empty() {
         assert!(Instant::now() < deadline, "something survived");
         std::thread::yield_now();
     }
@@ -66,8 +50,7 @@ fn a_timeout_ends_the_whole_tree_even_what_left_the_group() {
 #[test]
 fn marked_processes_are_found_and_stopped_even_when_they_ignore_term() {
     let mut cmd = command("sh");
-    cmd.args(["-c", "trap '' TERM; sleep 300 & while :; do sleep 1; done"])
-        .env("SWARM_TEST_TREE", "stubborn");
+    cmd.args(["-c", "trap '' TERM; sleep 300 & while :; do sleep 1; done"]).env("SWARM_TEST_TREE", "stubborn");
     let mut child = spawn(&mut cmd).unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
     while find_marked("SWARM_TEST_TREE", "stubborn").unwrap().len() < 2 {
@@ -77,11 +60,7 @@ fn marked_processes_are_found_and_stopped_even_when_they_ignore_term() {
     assert!(count >= 2);
     child.wait().unwrap();
     forget(child.id());
-    assert!(
-        find_marked("SWARM_TEST_TREE", "stubborn")
-            .unwrap()
-            .is_empty()
-    );
+    assert!(find_marked("SWARM_TEST_TREE", "stubborn").unwrap().is_empty());
 }
 
 #[test]

@@ -17,16 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// All processes by pid.
 fn table() -> Result<BTreeMap<u32, Stat>, ProcessError> {
     let path = Path::new("/proc");
-    let entries = fs::read_dir(path).map_err(|source| ProcessError::Table {
-        path: path.into(),
-        source,
-    })?;
-    let pids = entries.flatten().filter_map(|entry| {
-        entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-    });
+    let entries = fs::read_dir(path).map_err(|source| ProcessError::Table { path: path.into(), source })?;
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()));
     let mut table = BTreeMap::new();
     for pid in pids {
         if let Some(stat) = read_stat(pid)? {
@@ -92,10 +84,7 @@ pub(crate) fn stop_descendants(group: u32, grace: Duration) -> Result<(), Proces
 }
 
 /// Waits until `look` finds nothing, then kills what is left after `grace`, again until nothing is left.
-fn finish(
-    look: impl Fn() -> Result<Vec<Stat>, ProcessError>,
-    grace: Duration,
-) -> Result<(), ProcessError> {
+fn finish(look: impl Fn() -> Result<Vec<Stat>, ProcessError>, grace: Duration) -> Result<(), ProcessError> {
     let deadline = Instant::now() + grace;
     // KILL cannot be refused, but a process in an uninterruptible call lingers: give up on it then.
     let last = deadline + Duration::from_secs(5);
@@ -124,11 +113,8 @@ pub(super) fn kill_group_and_descendants(leader: u32) {
 /// The living processes whose environment holds `NAME=value`: what a worker's agent started carries its marker
 /// wherever it went. Processes of other users are not seen.
 pub(crate) fn find_marked(name: &str, value: &str) -> Result<Vec<ProcessIdentity>, ProcessError> {
-    let identity = |stat: Stat| ProcessIdentity {
-        pid: stat.pid,
-        start_ticks: stat.start_ticks,
-        boot_id: boot_id().to_owned(),
-    };
+    let identity =
+        |stat: Stat| ProcessIdentity { pid: stat.pid, start_ticks: stat.start_ticks, boot_id: boot_id().to_owned() };
     Ok(marked(name, value)?.into_iter().map(identity).collect())
 }
 
@@ -137,28 +123,17 @@ fn marked(name: &str, value: &str) -> Result<Vec<Stat>, ProcessError> {
     let marker = format!("{name}={value}").into_bytes();
     let own = std::process::id();
     let mut found = Vec::new();
-    for stat in table()?
-        .into_values()
-        .filter(|stat| stat.state != 'Z' && stat.pid != own)
-    {
+    for stat in table()?.into_values().filter(|stat| stat.state != 'Z' && stat.pid != own) {
         let environ = match fs::read(format!("/proc/{}/environ", stat.pid)) {
             Ok(environ) => environ,
-            Err(error)
-                if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
+            Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => {
                 continue;
             }
             Err(source) => {
-                return Err(ProcessError::Table {
-                    path: format!("/proc/{}/environ", stat.pid).into(),
-                    source,
-                });
+                return Err(ProcessError::Table { path: format!("/proc/{}/environ", stat.pid).into(), source });
             }
         };
-        if environ
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == marker)
-        {
+        if environ.split(|byte| *byte == 0).any(|variable| variable == marker) {
             found.push(stat);
         }
     }
@@ -179,10 +154,7 @@ pub(crate) fn stop_marked(name: &str, value: &str, grace: Duration) -> Result<us
 /// Collects the zombies this process adopted as a child subreaper; children that a thread waits for are left.
 pub(crate) fn reap_orphans() {
     let own = std::process::id();
-    let zombies = table()
-        .unwrap_or_default()
-        .into_values()
-        .filter(|stat| stat.parent == own && stat.state == 'Z');
+    let zombies = table().unwrap_or_default().into_values().filter(|stat| stat.parent == own && stat.state == 'Z');
     for stat in zombies.filter(|stat| !is_waited(stat.pid)) {
         if let Some(pid) = raw_pid(stat.pid) {
             waitpid(Some(pid), WaitOptions::NOHANG).ok();
