@@ -1,0 +1,3 @@
+//! What the tests stand on: servers that play a model, agents under test, and their surroundings.
+
+pub(crate) mod model_server;
