@@ -1,6 +1,7 @@
 //! Runs coding agents on the tickets of a git repository, many at once.
 
 pub mod cli;
+mod config;
 mod files;
 mod model;
 mod process;
