@@ -4,3 +4,4 @@ pub mod cli;
 mod files;
 mod model;
 mod process;
+mod terminal;
