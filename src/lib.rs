@@ -5,3 +5,4 @@ mod config;
 mod files;
 mod model;
 mod process;
+mod terminal;
