@@ -1,5 +1,6 @@
 //! Runs coding agents on the tickets of a git repository, many at once.
 
+mod agent;
 pub mod cli;
 mod files;
 mod model;
