@@ -30,7 +30,6 @@ mod machine;
 pub(crate) mod protocol;
 mod run;
 mod server;
-mod spawn;
 
 use std::path::PathBuf;
 
@@ -46,7 +45,6 @@ use crate::terminal::{PtyError, RecordingError, TmuxError};
 pub(crate) use client::Client;
 pub(crate) use handover::RuntimePaths;
 pub(crate) use run::supervise;
-pub(crate) use spawn::{Continue, Spawned, Spawner, Start};
 
 /// Names the worker of whatever an agent starts, wherever it goes.
 pub(crate) const MARKER: &str = "SWARM_WORKER_DIR";

@@ -1,0 +1,172 @@
+//! The Claude Code program as a runtime, in a terminal and in print mode.
+//!
+//! Three sources tell what it does: hooks (both modes), its event stream (print mode) and files it keeps about
+//! itself (hints). They speak of the same things in any order, so all of them go through one [`Session`], which
+//! tells each thing once. What was measured about the program, with which versions, is noted where it is used.
+
+mod arguments;
+mod display;
+mod ending;
+mod folder;
+mod hooks;
+mod session;
+mod status_file;
+mod stream;
+mod transcript;
+mod version;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use self::folder::Folder;
+use self::session::Session;
+use self::stream::Stream;
+use self::transcript::Transcript;
+use super::event::{AgentEvent, Ending, ExitInfo, HookCall, HookReply, Usage};
+use super::launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission};
+use super::policy::Policy;
+use super::{AgentError, Runtime};
+use crate::model::Time;
+use crate::model::tool_call::ToolOutcome;
+
+pub(super) use self::version::probe;
+
+/// Time the input line needs between clearing, a paste and Enter, so that it takes them one by one.
+const INPUT_PAUSE: Duration = Duration::from_millis(60);
+
+/// One running Claude Code.
+#[derive(Debug, Default)]
+pub(super) struct Claude {
+    /// Whether its process ends with its work.
+    is_print: bool,
+    /// What it may not do; `None` judges nothing.
+    policy: Option<Policy>,
+    /// Where it keeps files about itself.
+    folder: Option<Folder>,
+    /// Its process.
+    pid: Option<u32>,
+    /// What is known about its conversation.
+    session: Session,
+    /// Its output in print mode.
+    stream: Stream,
+    /// Its conversation file.
+    transcript: Transcript,
+    /// The usage last told.
+    told_usage: Option<Usage>,
+}
+
+impl Claude {
+    /// A runtime that only reads the hook calls of a process that is gone.
+    pub(super) fn for_late_calls(policy: Option<Policy>) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    /// Appends a usage event when the figures have grown.
+    fn tell_usage(&mut self, events: &mut Vec<AgentEvent>) {
+        let usage = self.stream.usage().merge(self.transcript.usage());
+        if usage != self.told_usage.unwrap_or_default() {
+            self.told_usage = Some(usage);
+            events.push(AgentEvent::Usage(usage));
+        }
+    }
+}
+
+impl Runtime for Claude {
+    fn launch(&mut self, plan: &LaunchPlan<'_>) -> Result<Launch, AgentError> {
+        let prepared = arguments::prepare(plan)?;
+        self.is_print = plan.mode == Mode::Print;
+        self.session = Session::new(self.is_print, prepared.launch.session_id.clone().unwrap_or_default());
+        self.stream = Stream::new(plan.worktree);
+        self.transcript = Transcript::default();
+        self.policy = Some(prepared.policy);
+        self.folder = Some(prepared.folder);
+        Ok(prepared.launch)
+    }
+
+    fn started(&mut self, pid: u32) {
+        self.pid = Some(pid);
+    }
+
+    fn output(&mut self, bytes: &[u8], at: Time) -> Vec<AgentEvent> {
+        let mut events = Vec::new();
+        self.stream.feed(bytes, at, &mut self.session, &mut events);
+        self.tell_usage(&mut events);
+        events
+    }
+
+    fn hook(&mut self, call: &HookCall) -> (Vec<AgentEvent>, HookReply) {
+        if let Some(path) = call.text("transcript_path") {
+            self.transcript.follow(&PathBuf::from(path));
+        }
+        hooks::take(call, self.policy.as_ref(), &mut self.session)
+    }
+
+    fn poll(&mut self, now: Time) -> Vec<AgentEvent> {
+        let mut events = Vec::new();
+        if let (false, Some(folder), Some(pid)) = (self.is_print, &self.folder, self.pid)
+            && let Some(status) = status_file::read(folder, pid)
+        {
+            self.session.compare(&status, now, &mut events);
+        }
+        self.transcript.read_on();
+        self.tell_usage(&mut events);
+        events
+    }
+
+    fn exited(&mut self, exit: &ExitInfo, at: Time) -> (Vec<AgentEvent>, Ending) {
+        let mut events = Vec::new();
+        self.stream.finish(at, &mut self.session, &mut events);
+        self.transcript.read_on();
+        self.tell_usage(&mut events);
+        self.session.close_calls(ToolOutcome::Interrupted, at, &mut events, |_| true);
+        let ending = if self.is_print {
+            ending::of_print(exit, self.stream.result(), self.stream.last_text(), self.session.denied())
+        } else {
+            ending::of_terminal(exit, &self.session)
+        };
+        (events, ending)
+    }
+
+    fn submit(&self, text: &str) -> Result<Submission, AgentError> {
+        if self.is_print {
+            return Err(AgentError::CannotReceive { who: "claude in print mode" });
+        }
+        // Ctrl-U first: after an interrupt the program puts the old text back into its input line.
+        let writes = vec![vec![0x15], paste(text), b"\r".to_vec()];
+        Ok(Submission { writes, pause: INPUT_PAUSE, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
+    }
+
+    fn stop(&self) -> StopRequest {
+        // It ends its tools itself, and says goodbye by its SessionEnd hook.
+        StopRequest { signal: Signal::TERM, to_group: false }
+    }
+}
+
+/// A text as a bracketed paste. Control characters would be keys, and the end mark would end the paste, so neither
+/// goes in; lines end in CR as terminals paste them.
+fn paste(text: &str) -> Vec<u8> {
+    let text = text.trim_end().replace("\r\n", "\n");
+    let plain = text.chars().filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'));
+    let body: String = plain.map(|letter| if letter == '\n' { '\r' } else { letter }).collect();
+    format!("\x1b[200~{body}\x1b[201~").into_bytes()
+}
+
+impl Usage {
+    /// The greater of two figures each: both are counts of one conversation, and one may lag behind.
+    fn merge(self, other: Self) -> Self {
+        let cost_usd = match (self.cost_usd, other.cost_usd) {
+            (Some(one), Some(two)) => Some(one.max(two)),
+            (one, two) => one.or(two),
+        };
+        Self {
+            input_tokens: self.input_tokens.max(other.input_tokens),
+            output_tokens: self.output_tokens.max(other.output_tokens),
+            cost_usd,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! wip
+pub(crate) mod failure;
+pub(crate) mod views;
+pub(crate) use failure::{Failure, FailureKind};
