@@ -4,3 +4,5 @@ pub mod cli;
 mod files;
 mod model;
 mod process;
+mod queue;
+mod store;
