@@ -86,6 +86,7 @@ pub(crate) trait Queue: Send + Sync {
     /// Ends a running or lost attempt badly: `failed`, or `dead` when no attempt is left.
     ///
     /// `error` is kept for people. With `retry_at` a failed ticket is queued again by itself from that moment on.
+    /// Failing again under the same fence changes nothing and answers the present state.
     fn fail(
         &self,
         ticket: &TicketId,
@@ -95,6 +96,8 @@ pub(crate) trait Queue: Send + Sync {
     ) -> Result<TicketState, QueueError>;
 
     /// Gives a claim back unused: the ticket is queued (or blocked) at its old age, and the attempt is not counted.
+    /// Releasing again under the same fence changes nothing. A lease from [`Queue::reopen`] ends by
+    /// [`Queue::fail`] instead, which keeps the ticket from being handed out as if it had never run.
     fn release(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError>;
 
     /// Takes a ticket that is not queued and not held back to `running` under a new fence and lease.
@@ -147,7 +150,7 @@ pub(crate) struct Published {
     pub(crate) ticket: TicketId,
     /// Its state now.
     pub(crate) state: TicketState,
-    /// Whether this call changed anything.
+    /// Whether the key was new.
     pub(crate) fresh: bool,
 }
 
