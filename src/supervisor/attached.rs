@@ -76,7 +76,7 @@ impl Viewers {
         let tty = options.open("/dev/tty").ok()?;
         let mode = RawMode::enter(&tty).ok()?;
         let size = window_size(&tty)?;
-        let tty = Arc::new(AsyncFd::new(tty).ok()?);
+        let tty = Arc::new(AsyncFd::register(tty).ok()?);
         let (id, output) = self.add(false);
         tokio::spawn(read_pane(id, tty.clone(), self.seen.clone()));
         tokio::spawn(write_pane(tty.clone(), output));

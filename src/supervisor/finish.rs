@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::machine::{FinishReport, RETURNS};
-use crate::config::{self, Template};
+use crate::config::{Template, Templates};
 use crate::git::{CommitOutcome, GitError, Repository};
 use crate::model::briefing::Briefing;
 use crate::model::event::Event;
@@ -36,7 +36,7 @@ pub(super) struct Finish {
     /// Durations and sizes.
     pub(super) limits: Limits,
     /// The repository's template overrides.
-    pub(super) templates: PathBuf,
+    pub(super) templates: Vec<(PathBuf, String)>,
     /// The variables of templates.
     pub(super) briefing: Briefing,
     /// How often evidence was given back in this attempt.
@@ -168,8 +168,8 @@ impl Finish {
 
     /// Renders one of our templates.
     fn render(&self, template: Template, more: impl Serialize) -> Result<String, String> {
-        let text = config::template(template, &self.templates).map_err(|error| error.to_string())?;
-        config::render(&text, self.briefing.with(more)).map_err(|error| error.to_string())
+        let templates = Templates::from_files(self.templates.clone()).map_err(|error| error.to_string())?;
+        templates.render(template, self.briefing.with(more)).map_err(|error| error.to_string())
     }
 }
 

@@ -43,6 +43,10 @@ pub(crate) struct Handover {
     pub(crate) durability: Durability,
     /// The repository's template overrides, by file.
     pub(crate) templates: Vec<(PathBuf, String)>,
+    /// Whether it has no tmux pane.
+    pub(crate) detached: bool,
+    /// Where the supervisor listens. Named here, because a tmux server may know another runtime folder.
+    pub(crate) socket: PathBuf,
     /// Datagram socket that waits for the first word; absent when nobody waits.
     pub(crate) ready: PathBuf,
     /// The `swarm` program, for hooks.

@@ -30,6 +30,7 @@ mod machine;
 pub(crate) mod protocol;
 mod run;
 mod server;
+mod spawn;
 
 use std::path::PathBuf;
 
@@ -45,6 +46,7 @@ use crate::terminal::{PtyError, RecordingError, TmuxError};
 pub(crate) use client::Client;
 pub(crate) use handover::RuntimePaths;
 pub(crate) use run::supervise;
+pub(crate) use spawn::{ApprovedSetup, Continue, Plan, Spawned, Spawner, Start};
 
 /// Names the worker of whatever an agent starts, wherever it goes.
 pub(crate) const MARKER: &str = "SWARM_WORKER_DIR";
@@ -110,6 +112,12 @@ pub(crate) enum SupervisorError {
         ticket: crate::model::TicketId,
         /// Where it is.
         state: crate::model::ticket::TicketState,
+    },
+    /// A base names nothing.
+    #[error("`{base}` names no commit")]
+    NoBase {
+        /// The revision.
+        base: String,
     },
     /// A disk operation failed.
     #[error(transparent)]

@@ -6,8 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
-use crate::agent::{AgentEvent, HookCall, Submission};
-use crate::agent::Confirm;
+use crate::agent::{AgentEvent, Confirm, HookCall, Submission};
 use crate::model::event::Event;
 use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
@@ -130,9 +129,9 @@ impl Supervision {
             let resized = agent.pty.resize(size);
             self.note_error(resized);
         }
+        self.size = size;
         self.screen.resize(size);
-        let recorded = self.recording.resize(size);
-        self.note_error(recorded);
+        self.recording.resize(size);
     }
 
     /// Takes a client's request.

@@ -5,11 +5,11 @@ use tokio::time::Instant;
 use super::{Job, Supervision};
 use crate::model::event::Event;
 use crate::model::worker::{Changes, Outcome};
-use crate::model::{CommitId, Time};
+use crate::model::Time;
 use crate::process;
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::Finish;
-use crate::supervisor::machine::{Effect, FinishReport, Input};
+use crate::supervisor::machine::{Effect, Input};
 use crate::supervisor::ledger::Ledger;
 
 impl Supervision {
@@ -72,7 +72,7 @@ impl Supervision {
             place: self.worker.place.clone(),
             env: self.handover.env.clone(),
             limits: self.handover.limits,
-            templates: self.templates.clone(),
+            templates: self.handover.templates.clone(),
             briefing: self.briefing(),
             returns: self.machine.returns(),
             returned_at: self.returned_at.clone(),

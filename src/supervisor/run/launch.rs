@@ -24,7 +24,7 @@ impl Supervision {
     pub(super) fn start_agent(&mut self, prompt: &str, resume: Option<&str>) -> Result<(), SupervisorError> {
         let (launch, runtime) = self.plan_launch(prompt, resume)?;
         self.runtime = runtime;
-        let size = self.pane.as_ref().and_then(Pane::size).unwrap_or_else(|| self.screen.size());
+        let size = self.pane.as_ref().and_then(Pane::size).unwrap_or(self.size);
         let command = PtyCommand {
             argv: launch.argv,
             env: launch.env,
@@ -95,7 +95,7 @@ impl Supervision {
             return Ok(());
         }
         self.worker.attempt.session_id = Some(session.clone());
-        self.tool_log.set_session(&session);
+        self.tool_log.take(&agent::AgentEvent::SessionStarted { id: session.clone(), transcript: None })?;
         self.ledger.update(|worker| worker.attempt.session_id = Some(session))
     }
 

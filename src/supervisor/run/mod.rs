@@ -13,33 +13,29 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use super::SupervisorError;
 use super::attached::{Pane, Seen, Viewers};
-use super::finish::{Finish, Finishing};
-use super::handover::{FirstWord, Handover, RuntimePaths};
+use super::finish::Finishing;
+use super::handover::{FirstWord, Handover};
 use super::ledger::Ledger;
-use super::machine::{Effect, Input, Machine, Mode};
-use super::protocol::{Reply, Request};
+use super::machine::{Input, Machine, Mode};
+use super::protocol::Reply;
 use super::server::{self, Call};
-use super::{MARKER, SupervisorError};
-use crate::agent::{
-    self, AgentEvent, Confirm, Exit, ExitInfo, HookCall, Launch, LaunchPlan, Redactor, Runtime, Submission, ToolLog,
-};
+use crate::agent::{self, ExitInfo, Redactor, Runtime, Submission, ToolLog};
 use crate::config::{self, Templates};
 use crate::files::FileLock;
 use crate::git::Repository;
 use crate::model::agent::RuntimeKind;
-use crate::model::briefing::Briefing;
-use crate::model::event::Event;
 use crate::model::tool_call::ToolOrigin;
-use crate::model::worker::{
-    Changes, CheckResult, EvidenceSource, Figures, HEARTBEAT_EVERY, Live, Outcome, ProcessIdentity, Status, Worker,
-};
-use crate::model::{CommitId, Time, duration_text};
+use crate::model::worker::{Changes, CheckResult, Figures, HEARTBEAT_EVERY, Outcome, ProcessIdentity, Status, Worker};
+use crate::model::{CommitId, Time};
 use crate::process;
 use crate::queue::FileQueue;
-use crate::store::{StatePaths, Store, write_live};
-use crate::terminal::{CastHeader, Pty, PtyCommand, Recording, Screen, ScreenRule, Size, matching_rule};
+use crate::store::{StatePaths, Store};
+use crate::terminal::{CastHeader, Pty, Recording, Screen, ScreenRule, Size};
 
+/// The terminal type agents see.
+pub(super) const TERM: &str = "tmux-256color";
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the lease is renewed; well below its length.
@@ -60,6 +56,11 @@ const RULE_LINES: usize = 20;
 pub(crate) fn supervise(handover: &Path) -> Result<(), SupervisorError> {
     let handover = Handover::take(handover)?;
     let ready = handover.ready.clone();
+    log_to_file(&handover)?;
+    if handover.detached {
+        // A session of its own: no terminal's Ctrl-C or hang-up reaches it.
+        rustix::process::setsid().ok();
+    }
     // Whatever the agent leaves behind becomes ours, so that it can be found and ended.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).ok();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -73,6 +74,16 @@ pub(crate) fn supervise(handover: &Path) -> Result<(), SupervisorError> {
         tell(&ready, &FirstWord::failed(error));
     }
     result
+}
+
+/// Sends this process's own log to the worker's folder.
+fn log_to_file(handover: &Handover) -> Result<(), SupervisorError> {
+    let paths = StatePaths::new(&handover.common_dir);
+    let file = crate::files::open_log(&paths.supervisor_log(&handover.worker))?;
+    let logger = tracing_subscriber::fmt().with_ansi(false).with_writer(std::sync::Mutex::new(file)).finish();
+    // A second call happens in tests only.
+    tracing::subscriber::set_global_default(logger).ok();
+    Ok(())
 }
 
 /// Sends the first word to whoever waits for it; nobody waiting is fine.
@@ -155,6 +166,7 @@ struct Supervision {
     runtime: Box<dyn Runtime>,
     agent: Option<Running>,
     screen: Screen,
+    size: Size,
     rules: Vec<ScreenRule>,
     screen_changed: bool,
     recording: Recording,
@@ -196,22 +208,23 @@ impl Supervision {
         let lock = FileLock::try_take(&paths.supervisor_lock(&handover.worker))?;
         let lock = lock.ok_or_else(|| SupervisorError::Taken { worker: handover.worker.clone() })?;
         let store = Arc::new(Store::open(&paths, handover.durability)?);
-        let queue = Arc::new(FileQueue::new(store.clone(), super::ledger::node_name()));
+        let queue = Arc::new(FileQueue::new(store.clone(), &super::ledger::node_name()));
         let worker = store.worker(&handover.worker)?.ok_or(SupervisorError::NoRow)?;
-        let repository = Repository::discover(&handover.common_dir)?;
+        let env = handover.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let repository = Repository::discover_with(&handover.common_dir, env)?;
         let ledger = Ledger::new(store, queue, &paths, &worker)?;
         ledger.take_over(process::own_identity()?)?;
         let (seen_sender, seen) = mpsc::channel(64);
         let (call_sender, calls) = mpsc::channel(64);
         let (job_results, jobs) = mpsc::channel(16);
-        server::listen(&RuntimePaths::new(&handover.common_dir, &handover.worker)?.socket(), call_sender)?;
+        server::listen(&handover.socket, call_sender)?;
         let mut viewers = Viewers::new(seen_sender);
-        let (pane, size) = match viewers.add_pane() {
-            Some((pane, size)) if !worker.attempt.headless => (Some(pane), size),
-            _ => (None, Size::UNSEEN),
+        let (pane, size) = match (!handover.detached).then(|| viewers.add_pane()).flatten() {
+            Some((pane, size)) => (Some(pane), size),
+            None => (None, Size::UNSEEN),
         };
-        let header = CastHeader::new(size, &format!("{} ({})", worker.id, worker.agent));
-        let recording = Recording::create(&paths.recording(&worker.id, worker.attempt.number), &header)?;
+        let header = CastHeader::new(size, TERM, &format!("{} ({})", worker.id, worker.agent));
+        let recording = Recording::open(&paths.recording(&worker.id, worker.attempt.number), &header)?;
         let origin = tool_origin(&worker);
         let redactor = Redactor::new(&handover.redact)?;
         let tool_log = ToolLog::open(&paths.tool_calls(&worker.id), origin, redactor, Time::now())?;
@@ -226,6 +239,7 @@ impl Supervision {
             fence: worker.attempt.fence,
             returned_at: handover.returned_at.clone(),
             screen: Screen::new(size),
+            size,
             signals: Signals::listen()?,
             agent: None,
             screen_changed: false,

@@ -9,7 +9,6 @@ use crate::model::event::Event;
 use crate::model::worker::{Live, Status};
 use crate::model::Time;
 use crate::store::write_live;
-use crate::supervisor::machine::Input;
 use crate::supervisor::protocol::Reply;
 
 impl Supervision {
