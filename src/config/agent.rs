@@ -150,7 +150,8 @@ fn only(head: &Node, wanted: impl Fn(&str) -> bool) -> Node {
 
 /// Reads our format. The name of the agent is returned beside it, because it may be missing.
 fn read_ours(head: &Node, body: &str, origin: AgentOrigin) -> Result<(Option<AgentName>, Agent), Problem> {
-    let is_theirs = |key: &str| TOLERATED.contains(&key) || (CLAUDE_KEYS.contains(&key) && key.contains(char::is_uppercase));
+    let is_theirs =
+        |key: &str| TOLERATED.contains(&key) || (CLAUDE_KEYS.contains(&key) && key.contains(char::is_uppercase));
     let file: AgentFile = fill(&only(head, |key| !is_theirs(key)))?;
     let theirs: ClaudeFile = fill(&only(head, |key| is_theirs(key) && CLAUDE_KEYS.contains(&key)))?;
     let mut agent = Agent {
@@ -226,7 +227,8 @@ fn claude_mode(head: &Node, word: Option<&str>) -> Result<Option<PermissionMode>
         Some("plan") => Ok(Some(PermissionMode::Plan)),
         Some("bypassPermissions") => {
             let node = head.get("permissionMode").unwrap_or(head);
-            let problem = node.place.problem("`permissionMode`: an agent that is never asked must say so to swarm itself");
+            let problem =
+                node.place.problem("`permissionMode`: an agent that is never asked must say so to swarm itself");
             Err(problem.with_hint("write `permission_mode: bypass` in a file in `.swarm/agents`"))
         }
         Some(_) => Ok(Some(PermissionMode::Default)),
@@ -264,7 +266,8 @@ impl Check<'_> {
             return Err(problem.with_hint("for example `command: [\"sh\", \"work.sh\", \"{prompt_file}\"]`"));
         }
         if *runtime != RuntimeKind::Command && !command.is_empty() {
-            let problem = self.problem("command", None, &format!("the runtime `{}` has no use for it", runtime.as_str()));
+            let problem =
+                self.problem("command", None, &format!("the runtime `{}` has no use for it", runtime.as_str()));
             return Err(problem.with_hint("add `runtime: command`"));
         }
         for (index, argument) in command.iter().enumerate() {

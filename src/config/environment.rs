@@ -81,7 +81,16 @@ const ALLOWED: &[Group] = &[
     // Where tool chains, packages and caches are: without them a build finds nothing or downloads everything anew.
     all(&["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "SCCACHE_DIR", "CCACHE_DIR"]),
     all(&["GOPATH", "GOROOT", "GOBIN", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS", "GOTOOLCHAIN"]),
-    all(&["NVM_DIR", "NVM_BIN", "FNM_DIR", "FNM_MULTISHELL_PATH", "VOLTA_HOME", "PNPM_HOME", "BUN_INSTALL", "DENO_DIR"]),
+    all(&[
+        "NVM_DIR",
+        "NVM_BIN",
+        "FNM_DIR",
+        "FNM_MULTISHELL_PATH",
+        "VOLTA_HOME",
+        "PNPM_HOME",
+        "BUN_INSTALL",
+        "DENO_DIR",
+    ]),
     all(&["COREPACK_HOME", "NODE_PATH", "NPM_CONFIG_CACHE", "NPM_CONFIG_PREFIX", "NPM_CONFIG_USERCONFIG"]),
     all(&["NPM_CONFIG_REGISTRY", "npm_config_cache", "npm_config_prefix", "npm_config_userconfig"]),
     all(&["npm_config_registry", "YARN_CACHE_FOLDER"]),
@@ -94,7 +103,14 @@ const ALLOWED: &[Group] = &[
     all(&["HOMEBREW_REPOSITORY", "DEVELOPER_DIR", "SDKROOT", "NIX_PATH", "NIX_PROFILES", "LOCALE_ARCHIVE"]),
     all(&["OPAMROOT", "GHCUP_INSTALL_BASE_PREFIX", "STACK_ROOT", "CABAL_DIR", "PLAYWRIGHT_BROWSERS_PATH"]),
     // Libraries outside the system's folders, as set up by such tool chains.
-    all(&["LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "PKG_CONFIG_PATH", "CMAKE_PREFIX_PATH"]),
+    all(&[
+        "LD_LIBRARY_PATH",
+        "DYLD_FALLBACK_LIBRARY_PATH",
+        "LIBRARY_PATH",
+        "CPATH",
+        "PKG_CONFIG_PATH",
+        "CMAKE_PREFIX_PATH",
+    ]),
     // Where containers run, for projects that test with them.
     all(&["DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "CONTAINER_HOST"]),
     // Makes programs ask no questions and draw no spinners where swarm itself runs unattended.
@@ -113,7 +129,10 @@ const ALLOWED: &[Group] = &[
     claude(None, &["IS_SANDBOX"]),
     // Credentials of the cloud that serves the model, only where one is chosen.
     claude(Some("CLAUDE_CODE_USE_BEDROCK"), &["AWS_*"]),
-    claude(Some("CLAUDE_CODE_USE_VERTEX"), &["GOOGLE_*", "GCLOUD_*", "CLOUDSDK_*", "CLOUD_ML_REGION", "VERTEX_REGION_*"]),
+    claude(
+        Some("CLAUDE_CODE_USE_VERTEX"),
+        &["GOOGLE_*", "GCLOUD_*", "CLOUDSDK_*", "CLOUD_ML_REGION", "VERTEX_REGION_*"],
+    ),
     claude(Some("CLAUDE_CODE_USE_FOUNDRY"), &["AZURE_*"]),
 ];
 
@@ -202,7 +221,8 @@ pub(crate) fn agent_environment(
         group.runtime.is_none_or(|runtime| runtime == agent.runtime)
             && group.needs.is_none_or(|name| !matches!(value(name), None | Some("" | "0" | "false")))
     };
-    let allowed: Vec<&str> = ALLOWED.iter().filter(|group| counts(group)).flat_map(|group| group.names).copied().collect();
+    let allowed: Vec<&str> =
+        ALLOWED.iter().filter(|group| counts(group)).flat_map(|group| group.names).copied().collect();
     let passed = |name: &str| is_in(name, &allowed) || settings.pass_env.iter().any(|named| named == name);
     let mut result: BTreeMap<&str, &str> =
         environment.pairs().filter(|(name, _)| passed(name) && !is_in(name, REFUSED)).collect();

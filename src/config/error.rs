@@ -162,12 +162,8 @@ const SNIPPET_WIDTH: usize = 100;
 fn draw(line: &str, position: Position) -> String {
     let column = position.column.saturating_sub(1);
     let skipped = if line.chars().count() > SNIPPET_WIDTH { column.saturating_sub(SNIPPET_WIDTH / 2) } else { 0 };
-    let shown: String = line
-        .chars()
-        .skip(skipped)
-        .take(SNIPPET_WIDTH)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let shown: String =
+        line.chars().skip(skipped).take(SNIPPET_WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let before: usize = shown.chars().take(column - skipped).map(|c| c.width().unwrap_or(0)).sum();
     let number = position.line.to_string();
     let gutter = " ".repeat(number.len());
@@ -178,7 +174,10 @@ fn draw(line: &str, position: Position) -> String {
 pub(super) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).clamp(1, 3);
     let distances = candidates.iter().map(|candidate| (distance(word, candidate), *candidate));
-    distances.filter(|(distance, _)| *distance <= allowed).min().map(|(_, candidate)| candidate)
+    // `retries` for `retry`: a long common beginning makes up for one more difference.
+    let begins_alike = |other: &str| word.chars().zip(other.chars()).take_while(|(a, b)| a == b).count() >= 4;
+    let near = distances.filter(|(distance, other)| *distance <= allowed + usize::from(begins_alike(other)));
+    near.min().map(|(_, candidate)| candidate)
 }
 
 /// How many insertions, deletions, replacements and swaps of neighbours turn `a` into `b`.
@@ -211,6 +210,7 @@ mod tests {
         assert_eq!(nearest("gate", &keys), Some("gates"));
         assert_eq!(nearest("maxWorkers", &keys), Some("max_workers"));
         assert_eq!(nearest("tagret", &keys), Some("target"));
+        assert_eq!(nearest("retries", &["name", "retry"]), Some("retry"));
         assert_eq!(nearest("colour", &keys), None);
         assert_eq!(nearest("", &keys), None);
     }

@@ -254,14 +254,20 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        if let Value::Map(entries) = &self.0.value {
-            for (key, node) in entries.iter().filter(|(key, _)| !fields.contains(&key.as_str())) {
-                let problem = node.place.key_problem(format!("unknown key `{key}`"));
-                let problem = problem.with_valid("valid keys", fields, key);
-                return Err(Fault { problem, placed: true, names_key: true, path: Vec::new() });
+        let entries = match &self.0.value {
+            Value::Map(entries) => entries.as_slice(),
+            Value::Null => &[],
+            _ => {
+                let fault = self.wrong("keys and values");
+                return Err(Fault { problem: fault.problem.with_valid("valid keys", fields, ""), ..fault });
             }
-        }
-        self.deserialize_map(visitor)
+        };
+        let unknown = entries.iter().find(|(key, _)| !fields.contains(&key.as_str()));
+        let Some((key, node)) = unknown else {
+            return self.deserialize_map(visitor);
+        };
+        let problem = node.place.key_problem(format!("unknown key `{key}`")).with_valid("valid keys", fields, key);
+        Err(Fault { problem, placed: true, names_key: true, path: Vec::new() })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

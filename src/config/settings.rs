@@ -93,7 +93,7 @@ fn value_at(name: &str, key: &str, value: &str) -> Node {
     // What is no YAML by itself is meant as text: `SWARM_WORKTREES=@work/{worker}`.
     let leaf = source.parse().unwrap_or_else(|_| source.text_node());
     key.split('.').rev().fold(leaf, |inner, key| {
-        let place = inner.place.clone();
+        let place = inner.place.inside();
         Node::map_at(&place, vec![(key.to_owned(), inner)])
     })
 }
@@ -170,7 +170,8 @@ impl Check<'_> {
 
     /// Worktree paths and branch names.
     fn path_templates(&self, settings: &Settings) -> Checked {
-        let both = [("worktrees", &settings.worktrees, &["repo", "worker"][..]), ("branch", &settings.branch, &["worker"])];
+        let both =
+            [("worktrees", &settings.worktrees, &["repo", "worker"][..]), ("branch", &settings.branch, &["worker"])];
         for (key, text, known) in both {
             for name in template::braces(text) {
                 let problem = || self.problem(key, &format!("unknown placeholder `{{{name}}}`"));
@@ -180,7 +181,7 @@ impl Check<'_> {
                     return Err(problem().with_valid("valid placeholders", &shown, &format!("{{{name}}}")));
                 }
             }
-            let message = format!("`{text}` gives every worker the same one; it must contain {{worker}}");
+            let message = format!("`{text}` gives every worker the same one; it must contain `{{worker}}`");
             self.ensure(text.contains("{worker}"), key, &message)?;
         }
         let sample = settings.branch.replace("{worker}", "a+2");
@@ -193,6 +194,7 @@ impl Check<'_> {
     fn glob(&self, key: &str, pattern: &str) -> Checked {
         self.ensure(!pattern.trim().is_empty(), key, "the pattern is empty")?;
         let mut builder = ignore::gitignore::GitignoreBuilder::new("/");
+        builder.allow_unclosed_class(false);
         let cause = builder.add_line(None, pattern).err().map(|error| error.to_string());
         self.ensure(cause.is_none(), key, &format!("not a file pattern: {}", cause.unwrap_or_default()))
     }
@@ -261,7 +263,9 @@ impl Check<'_> {
         self.ensure(base >= 1, "ports.base", "ports count from 1")?;
         self.ensure(size >= 1, "ports.size", "a block needs at least one port")?;
         let fits = (usize::from(u16::MAX) + 1 - base) / size;
-        let message = format!("there is room for {fits} blocks of {size} ports from {base} to 65535, fewer than `max_workers`");
+        let workers = settings.max_workers;
+        let message =
+            format!("{workers} workers need as many blocks of {size} ports, and from {base} to 65535 only {fits} fit");
         let ports = self.tree.get("ports");
         let written = self.tree.get("max_workers").is_some() || ports.is_none();
         let key = match ports.and_then(|ports| ports.get("base")) {

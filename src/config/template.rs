@@ -76,7 +76,8 @@ impl Templates {
     pub(crate) fn from_folder(folder: &Path) -> Result<Self, ConfigError> {
         let mut found = Vec::new();
         for (path, bytes) in read_folder(folder, &["md", "txt"])? {
-            let text = String::from_utf8(bytes).map_err(|_| Problem::in_file(path.display().to_string(), "not UTF-8 text"))?;
+            let text =
+                String::from_utf8(bytes).map_err(|_| Problem::in_file(path.display().to_string(), "not UTF-8 text"))?;
             found.push((path, text));
         }
         Self::from_files(found)
@@ -130,7 +131,7 @@ pub(crate) fn render(template: &str, context: impl Serialize) -> Result<String, 
 
 /// Fills in a text with a name for errors.
 fn render_named(name: &str, text: &str, context: impl Serialize) -> Result<String, ConfigError> {
-    let filled = engine().render_named_str(name, text, context);
+    let filled = engine().render_named_str(name, text, minijinja::value::Serde(context));
     filled.map_err(|source| ConfigError::Render { name: name.to_owned(), source })
 }
 
@@ -153,9 +154,9 @@ fn engine() -> minijinja::Environment<'static> {
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     // By default the engine escapes by file name: texts with a name like `x.yaml` would come out as JSON.
     engine.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    engine.set_trim_blocks(true);
-    engine.set_lstrip_blocks(true);
-    engine.set_keep_trailing_newline(true);
+    let mut syntax = minijinja::syntax::SyntaxConfig::builder();
+    let syntax = syntax.trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+    engine.set_syntax(syntax.expect("the standard delimiters are valid"));
     engine
 }
 

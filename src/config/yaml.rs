@@ -65,12 +65,6 @@ impl Source {
         Build { source: self, trail: Vec::new() }.node(Value::Text(self.text.clone()))
     }
 
-    /// The text of the value when it is neither a file's part nor YAML of more than a word: what a person
-    /// gave as a flag is text if text is wanted.
-    pub(super) fn whole_value(&self) -> Option<&str> {
-        (!self.has_positions).then_some(self.text.as_str())
-    }
-
     /// A problem in this text at `position`.
     pub(super) fn problem(&self, position: Option<Position>, message: impl Into<String>) -> Problem {
         let problem = Problem::in_file(self.name.clone(), message);
@@ -89,11 +83,14 @@ impl Source {
             let position = position.map(|at| Position { column: tab + 1, ..at });
             return self.problem(position, "tab in the indentation").with_hint("indent with spaces");
         }
-        let problem = self.problem(position, format!("not valid YAML: {}", without_positions(&error.to_string())));
+        if position.is_none() && serde_yaml::Deserializer::from_str(&self.yaml).take(2).count() > 1 {
+            return self.problem(None, "a line `---` begins a second document, and only one is read");
+        }
+        let problem = self.problem(position, format!("not valid YAML: {}", without_position(&error.to_string())));
         let value = line.split_once(": ").map_or(line, |(_, value)| value).trim_start_matches(['-', ' ']);
         match value.chars().next() {
             Some(first @ ('{' | '[' | '*' | '&' | '!' | '%' | '@' | '`' | '"' | '\'')) => {
-                problem.with_hint(format!("a text that begins with {first} must stand in quotes as a whole"))
+                problem.with_hint(format!("a text that begins with `{first}` must stand in quotes as a whole"))
             }
             _ => problem,
         }
@@ -113,16 +110,14 @@ impl Source {
     }
 }
 
-/// Cuts the line and column numbers out of a message of the YAML crate: we show them ourselves, and its
-/// second pair would only confuse.
-fn without_positions(message: &str) -> String {
-    let mut parts = message.split(" at line ");
-    let mut clean = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(" column ");
-        clean.push_str(rest.trim_start_matches(|c: char| c.is_ascii_digit()));
-    }
-    clean
+/// Cuts the first line and column out of a message of the YAML crate, which we show in our own way. A second
+/// pair stays: it tells where the thing began that is wrong here, such as a quote that is never closed.
+fn without_position(message: &str) -> String {
+    let Some((before, after)) = message.split_once(" at line ") else {
+        return message.to_owned();
+    };
+    let after = after.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(" column ");
+    format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 /// Where a value stands: the entry or item number on each level.
@@ -138,6 +133,11 @@ impl Place {
     /// A problem with the value here.
     pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
         self.source.problem(self.source.locate(&self.trail, Goal::Value), message)
+    }
+
+    /// A place in the same text that is not the whole of it, for a map that only we see.
+    pub(super) fn inside(&self) -> Self {
+        Self { source: Arc::clone(&self.source), trail: vec![0] }
     }
 
     /// A problem with the key of the value here.
@@ -196,12 +196,13 @@ impl Node {
         }
     }
 
-    /// The text of a scalar as written; `None` for lists and maps.
+    /// The text of a scalar as written; `None` for lists and maps. What a person gave as a flag or variable is
+    /// text as a whole where text is wanted, whatever YAML makes of it.
     pub(super) fn text(&self) -> Option<String> {
         match &self.value {
             Value::Text(text) => Some(text.clone()),
-            _ if self.place.trail.is_empty() && self.place.source.whole_value().is_some() => {
-                self.place.source.whole_value().map(str::to_owned)
+            _ if self.place.trail.is_empty() && !self.place.source.has_positions => {
+                Some(self.place.source.text.clone())
             }
             Value::List(_) | Value::Map(_) | Value::Null => None,
             Value::Bool(_) | Value::Int(_) | Value::Float(_) => self.place.source.raw(&self.place.trail),
@@ -272,7 +273,7 @@ impl<'de> Visitor<'de> for Build<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value without a tag")
+        f.write_str("a value")
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
@@ -309,6 +310,10 @@ impl<'de> Visitor<'de> for Build<'_> {
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
         Ok(self.node(Value::Text(value.to_owned())))
+    }
+
+    fn visit_enum<A: de::EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
+        Err(A::Error::custom("a tag such as `!name` has no meaning here"))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
