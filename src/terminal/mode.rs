@@ -64,9 +64,10 @@ fn size_of(fd: impl AsFd) -> Option<Size> {
 /// The bytes that type `text` into a program without pressing any key but those of the text.
 ///
 /// Control characters other than tab and newline are dropped, so nothing in a text can end the paste, interrupt the
-/// program or move its cursor. Line ends become carriage returns, as terminals send them when they paste. With
-/// `bracketed` (the program asked for it, [`super::Screen::bracketed_paste`]) the whole is marked as one paste, and
-/// a newline in it submits nothing; without, every newline is the Enter key. Nothing is submitted at the end.
+/// program or move its cursor. With `bracketed` (the program asked for it, [`super::Screen::bracketed_paste`]) the whole
+/// is marked as one paste, in which line ends are carriage returns as terminals send them, and submit nothing. Without,
+/// they are line feeds: the end of a line to programs that read lines, and to editors a new line where a carriage
+/// return would be the Enter key. Nothing is submitted at the end.
 pub(crate) fn bracketed_paste(text: &str, bracketed: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() + 12);
     if bracketed {
@@ -75,7 +76,7 @@ pub(crate) fn bracketed_paste(text: &str, bracketed: bool) -> Vec<u8> {
     let text = text.replace("\x1b[200~", "").replace("\x1b[201~", "").replace("\r\n", "\n");
     for character in text.chars() {
         match character {
-            '\n' | '\r' => bytes.push(b'\r'),
+            '\n' | '\r' => bytes.push(if bracketed { b'\r' } else { b'\n' }),
             '\t' => bytes.push(b'\t'),
             control if control.is_control() => {}
             other => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
@@ -100,7 +101,7 @@ mod tests {
         let hostile = "a\x1b[201~\x03rm\r\nb\x1b[20\x1b[201~1~c\x04\u{9b}d\te\x7f";
         let bytes = bracketed_paste(hostile, true);
         assert_eq!(String::from_utf8(bytes).unwrap(), "\x1b[200~arm\rb[201~cd\te\x1b[201~");
-        assert_eq!(bracketed_paste("one\ntwo ü", false), "one\rtwo ü".as_bytes());
+        assert_eq!(bracketed_paste("one\ntwo ü", false), "one\ntwo ü".as_bytes());
         assert_eq!(bracketed_paste("", true), b"\x1b[200~\x1b[201~");
     }
 

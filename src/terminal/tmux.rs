@@ -32,6 +32,8 @@ const OLDEST: TmuxVersion = TmuxVersion { major: 3, minor: 2 };
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How often a session is tried again while the server before it is still going away.
 const TRIES: u32 = 8;
+/// Lines above the screen that are captured with it.
+const HISTORY: &str = "-200";
 /// The caller's variables that tmux may see, and so every pane: what finds programs, the socket and the language.
 const FORWARDED: [&str; 12] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TERM", "TMUX_TMPDIR", "TZ"];
@@ -215,13 +217,14 @@ impl Tmux {
         Err(refused("end the session", &answer))
     }
 
-    /// The text on the session's screen, wrapped lines joined.
+    /// The text on the session's screen and shortly above it, wrapped lines joined. Of a program that ended, tmux has
+    /// pushed the first line off the screen to make room for its own notice.
     ///
     /// # Errors
     /// [`TmuxError::Gone`] when it is not there.
     pub(crate) fn capture(&self, session: &TmuxSession) -> Result<String, TmuxError> {
         let name = DisplayMessage::new().print().target_pane(target(session)).message("#{session_name}").build();
-        let pane = CapturePane::new().stdout().join().target_pane(target(session)).build();
+        let pane = CapturePane::new().stdout().join().start_line(HISTORY).target_pane(target(session)).build();
         let mut args = words(name);
         args.push(";".into());
         args.extend(words(pane));

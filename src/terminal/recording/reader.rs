@@ -15,6 +15,10 @@ use crate::files::FileError;
 use crate::terminal::Size;
 use crate::terminal::screen::cells;
 
+/// Rows that the parser itself keeps above the screen: a screen that grows pulls rows back down, and blank ones where
+/// it has kept none.
+const PULLED_BACK: usize = 1000;
+
 /// What an event of a recording is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
@@ -113,12 +117,13 @@ pub(super) fn parse_event(line: &[u8]) -> Option<CastEvent> {
 }
 
 /// The last `count` lines a recording shows when its output is written to a terminal: what scrolled off its main
-/// screen, then what stands on the screen at the end. Memory is bounded by `count`.
+/// screen, then what stands on the screen at the end. Memory is bounded by `count`. Lines
+/// that stand on the screen while its width changes stay cut where they were.
 pub(crate) fn plain_text(path: &Path, count: usize) -> Result<Vec<String>, RecordingError> {
     let mut reader = CastReader::open(path)?;
     let (rows, columns) = cells(reader.header().size());
     let history = History { count, lines: VecDeque::new(), state: BasicFormattedCaptureState::new() };
-    let mut parser = Parser::new_with_callbacks(rows, columns, 0, history);
+    let mut parser = Parser::new_with_callbacks(rows, columns, PULLED_BACK, history);
     while let Some(event) = reader.next_event()? {
         match event.kind {
             EventKind::Output => parser.process(event.text.as_bytes()),

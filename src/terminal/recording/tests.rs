@@ -111,12 +111,15 @@ fn plain_text_is_what_scrolled_by_with_wrapped_lines_joined() {
             .unwrap();
     }
     recording.output(b"\x1b[?1049hfull screen\x1b[?1049l").unwrap();
-    recording.resize(Size { columns: 60, rows: 10 });
+    recording.output(b"\r\n\r\n\r\n\r\n").unwrap();
+    recording.resize(Size { columns: 20, rows: 10 });
     recording.output(b"$ end\r\n").unwrap();
     drop(recording);
     let lines = plain_text(&path, 3).unwrap();
+    assert_eq!(lines, ["", "", "$ end"]);
+    let lines: Vec<String> = plain_text(&path, 7).unwrap().into_iter().filter(|line| !line.is_empty()).collect();
     assert_eq!(lines, ["line 29 is longer than one row", "line 30 is longer than one row", "$ end"]);
-    assert_eq!(plain_text(&path, 1000).unwrap().len(), 31);
+    assert_eq!(plain_text(&path, 1000).unwrap().len(), 35);
     assert_eq!(plain_text(&path, 1000).unwrap()[0], "line 1 is longer than one row");
     assert!(plain_text(&path, 0).unwrap().is_empty());
 }
