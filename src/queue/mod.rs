@@ -38,7 +38,9 @@
 //! **What survives**: once an operation returned, its effect survives the end (`kill -9` included) of any process,
 //! this one included. An operation that was cut off happened wholly or not at all.
 
-pub(crate) mod file;
+#[cfg(test)]
+mod contract;
+mod file;
 
 use std::time::Duration;
 

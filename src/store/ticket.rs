@@ -217,6 +217,13 @@ impl Txn<'_> {
         Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
     }
 
+    /// Whether a sweep would find anything: an overdue lease, or a failed entry whose time has come.
+    pub(crate) fn has_due(&self, now: Time) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state = 'running' AND lease_until < ?1)
+            OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
+        Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
+    }
+
     /// The best `limit` queued entries that `accept` takes by their capabilities, in claim order.
     pub(crate) fn queued(
         &self,
