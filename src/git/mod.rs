@@ -8,8 +8,20 @@
 //! - A folder is acted on as a worktree only after it was proven to be a linked worktree of this very repository:
 //!   in a deleted worktree git would silently find the repository around it.
 
+mod add;
+mod changes;
+mod checkout;
+
+mod keep;
+mod leftovers;
+mod object;
 mod program;
+mod remove;
 mod repository;
+mod restore;
+mod snapshot;
+mod state;
+mod worktree;
 
 use std::path::PathBuf;
 
@@ -17,8 +29,15 @@ use crate::files::FileError;
 use crate::model::{BranchName, CommitId, IdError};
 use crate::process::ProcessError;
 
+pub(crate) use add::{AddedWorktree, NewWorktree};
+pub(crate) use keep::{KeepEntry, KeptWork};
+pub(crate) use leftovers::{CommitOutcome, Leftovers};
 pub(crate) use program::Call;
 pub(crate) use repository::{Identity, Repository};
+pub(crate) use restore::{RestoreTo, Restored};
+pub(crate) use snapshot::{Snapshot, Unsaved, UnsavedReason};
+pub(crate) use state::Operation;
+pub(crate) use worktree::{Head, Worktree};
 
 /// Something the repository could not do.
 #[derive(Debug, thiserror::Error)]
