@@ -2,5 +2,6 @@
 
 pub mod cli;
 mod files;
+mod git;
 mod model;
 mod process;
