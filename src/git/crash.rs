@@ -34,14 +34,3 @@ pub(crate) fn is_reached(point: &str) -> bool {
     }
     DEAD.get()
 }
-
-/// Marks a point at which a test can end the operation; nothing in other builds.
-macro_rules! crash_point {
-    ($point:literal) => {
-        #[cfg(test)]
-        if $crate::git::crash::is_reached($point) {
-            return Err($crate::git::GitError::Unborn.into());
-        }
-    };
-}
-pub(crate) use crash_point;

@@ -8,8 +8,17 @@
 //! - A folder is acted on as a worktree only after it was proven to be a linked worktree of this very repository:
 //!   in a deleted worktree git would silently find the repository around it.
 
+#[cfg(test)]
+pub(crate) mod crash;
+mod diff;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod merge;
+mod notes;
 mod program;
 mod repository;
+mod scratch;
+mod target;
 
 use std::path::PathBuf;
 
@@ -17,8 +26,12 @@ use crate::files::FileError;
 use crate::model::{BranchName, CommitId, IdError};
 use crate::process::ProcessError;
 
+pub(crate) use diff::{DiffFigures, DiffOptions};
+pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair};
 pub(crate) use program::Call;
 pub(crate) use repository::{Identity, Repository};
+pub(crate) use scratch::ScratchWorktree;
+pub(crate) use target::{Advance, Busy, Repaired};
 
 /// Something the repository could not do.
 #[derive(Debug, thiserror::Error)]
@@ -167,3 +180,14 @@ impl GitError {
 fn commit_id(text: &str) -> Result<CommitId, GitError> {
     Ok(text.trim().parse()?)
 }
+
+/// Marks a point at which a test can end an operation as if its process had been killed; nothing in other builds.
+macro_rules! crash_point {
+    ($point:literal) => {
+        #[cfg(test)]
+        if $crate::git::crash::is_reached($point) {
+            return Err($crate::git::GitError::Unborn.into());
+        }
+    };
+}
+pub(crate) use crash_point;

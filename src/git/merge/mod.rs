@@ -147,7 +147,7 @@ impl Repository {
     /// Merges pairs; a pair without a common ancestor ends git's whole process, so they are then asked one by one.
     fn merge_all(&self, pairs: &[Pair], scratch: Option<&Path>) -> Result<Vec<Forecast>, GitError> {
         let lines: Vec<_> = pairs.iter().map(|(ours, theirs)| format!("{ours} {theirs}")).collect();
-        match self.merge_lines(&lines, scratch) {
+        match self.merge_lines(&lines, &pairs[0].0, scratch) {
             Err(GitError::Failed { .. }) if pairs.len() > 1 => {
                 let one_by_one = pairs.chunks(1).map(|pair| Ok(self.merge_all(pair, scratch)?.remove(0)));
                 one_by_one.collect()
@@ -157,9 +157,16 @@ impl Repository {
         }
     }
 
-    /// Feeds lines of the input format to one `git merge-tree`.
-    fn merge_lines(&self, lines: &[String], scratch: Option<&Path>) -> Result<Vec<Forecast>, GitError> {
+    /// Feeds lines of the input format to one `git merge-tree`. Attributes (merge drivers, `merge=union`) are those
+    /// of `attributes`, as if it were checked out; git before 2.41 takes those of the main worktree instead.
+    fn merge_lines(
+        &self,
+        lines: &[String],
+        attributes: &CommitId,
+        scratch: Option<&Path>,
+    ) -> Result<Vec<Forecast>, GitError> {
         let mut call = self.git(self.home(), ["merge-tree", "--write-tree", "-z", "--messages", "--stdin"]);
+        call = call.env("GIT_ATTR_SOURCE", attributes.as_str());
         if let Some(scratch) = scratch {
             let objects = self.common_dir().join("objects");
             call = call.env("GIT_OBJECT_DIRECTORY", scratch);

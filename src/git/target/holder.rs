@@ -75,17 +75,6 @@ impl Repository {
         Ok(holders)
     }
 
-    /// All worktrees that can be reached, with their git folders.
-    pub(super) fn places(&self) -> Result<Vec<(PathBuf, PathBuf)>, GitError> {
-        let mut places = Vec::new();
-        for listed in self.listed()? {
-            if let Some(git_dir) = git_dir_of(&listed.path)? {
-                places.push((listed.path, git_dir));
-            }
-        }
-        Ok(places)
-    }
-
     /// What git lists, without the bare repository and without worktrees whose folder is gone.
     fn listed(&self) -> Result<Vec<Listed>, GitError> {
         let output = self.git(self.home(), ["worktree", "list", "--porcelain", "-z"]).reading().output()?.stdout;

@@ -12,6 +12,8 @@
 
 mod checkout;
 mod holder;
+mod journal;
+mod repair;
 
 use std::path::PathBuf;
 
@@ -20,6 +22,7 @@ use super::{GitError, Repository};
 use crate::files::FileLock;
 use crate::model::{BranchName, CommitId};
 use checkout::{Checked, Checkout};
+use journal::Journal;
 
 /// What became of a move.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +111,8 @@ impl Repository {
     /// The body of [`Repository::repair_targets`], under the lock.
     fn repair_targets_locked(&self) -> Result<Vec<Repaired>, GitError> {
         let mut repaired = Vec::new();
-        for (worktree, git_dir) in self.places()? {
-            repaired.extend(checkout::repair(self, &worktree, &git_dir)?);
+        for journal in Journal::all(self)? {
+            repaired.extend(repair::repair(self, journal)?);
         }
         Ok(repaired)
     }
