@@ -5,3 +5,5 @@ mod files;
 mod git;
 mod model;
 mod process;
+mod queue;
+mod store;
