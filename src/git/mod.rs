@@ -11,10 +11,16 @@
 mod add;
 mod changes;
 mod checkout;
-
 mod keep;
 mod leftovers;
 mod object;
+#[cfg(test)]
+pub(crate) mod crash;
+mod diff;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod merge;
+mod notes;
 mod program;
 mod remove;
 mod repository;
@@ -22,6 +28,8 @@ mod restore;
 mod snapshot;
 mod state;
 mod worktree;
+mod scratch;
+mod target;
 
 use std::path::PathBuf;
 
@@ -32,12 +40,16 @@ use crate::process::ProcessError;
 pub(crate) use add::{AddedWorktree, NewWorktree};
 pub(crate) use keep::{KeepEntry, KeptWork};
 pub(crate) use leftovers::{CommitOutcome, Leftovers};
-pub(crate) use program::Call;
-pub(crate) use repository::{Identity, Repository};
 pub(crate) use restore::{RestoreTo, Restored};
 pub(crate) use snapshot::{Snapshot, Unsaved, UnsavedReason};
 pub(crate) use state::Operation;
 pub(crate) use worktree::{Head, Worktree};
+pub(crate) use diff::{DiffFigures, DiffOptions};
+pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair};
+pub(crate) use program::Call;
+pub(crate) use repository::{Identity, Repository};
+pub(crate) use scratch::ScratchWorktree;
+pub(crate) use target::{Advance, Busy, Repaired};
 
 /// Something the repository could not do.
 #[derive(Debug, thiserror::Error)]
@@ -186,3 +198,14 @@ impl GitError {
 fn commit_id(text: &str) -> Result<CommitId, GitError> {
     Ok(text.trim().parse()?)
 }
+
+/// Marks a point at which a test can end an operation as if its process had been killed; nothing in other builds.
+macro_rules! crash_point {
+    ($point:literal) => {
+        #[cfg(test)]
+        if $crate::git::crash::is_reached($point) {
+            return Err($crate::git::GitError::Unborn.into());
+        }
+    };
+}
+pub(crate) use crash_point;
