@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-pub(crate) use script::{Block, Fault, Script, call, say};
+pub(crate) use script::{Fault, Script, call, say};
+pub(crate) use stream::{INPUT_TOKENS, OUTPUT_TOKENS};
 
 /// How long a test waits for a request before it fails: generous, since a loaded machine starts an agent in seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,7 +52,8 @@ impl Request {
         self.headers.get("x-claude-code-session-id").map_or("", String::as_str)
     }
 
-    /// The texts of all user messages in order, tool results excluded: what the agent has been told so far.
+    /// What the agent has been told so far, in order: the texts of all user messages, and what a person said to it while
+    /// a tool ran, which the agent puts into the tool's result. Tool results as such are left out.
     pub(crate) fn user_texts(&self) -> Vec<String> {
         script::user_texts(&self.body)
     }
@@ -221,7 +223,13 @@ impl Shared {
     }
 
     /// The fault of this turn that is due now, counting it.
-    fn due_fault(&self, session: &str, script: &str, turn: usize, planned: Option<&script::PlannedFault>) -> Option<Fault> {
+    fn due_fault(
+        &self,
+        session: &str,
+        script: &str,
+        turn: usize,
+        planned: Option<&script::PlannedFault>,
+    ) -> Option<Fault> {
         let planned = planned?;
         let mut state = self.lock();
         let seen = state.faults.entry((session.to_owned(), script.to_owned(), turn)).or_default();
@@ -304,6 +312,8 @@ fn answer_message(request: &Request, exchange: &mut http::Exchange, shared: &Sha
             }
             Ok(())
         }
-        Some(Fault::HangAfter) => stream::send_waiting(exchange, &request.body, &blocks, || shared.wait_for_release(&place.script)),
+        Some(Fault::HangAfter) => {
+            stream::send_waiting(exchange, &request.body, &blocks, || shared.wait_for_release(&place.script))
+        }
     }
 }

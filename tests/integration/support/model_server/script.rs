@@ -7,6 +7,15 @@ use serde_json::Value;
 /// What starts a marker in a prompt.
 const MARKER: &str = "SCRIPT:";
 
+/// How the agent tells the model that a person stopped the turn before.
+const INTERRUPTED: &str = "[Request interrupted by user";
+
+/// How the agent begins, inside a tool result, a message that a person sent while a tool ran (measured with 2.1.329).
+const STEERED: &str = "The user sent a new message while you were working:\n";
+
+/// What ends such a message: the agent's own explanation of it, or its frame.
+const STEERED_END: [&str; 2] = ["\n\nThis is how Claude Code surfaces", "\n</system-reminder>"];
+
 /// One block of a model's message.
 #[derive(Debug, Clone)]
 pub(crate) enum Block {
@@ -114,7 +123,11 @@ impl Script {
     }
 
     /// The blocks of turn `index` with variables filled in, and its fault. Past the end the model has nothing more to do and says so.
-    pub(super) fn turn_at(&self, index: usize, variables: &BTreeMap<String, String>) -> (Vec<Block>, Option<&PlannedFault>) {
+    pub(super) fn turn_at(
+        &self,
+        index: usize,
+        variables: &BTreeMap<String, String>,
+    ) -> (Vec<Block>, Option<&PlannedFault>) {
         let Some(turn) = self.turns.get(index) else {
             return (vec![say("The script has ended.")], None);
         };
@@ -138,26 +151,25 @@ pub(super) struct Place {
 }
 
 /// Finds the place: the last user message with a marker decides, and each message with tool results behind it is one turn.
-/// `None` if the user's last word names no script: a prompt without a marker ends the script before it, while text that comes along with
-/// a tool result (a person steering a busy agent) does not.
+///
+/// `None` if the user's last word names no script: a prompt without a marker ends the script before it. Text that comes
+/// along with a tool result (a person steering a busy agent) does not, unless the person interrupted the tool.
 pub(super) fn place(body: &Value) -> Option<Place> {
     let mut place: Option<Place> = None;
-    let mut model_waits = false;
+    let mut turn_ended = false;
     for message in messages(body) {
         match message["role"].as_str() {
-            Some("assistant") => model_waits = blocks(message, "tool_use").next().is_some(),
+            Some("assistant") => turn_ended = blocks(message, "tool_use").next().is_none(),
             Some("user") => {
-                let has_result = blocks(message, "tool_result").next().is_some();
-                let texts = texts(message);
-                if let Some(marked) = texts.iter().rev().find_map(|text| parse_marker(text)) {
+                let told = told(message);
+                if let Some(marked) = told.iter().rev().find_map(|text| parse_marker(text)) {
                     place = Some(marked);
-                } else if has_result {
-                    if let Some(place) = &mut place {
-                        place.turn += 1;
-                    }
-                } else if !model_waits && texts.iter().any(|text| !is_reminder(text)) {
+                } else if turn_ended || told.iter().any(|text| text.starts_with(INTERRUPTED)) {
                     place = None;
+                } else if let Some(place) = place.as_mut().filter(|_| has_result(message)) {
+                    place.turn += 1;
                 }
+                turn_ended = false;
             }
             _ => {}
         }
@@ -172,13 +184,9 @@ fn parse_marker(text: &str) -> Option<Place> {
     let mut words = line.split_whitespace();
     let is_name = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let script: String = words.next()?.chars().take_while(is_name).collect();
-    let parameters = words.map_while(|word| word.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let parameters =
+        words.map_while(|word| word.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     (!script.is_empty()).then_some(Place { script, turn: 0, parameters })
-}
-
-/// Whether a text was put in by the agent's own program rather than by its user.
-fn is_reminder(text: &str) -> bool {
-    text.trim_start().starts_with("<system-reminder>")
 }
 
 /// Whether the request wants JSON of a given shape: the agent asking for a title, not a turn of the conversation.
@@ -215,9 +223,24 @@ pub(super) fn system_text(body: &Value) -> String {
     }
 }
 
-/// The texts of all user messages in order.
+/// What the user said, in order: the texts of all user messages, and what steered a running turn.
 pub(super) fn user_texts(body: &Value) -> Vec<String> {
-    messages(body).iter().filter(|message| message["role"] == "user").flat_map(texts).collect()
+    messages(body).iter().filter(|message| message["role"] == "user").flat_map(told).collect()
+}
+
+/// The texts of one user message, tool results left out but for what a person said while the tool ran.
+fn told(message: &Value) -> Vec<String> {
+    let results = blocks(message, "tool_result").flat_map(texts).collect::<Vec<_>>();
+    let steered = results.iter().flat_map(|result| result.split(STEERED).skip(1)).map(|rest| {
+        let end = STEERED_END.iter().filter_map(|end| rest.find(end)).min().unwrap_or(rest.len());
+        rest[..end].to_owned()
+    });
+    steered.chain(texts(message)).collect()
+}
+
+/// Whether a message answers tool calls.
+fn has_result(message: &Value) -> bool {
+    blocks(message, "tool_result").next().is_some()
 }
 
 /// The text of each tool result and whether it was an error.

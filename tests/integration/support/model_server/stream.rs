@@ -20,7 +20,12 @@ pub(super) fn send(exchange: &mut Exchange, request: &Value, blocks: &[Block]) -
 }
 
 /// Sends the blocks, then waits, then ends the message; if `wait` returns false the connection just closes.
-pub(super) fn send_waiting(exchange: &mut Exchange, request: &Value, blocks: &[Block], wait: impl FnOnce() -> bool) -> io::Result<()> {
+pub(super) fn send_waiting(
+    exchange: &mut Exchange,
+    request: &Value,
+    blocks: &[Block],
+    wait: impl FnOnce() -> bool,
+) -> io::Result<()> {
     exchange.begin_stream()?;
     send_event(exchange, &message_start(request))?;
     for (index, block) in blocks.iter().enumerate() {
@@ -31,7 +36,8 @@ pub(super) fn send_waiting(exchange: &mut Exchange, request: &Value, blocks: &[B
     if !wait() {
         return Ok(());
     }
-    let stop_reason = if blocks.iter().any(|block| matches!(block, Block::Call { .. })) { "tool_use" } else { "end_turn" };
+    let stop_reason =
+        if blocks.iter().any(|block| matches!(block, Block::Call { .. })) { "tool_use" } else { "end_turn" };
     let delta = json!({"stop_reason": stop_reason, "stop_sequence": null});
     send_event(exchange, &json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": OUTPUT_TOKENS}}))?;
     send_event(exchange, &json!({"type": "message_stop"}))?;
