@@ -9,6 +9,7 @@
 //!   in a deleted worktree git would silently find the repository around it.
 
 mod add;
+mod ancestry;
 mod changes;
 mod checkout;
 mod keep;

@@ -105,6 +105,11 @@ impl Queue for FileQueue {
         })
     }
 
+    fn declare_lost(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
+        let is_over = |state| state != TicketState::Running;
+        self.operate(&self.by, |operation| operation.end_attempt(ticket, fence, is_over, |_| TicketEvent::LeaseExpired))
+    }
+
     fn release(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
         let was_released = |state| matches!(state, TicketState::Queued | TicketState::Blocked);
         self.operate(&self.by, |operation| {

@@ -102,6 +102,10 @@ pub(crate) trait Queue: Send + Sync {
     /// [`Queue::fail`] instead, which keeps the ticket from being handed out as if it had never run.
     fn release(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError>;
 
+    /// Declares a running ticket lost before its lease is over, for a caller that knows its holder to be dead. Any
+    /// other state under that fence is left as it is.
+    fn declare_lost(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError>;
+
     /// Takes a ticket that is not queued and not held back to `running` under a new fence and lease.
     ///
     /// For new input, requested changes, a conflict, resume and restart. Dependencies and capabilities are not

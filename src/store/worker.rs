@@ -47,6 +47,14 @@ impl Store {
         })
     }
 
+    /// Forgets a worker whose spawn was undone, and frees its ports. Its folder stays.
+    pub(crate) fn forget_worker(&self, worker: &WorkerId) -> Result<(), StoreError> {
+        self.write(|txn| {
+            txn.free_ports(worker)?;
+            txn.run("DELETE FROM workers WHERE id = ?1", [worker.as_str()]).map(|_| ())
+        })
+    }
+
     /// Gives `worker` a block of `ports.size` ports that no other unreleased worker has; answers its first port.
     ///
     /// A worker that has a block of that size keeps it. The lowest free block from `ports.base` up is taken, without

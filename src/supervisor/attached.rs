@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
@@ -76,7 +76,7 @@ impl Viewers {
         let tty = options.open("/dev/tty").ok()?;
         let mode = RawMode::enter(&tty).ok()?;
         let size = window_size(&tty)?;
-        let tty = Arc::new(AsyncFd::register(tty).ok()?);
+        let tty = Arc::new(AsyncFd::with_interest(tty, Interest::READABLE | Interest::WRITABLE).ok()?);
         let (id, output) = self.add(false);
         tokio::spawn(read_pane(id, tty.clone(), self.seen.clone()));
         tokio::spawn(write_pane(tty.clone(), output));

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::machine::{FinishReport, RETURNS};
 use crate::config::{Template, Templates};
-use crate::git::{CommitOutcome, GitError, Repository};
+use crate::git::{CommitOutcome, GitError, Operation, Repository};
 use crate::model::briefing::Briefing;
 use crate::model::event::Event;
 use crate::model::settings::Limits;
@@ -94,6 +94,13 @@ impl Finish {
     fn commit_leftovers(&self, done: &mut Finishing) -> Result<Option<FinishReport>, String> {
         let worktree = &self.place.worktree;
         let leftovers = self.repository.leftovers(worktree, &self.place.made_paths).map_err(|e| sentence(&e))?;
+        if let Some(operation) = leftovers.operation {
+            return Ok(Some(unfinished(operation)));
+        }
+        if leftovers.branch.as_ref() != Some(&self.place.branch) {
+            let why = format!("its worktree is not on its branch `{}`", self.place.branch);
+            return Ok(Some(FinishReport::NeedsPerson(why)));
+        }
         if leftovers.files.is_empty() {
             return Ok(None);
         }
@@ -101,10 +108,10 @@ impl Finish {
             return Ok(Some(FinishReport::NeedsPerson(too_much(&leftovers.files, leftovers.bytes))));
         }
         let message = self.render(Template::CommitLeftovers, ())?;
-        let env = &self.env;
+        let env: Vec<_> = self.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let outcome = self
             .repository
-            .commit_leftovers(worktree, &leftovers.files, &message, self.limits.commit_timeout, env)
+            .commit_leftovers(worktree, &leftovers.files, &message, self.limits.commit_timeout, Some(&env))
             .map_err(|e| sentence(&e))?;
         match outcome {
             CommitOutcome::Committed(commit) => {
@@ -112,9 +119,10 @@ impl Finish {
                 Ok(None)
             }
             CommitOutcome::Nothing => Ok(None),
-            CommitOutcome::HookRefused { output } => {
+            CommitOutcome::HookRefused { output, .. } => {
                 Ok(Some(self.hook_refused(&output, &leftovers.files)?))
             }
+            CommitOutcome::Unfinished(operation) => Ok(Some(unfinished(operation))),
             CommitOutcome::TimedOut => {
                 Ok(Some(FinishReport::NeedsPerson("committing its leftovers took too long".to_owned())))
             }
@@ -194,6 +202,12 @@ pub(super) fn run_command(
     };
     let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Ok(CheckResult { run: run.to_owned(), passed, exit_code, duration_ms, output_tail: output })
+}
+
+/// What a person reads when the agent left git in the middle of something.
+fn unfinished(operation: Operation) -> FinishReport {
+    let what = format!("{operation:?}").to_lowercase();
+    FinishReport::NeedsPerson(format!("a {what} is unfinished in its worktree; end it, then `swarm resume`"))
 }
 
 /// What a person reads when there is too much to commit unasked.

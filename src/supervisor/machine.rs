@@ -35,6 +35,8 @@ pub(super) enum Mode {
 enum Stage {
     /// The agent works, waits or idles under the lease.
     Running,
+    /// The turn ended; whether another begins at once shows in a moment.
+    Settling,
     /// The turn ended while a pause holds; finishing waits.
     Held,
     /// Leftovers and checks are under way.
@@ -93,6 +95,8 @@ pub(super) enum Input {
     Screen(Option<(Status, String)>),
     /// The agent's own status file says so.
     StatusFile(Status),
+    /// A moment has passed since a turn ended.
+    Settled,
     /// Time passed.
     Tick,
     /// The lease is lost and somebody else has it.
@@ -123,6 +127,8 @@ pub(super) enum Effect {
     Submit(String),
     /// Start the agent again with this prompt: in its conversation, or afresh.
     Relaunch(String),
+    /// Come back with [`Input::Settled`] in a moment.
+    Settle,
     /// Run leftovers and checks.
     BeginFinish,
     /// Take the ticket back under a lease.
@@ -189,6 +195,8 @@ pub(super) struct Machine {
     agent_runs: bool,
     /// Whether a turn is under way.
     in_turn: bool,
+    /// A dialog is open: whatever is typed now would answer it.
+    has_dialog: bool,
 }
 
 impl Machine {
@@ -209,6 +217,7 @@ impl Machine {
             returns: 0,
             agent_runs: false,
             in_turn: true,
+            has_dialog: false,
         }
     }
 
@@ -229,7 +238,10 @@ impl Machine {
 
     /// Whether an attempt is under way, for lease and time limit.
     pub(super) fn is_attempting(&self) -> bool {
-        matches!(self.stage, Stage::Running | Stage::Held | Stage::Finishing | Stage::Blocked)
+        matches!(
+            self.stage,
+            Stage::Running | Stage::Settling | Stage::Held | Stage::Finishing | Stage::Blocked
+        )
     }
 
     /// Whether a person holds the agent's processes stopped; otherwise a stopped agent is continued.
@@ -251,6 +263,8 @@ impl Machine {
     pub(super) fn send_waits_for(&self) -> Option<&'static str> {
         if self.hold {
             Some("the pause to end")
+        } else if self.has_dialog {
+            Some("a person to answer what it asks")
         } else if self.mode != Mode::Conversation {
             Some("the running turn to end")
         } else if self.in_turn || self.unconfirmed.is_some() {
@@ -284,6 +298,7 @@ impl Machine {
             }
             Input::Screen(finding) => self.screen(finding, now),
             Input::StatusFile(status) => self.status_file(status, now),
+            Input::Settled => self.settled(now),
             Input::Tick => self.tick(now),
             Input::LeaseLost => {
                 let reason = "its lease went to somebody else".to_owned();
@@ -319,10 +334,12 @@ impl Machine {
             AgentEvent::TurnEnded { finished, background, .. } => self.turn_ended(finished, background, now),
             AgentEvent::Waiting { what } => {
                 self.note(EvidenceSource::Hook, format!("waits for {what}"), now);
+                self.has_dialog = true;
                 self.say(Status::Waiting, what, now);
                 Vec::new()
             }
             AgentEvent::WaitingOver => {
+                self.has_dialog = false;
                 if self.status == Status::Waiting && self.stage == Stage::Running {
                     self.say(Status::Working, "a turn is under way", now);
                 }
@@ -338,6 +355,7 @@ impl Machine {
             }
             AgentEvent::ToolEnded(_) => {
                 self.note(EvidenceSource::Hook, "a tool call ended", now);
+                self.has_dialog = false;
                 if matches!(self.status, Status::Working | Status::Waiting) && self.stage == Stage::Running {
                     self.say(Status::Working, "a turn is under way", now);
                 }
@@ -370,6 +388,7 @@ impl Machine {
         self.note(EvidenceSource::Hook, "a prompt was taken", now);
         self.in_turn = true;
         self.draft = false;
+        self.has_dialog = false;
         let mut effects = Vec::new();
         if let Some(typed) = self.unconfirmed.take() {
             effects.push(Effect::Log(Event::MessageSent { bytes: typed.text.len() }));
@@ -379,7 +398,7 @@ impl Machine {
             self.stage = Stage::Running;
             self.returns = 0;
             effects.push(Effect::Reopen);
-        } else if matches!(self.stage, Stage::Blocked | Stage::Held) {
+        } else if matches!(self.stage, Stage::Blocked | Stage::Held | Stage::Settling) {
             self.stage = Stage::Running;
         }
         if !matches!(self.stage, Stage::Stopping(_)) {
@@ -391,6 +410,7 @@ impl Machine {
     fn turn_ended(&mut self, finished: bool, background: usize, now: Time) -> Vec<Effect> {
         self.note(EvidenceSource::Hook, "its turn ended", now);
         self.in_turn = background > 0;
+        self.has_dialog = false;
         let mut effects = vec![Effect::CloseTools(ToolOutcome::Interrupted)];
         if self.stage != Stage::Running {
             return effects;
@@ -410,11 +430,28 @@ impl Machine {
         } else if let Some(text) = self.take_pending() {
             effects.extend(self.submit(text, now));
         } else if finished {
-            effects.extend(self.begin_finish(now));
+            // Text that a person typed during the turn starts the next one by itself a moment later.
+            self.stage = Stage::Settling;
+            effects.push(Effect::Settle);
         } else {
             self.say(Status::Idle, "the turn ended unfinished", now);
         }
         effects
+    }
+
+    fn settled(&mut self, now: Time) -> Vec<Effect> {
+        match (&self.stage, self.hold) {
+            (Stage::Settling, true) => {
+                self.stage = Stage::Held;
+                self.say(Status::Paused, "held at the turn boundary", now);
+                Vec::new()
+            }
+            (Stage::Settling, false) => match self.take_pending() {
+                Some(text) => self.hand_back(text, now),
+                None => self.begin_finish(now),
+            },
+            _ => Vec::new(),
+        }
     }
 
     fn turn_failed(&mut self, reason: &str, now: Time) -> Vec<Effect> {
@@ -618,11 +655,13 @@ impl Machine {
         match finding {
             Some((Status::Waiting, what)) if self.stage == Stage::Running && !self.hold => {
                 self.note(EvidenceSource::Terminal, format!("shows {what}"), now);
+                self.has_dialog = true;
                 self.say(Status::Waiting, what, now);
             }
             Some((_, what)) => self.note(EvidenceSource::Terminal, format!("shows {what}"), now),
             None if from_screen => {
                 self.note(EvidenceSource::Terminal, "shows nothing special", now);
+                self.has_dialog = false;
                 if self.status == Status::Waiting && self.stage == Stage::Running {
                     self.say(Status::Working, "what it waited for is gone from the screen", now);
                 }

@@ -293,6 +293,7 @@ impl Supervision {
                 self.take_events(events).await;
                 self.input(Input::Exited(ending)).await;
             }
+            Job::Settled => self.input(Input::Settled).await,
             Job::Gone => self.input(Input::AgentGone).await,
             Job::Renewed(Some(fence)) => self.fence = fence,
             Job::Renewed(None) => self.input(Input::LeaseLost).await,

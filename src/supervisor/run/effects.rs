@@ -1,5 +1,7 @@
 //! Carrying out what the machine asks for.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{Job, Supervision};
@@ -12,6 +14,10 @@ use crate::supervisor::finish::Finish;
 use crate::supervisor::machine::{Effect, Input};
 use crate::supervisor::ledger::Ledger;
 
+/// How long after the end of a turn the next one begins when its message was typed before (measured with Claude Code
+/// 2.1: 15 ms).
+const SETTLE: Duration = Duration::from_millis(500);
+
 impl Supervision {
     /// Carries out one effect; what it leads to at once comes back.
     pub(super) async fn carry_out(&mut self, effect: Effect) -> Option<Input> {
@@ -20,6 +26,13 @@ impl Supervision {
             Effect::Submit(text) => self.submit(&text).await,
             Effect::Relaunch(prompt) => return self.relaunch(&prompt),
             Effect::BeginFinish => self.begin_finish(),
+            Effect::Settle => {
+                let results = self.job_results.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(SETTLE).await;
+                    results.send(Job::Settled).await.ok();
+                });
+            }
             Effect::Reopen => self.reopen().await,
             Effect::Conclude(outcome) => self.conclude(outcome).await,
             Effect::EndAgent => self.end_agent(),
@@ -169,6 +182,6 @@ impl Supervision {
 /// Saves a worktree to its wip ref and measures it.
 fn snapshot(repository: &crate::git::Repository, worker: &crate::model::worker::Worker) -> Result<Changes, String> {
     let place = &worker.place;
-    let taken = repository.snapshot(&place.worktree, &worker.id, &place.made_paths).map_err(|e| e.to_string())?;
+    let taken = repository.snapshot(&place.worktree, &worker.id, &place.made_paths, false).map_err(|e| e.to_string())?;
     repository.changes(&place.base, &taken).map_err(|e| e.to_string())
 }

@@ -103,6 +103,8 @@ enum Job {
     Exited(ExitInfo),
     /// The agent's whole tree is gone and it had ended before.
     Gone,
+    /// A moment has passed since a turn ended.
+    Settled,
     /// A lease was renewed: the fence, or `None` when it is lost.
     Renewed(Option<u64>),
 }
@@ -233,7 +235,7 @@ impl Supervision {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now();
         let mut supervision = Self {
-            rules: config::screen_rules(worker.runtime.as_str())?,
+            rules: screen_rules(worker.runtime)?,
             machine: Machine::new(mode(&worker), Time::now()),
             runtime: agent::runtime(worker.runtime),
             fence: worker.attempt.fence,
@@ -387,6 +389,15 @@ impl Signals {
             window: listen(SignalKind::window_change())?,
             child: listen(SignalKind::child())?,
         })
+    }
+}
+
+/// The screen rules of a runtime: data, because a program's screens change with its versions.
+fn screen_rules(runtime: RuntimeKind) -> Result<Vec<ScreenRule>, SupervisorError> {
+    let text = include_str!("../../../templates/screen_rules/claude.yaml");
+    match runtime {
+        RuntimeKind::Claude => Ok(config::parse_yaml(Path::new("screen_rules/claude.yaml"), text)?),
+        RuntimeKind::Command => Ok(Vec::new()),
     }
 }
 
