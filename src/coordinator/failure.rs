@@ -3,6 +3,16 @@
 use std::error::Error;
 
 use super::views::FailureView;
+use crate::agent::AgentError;
+use crate::config::ConfigError;
+use crate::files::FileError;
+use crate::git::GitError;
+use crate::model::IdError;
+use crate::process::ProcessError;
+use crate::queue::QueueError;
+use crate::store::StoreError;
+use crate::supervisor::SupervisorError;
+use crate::terminal::{RecordingError, TmuxError};
 
 /// Kinds of failure; each has a stable word for JSON, HTTP and MCP, and an exit code (design section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,5 +107,88 @@ impl Failure {
             error: self.chain.join(": "),
             hints: self.hints.clone(),
         }
+    }
+}
+
+/// Makes failures of the errors of a module: its kind by the function given, its hint where it has one.
+macro_rules! failure_from {
+    ($error:ty, $kind:expr, $hint:expr) => {
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let kind: fn(&$error) -> FailureKind = $kind;
+                let hint: fn(&$error) -> Option<String> = $hint;
+                let mut failure = Self::from_error(kind(&error), &error);
+                failure.hints.extend(hint(&error));
+                failure
+            }
+        }
+    };
+}
+
+failure_from!(FileError, |_| FailureKind::Failed, |_| None);
+failure_from!(IdError, |_| FailureKind::Usage, |_| None);
+failure_from!(ProcessError, |_| FailureKind::Failed, |_| None);
+failure_from!(StoreError, |_| FailureKind::Failed, |error| error.hint().map(str::to_owned));
+failure_from!(QueueError, queue_kind, |_| None);
+failure_from!(GitError, git_kind, GitError::hint);
+failure_from!(AgentError, |_| FailureKind::Failed, AgentError::hint);
+failure_from!(TmuxError, |_| FailureKind::Failed, |_| None);
+failure_from!(RecordingError, |_| FailureKind::Failed, |_| None);
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let mut failure = Self::from_error(FailureKind::Usage, &error);
+        if let Some(snippet) = error.snippet() {
+            failure.chain[0] = format!("{}\n{snippet}", failure.chain[0]);
+        }
+        failure.hints.extend(error.hint().map(str::to_owned));
+        failure
+    }
+}
+
+impl From<SupervisorError> for Failure {
+    fn from(error: SupervisorError) -> Self {
+        match error {
+            SupervisorError::File(error) => error.into(),
+            SupervisorError::Store(error) => error.into(),
+            SupervisorError::Queue(error) => error.into(),
+            SupervisorError::Git(error) => error.into(),
+            SupervisorError::Agent(error) => error.into(),
+            SupervisorError::Config(error) => error.into(),
+            SupervisorError::Tmux(error) => error.into(),
+            SupervisorError::Process(error) => error.into(),
+            SupervisorError::Setup { output, .. } if !output.trim().is_empty() => {
+                let text = error.to_string();
+                Self { kind: FailureKind::Failed, chain: vec![format!("{text}\n{}", output.trim_end())], hints: vec![] }
+            }
+            other => {
+                let kind = match &other {
+                    SupervisorError::NoBase { .. } => FailureKind::NotFound,
+                    SupervisorError::NotClaimable { .. } => FailureKind::NeedsPerson,
+                    _ => FailureKind::Failed,
+                };
+                let mut failure = Self::from_error(kind, &other);
+                failure.hints.extend(other.hint());
+                failure
+            }
+        }
+    }
+}
+
+/// How a refusal of the queue counts.
+fn queue_kind(error: &QueueError) -> FailureKind {
+    match error {
+        QueueError::NotFound(_) => FailureKind::NotFound,
+        QueueError::Cycle(_) | QueueError::CaseClash { .. } => FailureKind::Usage,
+        _ => FailureKind::Failed,
+    }
+}
+
+/// How a refusal of git counts.
+fn git_kind(error: &GitError) -> FailureKind {
+    match error {
+        GitError::NotARepository { .. } => FailureKind::Usage,
+        GitError::NoBranch { .. } => FailureKind::NotFound,
+        _ => FailureKind::Failed,
     }
 }
