@@ -12,6 +12,7 @@ mod command;
 mod environment;
 mod error;
 mod fill;
+mod folder;
 mod front_matter;
 mod init;
 mod settings;

@@ -7,7 +7,7 @@ use minijinja::UndefinedBehavior;
 use serde::Serialize;
 
 use super::error::{ConfigError, Position, Problem};
-use crate::files::{self, FileError};
+use super::folder::read_folder;
 
 /// Declares the templates with their files.
 macro_rules! templates {
@@ -177,27 +177,6 @@ pub(super) fn literal(text: &str) -> String {
 /// The names between single braces of a path or name template such as `swarm/{worker}`.
 pub(super) fn braces(text: &str) -> impl Iterator<Item = &str> {
     text.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(name, _)| name))
-}
-
-/// The files of a folder with one of these extensions, by name; nothing when the folder does not exist.
-pub(super) fn read_folder(folder: &Path, extensions: &[&str]) -> Result<Vec<(PathBuf, Vec<u8>)>, FileError> {
-    let listed = match std::fs::read_dir(folder) {
-        Ok(listed) => listed,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(FileError::on("list", folder)(error)),
-    };
-    let mut paths = Vec::new();
-    for entry in listed {
-        let path = entry.map_err(FileError::on("list", folder))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let wanted = path.extension().is_some_and(|found| extensions.iter().any(|extension| found == *extension));
-        if wanted && !hidden && path.is_file() {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    let read = |path: PathBuf| files::read_if_exists(&path).map(|bytes| bytes.map(|bytes| (path, bytes)));
-    paths.into_iter().filter_map(|path| read(path).transpose()).collect()
 }
 
 #[cfg(test)]
