@@ -7,7 +7,7 @@ use minijinja::UndefinedBehavior;
 use serde::Serialize;
 
 use super::error::{ConfigError, Position, Problem};
-use super::folder::read_folder;
+use super::folder::read_texts;
 
 /// Declares the templates with their files.
 macro_rules! templates {
@@ -73,14 +73,17 @@ pub(crate) struct Templates {
 
 impl Templates {
     /// The built-in templates with the files of a folder in their place; the folder need not exist.
+    ///
+    /// # Errors
+    /// As [`Templates::from_files`], and when the folder cannot be read.
     pub(crate) fn from_folder(folder: &Path) -> Result<Self, ConfigError> {
-        let mut found = Vec::new();
-        for (path, bytes) in read_folder(folder, &["md", "txt"])? {
-            let text =
-                String::from_utf8(bytes).map_err(|_| Problem::in_file(path.display().to_string(), "not UTF-8 text"))?;
-            found.push((path, text));
-        }
-        Self::from_files(found)
+        Self::from_files(read_texts(folder, &["md", "txt"])?)
+    }
+
+    /// The texts that stand in place of built-in ones, as [`Templates::from_files`] takes them: for handing
+    /// them to another process as they were.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, String)> {
+        self.overrides.values().cloned().collect()
     }
 
     /// The built-in templates with these texts in their place; the file name of each path says which it is.

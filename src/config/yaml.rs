@@ -413,10 +413,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_data_file_fills_any_type_and_its_errors_have_places() {
-        let rules: serde_json::Value =
-            parse_yaml(Path::new("claude.yaml"), include_str!("../../templates/screen_rules/claude.yaml")).unwrap();
-        assert!(rules.as_array().is_some_and(|rules| !rules.is_empty()), "{rules}");
+    fn errors_of_a_data_file_have_places() {
         let error = parse_yaml::<Vec<u8>>(Path::new("x.yaml"), "- 1\n- 300\n").unwrap_err();
         assert_eq!(error.to_string(), "x.yaml:2:3: `[1]`: expected a whole number from 0 to 255, found `300`");
     }

@@ -68,6 +68,8 @@ fn a_project_replaces_templates_by_name() {
     let templates = Templates::from_folder(folder.path()).unwrap();
     assert_eq!(templates.render(Template::Prompt, context()).unwrap(), "Hello fix");
     assert_eq!(templates.text(Template::Conflict), Template::Conflict.built_in());
+    let handed_on = Templates::from_files(templates.files()).unwrap();
+    assert_eq!(handed_on.text(Template::Prompt), "Hello {{ worker }}");
 }
 
 #[test]
