@@ -85,7 +85,11 @@ const TOLERATED: [&str; 9] =
 /// With the name that the broken agent goes by: that in the file if it can be read, else the file's own.
 pub(super) fn parse_agent(path: &Path, text: &str, origin: AgentOrigin) -> Result<Agent, (String, Problem)> {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut parts = front_matter::split(path, text).map_err(|problem| (stem.clone(), problem))?;
+    let split = match origin {
+        AgentOrigin::ClaudeProject => front_matter::split_leniently(path, text),
+        _ => front_matter::split(path, text),
+    };
+    let mut parts = split.map_err(|problem| (stem.clone(), problem))?;
     let written = parts.head.as_ref().and_then(|head| head.get("name")).and_then(Node::text);
     let known_as = written.filter(|name| name.parse::<AgentName>().is_ok()).unwrap_or_else(|| stem.clone());
     let fail = |problem: Problem| (known_as.clone(), problem);

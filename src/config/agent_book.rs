@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::agent::parse_agent;
 use super::error::{ConfigError, Problem};
-use super::template::read_folder;
+use super::folder::read_folder;
 use crate::model::AgentName;
 use crate::model::agent::{Agent, AgentOrigin};
 
@@ -22,8 +22,8 @@ const BUILT_IN: [(&str, &str); 6] = [
 /// Where agents are defined besides the built-in ones, from the weakest up.
 #[derive(Debug, Default)]
 pub(crate) struct AgentSources {
-    /// The user's configuration folder; `agents/*.md` in it are read.
-    pub(crate) user_folder: PathBuf,
+    /// The user's configuration folder, if there is one; `agents/*.md` in it are read.
+    pub(crate) user_folder: Option<PathBuf>,
     /// Files of `.claude/agents/` of the repository, as path for messages and text.
     pub(crate) claude_project: Vec<(PathBuf, String)>,
     /// Files of `.swarm/agents/` of the repository, likewise.
@@ -60,9 +60,11 @@ pub(crate) fn load_agents(sources: &AgentSources) -> Result<AgentBook, ConfigErr
     for (name, text) in BUILT_IN {
         book.add(PathBuf::from("agents").join(name), Some(text), AgentOrigin::BuiltIn);
     }
-    for (path, bytes) in read_folder(&sources.user_folder.join("agents"), &["md"])? {
-        let text = String::from_utf8(bytes).ok();
-        book.add(path, text.as_deref(), AgentOrigin::User);
+    if let Some(folder) = &sources.user_folder {
+        for (path, bytes) in read_folder(&folder.join("agents"), &["md"])? {
+            let text = String::from_utf8(bytes).ok();
+            book.add(path, text.as_deref(), AgentOrigin::User);
+        }
     }
     let project = [(&sources.claude_project, AgentOrigin::ClaudeProject), (&sources.project, AgentOrigin::Project)];
     for (files, origin) in project {

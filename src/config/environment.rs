@@ -5,14 +5,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 
 use super::error::Problem;
 use crate::model::agent::{Agent, RuntimeKind};
 use crate::model::settings::Settings;
 
 /// A snapshot of the process environment. Names and values need not be UTF-8.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environment(BTreeMap<OsString, OsString>);
+
+/// Without the values: they hold secrets, and logs print with this.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 /// Takes the snapshot. The only place where the process environment is read.
 pub(crate) fn environment() -> Environment {
@@ -73,7 +81,7 @@ const ALLOWED: &[Group] = &[
     all(&["LANG", "LANGUAGE", "LC_*", "TZ", "COLORTERM", "NO_COLOR"]),
     // Fetching over ssh and signing with the person's agent; git's identity, transport and configuration.
     all(&["SSH_AUTH_SOCK", "SSH_AGENT_PID", "GNUPGHOME", "GIT_AUTHOR_*", "GIT_COMMITTER_*", "GIT_SSH", "GIT_SSH_*"]),
-    all(&["GIT_SSL_*", "GIT_CONFIG_*", "GIT_CONFIG", "GIT_EXEC_PATH", "GIT_TEMPLATE_DIR", "EMAIL"]),
+    all(&["GIT_SSL_*", "GIT_CONFIG_*", "GIT_EXEC_PATH", "GIT_TEMPLATE_DIR", "EMAIL"]),
     // The way to the network and whom to trust on it; networks that need these work with nothing else.
     all(&["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"]),
     all(&["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]),
@@ -122,7 +130,7 @@ const ALLOWED: &[Group] = &[
     // The person's own knobs: what is switched off or on, retries, sizes and times.
     claude(None, &["CLAUDE_CODE_DISABLE_*", "CLAUDE_CODE_ENABLE_*", "CLAUDE_CODE_MAX_*", "CLAUDE_CODE_EFFORT_LEVEL"]),
     claude(None, &["CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_SHELL", "CLAUDE_CODE_TMPDIR", "CLAUDE_BASH_*"]),
-    claude(None, &["DISABLE_*", "ENABLE_*", "MAX_THINKING_TOKENS", "MAX_MCP_OUTPUT_TOKENS", "MCP_*", "BASH_*_MS"]),
+    claude(None, &["DISABLE_*", "ENABLE_*", "MAX_THINKING_TOKENS", "MAX_MCP_OUTPUT_TOKENS", "MCP_*"]),
     claude(None, &["BASH_MAX_OUTPUT_LENGTH", "BASH_DEFAULT_TIMEOUT_MS", "BASH_MAX_TIMEOUT_MS", "API_TIMEOUT_MS"]),
     claude(None, &["USE_BUILTIN_RIPGREP"]),
     // Says that the machine is a sandbox; Claude Code lets root skip permissions only then.
@@ -158,7 +166,10 @@ const REFUSED: &[&str] = &[
     "STY",
     "TERM_SESSION_ID",
     "WINDOWID",
-    // Where git looks, by git(1), "The Git Repository" and git-rev-parse(1) --local-env-vars.
+    // Where git looks, by git(1), "The Git Repository" and git-rev-parse(1) --local-env-vars. Of those,
+    // GIT_CONFIG_COUNT passes: set-ups of machines use it for the person's own configuration.
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_COMMON_DIR",
@@ -212,9 +223,8 @@ pub(crate) fn agent_environment(
     agent: &Agent,
     extra: &[(String, String)],
 ) -> Vec<(String, String)> {
-    let written = || settings.env.iter().chain(&agent.env);
     let value = |name: &str| {
-        let written = written().filter(|(key, _)| *key == name).last().map(|(_, value)| value.as_str());
+        let written = agent.env.get(name).or_else(|| settings.env.get(name)).map(String::as_str);
         written.or_else(|| environment.get(name))
     };
     let counts = |group: &Group| {
@@ -226,7 +236,7 @@ pub(crate) fn agent_environment(
     let passed = |name: &str| is_in(name, &allowed) || settings.pass_env.iter().any(|named| named == name);
     let mut result: BTreeMap<&str, &str> =
         environment.pairs().filter(|(name, _)| passed(name) && !is_in(name, REFUSED)).collect();
-    result.extend(written().map(|(name, value)| (name.as_str(), value.as_str())));
+    result.extend(settings.env.iter().chain(&agent.env).map(|(name, value)| (name.as_str(), value.as_str())));
     result.extend(extra.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     result.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

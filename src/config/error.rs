@@ -1,6 +1,7 @@
 //! Errors that show a person the place and the way out.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use unicode_width::UnicodeWidthChar;
 
@@ -11,7 +12,7 @@ use crate::files::FileError;
 pub(crate) enum ConfigError {
     /// The text itself is at fault.
     #[error(transparent)]
-    Text(#[from] Box<Problem>),
+    Text(#[from] Problem),
     /// The disk is at fault.
     #[error(transparent)]
     File(#[from] FileError),
@@ -69,10 +70,14 @@ impl ConfigError {
 
 /// A fault in a text: where it is, what is wrong, what would be right.
 ///
-/// `Display` is one line, `FILE:LINE:COLUMN: MESSAGE; valid keys: ...`. Faces print [`Problem::snippet`] below
-/// it and [`Problem::hint`] as a hint.
+/// `Display` is one line, `FILE:LINE:COLUMN: MESSAGE; valid keys: ...`. Faces print [`Details::snippet`] below
+/// it and [`Details::hint`] as a hint. The details are boxed, so that results stay small.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Details>);
+
+/// What a [`Problem`] says, piece by piece.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Details {
     /// The file, variable or flag as the caller named it; `None` when the fault is in no text.
     pub(crate) file: Option<String>,
     /// Where in it, both from 1; `None` when the whole text is meant.
@@ -98,6 +103,20 @@ pub(crate) struct Position {
 
 impl std::error::Error for Problem {}
 
+impl Deref for Problem {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
@@ -118,12 +137,12 @@ impl fmt::Display for Problem {
 impl Problem {
     /// A fault that is in no text.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), ..Self::default() }
+        Self(Box::new(Details { message: message.into(), ..Details::default() }))
     }
 
     /// The same, in a file as a whole.
     pub(super) fn in_file(file: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { file: Some(file.into()), message: message.into(), ..Self::default() }
+        Self(Box::new(Details { file: Some(file.into()), message: message.into(), ..Details::default() }))
     }
 
     /// Adds a place and draws the line of `text` it is in.
@@ -146,12 +165,6 @@ impl Problem {
             self.hint = Some(format!("did you mean `{near}`?"));
         }
         self
-    }
-}
-
-impl From<Problem> for ConfigError {
-    fn from(problem: Problem) -> Self {
-        Self::Text(Box::new(problem))
     }
 }
 

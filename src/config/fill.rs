@@ -39,9 +39,10 @@ impl Fault {
     /// Puts it at a value unless it has a place.
     fn at(mut self, node: &Node) -> Self {
         if !self.placed {
-            let Problem { message, valid, hint, .. } = self.problem;
-            let placed = node.place.problem(message);
-            self.problem = Problem { valid, hint, ..placed };
+            let mut placed = node.place.problem(std::mem::take(&mut self.problem.message));
+            placed.valid = self.problem.valid.take();
+            placed.hint = self.problem.hint.take();
+            self.problem = placed;
             self.placed = true;
         }
         self

@@ -7,7 +7,7 @@ use minijinja::UndefinedBehavior;
 use serde::Serialize;
 
 use super::error::{ConfigError, Position, Problem};
-use crate::files::{self, FileError};
+use super::folder::read_texts;
 
 /// Declares the templates with their files.
 macro_rules! templates {
@@ -73,14 +73,17 @@ pub(crate) struct Templates {
 
 impl Templates {
     /// The built-in templates with the files of a folder in their place; the folder need not exist.
+    ///
+    /// # Errors
+    /// As [`Templates::from_files`], and when the folder cannot be read.
     pub(crate) fn from_folder(folder: &Path) -> Result<Self, ConfigError> {
-        let mut found = Vec::new();
-        for (path, bytes) in read_folder(folder, &["md", "txt"])? {
-            let text =
-                String::from_utf8(bytes).map_err(|_| Problem::in_file(path.display().to_string(), "not UTF-8 text"))?;
-            found.push((path, text));
-        }
-        Self::from_files(found)
+        Self::from_files(read_texts(folder, &["md", "txt"])?)
+    }
+
+    /// The texts that stand in place of built-in ones, as [`Templates::from_files`] takes them: for handing
+    /// them to another process as they were.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, String)> {
+        self.overrides.values().cloned().collect()
     }
 
     /// The built-in templates with these texts in their place; the file name of each path says which it is.
@@ -177,27 +180,6 @@ pub(super) fn literal(text: &str) -> String {
 /// The names between single braces of a path or name template such as `swarm/{worker}`.
 pub(super) fn braces(text: &str) -> impl Iterator<Item = &str> {
     text.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(name, _)| name))
-}
-
-/// The files of a folder with one of these extensions, by name; nothing when the folder does not exist.
-pub(super) fn read_folder(folder: &Path, extensions: &[&str]) -> Result<Vec<(PathBuf, Vec<u8>)>, FileError> {
-    let listed = match std::fs::read_dir(folder) {
-        Ok(listed) => listed,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(FileError::on("list", folder)(error)),
-    };
-    let mut paths = Vec::new();
-    for entry in listed {
-        let path = entry.map_err(FileError::on("list", folder))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let wanted = path.extension().is_some_and(|found| extensions.iter().any(|extension| found == *extension));
-        if wanted && !hidden && path.is_file() {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    let read = |path: PathBuf| files::read_if_exists(&path).map(|bytes| bytes.map(|bytes| (path, bytes)));
-    paths.into_iter().filter_map(|path| read(path).transpose()).collect()
 }
 
 #[cfg(test)]

@@ -93,6 +93,10 @@ pub(crate) fn parse_ticket(path: &Path, text: &str) -> Result<Ticket, ConfigErro
         let problem = parts.source.problem(None, "the ticket has no text");
         return Err(problem.with_hint("write below the second line of dashes what is to be done").into());
     }
+    if parts.body.contains('\0') {
+        let problem = parts.source.problem(None, "the text contains a NUL character");
+        return Err(problem.with_hint("no program can be given one; remove it").into());
+    }
     let title = match &file.title {
         Some(title) => check.title(title)?,
         None => derive_title(&parts.body),
@@ -322,8 +326,8 @@ fn quoted(text: &str) -> String {
 /// A duration in one unit without loss, such as `90s`.
 fn exact_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
-    let fit = units.into_iter().find(|(size, _)| millis % size == 0 && millis > 0);
+    let units = [(3_600_000_u128, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    let fit = units.into_iter().find(|(size, _)| millis.is_multiple_of(*size) && millis > 0);
     fit.map_or_else(|| "0s".to_owned(), |(size, unit)| format!("{}{unit}", millis / size))
 }
 

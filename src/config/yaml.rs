@@ -407,3 +407,33 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Err(A::Error::custom("not there"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_a_data_file_have_places() {
+        let error = parse_yaml::<Vec<u8>>(Path::new("x.yaml"), "- 1\n- 300\n").unwrap_err();
+        assert_eq!(error.to_string(), "x.yaml:2:3: `[1]`: expected a whole number from 0 to 255, found `300`");
+    }
+
+    #[test]
+    fn a_value_behind_an_anchor_is_placed_where_it_is_written() {
+        let error = parse_yaml::<Vec<Vec<u8>>>(Path::new("x.yaml"), "- &a [1, x]\n- *a\n").unwrap_err();
+        assert_eq!(error.to_string(), "x.yaml:1:10: `[0][1]`: expected a whole number from 0 to 255, found `x`");
+    }
+
+    #[test]
+    fn a_text_that_grows_without_end_is_refused() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..9 {
+            let inner = vec![format!("*a{}", level - 1); 10].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+        }
+        let error = parse_yaml::<serde_json::Value>(Path::new("x.yaml"), &text).unwrap_err();
+        assert_eq!(error.to_string(), "x.yaml: not valid YAML: repetition limit exceeded");
+        let deep = "[".repeat(10_000);
+        assert!(parse_yaml::<serde_json::Value>(Path::new("x.yaml"), &deep).is_err());
+    }
+}

@@ -50,8 +50,8 @@ fn the_default_text_shows_every_key() {
     let tree = Source::file(Path::new("config.yaml"), default_config_text()).parse().unwrap();
     let keys = load("no_such_key: 1", &[], &[]).unwrap_err();
     let ConfigError::Text(problem) = keys else { panic!("{keys}") };
-    for key in problem.valid.unwrap().1 {
-        assert!(tree.get(&key).is_some(), "{key}");
+    for key in &problem.valid.as_ref().unwrap().1 {
+        assert!(tree.get(key).is_some(), "{key}");
     }
     for (section, keys) in [
         ("landing", &["strategy", "approval"][..]),
@@ -80,7 +80,8 @@ fn stronger_layers_win_key_by_key() {
     let error = load_from(folder.path(), project, &variables, &flags).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "target=rel: 1.0: `target`: `rel: 1.0` is not a branch name: it must not contain spaces, control characters, `..`, `@{` or any of `~^:?*[\\`"
+        "target=rel: 1.0: `target`: `rel: 1.0` is not a branch name: \
+         it must not contain spaces, control characters, `..`, `@{` or any of `~^:?*[\\`"
     );
     let settings = load_from(folder.path(), project, &variables, &flags[..3]).unwrap();
     assert_eq!(settings.max_workers, 7);

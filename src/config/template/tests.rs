@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::files;
 
 /// What every template gets, and what some get besides.
 fn context() -> serde_json::Value {
@@ -13,9 +14,11 @@ fn context() -> serde_json::Value {
         "reviewer": null, "summary": null, "comments": [{"file": "a.rs", "line": 3, "text": "no\nno"}],
         "target_commit": "abc", "files": [{"path": "a b.rs", "kind": "both modified"}],
         "landed": [{"id": "abc", "subject": "s", "ticket": null}],
-        "gate": "tests", "command": "make", "exit_code": null, "timeout": "5m", "runs": 2, "output": "o", "output_cut": true,
+        "gate": "tests", "command": "make", "exit_code": null, "timeout": "5m", "runs": 2, "output": "o",
+        "output_cut": true,
         "failures": [{"command": "c", "exit_code": 1, "timeout": null, "output": "o", "output_cut": false}],
-        "passed": [], "tries_left": 0, "commits": [{"id": "a", "subject": "one"}, {"id": "b", "subject": "two"}], "id": "fix",
+        "passed": [], "tries_left": 0, "id": "fix",
+        "commits": [{"id": "a", "subject": "one"}, {"id": "b", "subject": "two"}],
     })
 }
 
@@ -65,6 +68,8 @@ fn a_project_replaces_templates_by_name() {
     let templates = Templates::from_folder(folder.path()).unwrap();
     assert_eq!(templates.render(Template::Prompt, context()).unwrap(), "Hello fix");
     assert_eq!(templates.text(Template::Conflict), Template::Conflict.built_in());
+    let handed_on = Templates::from_files(templates.files()).unwrap();
+    assert_eq!(handed_on.text(Template::Prompt), "Hello {{ worker }}");
 }
 
 #[test]
