@@ -6,3 +6,10 @@ mod model;
 mod process;
 mod queue;
 mod store;
+
+/// What `benches/` measures; not an interface.
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench_internals {
+    pub use crate::queue::bench::QueueBench;
+}
