@@ -12,3 +12,10 @@ mod queue;
 mod store;
 mod supervisor;
 mod terminal;
+
+/// What `benches/` measures; not an interface.
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench_internals {
+    pub use crate::queue::bench::QueueBench;
+}

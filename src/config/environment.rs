@@ -47,6 +47,11 @@ impl Environment {
         }
     }
 
+    /// All variables.
+    pub(crate) fn all(&self) -> Vec<(OsString, OsString)> {
+        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// All variables that are UTF-8.
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))

@@ -48,8 +48,7 @@ pub(crate) struct Project {
 impl Project {
     /// Finds the repository around the call's folder.
     pub(crate) fn open(call: Call) -> Result<Self, Failure> {
-        let env = Vec::new();
-        let repository = Repository::discover_with(&call.directory, env)?;
+        let repository = Repository::discover(&call.directory)?;
         let paths = StatePaths::new(repository.common_dir());
         Ok(Self { call, repository, paths, settings: OnceCell::new(), agents: OnceCell::new(), store: OnceCell::new() })
     }
@@ -168,7 +167,7 @@ impl Project {
 
     /// The files right in a folder of the project, by name, from the same place.
     pub(crate) fn project_files(&self, folder: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
-        let mut paths = match self.repository.main_worktree() {
+        let mut paths: Vec<PathBuf> = match self.repository.main_worktree() {
             Some(top) => list_folder(&top.join(folder))?.into_iter().map(|name| folder.join(name)).collect(),
             None => match self.repository.default_target() {
                 Ok(target) => self.repository.list_at(target.as_str(), folder)?,

@@ -45,6 +45,7 @@ use crate::terminal::{PtyError, RecordingError, TmuxError};
 
 pub(crate) use client::Client;
 pub(crate) use handover::RuntimePaths;
+pub(crate) use ledger::node_name;
 pub(crate) use run::supervise;
 pub(crate) use spawn::{ApprovedSetup, Continue, Plan, Spawned, Spawner, Start};
 

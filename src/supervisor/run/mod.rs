@@ -235,7 +235,7 @@ impl Supervision {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now();
         let mut supervision = Self {
-            rules: screen_rules(worker.runtime)?,
+            rules: config::screen_rules(worker.runtime)?,
             machine: Machine::new(mode(&worker), Time::now()),
             runtime: agent::runtime(worker.runtime),
             fence: worker.attempt.fence,
@@ -389,15 +389,6 @@ impl Signals {
             window: listen(SignalKind::window_change())?,
             child: listen(SignalKind::child())?,
         })
-    }
-}
-
-/// The screen rules of a runtime: data, because a program's screens change with its versions.
-fn screen_rules(runtime: RuntimeKind) -> Result<Vec<ScreenRule>, SupervisorError> {
-    let text = include_str!("../../../templates/screen_rules/claude.yaml");
-    match runtime {
-        RuntimeKind::Claude => Ok(config::parse_yaml(Path::new("screen_rules/claude.yaml"), text)?),
-        RuntimeKind::Command => Ok(Vec::new()),
     }
 }
 
