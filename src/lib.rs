@@ -3,6 +3,7 @@
 pub mod cli;
 mod files;
 mod git;
+mod landing;
 mod model;
 mod process;
 mod queue;
