@@ -6,6 +6,7 @@ mod config;
 mod coordinator;
 mod files;
 mod git;
+mod landing;
 mod model;
 mod process;
 mod queue;

@@ -67,6 +67,25 @@ impl Repository {
         Ok(super::program::split_nul(&output).map(super::program::path_of).collect())
     }
 
+    /// The newest `limit` commits of `theirs` that touched any of `paths` since `ours` left it, one line each: short
+    /// id, subject and author. None without paths.
+    pub(crate) fn history_of(
+        &self,
+        ours: &CommitId,
+        theirs: &CommitId,
+        paths: &[&str],
+        limit: usize,
+    ) -> Result<Vec<String>, GitError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (range, count) = (format!("{ours}..{theirs}"), format!("--max-count={limit}"));
+        let call = ["log", "--no-show-signature", "--format=%h %s (%an)", count.as_str(), range.as_str(), "--"];
+        let call = self.git(self.home(), call).env("GIT_LITERAL_PATHSPECS", "1");
+        let text = call.args(paths.iter().copied()).reading().text()?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
     /// A folder in which git finds the attributes of a checkout: a worktree where there is one.
     fn attributes_folder(&self) -> &Path {
         let worktree = self.current_worktree().or(self.main_worktree());

@@ -9,6 +9,8 @@ mod parse;
 use std::ffi::OsString;
 use std::path::Path;
 
+use tempfile::TempDir;
+
 use super::{GitError, Repository};
 use crate::files::FileError;
 use crate::model::CommitId;
@@ -126,7 +128,36 @@ impl ConflictKind {
 /// A pair of commits to merge: the one on the target's side first.
 pub(crate) type Pair = (CommitId, CommitId);
 
+/// A view of a repository in which commits can be built without a trace: new objects go to a scratch folder that is
+/// gone with this value, and nothing is signed.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    /// Holds the objects.
+    _objects: TempDir,
+    /// The view.
+    repository: Repository,
+}
+
+impl Rehearsal {
+    /// The repository; only calls of the program see the new objects.
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+}
+
 impl Repository {
+    /// Opens a view for trying out what building would give.
+    pub(crate) fn rehearsal(&self) -> Result<Rehearsal, GitError> {
+        let objects = scratch_folder()?;
+        let mut env = self.program_env().to_vec();
+        env.push(("GIT_OBJECT_DIRECTORY".into(), objects.path().into()));
+        env.push(("GIT_ALTERNATE_OBJECT_DIRECTORIES".into(), quoted(&self.common_dir().join("objects"))));
+        let settings = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "commit.gpgSign"), ("GIT_CONFIG_VALUE_0", "false")];
+        env.extend(settings.map(|(name, value)| (name.into(), value.into())));
+        let repository = Self::discover_with(self.home(), env)?;
+        Ok(Rehearsal { _objects: objects, repository })
+    }
+
     /// Says of each pair what merging it would give, in the order asked.
     ///
     /// One process does them all; what it writes goes to a scratch folder, so nothing grows in the repository.
@@ -134,7 +165,7 @@ impl Repository {
         if pairs.is_empty() {
             return Ok(Vec::new());
         }
-        let scratch = tempfile::tempdir().map_err(FileError::on("make a folder in", &std::env::temp_dir()))?;
+        let scratch = scratch_folder()?;
         self.merge_all(pairs, Some(scratch.path()))
     }
 
@@ -185,6 +216,11 @@ impl Repository {
     fn have_common_ancestor(&self, (ours, theirs): &Pair) -> Result<bool, GitError> {
         self.git(self.home(), ["merge-base", ours.as_str(), theirs.as_str()]).reading().is_true()
     }
+}
+
+/// A temp folder for objects.
+fn scratch_folder() -> Result<TempDir, GitError> {
+    Ok(tempfile::tempdir().map_err(FileError::on("make a folder in", &std::env::temp_dir()))?)
 }
 
 /// A folder as an entry of a list that is split at colons, in git's quoting.
