@@ -157,7 +157,7 @@ impl From<SupervisorError> for Failure {
             SupervisorError::Config(error) => error.into(),
             SupervisorError::Tmux(error) => error.into(),
             SupervisorError::Process(error) => error.into(),
-            SupervisorError::Setup { output, .. } if !output.trim().is_empty() => {
+            SupervisorError::Setup { ref output, .. } if !output.trim().is_empty() => {
                 let text = error.to_string();
                 Self { kind: FailureKind::Failed, chain: vec![format!("{text}\n{}", output.trim_end())], hints: vec![] }
             }

@@ -76,7 +76,7 @@ impl Project {
             return Ok(agents);
         }
         let agents = load_agents(&AgentSources {
-            user_folder: config::user_folder()?,
+            user_folder: Some(config::user_folder()?),
             claude_project: self.project_files(Path::new(".claude/agents"))?,
             project: self.project_files(Path::new(".swarm/agents"))?,
         })?;

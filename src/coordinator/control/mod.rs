@@ -6,8 +6,6 @@ mod spawn;
 mod status;
 mod wait;
 
-use std::cell::Cell;
-
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
 use crate::files::FileLock;
@@ -19,8 +17,9 @@ use crate::process;
 use crate::store::{JsonLog, read_live};
 use crate::supervisor::{Client, RuntimePaths};
 
-pub(crate) use attach::Attachment;
-pub(crate) use spawn::SpawnRequest;
+pub(crate) use act::Acted;
+pub(crate) use attach::{Attachment, LogPaths};
+pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use wait::WaitRequest;
 
 /// One repository under one command.
@@ -31,8 +30,6 @@ pub(crate) struct Control {
     run: RunId,
     /// Whether commands of the repository that this call runs become trusted.
     trusts: bool,
-    /// Whether a lost worker was reconciled in this call already.
-    reconciled: Cell<bool>,
 }
 
 /// What is known about a worker at one moment.
@@ -53,7 +50,7 @@ impl Control {
     /// Control of the repository around the call's folder. With `trusts`, set-up and gate commands that a call
     /// runs become trusted.
     pub(crate) fn open(call: Call, trusts: bool) -> Result<Self, Failure> {
-        Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts, reconciled: Cell::new(false) })
+        Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts })
     }
 
     /// The worker that `name` means: a worker id, or a ticket id with one worker.

@@ -71,6 +71,8 @@ impl Control {
                 Err(failure) => failures.push((id, failure)),
             }
         }
+        // Held until the tickets are claimed by their own transactions: two commands cannot both take the last place.
+        let _claiming = FileLock::wait(&self.project.paths.lock("spawn"))?;
         self.check_capacity(ready.len())?;
         if request.dry_run {
             view.spawned = ready.iter().map(|(_, prepared)| planned(prepared)).collect();
@@ -139,7 +141,12 @@ impl Control {
     }
 
     /// What every spawn of this command shares; set-up commands need trust.
-    pub(super) fn spawner(&self, headless: bool) -> Result<Spawner, Failure> {
+    fn spawner(&self, headless: bool) -> Result<Spawner, Failure> {
+        Ok(Spawner { setup: self.approved_setup()?, ..self.plain_spawner(headless)? })
+    }
+
+    /// A spawner that sets nothing up.
+    pub(super) fn plain_spawner(&self, headless: bool) -> Result<Spawner, Failure> {
         let project = &self.project;
         let settings = project.settings()?;
         let tmux = if headless { None } else { project.tmux()? };
@@ -154,7 +161,7 @@ impl Control {
             tmux,
             program: project.call.program.clone(),
             run: self.run.clone(),
-            setup: self.approved_setup()?,
+            setup: ApprovedSetup::default(),
         })
     }
 
@@ -325,12 +332,6 @@ impl Control {
         let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         results.sort_by_key(|(index, ..)| *index);
         results.into_iter().map(|(_, id, result)| (id, result)).collect()
-    }
-
-    /// Serialises spawns of one repository where they look at capacity and claim.
-    #[expect(dead_code, reason = "wip")]
-    fn spawn_lock(&self) -> Result<FileLock, Failure> {
-        Ok(FileLock::wait(&self.project.paths.lock("spawn"))?)
     }
 }
 
