@@ -186,3 +186,6 @@ impl GitError {
 fn commit_id(text: &str) -> Result<CommitId, GitError> {
     Ok(text.trim().parse()?)
 }
+
+#[cfg(test)]
+mod tests;
