@@ -169,7 +169,10 @@ impl Tmux {
     pub(crate) fn list(&self) -> Result<Vec<TmuxPane>, TmuxError> {
         let answer = self.call(Path::new("/"), words(ListPanes::new().all().format(LIST_FORMAT).build()))?;
         if !answer.status.success() {
-            return if self.is_up() { Err(refused("list its sessions", &answer)) } else { Ok(Vec::new()) };
+            // Its words, not a second look: a server may have started in between.
+            let words = String::from_utf8_lossy(&answer.stderr);
+            let is_down = words.contains("no server running") || words.contains("error connecting");
+            return if is_down || !self.is_up() { Ok(Vec::new()) } else { Err(refused("list its sessions", &answer)) };
         }
         let mut panes: Vec<TmuxPane> =
             answer.text().lines().filter_map(|line| parse_pane(line, &self.socket)).collect();

@@ -271,7 +271,7 @@ impl Supervision {
         process::reap_orphans();
         let stopped = self.agent.as_ref().is_some_and(|agent| agent.pty.take_stop());
         if stopped && !self.machine.is_frozen() {
-            let continued = process::signal_descendants(rustix::process::Signal::CONT);
+            let continued = self.signal_agent(rustix::process::Signal::CONT);
             self.note_error(continued);
         }
     }

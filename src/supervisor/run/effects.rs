@@ -8,7 +8,6 @@ use super::{Job, Supervision};
 use crate::model::event::Event;
 use crate::model::worker::{Changes, Outcome};
 use crate::model::Time;
-use crate::process;
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::Finish;
 use crate::supervisor::machine::{Effect, Input};
@@ -37,11 +36,11 @@ impl Supervision {
             Effect::Conclude(outcome) => self.conclude(outcome).await,
             Effect::EndAgent => self.end_agent(),
             Effect::Freeze => {
-                let frozen = process::signal_descendants(Signal::STOP);
+                let frozen = self.signal_agent(Signal::STOP);
                 self.note_error(frozen);
             }
             Effect::Thaw => {
-                let thawed = process::signal_descendants(Signal::CONT);
+                let thawed = self.signal_agent(Signal::CONT);
                 self.note_error(thawed);
             }
             Effect::CloseTools(outcome) => {

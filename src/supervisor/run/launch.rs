@@ -153,9 +153,15 @@ impl Supervision {
         let grace = self.handover.limits.grace;
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || {
-            process::stop_descendants(group, grace).ok();
+            process::stop_agent_tree(group, grace).ok();
             results.blocking_send(then).ok();
         });
+    }
+
+    /// Sends a signal to the agent and all it started.
+    pub(super) fn signal_agent(&self, what: rustix::process::Signal) -> Result<(), process::ProcessError> {
+        let agent = self.agent.as_ref().map_or(0, |agent| agent.pty.child_pid());
+        process::signal_agent_tree(agent, what)
     }
 
     /// Ends the agent; its exit, or [`Job::Gone`], follows.
