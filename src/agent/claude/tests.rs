@@ -102,11 +102,13 @@ fn outcomes(events: &[AgentEvent]) -> Vec<ToolOutcome> {
 }
 
 fn shown(events: &[AgentEvent]) -> Vec<&str> {
-    let line = |event| match event {
-        &AgentEvent::Display(ref line) => Some(line.as_str()),
-        _ => None,
-    };
-    events.iter().filter_map(line).collect()
+    let mut lines = Vec::new();
+    for event in events {
+        if let AgentEvent::Display(line) = event {
+            lines.push(line.as_str());
+        }
+    }
+    lines
 }
 
 fn interrupted(reason: &str) -> Ending {
