@@ -2,6 +2,21 @@
 
 mod agent;
 pub mod cli;
+mod config;
+mod coordinator;
 mod files;
+mod git;
+mod landing;
 mod model;
 mod process;
+mod queue;
+mod store;
+mod supervisor;
+mod terminal;
+
+/// What `benches/` measures; not an interface.
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench_internals {
+    pub use crate::queue::bench::QueueBench;
+}

@@ -83,7 +83,7 @@ checked_name! {
 }
 checked_name! {
     /// Names an agent definition; same letters as a ticket id.
-    AgentName, "agent name", check_ticket
+    AgentName, "name for an agent", check_ticket
 }
 checked_name! {
     /// A branch by its short name, such as `main` or `swarm/fix-parser`, by the rules of git-check-ref-format(1).

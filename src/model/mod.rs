@@ -4,6 +4,7 @@
 //! exists is valid: ids are checked when they are made, states carry the data that proves them.
 
 pub(crate) mod agent;
+pub(crate) mod briefing;
 pub(crate) mod event;
 mod id;
 pub(crate) mod settings;

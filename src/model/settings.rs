@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{AgentName, BranchName, serde_duration};
 
 /// All settings after files, environment and flags were merged.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
     /// Agent for tickets that name none.
     pub(crate) agent: AgentName,
@@ -42,6 +43,29 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     /// Extra patterns of secrets that logs must not hold.
     pub(crate) redact: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            agent: "ticket-worker".parse().expect("the built-in agent has a valid name"),
+            target: None,
+            worktrees: "../{repo}-worktrees/{worker}".to_owned(),
+            branch: "swarm/{worker}".to_owned(),
+            max_workers: 3,
+            copy: Vec::new(),
+            setup: Vec::new(),
+            gates: Vec::new(),
+            landing: LandingSettings::default(),
+            tmux: TmuxSettings::default(),
+            limits: Limits::default(),
+            env: BTreeMap::new(),
+            pass_env: Vec::new(),
+            ports: PortSettings::default(),
+            durability: Durability::default(),
+            redact: Vec::new(),
+        }
+    }
 }
 
 /// One command that prepares a new worktree.

@@ -185,6 +185,8 @@ pub(crate) enum TicketEvent {
     },
     /// The last open dependency was satisfied.
     Unblocked,
+    /// A dependency is no longer satisfied: it was reopened or published anew.
+    Blocked,
     /// A lease was given to an attempt.
     Claimed,
     /// The attempt ended with work to judge.
@@ -244,6 +246,7 @@ pub(crate) fn apply(state: TicketState, event: TicketEvent) -> Result<TicketStat
             }
         }
         (S::Blocked, E::Unblocked) => S::Queued,
+        (S::Queued, E::Blocked) => S::Blocked,
         (S::Queued, E::Claimed) => S::Running,
         (S::Running, E::FinishedWithWork) => S::Review,
         (S::Running, E::FinishedWithoutWork) => S::Done,

@@ -52,6 +52,8 @@ pub(crate) struct Place {
     pub(crate) first_port: u16,
     /// Ports in its block.
     pub(crate) port_count: u16,
+    /// Whether the branch was made by the spawn; one that was there before is never deleted.
+    pub(crate) made_branch: bool,
     /// Paths in the worktree that `copy` and `setup` made: never committed as leftovers. Relative, sorted.
     pub(crate) made_paths: Vec<PathBuf>,
 }
@@ -98,6 +100,8 @@ pub(crate) enum Phase {
         spawner: ProcessIdentity,
         /// When the spawn began.
         since: Time,
+        /// How the attempt before ended; absent when branch and worktree are this spawn's to undo.
+        before: Option<Outcome>,
     },
     /// A supervisor took over.
     Supervised {
@@ -450,6 +454,7 @@ mod tests {
                 target: "main".parse().unwrap(),
                 first_port: 41_000,
                 port_count: 10,
+                made_branch: true,
                 made_paths: Vec::new(),
             },
             attempt: Attempt {
@@ -510,7 +515,7 @@ mod tests {
     #[test]
     fn an_interrupted_spawn_is_lost_and_names_its_step() {
         let spawner = ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "b".to_owned() };
-        let phase = Phase::Preparing { step: SpawnStep::Setup, spawner, since: Time::from_millis(0) };
+        let phase = Phase::Preparing { step: SpawnStep::Setup, spawner, since: Time::from_millis(0), before: None };
         let verdict = worker(phase).verdict(Liveness::Dead, None, Time::from_millis(1));
         assert_eq!(verdict.status, Status::Lost);
         assert_eq!(verdict.reason, "the spawn ended while setting up the worktree");

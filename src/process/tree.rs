@@ -161,3 +161,30 @@ pub(crate) fn reap_orphans() {
         }
     }
 }
+
+/// Sends `what` to every descendant of this process except those that a thread waits for.
+pub(crate) fn signal_descendants(what: Signal) -> Result<(), ProcessError> {
+    descendants(std::process::id())?.iter().for_each(|stat| signal(stat, what));
+    Ok(())
+}
+
+/// Asks a group's leader, or the whole group, to end, and kills the leader's tree when it still runs after `grace`.
+/// The end itself is seen by whoever waits for the leader. Blocks for at most `grace`.
+pub(crate) fn ask_to_end(leader: u32, first: Signal, to_group: bool, grace: Duration) {
+    let (Some(pid), Ok(Some(stat))) = (raw_pid(leader), read_stat(leader)) else { return };
+    // It may be stopped, and then never hears of the request.
+    signal_descendants(Signal::CONT).ok();
+    if to_group {
+        kill_process_group(pid, first).ok();
+    } else {
+        signal(&stat, first);
+    }
+    let deadline = Instant::now() + grace;
+    while still_runs(&stat) {
+        if Instant::now() >= deadline {
+            kill_group_and_descendants(leader);
+            return;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

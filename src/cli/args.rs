@@ -1,0 +1,509 @@
+//! The command line's shape: one place for every verb, flag and help text. Help, man pages and completions are
+//! made from it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use clap_complete::engine::ArgValueCompleter;
+
+use super::complete;
+use crate::model::parse_duration;
+
+/// Runs coding agents on the tickets of a git repository, many at once, and lands their work tested.
+///
+/// Every worker has its own branch, worktree, tmux session and supervisor; nothing touches your checkout until
+/// `swarm merge` moves the target branch to a tree that passed its gates.
+#[derive(Debug, Parser)]
+#[command(
+    name = "swarm",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 some of several failed, 4 a person is needed, 5 not found, \
+                  6 timed out, 7 limit reached, 70 internal fault, 128+n ended by signal n.\n\
+                  Start with `swarm init`, or look around with `swarm demo`."
+)]
+pub(crate) struct Cli {
+    /// Flags every verb has.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags every verb has.
+#[derive(Debug, Clone, Args)]
+#[command(next_display_order = 900)]
+pub(crate) struct Global {
+    /// Work as if started in DIR.
+    #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
+    pub(crate) directory: Option<PathBuf>,
+    /// Print one JSON document (or one object a line for streams) instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Set a configuration key for this call, such as `landing.strategy=squash`; repeatable.
+    #[arg(long = "config", value_name = "KEY=VALUE", global = true, value_parser = key_value)]
+    pub(crate) overrides: Vec<(String, String)>,
+    /// When to use colour.
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true, hide_possible_values = false)]
+    pub(crate) color: ColorChoice,
+    /// Say more on standard error; repeatable.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Answer yes to questions, and trust the set-up and gate commands that this call runs.
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Write .swarm/config.yaml and a sample ticket, and say what is missing.
+    Init(InitArgs),
+    /// Write, list and show tickets.
+    #[command(subcommand)]
+    Ticket(TicketVerb),
+    /// Start a worker for each ticket and return at once.
+    Spawn(SpawnArgs),
+    /// Show what every worker does, and how that is known.
+    #[command(visible_alias = "st")]
+    Status(StatusArgs),
+    /// Enter a worker's live terminal; leaving it never disturbs the agent.
+    Attach(AttachArgs),
+    /// Send a message to a worker's agent; it arrives at a turn boundary.
+    Send(SendArgs),
+    /// Show a worker's events, tool calls or terminal.
+    Logs(LogsArgs),
+    /// Wait until workers reach a status or their tickets a state.
+    Wait(WaitArgs),
+    /// End workers' agents; their work and worktrees stay.
+    Stop(SelectArgs),
+    /// Hold workers at their next turn boundary.
+    Pause(PauseArgs),
+    /// Continue paused or lost workers, in the agent's own session where it can.
+    Resume(SelectArgs),
+    /// Stop workers and begin a new attempt in the same worktree.
+    Restart(SelectArgs),
+    /// Remove workers; their work is kept under refs/swarm/keep first.
+    Rm(SelectArgs),
+    /// Show the evidence behind a worker's status.
+    Why(WorkerArgs),
+    /// Trust, list or revoke the set-up and gate commands of this repository.
+    Trust(TrustArgs),
+    /// Show what a worker changed since its base, uncommitted work included.
+    Diff(DiffArgs),
+    /// Show a worker's finished work, approve it, or send it back with comments.
+    Review(ReviewArgs),
+    /// Land approved work: test merge, gates on exactly the merged tree, then move the target branch.
+    Merge(MergeArgs),
+    /// List, show and restore work kept from removed workers.
+    #[command(subcommand)]
+    Recover(RecoverVerb),
+    /// List, show and check agents.
+    #[command(subcommand)]
+    Agents(AgentsVerb),
+    /// Look for whatever is missing or inconsistent, and say how to mend it.
+    Doctor(DoctorArgs),
+    /// Print a shell's completion script.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them into a folder.
+    Man(ManArgs),
+    /// Run four scripted workers in a small repository of its own; no model takes part.
+    Demo(DemoArgs),
+
+    /// Own one worker's terminal and process tree.
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+    /// Pass one hook call of an agent to its supervisor.
+    #[command(hide = true)]
+    Hook(HookArgs),
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Agent for tickets that name none.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+}
+
+/// `ticket`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TicketVerb {
+    /// Write a new ticket file; the body comes from -p, -f or standard input, else from a skeleton.
+    New(TicketNewArgs),
+    /// List tickets with their states.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one ticket as it would be run.
+    Show(TicketShowArgs),
+}
+
+/// `ticket new`.
+#[derive(Debug, Args)]
+pub(crate) struct TicketNewArgs {
+    /// Id of the ticket: letters, digits, `.`, `_`, `-`.
+    pub(crate) id: String,
+    /// One line for lists and commit subjects.
+    #[arg(long, short)]
+    pub(crate) title: Option<String>,
+    /// Agent that works on it.
+    #[arg(long, value_name = "AGENT", add = ArgValueCompleter::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+    /// 1 to 10, higher first.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10))]
+    pub(crate) priority: Option<u8>,
+    /// A ticket that must have landed first; repeatable.
+    #[arg(long = "depends-on", value_name = "TICKET", add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) depends_on: Vec<String>,
+    /// A command that must pass in the worktree before review; repeatable.
+    #[arg(long = "check", value_name = "COMMAND")]
+    pub(crate) checks: Vec<String>,
+    /// The body.
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
+}
+
+/// Where a text comes from.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub(crate) struct TextArgs {
+    /// The text itself.
+    #[arg(short = 'p', long = "prompt", value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// A file with the text; `-` is standard input.
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// `ticket show`.
+#[derive(Debug, Args)]
+pub(crate) struct TicketShowArgs {
+    /// Ticket id, or path of a markdown file.
+    #[arg(add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) ticket: String,
+}
+
+/// `spawn`.
+#[derive(Debug, Args)]
+pub(crate) struct SpawnArgs {
+    /// Ticket ids, paths of markdown files, or with -p/-f an id to write.
+    #[arg(value_name = "TICKET", required = true, add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) tickets: Vec<String>,
+    /// Agent to use instead of the ticket's.
+    #[arg(long, value_name = "AGENT", add = ArgValueCompleter::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+    /// Revision the branch starts from, instead of the ticket's.
+    #[arg(long, value_name = "REF")]
+    pub(crate) base: Option<String>,
+    /// The ticket's text, written to its file first.
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
+    /// Run without tmux and without a person: Claude in print mode, terminal through `swarm attach` only.
+    #[arg(long)]
+    pub(crate) headless: bool,
+    /// Wait until the workers end or need a person; exit codes as `swarm wait`.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print what would be done and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Workers to show; all when none is named.
+    #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) workers: Vec<String>,
+    /// Redraw in place until Ctrl-C.
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+    /// Also show released and removed workers.
+    #[arg(long, short)]
+    pub(crate) all: bool,
+}
+
+/// One worker.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// Worker id.
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) worker: String,
+}
+
+/// Several workers.
+#[derive(Debug, Args)]
+pub(crate) struct SelectArgs {
+    /// Worker ids.
+    #[arg(value_name = "WORKER", required_unless_present = "all", add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) workers: Vec<String>,
+    /// All workers to whom it applies.
+    #[arg(long, conflicts_with = "workers")]
+    pub(crate) all: bool,
+}
+
+/// `attach`.
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// Worker id.
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) worker: String,
+    /// Look only; nothing typed reaches the agent.
+    #[arg(long, short)]
+    pub(crate) read_only: bool,
+}
+
+/// `send`.
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// Worker id, then the text (`-` is standard input); with --all only the text.
+    #[arg(value_name = "WORKER TEXT", required = true, num_args = 1..=2, add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) words: Vec<String>,
+    /// Send to every live worker.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Worker id.
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) worker: String,
+    /// Keep printing what is added until the worker ends.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Tool calls instead of events.
+    #[arg(long, conflicts_with = "terminal")]
+    pub(crate) tools: bool,
+    /// Terminal text instead of events.
+    #[arg(long)]
+    pub(crate) terminal: bool,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Workers to wait for; all live ones when none is named.
+    #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) workers: Vec<String>,
+    /// Status or ticket state to wait for; repeatable. Default: done, failed, stopped, lost, waiting, review.
+    #[arg(long = "for", value_name = "STATUS|STATE")]
+    pub(crate) targets: Vec<String>,
+    /// Until one of them is there, instead of all.
+    #[arg(long)]
+    pub(crate) any: bool,
+    /// Give up after this long, with exit code 6.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// `pause`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// Which workers.
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    /// Stop the agent's processes at once instead of at the turn boundary.
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+/// `trust`.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// List what is trusted, here and elsewhere.
+    #[arg(long, conflicts_with = "revoke")]
+    pub(crate) list: bool,
+    /// Take back the trust in this repository's commands.
+    #[arg(long)]
+    pub(crate) revoke: bool,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// Worker id.
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) worker: String,
+    /// Only files and counts.
+    #[arg(long)]
+    pub(crate) stat: bool,
+}
+
+/// `review`.
+#[derive(Debug, Args)]
+pub(crate) struct ReviewArgs {
+    /// Worker id.
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) worker: String,
+    /// Approve the branch at its present commit.
+    #[arg(long, conflicts_with = "reject")]
+    pub(crate) approve: bool,
+    /// Send it back; message and comments reach the agent as one prompt.
+    #[arg(long)]
+    pub(crate) reject: bool,
+    /// What to say with the verdict.
+    #[arg(long, short, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// A comment at FILE:LINE; repeatable.
+    #[arg(long, num_args = 2, value_names = ["FILE:LINE", "TEXT"], action = clap::ArgAction::Append)]
+    pub(crate) comment: Vec<String>,
+}
+
+/// `merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// Workers to land; every approved one when none is named.
+    #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) workers: Vec<String>,
+    /// What the target's history looks like, instead of the configured strategy.
+    #[arg(long)]
+    pub(crate) strategy: Option<StrategyChoice>,
+    /// Print what would land, with forecast and gates, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `merge --strategy`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum StrategyChoice {
+    /// A merge commit.
+    Merge,
+    /// One commit with all changes.
+    Squash,
+    /// The branch's commits on top of the target.
+    Rebase,
+}
+
+/// `recover`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecoverVerb {
+    /// List everything that was kept.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show what one keep ref holds.
+    Show(RecoverShowArgs),
+    /// Bring kept work back as a branch, with its uncommitted part in a worktree if asked.
+    Restore(RecoverRestoreArgs),
+}
+
+/// `recover show`.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverShowArgs {
+    /// Worker id (its newest keep ref) or full keep ref.
+    #[arg(value_name = "WORKER|REF", add = ArgValueCompleter::new(complete::kept))]
+    pub(crate) what: String,
+}
+
+/// `recover restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverRestoreArgs {
+    /// Worker id (its newest keep ref) or full keep ref.
+    #[arg(value_name = "WORKER|REF", add = ArgValueCompleter::new(complete::kept))]
+    pub(crate) what: String,
+    /// Branch to make; default `recovered/WORKER`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) branch: Option<String>,
+    /// Folder of a new worktree that gets the uncommitted part as uncommitted changes.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) worktree: Option<PathBuf>,
+}
+
+/// `agents`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentsVerb {
+    /// List agents and where they come from.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one agent's definition.
+    Show(AgentArgs),
+    /// Check whether agents can run here; all when none is named.
+    Check(AgentsCheckArgs),
+}
+
+/// One agent.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// Agent name.
+    #[arg(add = ArgValueCompleter::new(complete::agents))]
+    pub(crate) agent: String,
+}
+
+/// `agents check`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentsCheckArgs {
+    /// Agent names.
+    #[arg(value_name = "AGENT", add = ArgValueCompleter::new(complete::agents))]
+    pub(crate) agents: Vec<String>,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell.
+    pub(crate) shell: Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Verb whose page to print; the overview when none is named.
+    #[arg(conflicts_with = "out")]
+    pub(crate) verb: Option<String>,
+    /// Write every page into this folder.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Leave the repository for exploring.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// `supervise`.
+#[derive(Debug, Args)]
+pub(crate) struct SuperviseArgs {
+    /// Hand-over file written by the spawning command.
+    pub(crate) handover: PathBuf,
+}
+
+/// `hook`.
+#[derive(Debug, Args)]
+pub(crate) struct HookArgs {
+    /// Event name as the agent's program says it.
+    pub(crate) event: String,
+}
+
+/// Splits `KEY=VALUE`.
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| "expected KEY=VALUE".to_owned())?;
+    Ok((key.to_owned(), value.to_owned()))
+}

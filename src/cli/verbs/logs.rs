@@ -1,0 +1,155 @@
+//! `swarm logs`: events, tool calls, or what the terminal showed.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::Context;
+use crate::cli::args::LogsArgs;
+use crate::cli::output::{Style, cut, one_line, width};
+use crate::coordinator::{Control, Failure, LogPaths};
+use crate::model::event::{Event, EventRecord};
+use crate::model::tool_call::{ToolBody, ToolOutcome, ToolRecord};
+use crate::model::{Time, duration_text};
+use crate::store::LogReader;
+use crate::terminal;
+
+/// How often a followed log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Runs the verb.
+pub(super) fn run(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
+    let control = context.control()?;
+    let paths = control.log_paths(&args.worker)?;
+    if args.terminal {
+        return show_terminal(args, &paths, &control, context);
+    }
+    if args.tools {
+        let reader = LogReader::<ToolRecord>::new(&paths.tools, 0);
+        follow(args, reader, &control, context, tool_line)
+    } else {
+        let reader = LogReader::<EventRecord>::new(&paths.events, 0);
+        follow(args, reader, &control, context, event_line)
+    }
+}
+
+/// Prints what is in a log, and with `--follow` what comes, until the worker has ended.
+fn follow<T: DeserializeOwned + Serialize>(
+    args: &LogsArgs,
+    mut reader: LogReader<T>,
+    control: &Control,
+    context: &Context,
+    line: impl Fn(&T, &Context) -> String,
+) -> Result<(), Failure> {
+    loop {
+        // Asked before reading: what is written until the end is then still read.
+        let living = args.follow && control.is_living(&args.worker)?;
+        while let Some(record) = reader.next_record()? {
+            match record {
+                Ok(record) if context.output.json => {
+                    let text = serde_json::to_string(&record).unwrap_or_default();
+                    context.output.line(&text)?;
+                }
+                Ok(record) => context.output.line(&line(&record, context))?,
+                Err(bad) => context.output.warn(&format!("a line at byte {} is not readable: {}", bad.offset, bad.reason)),
+            }
+        }
+        if !living {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Prints the text that the terminal showed.
+fn show_terminal(args: &LogsArgs, paths: &LogPaths, control: &Control, context: &Context) -> Result<(), Failure> {
+    let mut shown = 0;
+    loop {
+        let living = args.follow && control.is_living(&args.worker)?;
+        // Lines that have scrolled by do not change any more; the last one may.
+        let lines = terminal::plain_text(&paths.terminal, usize::MAX)?;
+        let end = if living { lines.len().saturating_sub(1) } else { lines.len() };
+        for line in lines.get(shown..end).unwrap_or_default() {
+            context.output.line(line)?;
+        }
+        shown = shown.max(end);
+        if !living {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// The time of day of a record, in UTC as everywhere.
+fn clock(at: Time) -> String {
+    at.to_string().get(11..19).unwrap_or_default().to_owned()
+}
+
+/// One tool record as a line.
+fn tool_line(record: &ToolRecord, context: &Context) -> String {
+    let at = context.output.paint(Style::Dim, &clock(record.at));
+    let who = record.agent_id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
+    match &record.body {
+        ToolBody::Start { input, .. } => {
+            let room = width().unwrap_or(120).saturating_sub(record.tool.len() + who.len() + 16);
+            let input = cut(&one_line(&brief(input)), room.max(20));
+            format!("{at} -> {}{who} {}", context.output.paint(Style::Bold, &record.tool), input)
+        }
+        ToolBody::End { outcome, duration_ms, error, exit_code, .. } => {
+            let (word, style) = match outcome {
+                ToolOutcome::Ok => ("ok", Style::Green),
+                ToolOutcome::Error => ("error", Style::Red),
+                ToolOutcome::Denied => ("denied", Style::Yellow),
+                ToolOutcome::Interrupted => ("interrupted", Style::Yellow),
+                ToolOutcome::Lost => ("lost", Style::Red),
+            };
+            let took = duration_text(Duration::from_millis(*duration_ms));
+            let code = exit_code.filter(|code| *code != 0).map(|code| format!(", exit code {code}")).unwrap_or_default();
+            let error = error.as_ref().map(|error| format!(": {}", cut(&one_line(error), 100))).unwrap_or_default();
+            format!("{at} <- {}{who} {} in {took}{code}{error}", record.tool, context.output.paint(style, word))
+        }
+    }
+}
+
+/// The part of a tool's input that says most.
+fn brief(input: &serde_json::Value) -> String {
+    let keys = ["command", "file_path", "path", "pattern", "url", "query", "description", "prompt"];
+    let said = keys.iter().find_map(|key| input.get(key).and_then(serde_json::Value::as_str));
+    said.map_or_else(|| input.to_string(), str::to_owned)
+}
+
+/// One event as a line.
+fn event_line(record: &EventRecord, context: &Context) -> String {
+    let at = context.output.paint(Style::Dim, &clock(record.at));
+    format!("{at} {}", event_text(&record.event))
+}
+
+/// An event as a sentence.
+fn event_text(event: &Event) -> String {
+    match event {
+        Event::SpawnStep { step } => format!("spawn: {}", step.as_clause()),
+        Event::SpawnUndone { reason } => format!("spawn undone: {reason}"),
+        Event::AgentStarted { pid, attempt, resumed: false } => format!("agent started as pid {pid}, attempt {attempt}"),
+        Event::AgentStarted { pid, attempt, resumed: true } => format!("agent resumed as pid {pid}, attempt {attempt}"),
+        Event::StatusChanged { status, reason } => format!("{}: {reason}", status.as_str()),
+        Event::MessageSent { bytes } => format!("message delivered ({bytes} bytes)"),
+        Event::ProviderRetry { reason } => format!("provider: {reason}"),
+        Event::LeftoversCommitted { commit, files } => format!("committed {files} leftover files as {}", commit.short()),
+        Event::CheckRan { result } => {
+            let word = if result.passed { "passed" } else { "failed" };
+            format!("check {word} in {}: {}", duration_text(Duration::from_millis(result.duration_ms)), result.run)
+        }
+        Event::AttemptEnded { outcome } => {
+            let (status, reason) = outcome.verdict();
+            format!("attempt ended, {}: {reason}", status.as_str())
+        }
+        Event::Reviewed { verdict, commit, by } => format!("{verdict} at {} by {by}", commit.short()),
+        Event::LandingIntent { target, to, .. } => format!("landing on {target} as {}", to.short()),
+        Event::Landed { target, commit } => format!("landed on {target} as {}", commit.short()),
+        Event::Returned { reason, files } if files.is_empty() => format!("returned: {reason}"),
+        Event::Returned { reason, files } => format!("returned: {reason} ({})", files.join(", ")),
+        Event::Released { keep } => format!("released, kept in {keep}"),
+        Event::Warning { text } => format!("warning: {text}"),
+    }
+}

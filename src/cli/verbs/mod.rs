@@ -1,0 +1,37 @@
+//! One file per verb: what it asks of [`crate::coordinator::Control`], and how the answer is shown.
+
+mod act;
+mod attach;
+mod hook;
+mod logs;
+mod spawn;
+mod status;
+mod supervise;
+mod wait;
+
+use std::process::ExitCode;
+
+use super::Context;
+use super::args::Verb;
+use crate::coordinator::Failure;
+
+/// Runs a verb. Its exit code where that is not simply success.
+pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Spawn(args) => spawn::run(&args, context)?,
+        Verb::Status(args) => status::run(&args, context)?,
+        Verb::Attach(args) => return attach::run(&args, context),
+        Verb::Send(args) => act::send(&args, context)?,
+        Verb::Logs(args) => logs::run(&args, context)?,
+        Verb::Wait(args) => wait::run(&args, context)?,
+        Verb::Stop(args) => act::stop(&args, context)?,
+        Verb::Pause(args) => act::pause(&args, context)?,
+        Verb::Resume(args) => act::resume(&args, context)?,
+        Verb::Restart(args) => act::restart(&args, context)?,
+        Verb::Why(args) => status::why(&args, context)?,
+        Verb::Supervise(args) => supervise::run(&args)?,
+        Verb::Hook(args) => hook::run(&args, context)?,
+        _ => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

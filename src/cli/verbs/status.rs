@@ -1,0 +1,176 @@
+//! `swarm status` and `swarm why`.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use crate::cli::Context;
+use crate::cli::args::{StatusArgs, WorkerArgs};
+use crate::cli::output::{Output, Style, Table, cut, one_line, width};
+use crate::coordinator::Failure;
+use crate::coordinator::views::{StatusView, WorkerView};
+use crate::model::worker::{Evidence, Status};
+use crate::model::{Time, duration_text};
+
+/// How often `--watch` draws anew.
+const REDRAW_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs `status`.
+pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<(), Failure> {
+    let control = context.control()?;
+    if !args.watch {
+        let view = control.status(&args.workers, args.all)?;
+        return show(&view, context);
+    }
+    let in_place = std::io::stdout().is_terminal() && !context.output.json;
+    loop {
+        let view = control.status(&args.workers, args.all)?;
+        if in_place {
+            redraw(&render(&view, &context.output), context)?;
+        } else if context.output.json {
+            let line = serde_json::to_string(&view).unwrap_or_default();
+            context.output.line(&line)?;
+        } else {
+            show(&view, context)?;
+        }
+        std::thread::sleep(REDRAW_EVERY);
+    }
+}
+
+/// Prints one status.
+fn show(view: &StatusView, context: &Context) -> Result<(), Failure> {
+    if context.output.json {
+        context.output.document(view)
+    } else {
+        context.output.print(&render(view, &context.output))
+    }
+}
+
+/// Draws over the last picture: home, each line cleared to its end, the rest cleared below.
+fn redraw(text: &str, context: &Context) -> Result<(), Failure> {
+    let rows = crate::terminal::terminal_size().map_or(24, |size| usize::from(size.rows));
+    let lines: Vec<_> = text.lines().take(rows.saturating_sub(1)).collect();
+    let mut picture = String::from("\x1b[H");
+    for line in lines {
+        write!(picture, "{line}\x1b[K\r\n").expect("a string takes all text");
+    }
+    picture.push_str("\x1b[J");
+    context.output.print(&picture)?;
+    std::io::stdout().flush().ok();
+    Ok(())
+}
+
+/// The table a person reads.
+fn render(view: &StatusView, output: &Output) -> String {
+    if view.workers.is_empty() {
+        let waiting = view.tickets.values().sum::<usize>();
+        let tickets = if waiting > 0 { format!(" ({})", summary(view)) } else { String::new() };
+        return format!("No workers{tickets}. Start one: swarm spawn TICKET\n");
+    }
+    let headings = ["WORKER", "AGENT", "STATUS", "AGE", "TICKET", "CHANGES", "CALLS", "COST", "CHECKS", "WHY"];
+    let mut table = Table::new(&headings, Some(headings.len() - 1));
+    for worker in &view.workers {
+        table.row(cells(worker, view.at));
+    }
+    let mut text = table.render(output.color, width());
+    writeln!(text, "\n{}", output.paint(Style::Dim, &summary(view))).expect("a string takes all text");
+    text
+}
+
+/// One row.
+fn cells(worker: &WorkerView, now: Time) -> Vec<(Style, String)> {
+    let plain = |text: String| (Style::Plain, text);
+    let age = worker.since.map(|since| short_age(since.age_at(now))).unwrap_or_else(|| "-".to_owned());
+    let state = worker.ticket_state.map_or("-", |state| state.as_str()).to_owned();
+    let calls = worker.tool_calls.map_or("-".to_owned(), |calls| match worker.tool_errors {
+        Some(errors) if errors > 0 => format!("{calls} ({errors} failed)"),
+        _ => calls.to_string(),
+    });
+    vec![
+        (Style::Bold, worker.id.clone()),
+        plain(worker.agent.clone()),
+        (Style::of(worker.status), worker.status.as_str().to_owned()),
+        plain(age),
+        plain(state),
+        plain(changes(worker)),
+        plain(calls),
+        plain(worker.cost_usd.map_or("-".to_owned(), |cost| format!("${cost:.2}"))),
+        checks(worker),
+        (Style::Dim, one_line(&worker.reason)),
+    ]
+}
+
+/// Commits and lines of a worker.
+fn changes(worker: &WorkerView) -> String {
+    let (Some(commits), Some(plus), Some(minus)) = (worker.commits, worker.insertions, worker.deletions) else {
+        return "-".to_owned();
+    };
+    let dirty = if worker.dirty == Some(true) { "*" } else { "" };
+    match (commits, plus, minus) {
+        (0, 0, 0) => "none".to_owned(),
+        _ => format!("{commits}c +{plus} -{minus}{dirty}"),
+    }
+}
+
+/// The checks in a word.
+fn checks(worker: &WorkerView) -> (Style, String) {
+    if worker.checks.is_empty() {
+        return (Style::Plain, "-".to_owned());
+    }
+    match worker.checks.iter().filter(|check| !check.passed).count() {
+        0 => (Style::Green, "passed".to_owned()),
+        failed => (Style::Red, format!("{failed} failed")),
+    }
+}
+
+/// An age in its largest unit.
+fn short_age(age: Duration) -> String {
+    if age < Duration::from_secs(1) {
+        return "now".to_owned();
+    }
+    duration_text(age).split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// How many tickets are where, without the zeros.
+fn summary(view: &StatusView) -> String {
+    let order = crate::model::ticket::TicketState::ALL;
+    let counted = order.iter().filter_map(|state| {
+        let count = view.tickets.get(state.as_str()).copied().unwrap_or(0);
+        (count > 0).then(|| format!("{count} {state}"))
+    });
+    let parts: Vec<_> = counted.collect();
+    if parts.is_empty() { "no tickets in the queue".to_owned() } else { format!("tickets: {}", parts.join(", ")) }
+}
+
+/// Runs `why`.
+pub(super) fn why(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
+    let view = context.control()?.why(&args.worker)?;
+    if context.output.json {
+        return context.output.document(&view);
+    }
+    let worker = &view.worker;
+    let status = context.output.paint(Style::of(worker.status), worker.status.as_str());
+    let mut text = format!("`{}` is {status}: {}\n", worker.id, worker.reason);
+    if let Some(since) = worker.since.filter(|_| worker.status != Status::Unknown) {
+        writeln!(text, "since {since} ({} ago)", duration_text(since.age_at(view.at))).expect("a string takes all text");
+    }
+    text.push_str("\nFacts\n");
+    for fact in &view.facts {
+        writeln!(text, "  {fact}").expect("a string takes all text");
+    }
+    if !worker.evidence.is_empty() {
+        text.push_str("\nEvidence, strongest first\n");
+        for evidence in &worker.evidence {
+            text.push_str(&evidence_line(evidence, view.at));
+        }
+    }
+    context.output.print(&text)
+}
+
+/// One piece of evidence.
+fn evidence_line(evidence: &Evidence, now: Time) -> String {
+    let source = serde_json::to_value(evidence.source).ok();
+    let source = source.as_ref().and_then(|source| source.as_str()).unwrap_or_default();
+    let age = short_age(evidence.at.age_at(now));
+    format!("  {source:<11} {age:>5} ago  {}\n", cut(&one_line(&evidence.says), 100))
+}

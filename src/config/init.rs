@@ -1,0 +1,53 @@
+//! Texts that come with `swarm` and are used as they stand: what `swarm init` writes, and screen rules.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use super::error::ConfigError;
+use super::template::Template;
+use super::yaml::parse_yaml;
+use crate::model::agent::RuntimeKind;
+
+/// The configuration file with every default and what it means; reading it gives exactly the defaults.
+pub(crate) fn default_config_text() -> &'static str {
+    include_str!("../../templates/config.yaml")
+}
+
+/// The files that a project begins with: paths from the top of the repository, and their texts.
+pub(crate) fn init_files() -> [(&'static str, &'static str); 2] {
+    [(".swarm/config.yaml", default_config_text()), (".swarm/tickets/example.md", Template::SampleTicket.built_in())]
+}
+
+/// The rules that tell from its screen what an agent of this runtime does, first match first; none for a
+/// runtime whose screen says nothing. The type of a rule belongs to the reader of screens.
+pub(crate) fn screen_rules<T: DeserializeOwned>(runtime: RuntimeKind) -> Result<Vec<T>, ConfigError> {
+    match runtime {
+        RuntimeKind::Claude => {
+            let text = include_str!("../../templates/screen_rules/claude.yaml");
+            parse_yaml(Path::new("templates/screen_rules/claude.yaml"), text)
+        }
+        RuntimeKind::Command => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_ticket;
+
+    #[test]
+    fn screen_rules_are_lists_of_maps() {
+        let rules: Vec<serde_json::Value> = screen_rules(RuntimeKind::Claude).unwrap();
+        assert!(rules.len() > 3 && rules.iter().all(|rule| rule["match"].is_array()), "{rules:?}");
+        assert!(screen_rules::<serde_json::Value>(RuntimeKind::Command).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_sample_ticket_is_a_ticket() {
+        let [_, (path, text)] = init_files();
+        let ticket = parse_ticket(Path::new(path), text).unwrap();
+        assert_eq!(ticket.id.as_str(), "example");
+        assert!(!ticket.title.is_empty() && !ticket.body.is_empty());
+    }
+}

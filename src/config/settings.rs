@@ -1,0 +1,287 @@
+//! The layers of configuration and the one set of settings they make.
+
+use std::path::{Path, PathBuf};
+
+use super::environment::Environment;
+use super::error::{ConfigError, Problem};
+use super::fill::fill;
+use super::yaml::{Node, Source, Value};
+use super::{environment as env, template};
+use crate::files;
+use crate::model::BranchName;
+use crate::model::settings::Settings;
+
+/// The variables of the environment that are settings, and the key each stands for. An empty one counts as
+/// not set. `swarm` gives its agents other `SWARM_*` variables; these six must not be among them, or a
+/// `swarm` that an agent starts would see them as a person's wish.
+const VARIABLES: [(&str, &str); 6] = [
+    ("SWARM_AGENT", "agent"),
+    ("SWARM_TARGET", "target"),
+    ("SWARM_WORKTREES", "worktrees"),
+    ("SWARM_MAX_WORKERS", "max_workers"),
+    ("SWARM_TMUX_SOCKET", "tmux.socket"),
+    ("SWARM_DURABILITY", "durability"),
+];
+
+/// Where settings come from, from the weakest up: built-in defaults, the user's `config.yaml`, the project's,
+/// the environment, flags. Maps are merged key by key; lists and single values are replaced.
+#[derive(Debug)]
+pub(crate) struct Layers<'a> {
+    /// The user's configuration folder; `config.yaml` in it is read if it exists.
+    pub(crate) user_folder: &'a Path,
+    /// The project's configuration: its name in messages and its text, wherever that came from.
+    pub(crate) project: Option<(PathBuf, String)>,
+    /// The environment of this process.
+    pub(crate) environment: &'a Environment,
+    /// Flags as key path and value, such as `landing.strategy` and `squash`.
+    pub(crate) overrides: Vec<(String, String)>,
+}
+
+/// The user's configuration folder as the platform names it. It need not exist.
+///
+/// # Errors
+/// When the user has no home folder.
+pub(crate) fn user_folder() -> Result<PathBuf, ConfigError> {
+    let folders = directories::ProjectDirs::from("", "", "swarm").ok_or(ConfigError::NoHome)?;
+    Ok(folders.config_dir().to_owned())
+}
+
+/// Reads and checks all layers.
+///
+/// # Errors
+/// The first fault of the weakest layer that has one: unreadable files, YAML that is none, unknown keys,
+/// values of the wrong kind or out of bounds. A setting that only makes sense together with another is
+/// checked after merging, and the error names the layer whose value counted.
+pub(crate) fn load_settings(layers: &Layers<'_>) -> Result<Settings, ConfigError> {
+    let mut tree = read_user_file(&layers.user_folder.join("config.yaml"))?;
+    if let Some((path, text)) = &layers.project {
+        let project = Source::file(path, text).parse()?;
+        check_kind(&project)?;
+        tree = merge(tree, project);
+    }
+    for (name, key) in VARIABLES {
+        if let Some(value) = layers.environment.text(name)?.filter(|value| !value.is_empty()) {
+            tree = merge(tree, value_at(name, key, value));
+        }
+    }
+    for (key, value) in &layers.overrides {
+        tree = merge(tree, value_at(&format!("{key}={value}"), key, value));
+    }
+    let settings: Settings = fill(&tree)?;
+    Check { tree: &tree }.all(&settings)?;
+    Ok(settings)
+}
+
+/// Reads the user's file, or nothing.
+fn read_user_file(path: &Path) -> Result<Node, ConfigError> {
+    let bytes = files::read_if_exists(path)?.unwrap_or_default();
+    let text = String::from_utf8(bytes).map_err(|_| Problem::in_file(path.display().to_string(), "not UTF-8 text"))?;
+    let node = Source::file(path, &text).parse()?;
+    check_kind(&node)?;
+    Ok(node)
+}
+
+/// Fails unless a file is a map or empty, and unless each known part of it has the right kind, so that a
+/// stronger layer cannot hide a fault in a weaker one.
+fn check_kind(node: &Node) -> Result<(), Problem> {
+    fill::<Settings>(node).map(drop)
+}
+
+/// A tree with one value at a key path, from a variable or flag.
+fn value_at(name: &str, key: &str, value: &str) -> Node {
+    let source = Source::value(name, value);
+    // What is no YAML by itself is meant as text: `SWARM_WORKTREES=@work/{worker}`.
+    let leaf = source.parse().unwrap_or_else(|_| source.text_node());
+    key.split('.').rev().fold(leaf, |inner, key| {
+        let place = inner.place.inside();
+        Node::map_at(&place, vec![(key.to_owned(), inner)])
+    })
+}
+
+/// Puts `over` on top of `under`.
+fn merge(under: Node, over: Node) -> Node {
+    match (under.value, over.value) {
+        // A section without content says nothing.
+        (value @ Value::Map(_), Value::Null) => Node { place: under.place, value },
+        (Value::Map(mut entries), Value::Map(stronger)) => {
+            for (key, node) in stronger {
+                match entries.iter_mut().find(|(name, _)| *name == key) {
+                    Some((_, slot)) => *slot = merge(slot.clone(), node),
+                    None => entries.push((key, node)),
+                }
+            }
+            Node { place: over.place, value: Value::Map(entries) }
+        }
+        (_, value) => Node { place: over.place, value },
+    }
+}
+
+/// Checks of what types cannot say; each failure points at the value.
+struct Check<'a> {
+    /// The merged tree, for places.
+    tree: &'a Node,
+}
+
+/// Outcome of one check.
+type Checked = Result<(), Problem>;
+
+impl Check<'_> {
+    /// All checks, in the order of the fields.
+    fn all(&self, settings: &Settings) -> Checked {
+        self.path_templates(settings)?;
+        self.ensure(settings.max_workers >= 1, "max_workers", "at least one worker is needed")?;
+        for (index, pattern) in settings.copy.iter().enumerate() {
+            self.glob(&format!("copy.{index}"), pattern)?;
+        }
+        self.commands(settings)?;
+        self.tmux(&settings.tmux.socket)?;
+        self.limits(settings)?;
+        self.variables(settings)?;
+        self.ports(settings)?;
+        for (index, pattern) in settings.redact.iter().enumerate() {
+            let key = format!("redact.{index}");
+            let cause = regex::Regex::new(pattern).err().map(|error| last_line(&error.to_string()));
+            self.ensure(cause.is_none(), &key, &format!("not a regular expression: {}", cause.unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
+    /// Fails with `message` at the value of `key` unless `good`.
+    fn ensure(&self, good: bool, key: &str, message: &str) -> Checked {
+        if good { Ok(()) } else { Err(self.problem(key, message)) }
+    }
+
+    /// A problem with the value at a key path; items of lists are numbers in it. A value that is not written
+    /// anywhere is placed at what would hold it.
+    fn problem(&self, key: &str, message: &str) -> Problem {
+        let mut node = self.tree;
+        let mut shown = String::new();
+        for step in key.split('.') {
+            let index = step.parse::<usize>().ok();
+            node = index.map_or_else(|| node.get(step), |index| node.item(index)).unwrap_or(node);
+            match index {
+                Some(index) => shown.push_str(&format!("[{index}]")),
+                None if shown.is_empty() => shown.push_str(step),
+                None => shown.push_str(&format!(".{step}")),
+            }
+        }
+        node.place.problem(format!("`{shown}`: {message}"))
+    }
+
+    /// Worktree paths and branch names.
+    fn path_templates(&self, settings: &Settings) -> Checked {
+        let both =
+            [("worktrees", &settings.worktrees, &["repo", "worker"][..]), ("branch", &settings.branch, &["worker"])];
+        for (key, text, known) in both {
+            for name in template::braces(text) {
+                let problem = || self.problem(key, &format!("unknown placeholder `{{{name}}}`"));
+                let shown: Vec<_> = known.iter().map(|name| format!("{{{name}}}")).collect();
+                let shown: Vec<_> = shown.iter().map(String::as_str).collect();
+                if !known.contains(&name) {
+                    return Err(problem().with_valid("valid placeholders", &shown, &format!("{{{name}}}")));
+                }
+            }
+            let message = format!("`{text}` gives every worker the same one; it must contain `{{worker}}`");
+            self.ensure(text.contains("{worker}"), key, &message)?;
+        }
+        let sample = settings.branch.replace("{worker}", "a+2");
+        let rule = sample.parse::<BranchName>().err().map(|error| error.to_string());
+        self.ensure(rule.is_none(), "branch", &rule.unwrap_or_default())?;
+        self.ensure(!settings.worktrees.contains('\0'), "worktrees", "a path cannot contain a NUL character")
+    }
+
+    /// One pattern in the style of `.gitignore`.
+    fn glob(&self, key: &str, pattern: &str) -> Checked {
+        self.ensure(!pattern.trim().is_empty(), key, "the pattern is empty")?;
+        let mut builder = ignore::gitignore::GitignoreBuilder::new("/");
+        builder.allow_unclosed_class(false);
+        let cause = builder.add_line(None, pattern).err().map(|error| error.to_string());
+        self.ensure(cause.is_none(), key, &format!("not a file pattern: {}", cause.unwrap_or_default()))
+    }
+
+    /// Set-up commands and gates.
+    fn commands(&self, settings: &Settings) -> Checked {
+        for (index, setup) in settings.setup.iter().enumerate() {
+            self.command(&format!("setup.{index}"), &setup.run, setup.timeout)?;
+        }
+        for (index, gate) in settings.gates.iter().enumerate() {
+            let name = format!("gates.{index}.name");
+            self.ensure(!gate.name.trim().is_empty(), &name, "a gate needs a name")?;
+            self.ensure(!gate.name.chars().any(char::is_control), &name, "a name is one line of plain text")?;
+            let taken = settings.gates[..index].iter().any(|earlier| earlier.name == gate.name);
+            self.ensure(!taken, &name, &format!("another gate is called `{}` already", gate.name))?;
+            self.command(&format!("gates.{index}"), &gate.run, gate.timeout)?;
+        }
+        Ok(())
+    }
+
+    /// One command with its time.
+    fn command(&self, key: &str, run: &str, timeout: Option<std::time::Duration>) -> Checked {
+        self.ensure(!run.trim().is_empty(), &format!("{key}.run"), "the command is empty")?;
+        self.ensure(!run.contains('\0'), &format!("{key}.run"), "a command cannot contain a NUL character")?;
+        let endless = timeout.is_some_and(|timeout| timeout.is_zero());
+        self.ensure(!endless, &format!("{key}.timeout"), "a command needs some time")
+    }
+
+    /// The tmux socket.
+    fn tmux(&self, socket: &str) -> Checked {
+        let bad = matches!(socket, "" | "." | "..") || socket.chars().any(char::is_control);
+        self.ensure(!bad, "tmux.socket", "expected a name, or a path with a `/`")
+    }
+
+    /// Times that cannot be zero.
+    fn limits(&self, settings: &Settings) -> Checked {
+        let limits = &settings.limits;
+        let times = [
+            ("grace", limits.grace),
+            ("setup_timeout", limits.setup_timeout),
+            ("check_timeout", limits.check_timeout),
+            ("gate_timeout", limits.gate_timeout),
+            ("commit_timeout", limits.commit_timeout),
+            ("snapshot_every", limits.snapshot_every),
+        ];
+        let zero = times.into_iter().find(|(_, time)| time.is_zero());
+        zero.map_or(Ok(()), |(key, _)| Err(self.problem(&format!("limits.{key}"), "it must be longer than zero")))
+    }
+
+    /// Names and values of variables.
+    fn variables(&self, settings: &Settings) -> Checked {
+        for (name, value) in &settings.env {
+            let cause = env::refuse_variable(name, value);
+            self.ensure(cause.is_none(), &format!("env.{name}"), cause.as_deref().unwrap_or_default())?;
+        }
+        for (index, name) in settings.pass_env.iter().enumerate() {
+            let cause = env::refuse_variable(name, "");
+            self.ensure(cause.is_none(), &format!("pass_env.{index}"), cause.as_deref().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Room for a block of ports for each worker.
+    fn ports(&self, settings: &Settings) -> Checked {
+        let (base, size) = (usize::from(settings.ports.base), usize::from(settings.ports.size));
+        self.ensure(base >= 1, "ports.base", "ports count from 1")?;
+        self.ensure(size >= 1, "ports.size", "a block needs at least one port")?;
+        let fits = (usize::from(u16::MAX) + 1 - base) / size;
+        let workers = settings.max_workers;
+        let message =
+            format!("{workers} workers need as many blocks of {size} ports, and from {base} to 65535 only {fits} fit");
+        let ports = self.tree.get("ports");
+        let written = self.tree.get("max_workers").is_some() || ports.is_none();
+        let key = match ports.and_then(|ports| ports.get("base")) {
+            _ if written => "max_workers",
+            Some(_) => "ports.base",
+            None => "ports.size",
+        };
+        self.ensure(fits >= settings.max_workers, key, &message)
+    }
+}
+
+/// The last line of a message with several; it says what is wrong, those before draw it.
+fn last_line(message: &str) -> String {
+    let line = message.lines().last().unwrap_or_default();
+    line.trim().trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests;

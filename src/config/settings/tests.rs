@@ -1,0 +1,220 @@
+use std::time::Duration;
+
+use super::*;
+use crate::config::default_config_text;
+use crate::model::settings::{Durability, Strategy};
+
+/// Loads settings from a project text, variables and flags, with an empty user folder.
+fn load(project: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    load_from(folder.path(), project, variables, flags)
+}
+
+/// The same with a user folder.
+fn load_from(
+    folder: &Path,
+    project: &str,
+    variables: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> Result<Settings, ConfigError> {
+    let environment: Environment = variables.iter().copied().collect();
+    load_settings(&Layers {
+        user_folder: folder,
+        project: Some((PathBuf::from(".swarm/config.yaml"), project.to_owned())),
+        environment: &environment,
+        overrides: flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+    })
+}
+
+/// Everything a person sees of an error.
+fn shown(error: &ConfigError) -> String {
+    let mut text = format!("{error}\n");
+    if let Some(snippet) = error.snippet() {
+        text.push_str(&format!("{snippet}\n"));
+    }
+    if let Some(hint) = error.hint() {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    text
+}
+
+#[test]
+fn the_default_text_is_exactly_the_defaults() {
+    assert_eq!(load(default_config_text(), &[], &[]).unwrap(), Settings::default());
+    assert_eq!(load("", &[], &[]).unwrap(), Settings::default());
+    assert_eq!(load("# nothing\n", &[], &[]).unwrap(), Settings::default());
+}
+
+#[test]
+fn the_default_text_shows_every_key() {
+    let tree = Source::file(Path::new("config.yaml"), default_config_text()).parse().unwrap();
+    let keys = load("no_such_key: 1", &[], &[]).unwrap_err();
+    let ConfigError::Text(problem) = keys else { panic!("{keys}") };
+    for key in &problem.valid.as_ref().unwrap().1 {
+        assert!(tree.get(key).is_some(), "{key}");
+    }
+    for (section, keys) in [
+        ("landing", &["strategy", "approval"][..]),
+        ("ports", &["base", "size"]),
+        ("limits", &["timeout", "grace", "setup_timeout", "check_timeout", "gate_timeout", "commit_timeout"]),
+        ("limits", &["snapshot_every", "leftover_files", "leftover_bytes"]),
+    ] {
+        for key in keys {
+            assert!(tree.get(section).unwrap().get(key).is_some(), "{section}.{key}");
+        }
+    }
+}
+
+#[test]
+fn stronger_layers_win_key_by_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let user =
+        "max_workers: 5\ndurability: full\nlimits:\n  grace: 9s\n  timeout: 2h\nenv: {A: user, B: user}\ncopy: [x]\n";
+    files::write_new(&folder.path().join("config.yaml"), user.as_bytes()).unwrap();
+    let project =
+        "\u{feff}max_workers: 6\r\nlimits:\r\n  grace: 11s\r\nenv: {B: 1.10, C: no}\r\ncopy: []\r\ngates:\r\n";
+    let variables =
+        [("SWARM_MAX_WORKERS", "7"), ("SWARM_TMUX_SOCKET", "/tmp/x"), ("SWARM_TARGET", ""), ("SWARM_WORKER", "w")];
+    let flags =
+        [("landing.strategy", "squash"), ("tmux.socket", "1.0"), ("worktrees", "{worker}"), ("target", "rel: 1.0")];
+    let error = load_from(folder.path(), project, &variables, &flags).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "target=rel: 1.0: `target`: `rel: 1.0` is not a branch name: \
+         it must not contain spaces, control characters, `..`, `@{` or any of `~^:?*[\\`"
+    );
+    let settings = load_from(folder.path(), project, &variables, &flags[..3]).unwrap();
+    assert_eq!(settings.max_workers, 7);
+    assert_eq!(settings.durability, Durability::Full);
+    assert_eq!(settings.limits.grace, Duration::from_secs(11));
+    assert_eq!(settings.limits.timeout, Duration::from_secs(7_200));
+    let env: Vec<_> = settings.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(env, ["A=user", "B=1.10", "C=no"]);
+    assert!(settings.copy.is_empty() && settings.gates.is_empty());
+    assert_eq!(settings.landing.strategy, Strategy::Squash);
+    assert_eq!(settings.tmux.socket, "1.0");
+    assert_eq!(settings.worktrees, "{worker}");
+}
+
+#[test]
+fn an_empty_section_of_the_project_keeps_the_users() {
+    let folder = tempfile::tempdir().unwrap();
+    files::write_new(&folder.path().join("config.yaml"), b"target: work\nlimits: {grace: 9s}\n").unwrap();
+    let settings = load_from(folder.path(), "limits:\n", &[], &[]).unwrap();
+    assert_eq!(settings.limits.grace, Duration::from_secs(9));
+    assert_eq!(settings.target.unwrap().as_str(), "work");
+    let settings = load_from(folder.path(), "target: null\n", &[], &[]).unwrap();
+    assert_eq!(settings.target, None);
+}
+
+#[test]
+fn a_fault_of_the_user_file_is_not_hidden_by_the_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    files::write_new(&path, b"max_workers: many\n").unwrap();
+    let error = load_from(folder.path(), "max_workers: 2\n", &[], &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("{}:1:14: `max_workers`: expected a whole number, found `many`", path.display())
+    );
+    files::write_atomically(&path, b"agent: \xff\n", files::Access::Shared).unwrap();
+    let error = load_from(folder.path(), "", &[], &[]).unwrap_err();
+    assert_eq!(error.to_string(), format!("{}: not UTF-8 text", path.display()));
+}
+
+#[test]
+fn broken_files_are_explained() {
+    let faults = [
+        "agent: a\nmax_workers: 3\ngate: []\n",
+        "limits:\n  grace: 5s\n  gracee: 5s\n",
+        "gates:\n  - name: tests\n    run: cargo test\n    retries: 2\n",
+        "colour: green\n",
+        "max_workers: many\n",
+        "max_workers: -1\n",
+        "max_workers: 1.5\n",
+        "max_workers:\n",
+        "max_workers: 0\n",
+        "max_workers: 9000\n",
+        "ports: {size: 70000}\n",
+        "ports: {base: 65000, size: 500}\n",
+        "agent: a\n\nagent: b\n",
+        "limits:\n  grace: 1s\n  timeout: 1h\n  grace: 2s\n",
+        "limits:\n\tgrace: 5s\n",
+        "- agent: a\n",
+        "just words\n",
+        "worktrees: {repo}/{worker}\n",
+        "worktrees: ../trees\n",
+        "branch: \"swarm/{ticket}\"\n",
+        "branch: \"work {worker}\"\n",
+        "target: feature branch\n",
+        "landing: {strategy: fast}\n",
+        "landing: {strategy: Squash}\n",
+        "landing: merge\n",
+        "copy: .env\n",
+        "copy: [a, \"x[\"]\n",
+        "limits:\n  grace: soon\n",
+        "limits: {grace: 0s}\n",
+        "limits: {timeout: 30}\n",
+        "gates:\n  - run: a\n",
+        "gates:\n  - {name: t, run: a}\n  - {name: t, run: b}\n",
+        "gates:\n  - {name: \" \", run: a}\n",
+        "gates: [{name: t, run: \"\"}]\n",
+        "gates: [{name: t, run: a, timeout: 0s}]\n",
+        "setup: [npm ci]\n",
+        "env: {CLAUDECODE: 1}\n",
+        "env:\n  my-name: 1\n",
+        "pass_env: [HOME, TMUX]\n",
+        "redact: [\"a(\"]\n",
+        "env: {A: [1]}\n",
+        "a: *nothing\n",
+        "agent: !word x\n",
+        "agent: \"unfinished\nmax_workers: 1\n",
+        "agent: a: b\n",
+        "tmux: {socket: \"\"}\n",
+        "agent: a\n---\nagent: b\n",
+        "<<: {agent: a}\n",
+        "? [a, b]\n: c\n",
+        "agent: ../../x\n",
+    ];
+    let mut report = String::new();
+    for text in faults {
+        match load(text, &[], &[]) {
+            Err(error) => report.push_str(&format!("{}\n", shown(&error))),
+            Ok(_) => panic!("accepted: {text}"),
+        }
+    }
+    insta::assert_snapshot!(report);
+}
+
+#[test]
+fn broken_variables_and_flags_are_named() {
+    for (variables, flags, expected) in [
+        (
+            &[("SWARM_MAX_WORKERS", "many")][..],
+            &[][..],
+            "SWARM_MAX_WORKERS: `max_workers`: expected a whole number, found `many`",
+        ),
+        (
+            &[("SWARM_DURABILITY", "hard")],
+            &[],
+            "SWARM_DURABILITY: `durability`: unknown value `hard`; valid values: normal, full",
+        ),
+        (
+            &[],
+            &[("landing.strateg", "x")],
+            "landing.strateg=x: unknown key `strateg` in `landing`; valid keys: strategy, approval",
+        ),
+        (&[], &[("agent.name", "x")], "agent.name=x: `agent`: expected a text, found keys and values"),
+        (&[], &[("limits.grace", "0s")], "limits.grace=0s: `limits.grace`: it must be longer than zero"),
+    ] {
+        assert_eq!(load("", variables, flags).unwrap_err().to_string(), expected);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_settings_or_an_error(text in "[a-z:\\- \\n\\t{}\\[\\]\"'#&*!|>%@0-9]{0,60}") {
+        // Only the absence of a panic counts.
+        drop(load(&text, &[], &[("agent", &text)]));
+    }
+}

@@ -1,0 +1,99 @@
+use serde_json::json;
+
+use super::*;
+use crate::files;
+
+/// What every template gets, and what some get besides.
+fn context() -> serde_json::Value {
+    json!({
+        "worker": "fix", "ticket": "fix", "title": "Fix `it` for {{ all }}", "branch": "swarm/fix", "base": "main",
+        "target": "main", "worktree": "/w/fix.yaml", "repo": "/w/repo", "checks": ["cargo test"], "scope": ["src/**"],
+        "labels": [], "port": 41000, "ports": 10,
+        "body": "Do <it> & \"that\" {{ body }} {% if %} {# x #}", "attempt": 2,
+        "dependencies": [{"ticket": "a", "title": "A", "kind": "completion", "state": "landed", "commit": null}],
+        "reviewer": null, "summary": null, "comments": [{"file": "a.rs", "line": 3, "text": "no\nno"}],
+        "target_commit": "abc", "files": [{"path": "a b.rs", "kind": "both modified"}],
+        "landed": [{"id": "abc", "subject": "s", "ticket": null}],
+        "gate": "tests", "command": "make", "exit_code": null, "timeout": "5m", "runs": 2, "output": "o",
+        "output_cut": true,
+        "failures": [{"command": "c", "exit_code": 1, "timeout": null, "output": "o", "output_cut": false}],
+        "passed": [], "tries_left": 0, "id": "fix",
+        "commits": [{"id": "a", "subject": "one"}, {"id": "b", "subject": "two"}],
+    })
+}
+
+#[test]
+fn every_built_in_template_renders_with_what_it_is_promised() {
+    let templates = Templates::default();
+    for &template in Template::ALL {
+        let text = templates.render(template, context()).unwrap();
+        assert!(!text.trim().is_empty(), "{template:?}");
+    }
+}
+
+#[test]
+fn values_are_shown_as_they_are() {
+    let prompt = Templates::default().render(Template::Prompt, context()).unwrap();
+    assert!(prompt.contains("Do <it> & \"that\" {{ body }} {% if %} {# x #}"), "{prompt}");
+    assert!(prompt.contains("Fix `it` for {{ all }}\n"), "{prompt}");
+    assert_eq!(render("{{ worktree }}\n", context()).unwrap(), "/w/fix.yaml\n");
+}
+
+#[test]
+fn a_new_ticket_is_a_ticket_whatever_its_title() {
+    for title in ["It's a \"test\": {{ x }} # y", "no", "- a", "\\e"] {
+        let context = json!({"id": "fix", "title": title, "body": "Do it."});
+        let text = Templates::default().render(Template::NewTicket, context).unwrap();
+        let ticket = crate::config::parse_ticket(Path::new("fix.md"), &text).unwrap();
+        assert_eq!((ticket.title.as_str(), ticket.body.as_str()), (title, "Do it."));
+    }
+}
+
+#[test]
+fn a_missing_value_is_an_error() {
+    let error = Templates::default().render(Template::MergeCommit, json!({"ticket": "x"})).unwrap_err();
+    assert_eq!(error.to_string(), "could not fill in the template `merge_commit.txt`");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("undefined"));
+    assert!(render("{% include 'prompt.md' %}", json!({})).is_err());
+}
+
+#[test]
+fn a_project_replaces_templates_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let templates = Templates::from_folder(&folder.path().join("none")).unwrap();
+    assert_eq!(templates.text(Template::Prompt), Template::Prompt.built_in());
+    files::write_new(&folder.path().join("prompt.md"), b"Hello {{ worker }}").unwrap();
+    files::write_new(&folder.path().join("README.md"), b"{% not a template").unwrap();
+    files::write_new(&folder.path().join(".prompt.md"), b"{% an editor's file").unwrap();
+    let templates = Templates::from_folder(folder.path()).unwrap();
+    assert_eq!(templates.render(Template::Prompt, context()).unwrap(), "Hello fix");
+    assert_eq!(templates.text(Template::Conflict), Template::Conflict.built_in());
+    let handed_on = Templates::from_files(templates.files()).unwrap();
+    assert_eq!(handed_on.text(Template::Prompt), "Hello {{ worker }}");
+}
+
+#[test]
+fn broken_overrides_are_explained() {
+    let fails =
+        |name: &str, text: &str| Templates::from_files(vec![(PathBuf::from(name), text.to_owned())]).unwrap_err();
+    let error = fails(".swarm/templates/promt.md", "");
+    assert!(
+        error
+            .to_string()
+            .starts_with(".swarm/templates/promt.md: there is no template `promt.md`; valid names: prompt.md, ")
+    );
+    assert_eq!(error.hint(), Some("did you mean `prompt.md`?"));
+    let error = fails(".swarm/templates/prompt.md", "a\n{% if x %}\nb {{ }}\n");
+    assert_eq!(
+        error.to_string(),
+        ".swarm/templates/prompt.md:3:1: not a valid template: unexpected end of variable block"
+    );
+    assert_eq!(error.snippet(), Some("  |\n3 | b {{ }}\n  | ^"));
+}
+
+#[test]
+fn a_literal_is_its_own_rendering() {
+    for text in ["", "{{ x }}", "{{{ {%- if %} {##} }}", "a {{'x'}} b", "{% raw %}{% endraw %}", "{\n{"] {
+        assert_eq!(render(&literal(text), json!({})).unwrap(), text);
+    }
+}

@@ -1,0 +1,250 @@
+//! Acting on workers: send, stop, pause, resume, restart. Each worker succeeds or fails by itself.
+
+use super::{Control, Known, is_released, partial};
+use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
+use crate::model::CommitId;
+use crate::model::event::Event;
+use crate::model::ticket::Ticket;
+use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
+use crate::model::Time;
+use crate::supervisor::protocol::{Reply, Request};
+use crate::supervisor::{Continue, Spawned};
+
+/// What several workers' actions come to: the view, and the failure for the exit code.
+pub(crate) type Acted = (ActionsView, Result<(), Failure>);
+
+impl Control {
+    /// Sends a message to the named workers, or to all live ones.
+    pub(crate) fn send(&self, names: &[String], all: bool, text: &str) -> Result<Acted, Failure> {
+        if text.trim().is_empty() {
+            return Err(Failure::new(FailureKind::Usage, "the message is empty"));
+        }
+        let workers = self.select_living(names, all)?;
+        Ok(self.each(workers, |worker| self.deliver(worker, text, None)))
+    }
+
+    /// Brings a message to a worker's agent: to its living supervisor, or by starting the agent again with it.
+    pub(crate) fn deliver(
+        &self,
+        worker: Worker,
+        text: &str,
+        returned_at: Option<CommitId>,
+    ) -> Result<ActionView, Failure> {
+        let id = worker.id.clone();
+        if let Some(mut client) = self.client(&id)? {
+            let request = Request::Send { text: text.to_owned(), returned_at };
+            return match client.ask(&request)? {
+                Reply::Queued { until } => Ok(action(&id, "queued", format!("Queued the message; it waits for {until}"))),
+                Reply::Refused { why } => Err(Failure::new(FailureKind::NeedsPerson, why)
+                    .hint(format!("swarm attach {id} shows its terminal"))),
+                _ => Ok(action(&id, "delivered", "Delivered the message".to_owned())),
+            };
+        }
+        if is_released(&worker) {
+            return Err(released(&worker));
+        }
+        let again = self.continuation(worker, Some(text.to_owned()), true, false)?;
+        let spawned = self.go_on(Continue { returned_at, ..again })?;
+        let text = format!("Started attempt {} with the message", spawned.worker.attempt.number);
+        Ok(action(&id, "restarted", text))
+    }
+
+    /// Ends the agents of workers; their work and worktrees stay.
+    pub(crate) fn stop(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
+        let workers = self.select_living(names, all)?;
+        Ok(self.each(workers, |worker| self.stop_one(&worker, "a person stopped it")))
+    }
+
+    /// Ends one worker's agent. One that has ended already is a success that says so.
+    pub(super) fn stop_one(&self, worker: &Worker, reason: &str) -> Result<ActionView, Failure> {
+        let id = &worker.id;
+        if let Some(mut client) = self.client(id)? {
+            client.allow(self.project.settings()?.limits.grace * 2)?;
+            client.ask(&Request::Stop { reason: reason.to_owned() })?;
+            self.await_end(worker)?;
+            let known = self.know(self.worker(id.as_str())?, None);
+            return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));
+        }
+        let spawner = self.spawner_for(worker)?;
+        if spawner.undo_interrupted(id)? {
+            return Ok(action(id, "undone", "Undid its interrupted spawn".to_owned()));
+        }
+        let count = spawner.end_leftovers(id)?;
+        if let Phase::Supervised { .. } = worker.phase {
+            let outcome = Outcome::Stopped { reason: "a person stopped it after its supervisor was lost".to_owned() };
+            let queue = self.project.queue()?;
+            queue.declare_lost(&worker.ticket, worker.attempt.fence).ok();
+            queue.fail(&worker.ticket, worker.attempt.fence, reason, None).ok();
+            self.log(worker, Event::AttemptEnded { outcome: outcome.clone() })?;
+            self.project.store()?.update_worker::<Failure>(id, |row| {
+                row.phase = Phase::Ended { outcome, at: Time::now() };
+                Ok(())
+            })?;
+            return Ok(action(id, "stopped", format!("Stopped; {count} processes it had left behind were ended")));
+        }
+        Ok(action(id, "ended", "It had ended already".to_owned()))
+    }
+
+    /// Waits until the supervisor is gone; it answered, so this is moments.
+    fn await_end(&self, worker: &Worker) -> Result<(), Failure> {
+        let lock = self.project.paths.supervisor_lock(&worker.id);
+        // The lock is free the moment the process ends, so waiting for it is waiting for the end.
+        drop(crate::files::FileLock::wait(&lock)?);
+        Ok(())
+    }
+
+    /// Holds workers at their next turn boundary, or their processes at once.
+    pub(crate) fn pause(&self, names: &[String], all: bool, now: bool) -> Result<Acted, Failure> {
+        let workers = self.select_living(names, all)?;
+        Ok(self.each(workers, |worker| {
+            let id = &worker.id;
+            self.living_client(&worker)?.ask(&Request::Pause { now })?;
+            let text = if now { "Paused; its processes are stopped" } else { "Will pause at the turn boundary" };
+            Ok(action(id, "paused", text.to_owned()))
+        }))
+    }
+
+    /// Continues paused, blocked and lost workers, and stopped ones in their own conversation.
+    pub(crate) fn resume(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
+        let mut workers = self.select(names, all)?;
+        if all {
+            workers.retain(|worker| {
+                let status = self.know(worker.clone(), None).verdict.status;
+                matches!(status, Status::Paused | Status::Lost)
+            });
+        }
+        Ok(self.each(workers, |worker| self.resume_one(worker)))
+    }
+
+    /// Continues one worker.
+    fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
+        let id = worker.id.clone();
+        if let Some(mut client) = self.client(&id)? {
+            client.ask(&Request::Resume)?;
+            return Ok(action(&id, "resumed", "Resumed".to_owned()));
+        }
+        let known = self.know(worker, None);
+        if let (Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. }, _) | (Phase::Released { .. }, _) =
+            (&known.worker.phase, known.liveness)
+        {
+            let text = format!("worker `{id}` is {}: {}", known.verdict.status.as_str(), known.verdict.reason);
+            return Err(Failure::new(FailureKind::Failed, text)
+                .hint(format!("swarm send {id} \"...\" gives it more to do, swarm restart {id} begins anew")));
+        }
+        let in_session = known.worker.attempt.session_id.is_some();
+        let prompt = in_session.then(|| RESUME_PROMPT.to_owned());
+        let again = self.continuation(known.worker, prompt, true, false)?;
+        let spawned = self.go_on(again)?;
+        let how = if in_session { "in its own conversation" } else { "from its prompt, in the same worktree" };
+        Ok(action(&id, "resumed", format!("Resumed attempt {} {how}", spawned.worker.attempt.number)))
+    }
+
+    /// Stops workers and begins a new attempt of each in the same worktree.
+    pub(crate) fn restart(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
+        let workers = self.select_living(names, all)?;
+        Ok(self.each(workers, |worker| {
+            let id = worker.id.clone();
+            if is_released(&worker) {
+                return Err(released(&worker));
+            }
+            // Whether the new attempt can start is known before the old one is ended.
+            self.continuation(worker.clone(), None, false, true)?;
+            self.stop_one(&worker, "a person restarted it")?;
+            let again = self.continuation(self.worker(id.as_str())?, None, false, true)?;
+            let spawned = self.go_on(again)?;
+            Ok(action(&id, "restarted", format!("Started attempt {}", spawned.worker.attempt.number)))
+        }))
+    }
+
+    /// What starting an ended worker again takes.
+    fn continuation(
+        &self,
+        worker: Worker,
+        prompt: Option<String>,
+        in_session: bool,
+        counts_attempt: bool,
+    ) -> Result<Continue, Failure> {
+        if is_released(&worker) {
+            return Err(released(&worker));
+        }
+        let agent = self.ready_agent(&worker.agent)?;
+        let ticket = self.frozen_ticket(&worker)?;
+        let headless = worker.attempt.headless;
+        Ok(Continue { worker, ticket, agent, prompt, in_session, counts_attempt, returned_at: None, headless })
+    }
+
+    /// The ticket as it was published.
+    fn frozen_ticket(&self, worker: &Worker) -> Result<Ticket, Failure> {
+        match self.project.queue()?.ticket(&worker.ticket)? {
+            Some(known) => Ok(known.ticket),
+            None => self.ticket_of(worker.ticket.as_str()),
+        }
+    }
+
+    /// Starts a worker again.
+    fn go_on(&self, again: Continue) -> Result<Spawned, Failure> {
+        let spawner = self.spawner_for(&again.worker)?;
+        Ok(spawner.go_on(&again, &|_| {})?)
+    }
+
+    /// The spawner for what is done to an existing worker: nothing is set up again, so no trust is asked.
+    pub(super) fn spawner_for(&self, worker: &Worker) -> Result<crate::supervisor::Spawner, Failure> {
+        self.plain_spawner(worker.attempt.headless)
+    }
+
+    /// The named workers, or with `all` those whose supervisor lives.
+    fn select_living(&self, names: &[String], all: bool) -> Result<Vec<Worker>, Failure> {
+        let mut workers = self.select(names, all)?;
+        if all {
+            workers.retain(|worker| self.liveness(worker) == Liveness::Alive);
+        }
+        Ok(workers)
+    }
+
+    /// A connection to a supervisor that must live.
+    fn living_client(&self, worker: &Worker) -> Result<crate::supervisor::Client, Failure> {
+        self.client(&worker.id)?.ok_or_else(|| {
+            let Known { verdict, .. } = self.know(worker.clone(), None);
+            let text = format!("worker `{}` is {}: {}", worker.id, verdict.status.as_str(), verdict.reason);
+            Failure::new(FailureKind::Failed, text).hint(format!("swarm resume {}", worker.id))
+        })
+    }
+
+    /// Does something to each worker.
+    pub(super) fn each(
+        &self,
+        workers: Vec<Worker>,
+        mut act: impl FnMut(Worker) -> Result<ActionView, Failure>,
+    ) -> Acted {
+        let mut view = ActionsView { version: VIEW_VERSION, done: Vec::new(), failed: Vec::new() };
+        let mut failures = Vec::new();
+        for worker in workers {
+            let id = worker.id.to_string();
+            match act(worker) {
+                Ok(action) => view.done.push(action),
+                Err(failure) => failures.push((id, failure)),
+            }
+        }
+        view.failed = failures.iter().map(|(id, failure)| failure.view(id)).collect();
+        let result = partial(view.done.len(), failures);
+        (view, result)
+    }
+}
+
+/// What a resumed agent is told.
+const RESUME_PROMPT: &str = "You were interrupted. Look at `git status` and at what you did last, then go on with the \
+                             ticket from there. Do not repeat what is done.";
+
+/// An action on a worker.
+pub(super) fn action(worker: &crate::model::WorkerId, what: &str, text: String) -> ActionView {
+    ActionView { worker: worker.to_string(), action: what.to_owned(), text }
+}
+
+/// The failure for a worker whose worktree is gone.
+fn released(worker: &Worker) -> Failure {
+    let text = format!("worker `{}` was released; its worktree is gone", worker.id);
+    Failure::new(FailureKind::Failed, text)
+        .hint(format!("swarm recover restore {} brings its work back", worker.id))
+        .hint(format!("swarm spawn {} begins anew", worker.ticket))
+}

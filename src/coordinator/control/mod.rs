@@ -1,0 +1,155 @@
+//! The control surface of one repository on this machine.
+
+mod act;
+mod attach;
+mod spawn;
+mod status;
+mod wait;
+mod wip;
+
+use super::failure::{Failure, FailureKind};
+use super::project::{Call, Project};
+use crate::files::FileLock;
+use crate::model::event::{Event, EventRecord};
+use crate::model::ticket::TicketState;
+use crate::model::worker::{Live, Liveness, Phase, Verdict, Worker};
+use crate::model::{RunId, TicketId, Time, WorkerId};
+use crate::process;
+use crate::store::{JsonLog, read_live};
+use crate::supervisor::{Client, RuntimePaths};
+
+pub(crate) use act::Acted;
+pub(crate) use attach::{Attachment, LogPaths};
+pub(crate) use spawn::{SpawnProgress, SpawnRequest};
+pub(crate) use wait::WaitRequest;
+
+/// One repository under one command.
+pub(crate) struct Control {
+    /// The repository.
+    project: Project,
+    /// This command, in events and tool logs.
+    run: RunId,
+    /// Whether commands of the repository that this call runs become trusted.
+    trusts: bool,
+}
+
+/// What is known about a worker at one moment.
+pub(super) struct Known {
+    /// Its row.
+    worker: Worker,
+    /// Whether its supervisor lives.
+    liveness: Liveness,
+    /// What its supervisor wrote last.
+    live: Option<Live>,
+    /// The verdict.
+    verdict: Verdict,
+    /// Where its ticket is.
+    ticket_state: Option<TicketState>,
+}
+
+impl Control {
+    /// Control of the repository around the call's folder. With `trusts`, set-up and gate commands that a call
+    /// runs become trusted.
+    pub(crate) fn open(call: Call, trusts: bool) -> Result<Self, Failure> {
+        Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts })
+    }
+
+    /// The worker that `name` means: a worker id, or a ticket id with one worker.
+    fn worker(&self, name: &str) -> Result<Worker, Failure> {
+        let id: WorkerId = name.parse()?;
+        match self.project.store()?.worker(&id)? {
+            Some(worker) => Ok(worker),
+            None => Err(Failure::new(FailureKind::NotFound, format!("there is no worker `{id}`"))
+                .hint("swarm status --all lists workers")),
+        }
+    }
+
+    /// The workers that names mean, or with `all` every one that is not released.
+    fn select(&self, names: &[String], all: bool) -> Result<Vec<Worker>, Failure> {
+        if all {
+            let workers = self.project.store()?.workers()?;
+            return Ok(workers.into_iter().filter(|worker| !is_released(worker)).collect());
+        }
+        names.iter().map(|name| self.worker(name)).collect()
+    }
+
+    /// What is known about a worker now.
+    fn know(&self, worker: Worker, ticket_state: Option<TicketState>) -> Known {
+        let liveness = self.liveness(&worker);
+        let live = read_live(&self.project.paths.live(&worker.id)).ok().flatten();
+        let live = live.filter(|live| live.attempt == worker.attempt.number);
+        let verdict = worker.verdict(liveness, live.as_ref(), Time::now());
+        Known { worker, liveness, live, verdict, ticket_state }
+    }
+
+    /// Whether the worker's supervisor lives, or before there is one, its spawner.
+    fn liveness(&self, worker: &Worker) -> Liveness {
+        match FileLock::is_held(&self.project.paths.supervisor_lock(&worker.id)) {
+            Ok(true) => return Liveness::Alive,
+            Err(_) => return Liveness::Unreadable,
+            Ok(false) => {}
+        }
+        match &worker.phase {
+            Phase::Preparing { spawner, .. } => match process::is_alive(spawner) {
+                Ok(true) => Liveness::Alive,
+                Ok(false) => Liveness::Dead,
+                Err(_) => Liveness::Unreadable,
+            },
+            _ => Liveness::Dead,
+        }
+    }
+
+    /// Where a ticket is in the queue.
+    fn ticket_state(&self, ticket: &TicketId) -> Result<Option<TicketState>, Failure> {
+        Ok(self.project.queue()?.ticket(ticket)?.map(|known| known.state))
+    }
+
+    /// A connection to the worker's supervisor; `None` when it is gone.
+    fn client(&self, worker: &WorkerId) -> Result<Option<Client>, Failure> {
+        let socket = RuntimePaths::new(self.project.repository.common_dir(), worker)?.socket();
+        if !FileLock::is_held(&self.project.paths.supervisor_lock(worker))? {
+            return Ok(None);
+        }
+        Ok(Client::connect(&socket)?)
+    }
+
+    /// Writes an event about a worker without a living supervisor.
+    fn log(&self, worker: &Worker, event: Event) -> Result<(), Failure> {
+        let record = EventRecord {
+            schema: 1,
+            at: Time::now(),
+            run: Some(self.run.clone()),
+            ticket: worker.ticket.clone(),
+            worker: Some(worker.id.clone()),
+            event,
+        };
+        JsonLog::open(&self.project.paths.events(&worker.id))?.append(&record)?;
+        self.project.store()?.append_event(&record)?;
+        Ok(())
+    }
+}
+
+/// Whether a worker's worktree was released.
+fn is_released(worker: &Worker) -> bool {
+    matches!(worker.phase, Phase::Released { .. })
+}
+
+/// Folds the results for several subjects into one exit: all failed, some, or none.
+pub(super) fn partial(done: usize, failures: Vec<(String, Failure)>) -> Result<(), Failure> {
+    let Some((_, first)) = failures.first() else { return Ok(()) };
+    let same = failures.iter().all(|(_, failure)| failure.kind == first.kind);
+    let kind = match (done, same) {
+        (0, true) => first.kind,
+        (0, false) => FailureKind::Failed,
+        _ => FailureKind::Partial,
+    };
+    let mut all = failures.into_iter();
+    let Some((_, mut failure)) = all.next() else { return Ok(()) };
+    failure.kind = kind;
+    for (subject, other) in all {
+        failure.chain.push(format!("{subject}: {}", other.chain.join(": ")));
+        failure.hints.extend(other.hints);
+    }
+    failure.hints.dedup();
+    Err(failure)
+}

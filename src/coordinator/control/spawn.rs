@@ -1,0 +1,382 @@
+//! `spawn`: everything is checked before anything is done; then one transaction a ticket, several at once.
+
+use std::path::Path;
+
+use super::{Control, is_released, partial};
+use crate::agent::probe;
+use crate::config::{parse_ticket, ticket_text, trust_keys_of_setup};
+use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::views::{SpawnView, SpawnedView, VIEW_VERSION};
+use crate::files::{self, FileLock};
+use crate::model::agent::Agent;
+use crate::model::ticket::{Ticket, TicketState};
+use crate::model::worker::{Liveness, SpawnStep, Status, Worker};
+use crate::model::{AgentName, TicketId, Time, WorkerId};
+use crate::supervisor::{ApprovedSetup, Continue, Plan, Spawned, Spawner, Start};
+
+/// Spawns carried out at once: one a core of a small machine; their locked parts take turns anyway.
+const AT_ONCE: usize = 2;
+
+/// What `spawn` was asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SpawnRequest {
+    /// Ticket ids, paths of markdown files, or one id for `text`.
+    pub(crate) tickets: Vec<String>,
+    /// Agent instead of the tickets' own.
+    pub(crate) agent: Option<String>,
+    /// Base instead of the tickets' own.
+    pub(crate) base: Option<String>,
+    /// The body of a new ticket, whose file is written first.
+    pub(crate) text: Option<String>,
+    /// Without tmux and a person.
+    pub(crate) headless: bool,
+    /// Change nothing.
+    pub(crate) dry_run: bool,
+}
+
+/// One checked spawn.
+enum Prepared {
+    /// A new worker.
+    New(Box<Start>),
+    /// A new attempt of an ended worker in its worktree.
+    Again(Box<Continue>),
+}
+
+/// Hears of each ticket's steps while several are spawned.
+pub(crate) trait SpawnProgress: Sync {
+    /// A step of a ticket is about to be done.
+    fn step(&self, ticket: &str, step: SpawnStep);
+    /// A ticket is through.
+    fn done(&self, ticket: &str, spawned: bool);
+}
+
+impl Control {
+    /// Starts a worker for each ticket. Everything is checked before the first effect; then each ticket succeeds or
+    /// fails by itself. The second value is the failure for the exit code, if any ticket failed.
+    pub(crate) fn spawn(
+        &self,
+        request: &SpawnRequest,
+        progress: &dyn SpawnProgress,
+    ) -> Result<(SpawnView, Result<(), Failure>), Failure> {
+        let tickets = self.tickets_of(request)?;
+        let mut view =
+            SpawnView { version: VIEW_VERSION, dry_run: request.dry_run, spawned: Vec::new(), failed: Vec::new() };
+        let spawner = self.spawner(request.headless)?;
+        let mut ready = Vec::new();
+        let mut failures = Vec::new();
+        for ticket in tickets {
+            let id = ticket.id.to_string();
+            match self.prepare(request, &spawner, ticket) {
+                Ok(prepared) => ready.push((id, prepared)),
+                Err(failure) => failures.push((id, failure)),
+            }
+        }
+        // Held until the tickets are claimed by their own transactions: two commands cannot both take the last place.
+        let _claiming = FileLock::wait(&self.project.paths.lock("spawn"))?;
+        self.check_capacity(ready.len())?;
+        if request.dry_run {
+            view.spawned = ready.iter().map(|(_, prepared)| planned(prepared)).collect();
+        } else {
+            if let Some(text) = &request.text {
+                self.write_ticket_text(request, text)?;
+            }
+            for (id, result) in self.carry_out(&spawner, ready, progress) {
+                match result {
+                    Ok(spawned) => view.spawned.push(spawned_view(&spawned)),
+                    Err(failure) => failures.push((id, failure)),
+                }
+            }
+        }
+        view.failed = failures.iter().map(|(id, failure)| failure.view(id)).collect();
+        let result = partial(view.spawned.len(), failures);
+        Ok((view, result))
+    }
+
+    /// The tickets a request names, read and checked.
+    fn tickets_of(&self, request: &SpawnRequest) -> Result<Vec<Ticket>, Failure> {
+        if let Some(text) = &request.text {
+            let [id] = &request.tickets[..] else {
+                return Err(Failure::new(FailureKind::Usage, "a text needs exactly one ticket id"));
+            };
+            let id: TicketId = id.parse()?;
+            let path = self.project.ticket_folder()?.join(format!("{id}.md"));
+            if path.exists() {
+                let text = format!("ticket `{id}` exists already");
+                return Err(Failure::new(FailureKind::Failed, text).hint(format!("swarm spawn {id}, or edit its file")));
+            }
+            return Ok(vec![parse_ticket(&path, text)?]);
+        }
+        let mut tickets: Vec<Ticket> = Vec::new();
+        for name in &request.tickets {
+            let ticket = self.ticket_of(name)?;
+            if !tickets.iter().any(|known| known.id == ticket.id) {
+                tickets.push(ticket);
+            }
+        }
+        Ok(tickets)
+    }
+
+    /// A ticket by id or path.
+    pub(super) fn ticket_of(&self, name: &str) -> Result<Ticket, Failure> {
+        let path = self.project.call.directory.join(name);
+        if name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "md") && path.is_file() {
+            let text = files::read_if_exists(&path)?.ok_or_else(|| {
+                Failure::new(FailureKind::NotFound, format!("there is no file `{name}`"))
+            })?;
+            let text = String::from_utf8(text)
+                .map_err(|_| Failure::new(FailureKind::Usage, format!("`{name}` is not UTF-8 text")))?;
+            return Ok(parse_ticket(Path::new(name), &text)?);
+        }
+        let id: TicketId = name.parse()?;
+        if let Some(ticket) = self.project.ticket_file(&id)? {
+            return Ok(ticket);
+        }
+        // A ticket that was spawned from a file elsewhere is known to the queue only.
+        if let Some(known) = self.project.queue()?.ticket(&id)? {
+            return Ok(known.ticket);
+        }
+        Err(Failure::new(FailureKind::NotFound, format!("there is no ticket `{id}`"))
+            .hint(format!("write it: swarm ticket new {id} --title \"...\""))
+            .hint("swarm ticket list shows all"))
+    }
+
+    /// What every spawn of this command shares; set-up commands need trust.
+    fn spawner(&self, headless: bool) -> Result<Spawner, Failure> {
+        Ok(Spawner { setup: self.approved_setup()?, ..self.plain_spawner(headless)? })
+    }
+
+    /// A spawner that sets nothing up.
+    pub(super) fn plain_spawner(&self, headless: bool) -> Result<Spawner, Failure> {
+        let project = &self.project;
+        let settings = project.settings()?;
+        let tmux = if headless { None } else { project.tmux()? };
+        Ok(Spawner {
+            repository: project.repository.clone(),
+            paths: project.paths.clone(),
+            store: project.store()?.clone(),
+            queue: project.queue()?,
+            settings: settings.clone(),
+            environment: project.call.environment.clone(),
+            templates: project.templates()?,
+            tmux,
+            program: project.call.program.clone(),
+            run: self.run.clone(),
+            setup: ApprovedSetup::default(),
+        })
+    }
+
+    /// The set-up commands, all of them trusted.
+    fn approved_setup(&self) -> Result<ApprovedSetup, Failure> {
+        let settings = self.project.settings()?;
+        if settings.setup.is_empty() {
+            return Ok(ApprovedSetup::default());
+        }
+        let items = trust_keys_of_setup(settings, self.project.repository.common_dir());
+        let mut trust = self.project.trust()?;
+        if self.trusts {
+            trust.trust(&items, Time::now())?;
+        }
+        let is_trusted = |run: &str| items.iter().any(|item| item.run == run && trust.is_trusted(&item.key));
+        ApprovedSetup::check(&settings.setup, |command| is_trusted(&command.run)).map_err(|untrusted| {
+            let list: Vec<_> = untrusted.iter().map(|command| format!("  {}", command.run)).collect();
+            let text = format!("set-up commands of this repository are not trusted yet:\n{}", list.join("\n"));
+            Failure::new(FailureKind::NeedsPerson, text).hint("read them, then run swarm trust, or repeat with --yes")
+        })
+    }
+
+    /// Checks one ticket and works out its spawn; changes nothing.
+    fn prepare(&self, request: &SpawnRequest, spawner: &Spawner, ticket: Ticket) -> Result<Prepared, Failure> {
+        let name = match &request.agent {
+            Some(name) => name.parse()?,
+            None => ticket.agent.clone().unwrap_or_else(|| spawner.settings.agent.clone()),
+        };
+        let agent = self.ready_agent(&name)?;
+        self.check_dependencies(&ticket)?;
+        let id = WorkerId::of(&ticket.id, 1);
+        let existing = spawner.store.worker(&id)?.filter(|worker| !is_released(worker));
+        match existing {
+            Some(worker) if !self.is_abandoned_spawn(&worker) => {
+                self.prepare_again(worker, ticket, agent, request.headless)
+            }
+            _ => {
+                let plan = spawner.plan(&ticket, request.base.as_deref())?;
+                Ok(Prepared::New(Box::new(Start { ticket, agent, plan, headless: request.headless })))
+            }
+        }
+    }
+
+    /// Whether a worker is only the rest of a first spawn whose process died.
+    fn is_abandoned_spawn(&self, worker: &Worker) -> bool {
+        use crate::model::worker::Phase;
+        matches!(worker.phase, Phase::Preparing { before: None, .. }) && self.liveness(worker) == Liveness::Dead
+    }
+
+    /// A new attempt of an ended worker; a live one is refused.
+    fn prepare_again(&self, worker: Worker, ticket: Ticket, agent: Agent, headless: bool) -> Result<Prepared, Failure> {
+        let state = self.ticket_state(&worker.ticket)?;
+        let known = self.know(worker, state);
+        let id = known.worker.id.clone();
+        if known.liveness != Liveness::Dead {
+            let text = format!("worker `{id}` is {} already: {}", known.verdict.status.as_str(), known.verdict.reason);
+            return Err(Failure::new(FailureKind::Failed, text)
+                .hint(format!("swarm attach {id}, or swarm send {id} \"...\", or swarm restart {id}")));
+        }
+        if known.verdict.status == Status::Lost {
+            let text = format!("worker `{id}` is lost: {}", known.verdict.reason);
+            return Err(Failure::new(FailureKind::NeedsPerson, text)
+                .hint(format!("swarm resume {id} goes on with it, swarm restart {id} begins a new attempt")));
+        }
+        let again = Continue {
+            worker: known.worker,
+            ticket,
+            agent,
+            prompt: None,
+            in_session: false,
+            counts_attempt: true,
+            returned_at: None,
+            headless,
+        };
+        Ok(Prepared::Again(Box::new(again)))
+    }
+
+    /// An agent whose program is there.
+    pub(super) fn ready_agent(&self, name: &AgentName) -> Result<Agent, Failure> {
+        let agent = self.project.agent(name)?.clone();
+        let env: Vec<_> = self.agent_env(&agent)?;
+        let found = probe(&agent, &env, self.project.repository.anchor());
+        match found.problem {
+            None => Ok(agent),
+            Some(problem) => {
+                let mut failure = Failure::new(FailureKind::Failed, format!("agent `{name}` cannot run: {problem}"));
+                failure.hints.extend(found.hint);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The environment an agent would get, without what belongs to one worker.
+    pub(super) fn agent_env(&self, agent: &Agent) -> Result<Vec<(String, String)>, Failure> {
+        let settings = self.project.settings()?;
+        Ok(crate::config::agent_environment(&self.project.call.environment, settings, agent, &[]))
+    }
+
+    /// Every dependency is satisfied.
+    fn check_dependencies(&self, ticket: &Ticket) -> Result<(), Failure> {
+        let queue = self.project.queue()?;
+        for dependency in &ticket.depends_on {
+            let state = queue.ticket(&dependency.ticket)?.map_or(TicketState::Open, |known| known.state);
+            if !dependency.kind.is_satisfied_by(state) {
+                let text = format!("ticket `{}` waits for `{}`, which is {state}", ticket.id, dependency.ticket);
+                return Err(Failure::new(FailureKind::NeedsPerson, text)
+                    .hint(format!("land `{}` first, or take it out of depends_on", dependency.ticket)));
+            }
+        }
+        Ok(())
+    }
+
+    /// There is room for `wanted` more workers.
+    fn check_capacity(&self, wanted: usize) -> Result<(), Failure> {
+        let limit = self.project.settings()?.max_workers;
+        let store = self.project.store()?;
+        let states: std::collections::HashMap<_, _> = self.project.queue()?.states()?.into_iter().collect();
+        let busy = store.workers()?.into_iter().filter(|worker| worker.is_begun()).filter(|worker| {
+            // A worker whose work is in review only keeps its agent at hand.
+            matches!(states.get(&worker.ticket), Some(TicketState::Running)) && self.liveness(worker) == Liveness::Alive
+        });
+        let busy = busy.count();
+        if busy + wanted <= limit {
+            return Ok(());
+        }
+        let text = format!("{busy} of {limit} workers run, no room for {wanted} more");
+        Err(Failure::new(FailureKind::Limit, text)
+            .hint("wait for one (swarm wait --any), stop one, or raise max_workers (--config max_workers=N)"))
+    }
+
+    /// Writes the file of a ticket given as text.
+    fn write_ticket_text(&self, request: &SpawnRequest, text: &str) -> Result<(), Failure> {
+        let id: TicketId = request.tickets[0].parse()?;
+        let path = self.project.ticket_folder()?.join(format!("{id}.md"));
+        let ticket = parse_ticket(&path, text)?;
+        Ok(files::write_new(&path, ticket_text(&ticket).as_bytes())?)
+    }
+
+    /// Carries out prepared spawns, a few at once; results in the given order.
+    fn carry_out(
+        &self,
+        spawner: &Spawner,
+        ready: Vec<(String, Prepared)>,
+        progress: &dyn SpawnProgress,
+    ) -> Vec<(String, Result<Spawned, Failure>)> {
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let results = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(ready.len()) {
+                scope.spawn(|| {
+                    while let Some((index, (id, prepared))) = {
+                        let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        ready.get(index).map(|entry| (index, entry))
+                    } {
+                        let step = |step| progress.step(id, step);
+                        let result = match prepared {
+                            Prepared::New(start) => spawner.spawn(start, &step),
+                            Prepared::Again(again) => spawner.go_on(again, &step),
+                        };
+                        progress.done(id, result.is_ok());
+                        let result = result.map_err(Failure::from);
+                        let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        results.push((index, id.clone(), result));
+                    }
+                });
+            }
+        });
+        let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        results.sort_by_key(|(index, ..)| *index);
+        results.into_iter().map(|(_, id, result)| (id, result)).collect()
+    }
+}
+
+/// The view of a spawn that would be done.
+fn planned(prepared: &Prepared) -> SpawnedView {
+    match prepared {
+        Prepared::New(start) => {
+            let Plan { worker, branch, base, worktree, .. } = &start.plan;
+            SpawnedView {
+                worker: worker.to_string(),
+                ticket: start.ticket.id.to_string(),
+                agent: start.agent.name.to_string(),
+                branch: branch.to_string(),
+                worktree: worktree.clone(),
+                base: base.to_string(),
+                tmux_session: None,
+                pid: None,
+                attempt: 1,
+            }
+        }
+        Prepared::Again(again) => {
+            let mut view = worker_spawned(&again.worker, None);
+            view.agent = again.agent.name.to_string();
+            view.attempt += 1;
+            view
+        }
+    }
+}
+
+/// The view of a spawn that was done.
+pub(super) fn spawned_view(spawned: &Spawned) -> SpawnedView {
+    worker_spawned(&spawned.worker, Some(spawned.pid))
+}
+
+/// The shared part of the two.
+fn worker_spawned(worker: &Worker, pid: Option<u32>) -> SpawnedView {
+    SpawnedView {
+        worker: worker.id.to_string(),
+        ticket: worker.ticket.to_string(),
+        agent: worker.agent.to_string(),
+        branch: worker.place.branch.to_string(),
+        worktree: worker.place.worktree.clone(),
+        base: worker.place.base.to_string(),
+        tmux_session: worker.attempt.tmux.as_ref().map(|tmux| tmux.name.clone()),
+        pid,
+        attempt: worker.attempt.number,
+    }
+}

@@ -1,0 +1,200 @@
+//! `status` and `why`: evidence drawn up into a view. Reading starts no process and costs a few file reads a worker.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Control, Known, is_released};
+use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
+use crate::model::ticket::TicketState;
+use crate::model::worker::{Evidence, EvidenceSource, Liveness, Phase, Status, Worker};
+use crate::model::{TicketId, Time, duration_text};
+use crate::process;
+use crate::queue::{FileQueue, Queue};
+use crate::store::Store;
+use crate::supervisor::MARKER;
+
+impl Control {
+    /// The status of the named workers, or of all; released ones only with `all` or by name.
+    pub(crate) fn status(&self, names: &[String], all: bool) -> Result<StatusView, Failure> {
+        let mut tickets: BTreeMap<String, usize> =
+            TicketState::ALL.iter().map(|state| (state.as_str().to_owned(), 0)).collect();
+        let mut view = StatusView { version: VIEW_VERSION, at: Time::now(), workers: Vec::new(), tickets: BTreeMap::new() };
+        let Some(store) = Store::open_read_only(&self.project.paths)? else {
+            if let Some(name) = names.first() {
+                return Err(no_worker(name));
+            }
+            view.tickets = tickets;
+            return Ok(view);
+        };
+        let store = std::sync::Arc::new(store);
+        let states: HashMap<TicketId, TicketState> =
+            FileQueue::new(store.clone(), "status").states()?.into_iter().collect();
+        let mut workers = store.workers()?;
+        if names.is_empty() {
+            workers.retain(|worker| all || !is_released(worker));
+        } else {
+            for name in names {
+                if !workers.iter().any(|worker| worker.id.as_str() == name) {
+                    return Err(no_worker(name));
+                }
+            }
+            workers.retain(|worker| names.iter().any(|name| name == worker.id.as_str()));
+        }
+        let mut known: Vec<Known> = workers
+            .into_iter()
+            .map(|worker| {
+                let state = states.get(&worker.ticket).copied();
+                self.know(worker, state)
+            })
+            .collect();
+        let mut states = states;
+        for known in &mut known {
+            if self.reconcile(known)? {
+                states.insert(known.worker.ticket.clone(), TicketState::Lost);
+            }
+        }
+        for state in states.values() {
+            *tickets.entry(state.as_str().to_owned()).or_default() += 1;
+        }
+        view.tickets = tickets;
+        view.workers = known.iter().map(worker_view).collect();
+        Ok(view)
+    }
+
+    /// Declares the ticket of a lost worker lost, so that the queue says what is true. Whether it did.
+    fn reconcile(&self, known: &mut Known) -> Result<bool, Failure> {
+        if known.verdict.status != Status::Lost || known.ticket_state != Some(TicketState::Running) {
+            return Ok(false);
+        }
+        let state = self.project.queue()?.declare_lost(&known.worker.ticket, known.worker.attempt.fence);
+        // A ticket under another fence is somebody else's by now.
+        known.ticket_state = state.ok().or(known.ticket_state);
+        Ok(known.ticket_state == Some(TicketState::Lost))
+    }
+
+    /// What is known about one worker, as a view.
+    pub(super) fn view(&self, worker: Worker) -> Result<WorkerView, Failure> {
+        let state = self.ticket_state(&worker.ticket)?;
+        let mut known = self.know(worker, state);
+        self.reconcile(&mut known)?;
+        Ok(worker_view(&known))
+    }
+
+    /// Everything behind a worker's status, with fresh looks at processes.
+    pub(crate) fn why(&self, name: &str) -> Result<WhyView, Failure> {
+        let worker = self.worker(name)?;
+        let state = self.ticket_state(&worker.ticket)?;
+        let mut known = self.know(worker, state);
+        self.reconcile(&mut known)?;
+        let mut facts = vec![lifecycle(&known.worker.phase)];
+        facts.push(match known.liveness {
+            Liveness::Alive => "its supervisor holds its lock, so it lives".to_owned(),
+            Liveness::Dead => "nobody holds the supervisor's lock, so no supervisor lives".to_owned(),
+            Liveness::Unreadable => "the supervisor's lock could not be read".to_owned(),
+        });
+        match &known.live {
+            Some(live) => {
+                let age = duration_text(live.heartbeat_at.age_at(Time::now()));
+                facts.push(format!("its last heartbeat is {age} old and said {}", live.status.as_str()));
+            }
+            None => facts.push("no heartbeat of this attempt was found".to_owned()),
+        }
+        let marker = self.project.paths.worker_dir(&known.worker.id);
+        let running = process::find_marked(MARKER, &marker.to_string_lossy())?;
+        let pids: Vec<_> = running.iter().map(|process| process.pid.to_string()).collect();
+        facts.push(match (running.is_empty(), known.liveness) {
+            (true, _) => "no process of its agent runs".to_owned(),
+            (false, Liveness::Alive) => format!("processes of its agent: {}", pids.join(", ")),
+            (false, _) => format!("processes its agent left behind: {}; swarm stop ends them", pids.join(", ")),
+        });
+        if let Some(state) = known.ticket_state {
+            facts.push(format!("its ticket is {state} in the queue"));
+        }
+        Ok(WhyView { version: VIEW_VERSION, at: Time::now(), worker: worker_view(&known), facts })
+    }
+}
+
+/// The failure for an unknown worker.
+fn no_worker(name: &str) -> Failure {
+    Failure::new(FailureKind::NotFound, format!("there is no worker `{name}`")).hint("swarm status --all lists workers")
+}
+
+/// A lifecycle fact as a sentence.
+fn lifecycle(phase: &Phase) -> String {
+    match phase {
+        Phase::Preparing { step, since, .. } => format!("a spawn was {} at {since}", step.as_clause()),
+        Phase::Supervised { supervisor, since } => format!("supervisor {} took over at {since}", supervisor.pid),
+        Phase::Ended { outcome, at } => format!("its attempt ended at {at}: {}", outcome.verdict().1),
+        Phase::Released { keep, at, .. } => format!("it was released at {at}; its work is kept in {keep}"),
+    }
+}
+
+/// The view of what is known.
+pub(super) fn worker_view(known: &Known) -> WorkerView {
+    let Known { worker, verdict, live, .. } = known;
+    let figures = live.as_ref().map(|live| live.figures).unwrap_or_default();
+    let changes = live.as_ref().and_then(|live| live.changes);
+    let alive = known.liveness == Liveness::Alive;
+    let supervisor = match &worker.phase {
+        Phase::Supervised { supervisor, .. } if alive => Some(supervisor.pid),
+        _ => None,
+    };
+    let (ended_at, keep) = match &worker.phase {
+        Phase::Ended { at, .. } => (Some(*at), None),
+        Phase::Released { at, keep, .. } => (Some(*at), Some(keep.clone())),
+        _ => (None, None),
+    };
+    WorkerView {
+        id: worker.id.to_string(),
+        ticket: worker.ticket.to_string(),
+        title: worker.title.clone(),
+        agent: worker.agent.to_string(),
+        runtime: worker.runtime,
+        status: verdict.status,
+        reason: verdict.reason.clone(),
+        since: verdict.since,
+        evidence: evidence(known),
+        ticket_state: known.ticket_state,
+        branch: worker.place.branch.to_string(),
+        base: worker.place.base.to_string(),
+        target: worker.place.target.to_string(),
+        worktree: (!is_released(worker)).then(|| worker.place.worktree.clone()),
+        tmux_session: worker.attempt.tmux.as_ref().filter(|_| !is_released(worker)).map(|tmux| tmux.name.clone()),
+        pid: live.as_ref().filter(|_| alive).and_then(|live| live.agent.as_ref()).map(|agent| agent.pid),
+        supervisor_pid: supervisor,
+        commits: changes.map(|changes| changes.commits),
+        files_changed: changes.map(|changes| changes.files_changed),
+        insertions: changes.map(|changes| changes.insertions),
+        deletions: changes.map(|changes| changes.deletions),
+        dirty: changes.map(|changes| changes.dirty),
+        changes_at: changes.map(|changes| changes.at),
+        tool_calls: figures.tool_calls,
+        tool_errors: figures.tool_errors,
+        input_tokens: figures.input_tokens,
+        output_tokens: figures.output_tokens,
+        cost_usd: figures.cost_usd,
+        checks: live.as_ref().map(|live| live.checks.clone()).unwrap_or_default(),
+        attempt: worker.attempt.number,
+        started_at: worker.attempt.started_at,
+        heartbeat_at: live.as_ref().map(|live| live.heartbeat_at),
+        ended_at,
+        keep,
+    }
+}
+
+/// The evidence, with the heartbeat and the last snapshot beside what the supervisor weighed.
+fn evidence(known: &Known) -> Vec<Evidence> {
+    let Some(live) = &known.live else { return Vec::new() };
+    let mut evidence = live.evidence.clone();
+    evidence.push(Evidence {
+        source: EvidenceSource::Heartbeat,
+        says: format!("said {}", live.status.as_str()),
+        at: live.heartbeat_at,
+    });
+    if let Some(changes) = &live.changes {
+        let says = format!("{} commits, {} files changed", changes.commits, changes.files_changed);
+        evidence.push(Evidence { source: EvidenceSource::Git, says, at: changes.at });
+    }
+    evidence.sort_by_key(|evidence| evidence.source);
+    evidence
+}

@@ -1,0 +1,13 @@
+//! What every face can ask for, and the shapes of the answers.
+//!
+//! [`Control`] is one repository under one command: it opens what a request needs, acts, and gives back a view. It
+//! keeps no state between calls that is not in the store, so any number of commands work on a repository at once.
+
+mod control;
+mod failure;
+mod project;
+pub(crate) mod views;
+
+pub(crate) use control::{Acted, Attachment, Control, LogPaths, SpawnProgress, SpawnRequest, WaitRequest};
+pub(crate) use failure::{Failure, FailureKind};
+pub(crate) use project::Call;

@@ -1,0 +1,210 @@
+//! One repository as a command sees it: settings, agents, store and queue, each opened when first needed.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::failure::{Failure, FailureKind};
+use crate::config::{
+    self, AgentBook, AgentSources, Environment, Layers, TrustStore, load_agents, load_settings, parse_ticket,
+};
+use crate::files;
+use crate::git::Repository;
+use crate::model::agent::Agent;
+use crate::model::settings::{Durability, Settings};
+use crate::model::ticket::Ticket;
+use crate::model::{AgentName, TicketId};
+use crate::queue::{FileQueue, Queue};
+use crate::store::{StatePaths, Store};
+use crate::supervisor::node_name;
+use crate::terminal::Tmux;
+
+/// Where and how a command was called.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Call {
+    /// The folder to work in; absolute.
+    pub(crate) directory: PathBuf,
+    /// Settings from flags.
+    pub(crate) overrides: Vec<(String, String)>,
+    /// This process's environment.
+    pub(crate) environment: Environment,
+    /// The `swarm` program itself, absolute.
+    pub(crate) program: PathBuf,
+}
+
+/// One repository.
+pub(crate) struct Project {
+    /// How the command was called.
+    pub(crate) call: Call,
+    /// The repository.
+    pub(crate) repository: Repository,
+    /// Where its state lies.
+    pub(crate) paths: StatePaths,
+    settings: OnceCell<Settings>,
+    agents: OnceCell<AgentBook>,
+    store: OnceCell<Arc<Store>>,
+}
+
+impl Project {
+    /// Finds the repository around the call's folder.
+    pub(crate) fn open(call: Call) -> Result<Self, Failure> {
+        let repository = Repository::discover(&call.directory)?;
+        let paths = StatePaths::new(repository.common_dir());
+        Ok(Self { call, repository, paths, settings: OnceCell::new(), agents: OnceCell::new(), store: OnceCell::new() })
+    }
+
+    /// The resolved settings.
+    pub(crate) fn settings(&self) -> Result<&Settings, Failure> {
+        if let Some(settings) = self.settings.get() {
+            return Ok(settings);
+        }
+        let path = Path::new(".swarm/config.yaml");
+        let project = self.project_file(path)?.map(|text| (path.to_owned(), text));
+        let layers = Layers {
+            user_folder: &config::user_folder()?,
+            project,
+            environment: &self.call.environment,
+            overrides: self.call.overrides.clone(),
+        };
+        let settings = load_settings(&layers)?;
+        Ok(self.settings.get_or_init(|| settings))
+    }
+
+    /// All agents.
+    pub(crate) fn agents(&self) -> Result<&AgentBook, Failure> {
+        if let Some(agents) = self.agents.get() {
+            return Ok(agents);
+        }
+        let agents = load_agents(&AgentSources {
+            user_folder: Some(config::user_folder()?),
+            claude_project: self.project_files(Path::new(".claude/agents"))?,
+            project: self.project_files(Path::new(".swarm/agents"))?,
+        })?;
+        Ok(self.agents.get_or_init(|| agents))
+    }
+
+    /// One agent by name.
+    pub(crate) fn agent(&self, name: &AgentName) -> Result<&Agent, Failure> {
+        Ok(self.agents()?.get(name)?)
+    }
+
+    /// Template overrides, by file.
+    pub(crate) fn templates(&self) -> Result<Vec<(PathBuf, String)>, Failure> {
+        self.project_files(Path::new(".swarm/templates"))
+    }
+
+    /// The store, made when missing.
+    pub(crate) fn store(&self) -> Result<&Arc<Store>, Failure> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let durability = self.settings().map_or(Durability::Normal, |settings| settings.durability);
+        let store = Arc::new(Store::open(&self.paths, durability)?);
+        Ok(self.store.get_or_init(|| store))
+    }
+
+    /// The queue.
+    pub(crate) fn queue(&self) -> Result<Arc<dyn Queue>, Failure> {
+        Ok(Arc::new(FileQueue::new(self.store()?.clone(), &node_name())))
+    }
+
+    /// The tmux server of the settings; `None` where tmux is missing or too old.
+    pub(crate) fn tmux(&self) -> Result<Option<Tmux>, Failure> {
+        let tmux = self.tmux_server(&self.settings()?.tmux.socket)?;
+        Ok(tmux.available().is_ok().then_some(tmux))
+    }
+
+    /// The tmux server behind `socket`. Our own configuration is written beside the sockets when it changed; a
+    /// person's own server (a path) keeps its own.
+    pub(crate) fn tmux_server(&self, socket: &str) -> Result<Tmux, Failure> {
+        let config = if socket.contains('/') {
+            None
+        } else {
+            let path = files::runtime_folder()?.join("tmux.conf");
+            let text = include_bytes!("../../templates/tmux.conf");
+            if files::read_if_exists(&path)?.as_deref() != Some(text.as_slice()) {
+                files::write_atomically(&path, text, files::Access::Private)?;
+            }
+            Some(path)
+        };
+        Ok(Tmux::new(socket, config, self.call.environment.all()))
+    }
+
+    /// The trust decisions of this user.
+    pub(crate) fn trust(&self) -> Result<TrustStore, Failure> {
+        Ok(TrustStore::open(&config::user_folder()?)?)
+    }
+
+    /// The folder of ticket files, where there is a main worktree.
+    pub(crate) fn ticket_folder(&self) -> Result<PathBuf, Failure> {
+        let top = self.repository.main_worktree().ok_or_else(|| {
+            Failure::new(FailureKind::Usage, "the repository is bare: tickets are read from its target branch")
+                .hint("write tickets in a worktree and commit them, or spawn from a file")
+        })?;
+        Ok(top.join(".swarm/tickets"))
+    }
+
+    /// A ticket by id, from its file.
+    pub(crate) fn ticket_file(&self, id: &TicketId) -> Result<Option<Ticket>, Failure> {
+        let path = PathBuf::from(format!(".swarm/tickets/{id}.md"));
+        match self.project_file(&path)? {
+            Some(text) => Ok(Some(parse_ticket(&path, &text)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A file of the project as the main worktree has it, or the target branch where there is none.
+    fn project_file(&self, path: &Path) -> Result<Option<String>, Failure> {
+        let bytes = match self.repository.main_worktree() {
+            Some(top) => files::read_if_exists(&top.join(path))?,
+            None => match self.repository.default_target() {
+                Ok(target) => self.repository.file_at(target.as_str(), path)?,
+                Err(_) => None,
+            },
+        };
+        bytes.map(|bytes| text_of(path, bytes)).transpose()
+    }
+
+    /// The files right in a folder of the project, by name, from the same place.
+    pub(crate) fn project_files(&self, folder: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
+        let mut paths: Vec<PathBuf> = match self.repository.main_worktree() {
+            Some(top) => list_folder(&top.join(folder))?.into_iter().map(|name| folder.join(name)).collect(),
+            None => match self.repository.default_target() {
+                Ok(target) => self.repository.list_at(target.as_str(), folder)?,
+                Err(_) => Vec::new(),
+            },
+        };
+        paths.sort();
+        let mut found = Vec::new();
+        for path in paths {
+            if let Some(text) = self.project_file(&path)? {
+                found.push((path, text));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The text of a file.
+fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::new(FailureKind::Usage, format!("`{}` is not UTF-8 text", path.display())))
+}
+
+/// Names of the plain files in a folder that are not hidden; none when it does not exist.
+fn list_folder(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(files::FileError::on("list", folder)(error).into()),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(files::FileError::on("list", folder))?;
+        let name = PathBuf::from(entry.file_name());
+        if entry.path().is_file() && !name.to_string_lossy().starts_with('.') {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,514 @@
+//! The JSON shapes every face shows. A contract: fields are added, never renamed; all keys are always present and
+//! null means unknown. Their JSON Schemas are generated into `schemas/` and checked in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::model::Time;
+use crate::model::agent::{AgentOrigin, RuntimeKind};
+use crate::model::ticket::TicketState;
+use crate::model::worker::{CheckResult, Evidence, Status};
+
+/// Version of every shape here.
+pub(crate) const VIEW_VERSION: u32 = 1;
+
+/// `status --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct StatusView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// When it was drawn up.
+    pub(crate) at: Time,
+    /// One entry a worker, oldest first.
+    pub(crate) workers: Vec<WorkerView>,
+    /// How many tickets are in each state; every state has a key.
+    pub(crate) tickets: BTreeMap<String, usize>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct WorkerView {
+    /// Worker id.
+    pub(crate) id: String,
+    /// Ticket id.
+    pub(crate) ticket: String,
+    /// The ticket's title.
+    pub(crate) title: String,
+    /// Agent name.
+    pub(crate) agent: String,
+    /// Kind of program that executes the agent.
+    pub(crate) runtime: RuntimeKind,
+    /// What it is doing.
+    pub(crate) status: Status,
+    /// Why that is said.
+    pub(crate) reason: String,
+    /// Since when, where that is known.
+    pub(crate) since: Option<Time>,
+    /// What the status rests on, strongest first.
+    pub(crate) evidence: Vec<Evidence>,
+    /// Where its ticket is.
+    pub(crate) ticket_state: Option<TicketState>,
+    /// Short name of its branch; kept after release.
+    pub(crate) branch: String,
+    /// Commit id the branch started from.
+    pub(crate) base: String,
+    /// Branch it lands on.
+    pub(crate) target: String,
+    /// Its worktree; null once released.
+    pub(crate) worktree: Option<PathBuf>,
+    /// Name of its tmux session; null without one.
+    pub(crate) tmux_session: Option<String>,
+    /// The agent's pid while it runs.
+    pub(crate) pid: Option<u32>,
+    /// The supervisor's pid while it runs.
+    pub(crate) supervisor_pid: Option<u32>,
+    /// Commits since the base, at `changes_at`.
+    pub(crate) commits: Option<usize>,
+    /// Files changed since the base, uncommitted ones included.
+    pub(crate) files_changed: Option<usize>,
+    /// Lines added.
+    pub(crate) insertions: Option<usize>,
+    /// Lines removed.
+    pub(crate) deletions: Option<usize>,
+    /// Whether anything is not committed.
+    pub(crate) dirty: Option<bool>,
+    /// When the change figures were taken.
+    pub(crate) changes_at: Option<Time>,
+    /// Tool calls begun; null where the runtime cannot say.
+    pub(crate) tool_calls: Option<u64>,
+    /// Tool calls that failed.
+    pub(crate) tool_errors: Option<u64>,
+    /// Input tokens, cached ones included.
+    pub(crate) input_tokens: Option<u64>,
+    /// Output tokens.
+    pub(crate) output_tokens: Option<u64>,
+    /// US dollars.
+    pub(crate) cost_usd: Option<f64>,
+    /// Results of the ticket's checks; empty before they ran.
+    pub(crate) checks: Vec<CheckResult>,
+    /// From 1.
+    pub(crate) attempt: u32,
+    /// When the attempt began.
+    pub(crate) started_at: Time,
+    /// The supervisor's last sign of life.
+    pub(crate) heartbeat_at: Option<Time>,
+    /// When the attempt ended.
+    pub(crate) ended_at: Option<Time>,
+    /// The keep ref that holds its work once released.
+    pub(crate) keep: Option<String>,
+}
+
+/// `ticket list --json` and `ticket show --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct TicketsView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Tickets by id.
+    pub(crate) tickets: Vec<TicketView>,
+}
+
+/// One ticket.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct TicketView {
+    /// Ticket id.
+    pub(crate) id: String,
+    /// One line.
+    pub(crate) title: String,
+    /// Where it is.
+    pub(crate) state: TicketState,
+    /// Its agent, the configured default included.
+    pub(crate) agent: String,
+    /// 1 to 10, higher first.
+    pub(crate) priority: u8,
+    /// Tickets it waits for.
+    pub(crate) depends_on: Vec<String>,
+    /// Files it means to touch.
+    pub(crate) scope: Vec<String>,
+    /// Commands run before review.
+    pub(crate) checks: Vec<String>,
+    /// Free words.
+    pub(crate) labels: Vec<String>,
+    /// Its file; null when only the queue has it.
+    pub(crate) path: Option<PathBuf>,
+    /// The prompt; null in lists.
+    pub(crate) body: Option<String>,
+    /// Why its file cannot be used; the other fields are then what the queue knows, or empty.
+    pub(crate) problem: Option<String>,
+}
+
+/// `spawn --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct SpawnView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Whether nothing was changed.
+    pub(crate) dry_run: bool,
+    /// Workers that run, or would.
+    pub(crate) spawned: Vec<SpawnedView>,
+    /// Tickets that did not get a worker.
+    pub(crate) failed: Vec<FailureView>,
+}
+
+/// One spawned worker.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct SpawnedView {
+    /// Worker id.
+    pub(crate) worker: String,
+    /// Ticket id.
+    pub(crate) ticket: String,
+    /// Agent name.
+    pub(crate) agent: String,
+    /// Its branch.
+    pub(crate) branch: String,
+    /// Its worktree.
+    pub(crate) worktree: PathBuf,
+    /// Commit the branch starts from.
+    pub(crate) base: String,
+    /// Name of its tmux session; null without one.
+    pub(crate) tmux_session: Option<String>,
+    /// The agent's pid; null in a dry run.
+    pub(crate) pid: Option<u32>,
+    /// From 1.
+    pub(crate) attempt: u32,
+}
+
+/// One of several things that failed.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct FailureView {
+    /// What it was about: a worker or ticket.
+    pub(crate) subject: String,
+    /// Stable word for the kind of failure.
+    pub(crate) code: String,
+    /// What went wrong, causes included.
+    pub(crate) error: String,
+    /// What a person can do.
+    pub(crate) hints: Vec<String>,
+}
+
+/// `stop`, `pause`, `resume`, `restart`, `rm`, `send`: what was done to each worker.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ActionsView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// What was done.
+    pub(crate) done: Vec<ActionView>,
+    /// What was not.
+    pub(crate) failed: Vec<FailureView>,
+}
+
+/// What was done to one worker.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ActionView {
+    /// Worker id.
+    pub(crate) worker: String,
+    /// Stable word for what was done, such as `stopped` or `queued`.
+    pub(crate) action: String,
+    /// The same for a person, with details.
+    pub(crate) text: String,
+}
+
+/// `wait --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct WaitView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// `reached`, `ended`, `needs_person` or `timed_out`.
+    pub(crate) outcome: String,
+    /// The workers waited for, as they are now.
+    pub(crate) workers: Vec<WorkerView>,
+}
+
+/// `why --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct WhyView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// When it was drawn up.
+    pub(crate) at: Time,
+    /// The worker.
+    pub(crate) worker: WorkerView,
+    /// Lifecycle facts and live checks, in the order they were weighed.
+    pub(crate) facts: Vec<String>,
+}
+
+/// `diff --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct DiffView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Worker id.
+    pub(crate) worker: String,
+    /// Commit id of the base.
+    pub(crate) base: String,
+    /// Commit id compared with it: the branch's head, or a snapshot with uncommitted work.
+    pub(crate) head: String,
+    /// Whether uncommitted work is included.
+    pub(crate) dirty: bool,
+    /// Unified diff, or the stat.
+    pub(crate) text: String,
+}
+
+/// `review --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ReviewView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// The worker.
+    pub(crate) worker: WorkerView,
+    /// The commit that is, or was, judged.
+    pub(crate) commit: Option<String>,
+    /// Commits since the base, oldest first.
+    pub(crate) commits: Vec<CommitView>,
+    /// Files with counts.
+    pub(crate) stat: String,
+    /// Verdicts so far, oldest first.
+    pub(crate) verdicts: Vec<VerdictView>,
+}
+
+/// One commit.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct CommitView {
+    /// Commit id.
+    pub(crate) id: String,
+    /// First line of its message.
+    pub(crate) subject: String,
+    /// Author's name.
+    pub(crate) author: String,
+}
+
+/// One verdict.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct VerdictView {
+    /// `approved` or `rejected`.
+    pub(crate) verdict: String,
+    /// The commit it judged.
+    pub(crate) commit: String,
+    /// Who.
+    pub(crate) by: String,
+    /// What was said.
+    pub(crate) text: String,
+    /// When.
+    pub(crate) at: Time,
+}
+
+/// `merge --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct MergeView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Whether nothing was changed.
+    pub(crate) dry_run: bool,
+    /// What landed, or would.
+    pub(crate) landed: Vec<LandedView>,
+    /// What went back to its agent, or would.
+    pub(crate) returned: Vec<ReturnedView>,
+    /// What waits for a person.
+    pub(crate) waiting: Vec<WaitingView>,
+}
+
+/// One landed worker.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct LandedView {
+    /// Worker id.
+    pub(crate) worker: String,
+    /// The commit the target points at now; null in a dry run.
+    pub(crate) commit: Option<String>,
+    /// The tree that was tested and landed.
+    pub(crate) tree: String,
+    /// Commits of the branch that went in.
+    pub(crate) commits: usize,
+    /// The branch it landed on.
+    pub(crate) target: String,
+    /// Gate results on exactly that tree.
+    pub(crate) gates: Vec<GateView>,
+    /// The keep ref that still holds the branch.
+    pub(crate) keep: Option<String>,
+}
+
+/// One gate's result.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct GateView {
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether it passed; null in a dry run.
+    pub(crate) passed: Option<bool>,
+    /// Exit code; null when a signal or the time limit ended it, or in a dry run.
+    pub(crate) exit_code: Option<i32>,
+    /// Wall time in milliseconds.
+    pub(crate) duration_ms: u64,
+    /// Whether the result was known for this tree from an earlier run.
+    pub(crate) cached: bool,
+}
+
+/// One worker whose work went back.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ReturnedView {
+    /// Worker id.
+    pub(crate) worker: String,
+    /// Why, in one sentence.
+    pub(crate) why: String,
+    /// Files in conflict.
+    pub(crate) files: Vec<ConflictView>,
+}
+
+/// One file in conflict.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ConflictView {
+    /// Path within the repository.
+    pub(crate) path: String,
+    /// Kind of conflict as git names it.
+    pub(crate) kind: String,
+}
+
+/// One worker that waits for a person.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct WaitingView {
+    /// Worker id.
+    pub(crate) worker: String,
+    /// Why, in one sentence.
+    pub(crate) why: String,
+}
+
+/// `recover list --json` and `recover show --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct RecoverView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Newest first.
+    pub(crate) kept: Vec<KeptView>,
+}
+
+/// One keep ref.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct KeptView {
+    /// Full ref name.
+    pub(crate) reference: String,
+    /// Worker id.
+    pub(crate) worker: String,
+    /// Commit id it points at.
+    pub(crate) commit: String,
+    /// The branch the work was on.
+    pub(crate) branch: String,
+    /// Why it was kept.
+    pub(crate) reason: String,
+    /// When.
+    pub(crate) at: Time,
+    /// Whether it holds work that was not committed.
+    pub(crate) has_uncommitted: bool,
+}
+
+/// `recover restore --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct RestoredView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// The branch that was made.
+    pub(crate) branch: String,
+    /// The worktree that was made, if any.
+    pub(crate) worktree: Option<PathBuf>,
+}
+
+/// `agents list|show|check --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct AgentsView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Agents by name.
+    pub(crate) agents: Vec<AgentView>,
+    /// Definitions that cannot be used, each with file and position.
+    pub(crate) problems: Vec<String>,
+}
+
+/// One agent.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct AgentView {
+    /// Its name.
+    pub(crate) name: String,
+    /// One line.
+    pub(crate) description: String,
+    /// Kind of program that executes it.
+    pub(crate) runtime: RuntimeKind,
+    /// Model, where one is named.
+    pub(crate) model: Option<String>,
+    /// Where the definition was found.
+    pub(crate) origin: AgentOrigin,
+    /// Whether it is the configured default.
+    pub(crate) is_default: bool,
+    /// Result of the check; null outside `agents check`.
+    pub(crate) check: Option<AgentCheckView>,
+    /// The system prompt; null outside `agents show`.
+    pub(crate) system_prompt: Option<String>,
+}
+
+/// Whether an agent can run here.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct AgentCheckView {
+    /// Whether it can.
+    pub(crate) ready: bool,
+    /// The program found, with its version where it says one.
+    pub(crate) program: Option<String>,
+    /// What is missing.
+    pub(crate) problem: Option<String>,
+    /// The command that mends it.
+    pub(crate) hint: Option<String>,
+}
+
+/// `doctor --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct DoctorView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// What was looked at, in order.
+    pub(crate) findings: Vec<FindingView>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct FindingView {
+    /// `ok`, `warning` or `problem`.
+    pub(crate) level: String,
+    /// What was looked at.
+    pub(crate) subject: String,
+    /// What was found.
+    pub(crate) text: String,
+    /// The command that mends it.
+    pub(crate) hint: Option<String>,
+}
+
+/// `trust --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct TrustView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Commands with the present decision.
+    pub(crate) commands: Vec<TrustedView>,
+}
+
+/// One command.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct TrustedView {
+    /// `setup` or `gate`.
+    pub(crate) kind: String,
+    /// The command.
+    pub(crate) run: String,
+    /// The repository it belongs to.
+    pub(crate) repository: String,
+    /// Whether it may run.
+    pub(crate) trusted: bool,
+}
+
+/// `init --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct InitView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Files that were written.
+    pub(crate) written: Vec<PathBuf>,
+    /// Files that were there and stayed as they are.
+    pub(crate) kept: Vec<PathBuf>,
+    /// What was found about this machine.
+    pub(crate) findings: Vec<FindingView>,
+}

@@ -1,0 +1,241 @@
+//! Merges in the object store: no worktree and no index of anybody is read or written.
+//!
+//! What git's own merge says is what counts: `git merge-tree` honours rename detection, merge drivers, attributes
+//! and the configuration of the repository, so a forecast and the landing that follows it cannot disagree.
+
+mod build;
+mod parse;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::{GitError, Repository};
+use crate::files::FileError;
+use crate::model::CommitId;
+
+pub(crate) use build::{Built, Commit};
+
+/// What merging two commits would give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Forecast {
+    /// They merge.
+    Clean {
+        /// Object id of the merged tree; in the repository only when it was built, not when it was forecast.
+        tree: String,
+    },
+    /// They do not.
+    Conflict {
+        /// Object id of the tree with conflict markers in its files, with the same restriction.
+        tree: String,
+        /// The files, by path; never empty.
+        files: Vec<ConflictFile>,
+        /// What git says about them, one sentence each.
+        messages: Vec<String>,
+    },
+    /// They have no common ancestor, and git refuses to merge them.
+    Unrelated,
+}
+
+/// A file that two sides changed in ways that do not fit.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub(crate) struct ConflictFile {
+    /// Path in the repository; of a rename, the name before it.
+    pub(crate) path: String,
+    /// In what way they do not fit.
+    pub(crate) kind: ConflictKind,
+}
+
+/// In what way two sides of a file do not fit, in git's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ConflictKind {
+    /// Both changed the same lines.
+    Content,
+    /// Both changed a file that git cannot merge by lines.
+    Binary,
+    /// Both added it with different content.
+    AddAdd,
+    /// One changed it, one deleted it.
+    ModifyDelete,
+    /// Both renamed it, to different names.
+    RenameRename,
+    /// One renamed it, one deleted it.
+    RenameDelete,
+    /// A rename meets another file of that name.
+    RenameAdd,
+    /// Both changed its mode, differently.
+    Mode,
+    /// One made it another type of thing (a link, a submodule).
+    Type,
+    /// A file on one side is a folder on the other.
+    FileDirectory,
+    /// One renamed the folder into which the other put it.
+    DirectoryRename,
+    /// Both moved a submodule.
+    Submodule,
+    /// A kind that this version does not know; git's message says more.
+    Other,
+}
+
+impl Forecast {
+    /// Whether git would merge without asking.
+    pub(crate) fn is_clean(&self) -> bool {
+        matches!(self, Self::Clean { .. })
+    }
+
+    /// The files in conflict; empty when it merges, and when the histories are unrelated.
+    pub(crate) fn conflicts(&self) -> &[ConflictFile] {
+        match self {
+            Self::Conflict { files, .. } => files,
+            Self::Clean { .. } | Self::Unrelated => &[],
+        }
+    }
+}
+
+impl ConflictKind {
+    /// The word used in JSON and on screen.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Content => "content",
+            Self::Binary => "binary",
+            Self::AddAdd => "add_add",
+            Self::ModifyDelete => "modify_delete",
+            Self::RenameRename => "rename_rename",
+            Self::RenameDelete => "rename_delete",
+            Self::RenameAdd => "rename_add",
+            Self::Mode => "mode",
+            Self::Type => "type",
+            Self::FileDirectory => "file_directory",
+            Self::DirectoryRename => "directory_rename",
+            Self::Submodule => "submodule",
+            Self::Other => "other",
+        }
+    }
+
+    /// How much a kind says; the higher one names a file with two messages.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Other => 0,
+            Self::Content => 1,
+            Self::AddAdd | Self::Mode => 2,
+            _ => 3,
+        }
+    }
+}
+
+/// A pair of commits to merge: the one on the target's side first.
+pub(crate) type Pair = (CommitId, CommitId);
+
+/// A view of a repository in which commits can be built without a trace: new objects go to a scratch folder that is
+/// gone with this value, and nothing is signed.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    /// Holds the objects.
+    _objects: TempDir,
+    /// The view.
+    repository: Repository,
+}
+
+impl Rehearsal {
+    /// The repository; only calls of the program see the new objects.
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+}
+
+impl Repository {
+    /// Opens a view for trying out what building would give.
+    pub(crate) fn rehearsal(&self) -> Result<Rehearsal, GitError> {
+        let objects = scratch_folder()?;
+        let mut env = self.program_env().to_vec();
+        env.push(("GIT_OBJECT_DIRECTORY".into(), objects.path().into()));
+        env.push(("GIT_ALTERNATE_OBJECT_DIRECTORIES".into(), quoted(&self.common_dir().join("objects"))));
+        let settings = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "commit.gpgSign"), ("GIT_CONFIG_VALUE_0", "false")];
+        env.extend(settings.map(|(name, value)| (name.into(), value.into())));
+        let repository = Self::discover_with(self.home(), env)?;
+        Ok(Rehearsal { _objects: objects, repository })
+    }
+
+    /// Says of each pair what merging it would give, in the order asked.
+    ///
+    /// One process does them all; what it writes goes to a scratch folder, so nothing grows in the repository.
+    pub(crate) fn merge_forecast(&self, pairs: &[Pair]) -> Result<Vec<Forecast>, GitError> {
+        if pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scratch = scratch_folder()?;
+        self.merge_all(pairs, Some(scratch.path()))
+    }
+
+    /// Merges one pair; the tree is in the repository afterwards.
+    fn merge_pair(&self, ours: &CommitId, theirs: &CommitId) -> Result<Forecast, GitError> {
+        let mut answers = self.merge_all(&[(ours.clone(), theirs.clone())], None)?;
+        Ok(answers.remove(0))
+    }
+
+    /// Merges pairs; a pair without a common ancestor ends git's whole process, so they are then asked one by one.
+    fn merge_all(&self, pairs: &[Pair], scratch: Option<&Path>) -> Result<Vec<Forecast>, GitError> {
+        let lines: Vec<_> = pairs.iter().map(|(ours, theirs)| format!("{ours} {theirs}")).collect();
+        match self.merge_lines(&lines, &pairs[0].0, scratch) {
+            Err(GitError::Failed { .. }) if pairs.len() > 1 => {
+                let one_by_one = pairs.chunks(1).map(|pair| Ok(self.merge_all(pair, scratch)?.remove(0)));
+                one_by_one.collect()
+            }
+            Err(GitError::Failed { .. }) if !self.have_common_ancestor(&pairs[0])? => Ok(vec![Forecast::Unrelated]),
+            answer => answer,
+        }
+    }
+
+    /// Feeds lines of the input format to one `git merge-tree`. Attributes (merge drivers, `merge=union`) are those
+    /// of `attributes`, as if it were checked out; git before 2.41 takes those of the main worktree instead.
+    fn merge_lines(
+        &self,
+        lines: &[String],
+        attributes: &CommitId,
+        scratch: Option<&Path>,
+    ) -> Result<Vec<Forecast>, GitError> {
+        let mut call = self.git(self.home(), ["merge-tree", "--write-tree", "-z", "--messages", "--stdin"]);
+        call = call.env("GIT_ATTR_SOURCE", attributes.as_str());
+        if let Some(scratch) = scratch {
+            let objects = self.common_dir().join("objects");
+            call = call.env("GIT_OBJECT_DIRECTORY", scratch);
+            call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted(&objects));
+        }
+        let command = call.name();
+        let input = lines.iter().fold(String::new(), |input, line| input + line + "\n");
+        let output = call.stdin(input.into_bytes()).output()?.stdout;
+        parse::parse_forecasts(&output, lines.len()).ok_or_else(|| {
+            let answer = String::from_utf8_lossy(&output[..output.len().min(200)]).into_owned();
+            GitError::Unexpected { command, answer }
+        })
+    }
+
+    /// Whether two commits have a common ancestor.
+    fn have_common_ancestor(&self, (ours, theirs): &Pair) -> Result<bool, GitError> {
+        self.git(self.home(), ["merge-base", ours.as_str(), theirs.as_str()]).reading().is_true()
+    }
+}
+
+/// A temp folder for objects.
+fn scratch_folder() -> Result<TempDir, GitError> {
+    Ok(tempfile::tempdir().map_err(FileError::on("make a folder in", &std::env::temp_dir()))?)
+}
+
+/// A folder as an entry of a list that is split at colons, in git's quoting.
+fn quoted(folder: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut bytes = vec![b'"'];
+    for byte in folder.as_os_str().as_bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            bytes.push(b'\\');
+        }
+        bytes.push(*byte);
+    }
+    bytes.push(b'"');
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests;

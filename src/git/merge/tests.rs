@@ -1,0 +1,236 @@
+//! Merges against real git, whose own `git merge` is the judge.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Duration;
+
+use super::*;
+use crate::git::fixture::{Fixture, put, with_line};
+
+/// How commits are made here.
+const COMMIT: Commit<'static> = Commit { message: "Land it\n\nSwarm-Ticket: x", timeout: Duration::from_secs(20) };
+
+fn fs_write(path: &Path, bytes: &[u8]) {
+    crate::files::write_atomically(path, bytes, crate::files::Access::Shared).unwrap();
+}
+
+fn built(built: Built) -> (CommitId, String) {
+    let Built::New { commit, tree } = built else { panic!("{built:?}") };
+    (commit, tree)
+}
+
+#[test]
+fn conflict_kinds_are_those_of_git() {
+    let fixture = Fixture::new();
+    fs_write(&fixture.root.join("bin"), b"\0one");
+    fixture.write("gone", &"gone\n".repeat(30));
+    fixture.write("mode", "x\n");
+    fixture.write("renamed", &(0..40).map(|n| format!("r{n}\n")).collect::<String>());
+    for n in 0..4 {
+        fixture.write(&format!("dir/f{n}"), &format!("file {n}\n").repeat(9));
+    }
+    fixture.commit("more");
+    let (x, y) = (fixture.worktree("x"), fixture.worktree("y"));
+    put(&x.join("a"), &with_line("a", 5, "X"));
+    put(&y.join("a"), &with_line("a", 5, "Y"));
+    fs_write(&x.join("bin"), b"\0two");
+    fs_write(&y.join("bin"), b"\0three");
+    put(&x.join("both"), "X\n");
+    put(&y.join("both"), "Y\n");
+    put(&x.join("gone"), &"gone\n".repeat(29));
+    std::fs::remove_file(y.join("gone")).unwrap();
+    fixture.git(&x, &["mv", "renamed", "renamed-x"]);
+    fixture.git(&y, &["mv", "renamed", "renamed-y"]);
+    fixture.git(&x, &["mv", "dir", "moved"]);
+    put(&y.join("dir/new"), "new\n");
+    put(&x.join("link"), "file\n");
+    symlink("a", y.join("link")).unwrap();
+    put(&x.join("slot/inner"), "x\n");
+    put(&y.join("slot"), "y\n");
+    let (x, y) = (fixture.commit_in(&x, "x"), fixture.commit_in(&y, "y"));
+    let forecast = fixture.open().merge_forecast(&[(x, y)]).unwrap().remove(0);
+    let found: Vec<_> = forecast.conflicts().iter().map(|file| (file.path.as_str(), file.kind.as_str())).collect();
+    for expected in [
+        ("a", "content"),
+        ("bin", "binary"),
+        ("both", "add_add"),
+        ("gone", "modify_delete"),
+        ("renamed", "rename_rename"),
+        ("moved/new", "directory_rename"),
+        ("link", "type"),
+    ] {
+        assert!(found.contains(&expected), "{expected:?} in {found:?}");
+    }
+    assert!(found.iter().any(|(path, kind)| path.starts_with("slot") && *kind == "file_directory"), "{found:?}");
+}
+
+#[test]
+fn two_modes_for_one_new_file_are_a_mode_conflict() {
+    let fixture = Fixture::new();
+    let (x, y) = (fixture.worktree("x"), fixture.worktree("y"));
+    put(&x.join("tool"), "same\n");
+    put(&y.join("tool"), "same\n");
+    std::fs::set_permissions(y.join("tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (x, y) = (fixture.commit_in(&x, "x"), fixture.commit_in(&y, "y"));
+    let forecast = fixture.open().merge_forecast(&[(x, y)]).unwrap().remove(0);
+    assert_eq!(forecast.conflicts(), [ConflictFile { path: "tool".to_owned(), kind: ConflictKind::Mode }]);
+}
+
+#[test]
+fn a_forecast_of_many_pairs_leaves_nothing_in_the_repository() {
+    let fixture = Fixture::new();
+    let x = fixture.branch("x", &[("a", &with_line("a", 5, "X"))]);
+    let y = fixture.branch("y", &[("a", &with_line("a", 5, "Y"))]);
+    let z = fixture.branch("z", &[("a", &with_line("a", 15, "Z"))]);
+    let before = fixture.git(&fixture.root, &["count-objects", "-v"]);
+    let pairs = [(x.clone(), z.clone()), (x.clone(), y.clone()), (y.clone(), z.clone()), (x.clone(), x.clone())];
+    let forecasts = fixture.open().merge_forecast(&pairs).unwrap();
+    let clean: Vec<_> = forecasts.iter().map(Forecast::is_clean).collect();
+    assert_eq!(clean, [true, false, true, true]);
+    assert_eq!(fixture.git(&fixture.root, &["count-objects", "-v"]), before);
+    assert_eq!(fixture.open().merge_forecast(&[]).unwrap(), []);
+}
+
+#[test]
+fn a_pair_without_common_ancestor_spoils_only_itself() {
+    let fixture = Fixture::new();
+    let x = fixture.branch("x", &[("a", "x\n")]);
+    let tree = fixture.git(&fixture.root, &["write-tree"]);
+    let orphan: CommitId = fixture.git(&fixture.root, &["commit-tree", "-m", "orphan", &tree]).parse().unwrap();
+    let main = fixture.head("main");
+    let pairs = [(main.clone(), x), (main.clone(), orphan.clone())];
+    let forecasts = fixture.open().merge_forecast(&pairs).unwrap();
+    assert!(forecasts[0].is_clean());
+    assert_eq!(forecasts[1], Forecast::Unrelated);
+    let missing = "1".repeat(40).parse().unwrap();
+    assert!(fixture.open().merge_forecast(&[(main.clone(), missing)]).is_err());
+    assert!(matches!(fixture.open().build_merge(&main, &orphan, &COMMIT).unwrap(), Built::Conflict { .. }));
+}
+
+#[test]
+fn attributes_of_the_target_decide_the_merge() {
+    let fixture = Fixture::bare();
+    let folder = fixture.worktree("t");
+    put(&folder.join(".gitattributes"), "log merge=union\n");
+    put(&folder.join("log"), "start\n");
+    let target = fixture.commit_in(&folder, "union");
+    fixture.git(&fixture.root, &["update-ref", "refs/heads/main", target.as_str()]);
+    let x = fixture.branch("x", &[("log", "start\nx\n")]);
+    let y = fixture.branch("y", &[("log", "start\ny\n")]);
+    assert!(fixture.open().merge_forecast(&[(x.clone(), y.clone())]).unwrap()[0].is_clean());
+    assert!(matches!(fixture.open().build_merge(&x, &y, &COMMIT).unwrap(), Built::New { .. }));
+}
+
+#[test]
+fn a_merge_commit_has_both_parents_and_the_tree_git_makes() {
+    let fixture = Fixture::new();
+    let work = fixture.branch("x", &[("a", &with_line("a", 2, "X"))]);
+    fixture.write("a", &with_line("a", 18, "main"));
+    let target = fixture.commit("main moves");
+    let repository = fixture.open();
+    let (commit, tree) = built(repository.build_merge(&target, &work, &COMMIT).unwrap());
+    let parents = fixture.git(&fixture.root, &["log", "-1", "--format=%P %T %an", commit.as_str()]);
+    assert_eq!(parents, format!("{target} {work} {tree} Person"));
+    let message = fixture.git(&fixture.root, &["log", "-1", "--format=%B", commit.as_str()]);
+    assert_eq!(message.trim_end(), "Land it\n\nSwarm-Ticket: x");
+    fixture.git(&fixture.root, &["merge", "-q", "--no-ff", "-m", "by git", work.as_str()]);
+    assert_eq!(fixture.git(&fixture.root, &["rev-parse", "HEAD^{tree}"]), tree);
+    assert_eq!(repository.build_merge(&commit, &work, &COMMIT).unwrap(), Built::Nothing);
+}
+
+#[test]
+fn a_squash_is_one_commit_by_the_works_author() {
+    let fixture = Fixture::new();
+    let path = fixture.worktree("x");
+    put(&path.join("a"), &with_line("a", 2, "X"));
+    fixture.git(&path, &["add", "-A"]);
+    fixture.git(&path, &["commit", "-q", "-m", "one", "--author=Agent <agent@x>"]);
+    put(&path.join("b"), "b\n");
+    let work = fixture.commit_in(&path, "two");
+    let target = fixture.head("main");
+    let repository = fixture.open();
+    let (commit, _) = built(repository.build_squash(&target, &work, &COMMIT).unwrap());
+    let facts = fixture.git(&fixture.root, &["log", "-1", "--format=%P|%an|%cn|%B", commit.as_str()]);
+    let trailer = "Co-authored-by: Person <person@example.org>";
+    assert_eq!(facts.trim_end(), format!("{target}|Agent|Person|Land it\n\nSwarm-Ticket: x\n{trailer}"));
+    assert_eq!(repository.build_squash(&commit, &work, &COMMIT).unwrap(), Built::Nothing);
+}
+
+#[test]
+fn a_rebase_keeps_authors_dates_and_messages_and_drops_what_is_there_already() {
+    let fixture = Fixture::new();
+    let path = fixture.worktree("x");
+    put(&path.join("a"), &with_line("a", 2, "X"));
+    fixture.git(&path, &["add", "-A"]);
+    let message = "one\n\nwith a body: é\n# not a comment";
+    let date = "--date=1600000000 +0200";
+    fixture.git(&path, &["commit", "-q", "--cleanup=verbatim", "-m", message, "--author=Agent <agent@x>", date]);
+    put(&path.join("b"), "b\n");
+    fixture.commit_in(&path, "also on main");
+    put(&path.join("c"), "c\n");
+    let work = fixture.commit_in(&path, "three");
+    fixture.write("b", "b\n");
+    let target = fixture.commit("main has b");
+    let repository = fixture.open();
+    let (commit, _) = built(repository.build_rebase(&target, &work, COMMIT.timeout).unwrap());
+    let range = format!("{target}..{commit}");
+    let facts = fixture.git(&fixture.root, &["log", "--format=%s %an %ad", "--date=raw", &range]);
+    assert_eq!(facts, "three Person 1700000000 +0000\none Agent 1600000000 +0200");
+    let first = fixture.git(&fixture.root, &["log", "-1", "--format=%B", &format!("{commit}~1")]);
+    assert_eq!(first.trim_end(), message);
+    // A branch that stands on the target already stays as it is.
+    assert_eq!(built(repository.build_rebase(&target, &commit, COMMIT.timeout).unwrap()).0, commit);
+    assert_eq!(repository.build_rebase(&commit, &commit, COMMIT.timeout).unwrap(), Built::Nothing);
+}
+
+#[test]
+fn a_rebase_names_the_commit_that_does_not_fit() {
+    let fixture = Fixture::new();
+    let path = fixture.worktree("x");
+    put(&path.join("b"), "b\n");
+    fixture.commit_in(&path, "fits");
+    put(&path.join("a"), &with_line("a", 2, "X"));
+    let work = fixture.commit_in(&path, "does not");
+    fixture.write("a", &with_line("a", 2, "main"));
+    let target = fixture.commit("main moves");
+    let Built::Conflict { files, commit, messages } = fixture.open().build_rebase(&target, &work, COMMIT.timeout).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(files, [ConflictFile { path: "a".to_owned(), kind: ConflictKind::Content }]);
+    assert_eq!(commit, Some(work));
+    assert!(messages[0].contains("Merge conflict in a"), "{messages:?}");
+}
+
+#[test]
+fn a_rebase_never_loses_what_a_merge_commit_changed() {
+    let fixture = Fixture::new();
+    let path = fixture.worktree("x");
+    put(&path.join("b"), "b\n");
+    fixture.commit_in(&path, "work");
+    fixture.write("c", "c\n");
+    let target = fixture.commit("main moves");
+    fixture.git(&path, &["merge", "-q", "--no-commit", "main"]);
+    put(&path.join("d"), "changed inside the merge\n");
+    let evil = fixture.commit_in(&path, "merge main");
+    assert!(matches!(fixture.open().build_rebase(&target, &evil, COMMIT.timeout).unwrap(), Built::Conflict { .. }));
+    fixture.git(&path, &["checkout", "-q", "HEAD~1", "--", "d"]);
+    // A merge that changes nothing of its own is left out.
+    fixture.git(&path, &["reset", "-q", "--hard", "HEAD~1"]);
+    fixture.git(&path, &["merge", "-q", "--no-edit", "main"]);
+    let plain = fixture.head("x");
+    let (commit, _) = built(fixture.open().build_rebase(&target, &plain, COMMIT.timeout).unwrap());
+    assert_eq!(fixture.git(&fixture.root, &["log", "--format=%s", &format!("{target}..{commit}")]), "work");
+}
+
+#[test]
+fn signing_follows_the_persons_settings() {
+    let fixture = Fixture::new();
+    let work = fixture.branch("x", &[("b", "b\n")]);
+    let signer = fixture.worktrees.join("signer");
+    put(&signer, "#!/bin/sh\ncat >/dev/null\necho '[GNUPG:] SIG_CREATED ' >&2\necho 'a signature'\n");
+    std::fs::set_permissions(&signer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fixture.git(&fixture.root, &["config", "commit.gpgSign", "true"]);
+    fixture.git(&fixture.root, &["config", "gpg.program", signer.to_str().unwrap()]);
+    let (commit, _) = built(fixture.open().build_merge(&fixture.head("main"), &work, &COMMIT).unwrap());
+    assert!(fixture.git(&fixture.root, &["cat-file", "commit", commit.as_str()]).contains("gpgsig a signature"));
+}

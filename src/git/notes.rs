@@ -1,0 +1,43 @@
+//! Evidence of landings, kept as git notes in `refs/notes/swarm`: one JSON object a line, one line a landing.
+
+use super::{GitError, Repository};
+use crate::files::FileLock;
+use crate::model::CommitId;
+
+/// Where the notes are, as `git log --notes=swarm` names it.
+const NOTES: &str = "--ref=refs/notes/swarm";
+/// Attempts to write while another git program holds the notes.
+const ATTEMPTS: u32 = 5;
+
+impl Repository {
+    /// Adds a line to the note of a commit; a line that is there already is not added again.
+    ///
+    /// `git notes` itself overwrites what another process added meanwhile, so writers of ours take turns.
+    pub(crate) fn add_note(&self, commit: &CommitId, line: &str) -> Result<(), GitError> {
+        let _turn = FileLock::wait(&self.common_dir().join("swarm/locks/notes"))?;
+        let old = self.note(commit)?.unwrap_or_default();
+        if old.lines().any(|known| known == line) {
+            return Ok(());
+        }
+        let text = format!("{old}{line}\n");
+        let write = || {
+            let call = self.git(self.home(), ["notes", NOTES, "add", "--force", "--file=-", commit.as_str()]);
+            call.stdin(text.clone().into_bytes()).output()
+        };
+        let mut answer = write();
+        for _ in 1..ATTEMPTS {
+            if answer.is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            answer = write();
+        }
+        answer.map(drop)
+    }
+
+    /// The note of a commit with a newline at its end; `None` when it has none.
+    pub(crate) fn note(&self, commit: &CommitId) -> Result<Option<String>, GitError> {
+        let done = self.git(self.home(), ["notes", NOTES, "show", commit.as_str()]).reading().run()?;
+        Ok((done.code() == 0).then(|| format!("{}\n", done.text().trim_end())))
+    }
+}

@@ -1,0 +1,149 @@
+//! Worktrees of our own for a moment: a commit checked out somewhere no person works, to run gates on it.
+//!
+//! Each one is written down before it is made and locked while its process lives, so that the next process can
+//! remove what a dead one left. Nothing in them is anybody's work.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::program::path_of;
+use super::{GitError, Repository, crash_point};
+use crate::files::{Access, FileError, FileLock, read_if_exists, write_durably};
+use crate::model::CommitId;
+
+/// A commit checked out in a folder of ours; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct ScratchWorktree {
+    /// The repository.
+    repository: Repository,
+    /// The folder.
+    path: PathBuf,
+    /// The commit.
+    commit: CommitId,
+    /// Where its path is written down.
+    record: PathBuf,
+    /// Says that its owner lives.
+    _alive: FileLock,
+}
+
+impl Repository {
+    /// Checks `commit` out, whole, in a new folder below `parent`.
+    ///
+    /// `parent` must not lie in the git folder: test runners such as Jest look at nothing below a `.git`. No hook
+    /// runs, filters do.
+    pub(crate) fn scratch_worktree(&self, commit: &CommitId, parent: &Path) -> Result<ScratchWorktree, GitError> {
+        self.sweep_scratch()?;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        // No worker's folder begins with `+`, because no ticket id does.
+        let path = parent.join(format!("+gate-{}", &id[..12]));
+        let record = self.scratch_folder().join(format!("{id}.path"));
+        let alive = FileLock::wait(&record.with_extension("lock"))?;
+        write_durably(&record, path.as_os_str().as_encoded_bytes(), Access::Shared)?;
+        crash_point!("scratch recorded");
+        let scratch = ScratchWorktree { repository: self.clone(), path, commit: commit.clone(), record, _alive: alive };
+        scratch.make()?;
+        Ok(scratch)
+    }
+
+    /// Removes scratch worktrees whose process ended; answers how many.
+    pub(crate) fn sweep_scratch(&self) -> Result<usize, GitError> {
+        let folder = self.scratch_folder();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(FileError::on("read the folder", &folder)(error).into()),
+        };
+        let mut count = 0;
+        for entry in entries {
+            let record = entry.map_err(FileError::on("read the folder", &folder))?.path();
+            if record.extension().is_none_or(|extension| extension != "path") {
+                continue;
+            }
+            let Some(_dead) = FileLock::try_take(&record.with_extension("lock"))? else { continue };
+            if let Some(path) = read_if_exists(&record)? {
+                self.remove_scratch(&path_of(&path), &record)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Where scratch worktrees are written down.
+    fn scratch_folder(&self) -> PathBuf {
+        self.common_dir().join("swarm/scratch")
+    }
+
+    /// Removes one, its registration and its record.
+    fn remove_scratch(&self, path: &Path, record: &Path) -> Result<(), GitError> {
+        {
+            let _registration = self.lock_worktrees()?;
+            let call = self.git(self.home(), ["worktree", "remove", "--force", "--force", "--"]).args([path]);
+            // It may never have been registered.
+            let removed = call.run()?;
+            if removed.code() != 0 && path.exists() {
+                fs::remove_dir_all(path).map_err(FileError::on("remove", path))?;
+                self.git(self.home(), ["worktree", "remove", "--force", "--force", "--"]).args([path]).run()?;
+            }
+        }
+        for file in [record.to_owned(), record.with_extension("lock")] {
+            match fs::remove_file(&file) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(FileError::on("remove", &file)(error).into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ScratchWorktree {
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Registers and fills it.
+    fn make(&self) -> Result<(), GitError> {
+        {
+            let _registration = self.repository.lock_worktrees()?;
+            let call = ["worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", "--"];
+            let call = self.repository.git(self.repository.home(), call);
+            call.args([self.path.as_os_str(), self.commit.as_str().as_ref()]).output()?;
+        }
+        crash_point!("scratch registered");
+        self.reset()
+    }
+
+    /// Makes it hold exactly its commit again, whatever was changed, committed or added there. Ignored files, such
+    /// as build output, stay.
+    pub(crate) fn restore(&self) -> Result<(), GitError> {
+        self.call(["checkout", "--quiet", "--force", "--detach", self.commit.as_str()])
+            .config("core.hooksPath=/dev/null")
+            .output()?;
+        self.reset()?;
+        self.call(["clean", "--quiet", "-d", "--force", "--force"]).output().map(drop)
+    }
+
+    /// Sets index and files to the commit; all of it, in a sparse repository too.
+    fn reset(&self) -> Result<(), GitError> {
+        let call = self.call(["reset", "--quiet", "--hard", self.commit.as_str()]);
+        call.config("core.sparseCheckout=false").output().map(drop)
+    }
+
+    /// A call of git in it.
+    fn call<'s>(&self, args: impl IntoIterator<Item = &'s str>) -> super::Call {
+        self.repository.git(&self.path, args)
+    }
+}
+
+impl Drop for ScratchWorktree {
+    fn drop(&mut self) {
+        #[cfg(test)]
+        if super::crash::is_dead() {
+            return;
+        }
+        // What cannot be removed now, the next sweep removes.
+        self.repository.remove_scratch(&self.path, &self.record).ok();
+    }
+}

@@ -1,0 +1,272 @@
+//! One worktree that follows the branch: taken, checked, and brought to the new commit.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Busy;
+use super::holder::Holder;
+use super::journal::Journal;
+use crate::files::{FileError, write_new};
+use crate::git::program::{failed, path_of, split_nul};
+use crate::git::{Call, GitError, Repository, crash_point};
+use crate::model::{BranchName, CommitId};
+
+/// How long another git process may hold the index before the worktree counts as busy.
+const INDEX_WAIT: Duration = Duration::from_secs(2);
+
+/// A worktree whose index we hold. Dropped, it lets go of it unchanged.
+#[derive(Debug)]
+pub(super) struct Checkout<'a> {
+    /// The repository.
+    repository: &'a Repository,
+    /// What was written down about the move.
+    journal: Journal,
+    /// Whether to leave journal and lock behind, because the branch may have moved.
+    is_kept: bool,
+}
+
+/// What taking a worktree gave.
+#[derive(Debug)]
+pub(super) enum Checked<'a> {
+    /// It can follow, and stays so while this value lives.
+    Ready(Checkout<'a>),
+    /// It cannot.
+    Busy(Busy),
+}
+
+/// A file that differs between two commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Touched {
+    /// Its path in the worktree.
+    pub(super) path: PathBuf,
+    /// Its mode afterwards; zeros when it is gone.
+    pub(super) mode: String,
+    /// Its object afterwards; zeros when it is gone.
+    pub(super) object: String,
+    /// Whether it is not there before.
+    pub(super) is_added: bool,
+    /// Whether it is not there afterwards.
+    pub(super) is_deleted: bool,
+}
+
+impl<'a> Checkout<'a> {
+    /// Takes the worktree's index and checks that it can follow.
+    pub(super) fn take(
+        repository: &'a Repository,
+        holder: Holder,
+        branch: &BranchName,
+        from: &CommitId,
+        to: &CommitId,
+    ) -> Result<Checked<'a>, GitError> {
+        let Holder { worktree, git_dir, .. } = holder;
+        let token = uuid::Uuid::new_v4().to_string();
+        let (branch, from, to) = (branch.clone(), from.clone(), to.clone());
+        let journal = Journal { token, worktree, git_dir, branch, from, to };
+        journal.write(repository)?;
+        crash_point!("journal written");
+        let checkout = Self { repository, journal, is_kept: false };
+        if !checkout.lock_index()? {
+            return Ok(checkout.busy(Vec::new(), "another git process holds its index (`index.lock`)"));
+        }
+        crash_point!("index locked");
+        checkout.check()
+    }
+
+    /// Says why it cannot follow, and lets go.
+    fn busy(self, files: Vec<PathBuf>, why: &str) -> Checked<'a> {
+        Checked::Busy(Busy { worktree: self.journal.worktree.clone(), files, why: why.to_owned() })
+    }
+
+    /// Takes git's own lock with our token in it; false when somebody holds it all the time.
+    fn lock_index(&self) -> Result<bool, GitError> {
+        let deadline = Instant::now() + INDEX_WAIT;
+        loop {
+            match write_new(&self.journal.lock_path(), self.journal.token.as_bytes()) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+                Err(_) if Instant::now() >= deadline => return Ok(false),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Checks that the worktree is still on the branch and that nothing of its owner is in the way.
+    fn check(self) -> Result<Checked<'a>, GitError> {
+        let head = self.call(["symbolic-ref", "--quiet", "HEAD"]).reading().run()?;
+        if head.text().trim_end() != format!("refs/heads/{}", self.journal.branch) {
+            return Ok(self.busy(Vec::new(), "it is being switched to another branch"));
+        }
+        self.journal.copy_index()?;
+        self.refresh()?;
+        let touched = self.touched()?;
+        let (changed, staged) = (self.changed()?, self.staged()?);
+        let of = |paths: &BTreeSet<PathBuf>| -> Vec<PathBuf> {
+            touched.iter().filter(|file| paths.contains(&file.path)).map(|file| file.path.clone()).collect()
+        };
+        let mut files = of(&changed);
+        if !files.is_empty() {
+            return Ok(self.busy(files, "files that would change have uncommitted modifications"));
+        }
+        files = of(&staged);
+        if !files.is_empty() {
+            return Ok(self.busy(files, "files that would change have staged modifications"));
+        }
+        files = self.in_the_way(&touched)?;
+        if !files.is_empty() {
+            return Ok(self.busy(files, "untracked or ignored files are in the way"));
+        }
+        let (from, to) = (self.journal.from.as_str(), self.journal.to.as_str());
+        let call = self.call(["read-tree", "-m", "-u", "-n", from, to]);
+        let name = call.name();
+        let rehearsal = call.run()?;
+        match rehearsal.code() {
+            0 => Ok(Checked::Ready(self)),
+            _ => Ok(self.busy(Vec::new(), &failed(name, &rehearsal).to_string())),
+        }
+    }
+
+    /// A call in the worktree on the private index.
+    pub(super) fn call<'s>(&self, args: impl IntoIterator<Item = &'s str>) -> Call {
+        let call = self.repository.git(&self.journal.worktree, args);
+        call.env("GIT_INDEX_FILE", self.journal.private_path())
+    }
+
+    /// Looks at the files again, so that touching without changing does not count.
+    pub(super) fn refresh(&self) -> Result<(), GitError> {
+        // Exit code 1 means that some files did change.
+        self.call(["update-index", "-q", "--refresh"]).run().map(drop)
+    }
+
+    /// The files that the move touches.
+    pub(super) fn touched(&self) -> Result<Vec<Touched>, GitError> {
+        let (from, to) = (self.journal.from.as_str(), self.journal.to.as_str());
+        let call = self.call(["diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", from, to]);
+        let output = call.reading().output()?.stdout;
+        let fields: Vec<_> = split_nul(&output).collect();
+        let touched = fields.chunks_exact(2).filter_map(|pair| {
+            let meta = std::str::from_utf8(pair[0]).ok()?;
+            let meta: Vec<_> = meta.trim_start_matches(':').split(' ').collect();
+            let [_, mode, _, object, status] = meta[..] else { return None };
+            let (is_added, is_deleted) = (status == "A", status == "D");
+            let (mode, object) = (mode.to_owned(), object.to_owned());
+            Some(Touched { path: path_of(pair[1]), mode, object, is_added, is_deleted })
+        });
+        Ok(touched.collect())
+    }
+
+    /// Tracked files whose content on disk differs from the private index, missing ones included.
+    pub(super) fn changed(&self) -> Result<BTreeSet<PathBuf>, GitError> {
+        let output = self.call(["diff-files", "--name-only", "-z"]).reading().output()?.stdout;
+        Ok(split_nul(&output).map(path_of).collect())
+    }
+
+    /// Files whose staged content is neither that of the old nor that of the new commit.
+    fn staged(&self) -> Result<BTreeSet<PathBuf>, GitError> {
+        let against = |commit: &CommitId| -> Result<BTreeSet<PathBuf>, GitError> {
+            let call = self.call(["diff-index", "--cached", "--name-only", "-z", "--no-renames", commit.as_str()]);
+            Ok(split_nul(&call.reading().output()?.stdout).map(path_of).collect())
+        };
+        let old = against(&self.journal.from)?;
+        if old.is_empty() {
+            return Ok(old);
+        }
+        let new = against(&self.journal.to)?;
+        Ok(old.intersection(&new).cloned().collect())
+    }
+
+    /// Untracked files, ignored ones too, where the move puts new ones. Git itself would overwrite ignored ones.
+    fn in_the_way(&self, touched: &[Touched]) -> Result<Vec<PathBuf>, GitError> {
+        let gone: BTreeSet<_> = touched.iter().filter(|file| file.is_deleted).map(|file| file.path.as_path()).collect();
+        let mut found = BTreeSet::new();
+        for file in touched.iter().filter(|file| file.is_added) {
+            let mut at = PathBuf::new();
+            for part in file.path.components() {
+                at.push(part);
+                let Some(meta) = metadata(&self.journal.worktree.join(&at))? else { break };
+                let is_last = at == file.path;
+                if is_last && meta.is_dir() {
+                    found.extend(self.untracked_below(&at)?);
+                } else if (is_last && !self.is_tracked(&at)?) || (!is_last && !meta.is_dir() && !gone.contains(at.as_path())) {
+                    found.insert(at.clone());
+                    break;
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Whether the private index has the path.
+    fn is_tracked(&self, path: &Path) -> Result<bool, GitError> {
+        let call = self.call(["ls-files", "-z"]).env("GIT_LITERAL_PATHSPECS", "1");
+        Ok(!call.args([OsStr::new("--"), path.as_os_str()]).reading().output()?.stdout.is_empty())
+    }
+
+    /// Untracked files below a folder.
+    fn untracked_below(&self, folder: &Path) -> Result<Vec<PathBuf>, GitError> {
+        let call = self.call(["ls-files", "--others", "-z"]).env("GIT_LITERAL_PATHSPECS", "1");
+        let output = call.args([OsStr::new("--"), folder.as_os_str()]).reading().output()?.stdout;
+        Ok(split_nul(&output).map(path_of).collect())
+    }
+
+    /// Leaves journal and lock behind when dropped: the branch may have moved.
+    pub(super) fn keep(&mut self) {
+        self.is_kept = true;
+    }
+
+    /// Takes [`Checkout::keep`] back: the branch has not moved.
+    pub(super) fn let_go(&mut self) {
+        self.is_kept = false;
+    }
+
+    /// The worktree.
+    pub(super) fn worktree(&self) -> &Path {
+        &self.journal.worktree
+    }
+
+    /// Brings files and index to the new commit and lets go.
+    pub(super) fn apply(mut self) -> Result<PathBuf, GitError> {
+        let (from, to) = (self.journal.from.as_str(), self.journal.to.as_str());
+        self.call(["read-tree", "-m", "-u", from, to]).own_locale().output()?;
+        crash_point!("files written");
+        self.journal.install_index()?;
+        crash_point!("index installed");
+        self.is_kept = false;
+        Ok(self.journal.worktree.clone())
+    }
+
+    /// Takes over what an ended process left, with its lock.
+    pub(super) fn take_over(repository: &'a Repository, journal: Journal) -> Self {
+        Self { repository, journal, is_kept: true }
+    }
+
+    /// What was written down.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+}
+
+impl Drop for Checkout<'_> {
+    fn drop(&mut self) {
+        #[cfg(test)]
+        if crate::git::crash::is_dead() {
+            return;
+        }
+        // What cannot be removed here, the next repair removes.
+        if !self.is_kept {
+            self.journal.clear(self.repository).ok();
+        }
+    }
+}
+
+/// What is at a path itself, links not followed; `None` when nothing is.
+pub(super) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, GitError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(FileError::on("look at", path)(error).into()),
+    }
+}

@@ -1,0 +1,590 @@
+//! Landing itself: judge, take, build, gates, intent, move, facts. `mod.rs` tells the whole story.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::evidence::{self, Evidence};
+use super::gate::{ApprovedGates, Bench, GateReport, Scratch};
+use super::review::Standing;
+use super::{Landing, LandingError};
+use crate::files::FileLock;
+use crate::git::{Advance, Built, Commit, ConflictFile, Repository, crash_point};
+use crate::model::event::Event;
+use crate::model::settings::Strategy;
+use crate::model::ticket::TicketState;
+use crate::model::worker::Worker;
+use crate::model::{CommitId, Time, WorkerId};
+use crate::queue::Settlement;
+use crate::store::{LandingIntent, Review};
+
+/// How to land.
+pub(crate) struct LandOptions<'a> {
+    /// What the target's history looks like.
+    pub(crate) strategy: Strategy,
+    /// What must pass; a proof of trust.
+    pub(crate) gates: ApprovedGates,
+    /// Environment of gates, whole.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Variables of the project, set on top of it.
+    pub(crate) settings_env: BTreeMap<String, String>,
+    /// Time a gate may take that names none.
+    pub(crate) gate_timeout: Duration,
+    /// Time one commit may take; signing can run a program.
+    pub(crate) commit_timeout: Duration,
+    /// Writes the message of a merge or squashed commit.
+    pub(crate) message: &'a dyn Fn(&Worker, Strategy) -> Result<String, String>,
+    /// Puts what gates need besides the tree into their worktree, such as copied ignored files.
+    pub(crate) prepare: Option<&'a dyn Fn(&Worker, &Path) -> Result<(), String>>,
+    /// Stops the worker's supervisor, so that it can be released; `None` leaves worktree and branch.
+    pub(crate) stop: Option<&'a dyn Fn(&Worker) -> Result<(), String>>,
+    /// How often to begin again when the target moves underneath.
+    pub(crate) rebuilds: u32,
+}
+
+/// What happened to one worker.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outcome {
+    /// The target contains the work.
+    Landed(Landed),
+    /// The work must go back to its agent; the ticket is `approved` until the caller reopens it.
+    Returned(Returned),
+    /// Nothing is wrong with the work; it cannot land now.
+    Waiting(Waiting),
+}
+
+/// Work that is in the target.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Landed {
+    /// Where the target points now.
+    pub(crate) commit: CommitId,
+    /// Its tree, as hex.
+    pub(crate) tree: String,
+    /// The head of the worker's branch that landed.
+    pub(crate) work: CommitId,
+    /// The gates, in the order they ran.
+    pub(crate) gates: Vec<GateReport>,
+    /// Worktrees that have the target checked out and followed.
+    pub(crate) updated: Vec<PathBuf>,
+    /// The keep ref that holds the work; `None` when the worker was not released.
+    pub(crate) keep: Option<String>,
+    /// What deserves a person's eye, one sentence each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Work that must go back to its agent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Returned {
+    /// The kind of reason.
+    pub(crate) reason: ReturnReason,
+    /// Why, in one sentence.
+    pub(crate) why: String,
+    /// Files in conflict.
+    pub(crate) files: Vec<ConflictFile>,
+    /// Everything known, as text for the agent's next prompt.
+    pub(crate) evidence: String,
+    /// The gates that ran, the red one last.
+    pub(crate) gates: Vec<GateReport>,
+    /// The target's head that it was built on.
+    pub(crate) onto: CommitId,
+    /// The fence under which to reopen the ticket.
+    pub(crate) fence: u64,
+}
+
+/// Why work goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReturnReason {
+    /// It does not fit the target.
+    Conflict,
+    /// A gate failed on the merged tree.
+    GateFailed,
+}
+
+/// Work that cannot land now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Waiting {
+    /// The kind of reason.
+    pub(crate) reason: WaitingReason,
+    /// Why, in one sentence.
+    pub(crate) why: String,
+    /// Files in a person's checkout that are in the way.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Why work waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitingReason {
+    /// Nobody approved it.
+    NotApproved,
+    /// New commits came after the approval, which is void.
+    ApprovalVoided,
+    /// A checkout of the target cannot follow.
+    TargetBusy,
+    /// The target moved underneath again and again.
+    TargetMoving,
+}
+
+/// One worker's share of a call.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The worker.
+    pub(crate) worker: WorkerId,
+    /// What happened; an error concerns this worker only.
+    pub(crate) outcome: Result<Outcome, LandingError>,
+}
+
+/// What happens while workers land, as it happens.
+#[derive(Debug)]
+pub(crate) enum LandEvent<'a> {
+    /// Another process lands; this one waits for it.
+    WaitingForOthers,
+    /// A dead process's landing was finished or taken back.
+    Resumed(&'a Report),
+    /// It is a worker's turn.
+    Started(&'a WorkerId),
+    /// A gate begins.
+    GateStarted(&'a WorkerId, &'a str),
+    /// A gate ended, or its pass was remembered.
+    GateEnded(&'a WorkerId, &'a GateReport),
+    /// The target moved underneath; it is built again.
+    Rebuilding(&'a WorkerId),
+    /// A worker's turn is over.
+    Ended(&'a Report),
+}
+
+/// What landing a worker would do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    /// The worker.
+    pub(crate) worker: WorkerId,
+    /// What would come of it.
+    pub(crate) verdict: Verdict,
+}
+
+/// What would come of a landing before its gates have run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Verdict {
+    /// It would be tested and land.
+    WouldLand {
+        /// The tree that the target would have, as hex.
+        tree: String,
+        /// The gates, in the order they would run.
+        gates: Vec<PlannedGate>,
+    },
+    /// It would go back.
+    WouldReturn(Returned),
+    /// It would wait.
+    WouldWait(Waiting),
+}
+
+/// A gate that would run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlannedGate {
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether its pass on this tree is remembered, so that it would not run.
+    pub(crate) is_remembered: bool,
+}
+
+/// Work whose approval holds.
+struct Candidate {
+    /// The worker.
+    worker: Worker,
+    /// The fence of its attempt.
+    fence: u64,
+    /// The head of its branch.
+    work: CommitId,
+    /// The verdict that lets it land.
+    approval: Review,
+}
+
+/// A commit that may become the target.
+struct Next {
+    /// Where the target points.
+    from: CommitId,
+    /// Where it would point.
+    to: CommitId,
+    /// The tree of that, as hex.
+    tree: String,
+}
+
+/// A step's answer: go on with a value, or stop with an outcome.
+type Step<T> = Result<T, Outcome>;
+
+impl Landing<'_> {
+    /// Lands workers in the order given, and tells what happens through `events`.
+    ///
+    /// Takes turns with other processes, and finishes what a dead one left first. One worker's failure does not stop
+    /// the next.
+    pub(crate) fn land(
+        &self,
+        workers: &[WorkerId],
+        options: &LandOptions<'_>,
+        events: &mut dyn FnMut(LandEvent<'_>),
+    ) -> Result<Vec<Report>, LandingError> {
+        let _turn = self.take_turn(events)?;
+        for report in self.resume_in_turn(options)? {
+            events(LandEvent::Resumed(&report));
+        }
+        let mut reports = Vec::new();
+        for worker in workers {
+            events(LandEvent::Started(worker));
+            let outcome = self.land_one(worker, options, events);
+            #[cfg(test)]
+            if crate::git::crash::is_dead() {
+                return outcome.map(|_| Vec::new());
+            }
+            let report = Report { worker: worker.clone(), outcome };
+            events(LandEvent::Ended(&report));
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+
+    /// Says what [`Landing::land`] would do, by the same steps, and changes nothing: each worker is judged as if
+    /// those before it had landed, objects go to a scratch folder, gates do not run.
+    pub(crate) fn plan(&self, workers: &[WorkerId], options: &LandOptions<'_>) -> Result<Vec<Plan>, LandingError> {
+        let rehearsal = self.repository.rehearsal()?;
+        let landing = Landing { repository: rehearsal.repository(), ..*self };
+        let mut tips: BTreeMap<String, CommitId> = BTreeMap::new();
+        let mut plans = Vec::new();
+        for worker in workers {
+            let verdict = match landing.judge(worker)? {
+                Err(outcome) => Verdict::of(outcome),
+                Ok(candidate) => {
+                    let target = candidate.worker.place.target.as_str().to_owned();
+                    let from = match tips.get(&target) {
+                        Some(tip) => tip.clone(),
+                        None => landing.target_head(&candidate)?,
+                    };
+                    match landing.build(&candidate, from, options)? {
+                        Err(outcome) => Verdict::of(outcome),
+                        Ok(next) => {
+                            let gates = landing.planned_gates(&candidate, &next, options)?;
+                            tips.insert(target, next.to);
+                            Verdict::WouldLand { tree: next.tree, gates }
+                        }
+                    }
+                }
+            };
+            plans.push(Plan { worker: worker.clone(), verdict });
+        }
+        Ok(plans)
+    }
+
+    /// Waits until no other process lands here.
+    pub(super) fn take_turn(&self, events: &mut dyn FnMut(LandEvent<'_>)) -> Result<FileLock, LandingError> {
+        let path = self.paths.lock("landing");
+        if let Some(turn) = FileLock::try_take(&path)? {
+            return Ok(turn);
+        }
+        events(LandEvent::WaitingForOthers);
+        Ok(FileLock::wait(&path)?)
+    }
+
+    /// Lands one worker.
+    fn land_one(
+        &self,
+        worker: &WorkerId,
+        options: &LandOptions<'_>,
+        events: &mut dyn FnMut(LandEvent<'_>),
+    ) -> Result<Outcome, LandingError> {
+        let candidate = match self.judge(worker)? {
+            Ok(candidate) => candidate,
+            Err(outcome) => {
+                self.void(worker, &outcome)?;
+                return Ok(outcome);
+            }
+        };
+        self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::BeginLanding)?;
+        crash_point!("landing begun");
+        let outcome = self.build_test_move(&candidate, options, events);
+        #[cfg(test)]
+        if crate::git::crash::is_dead() {
+            return outcome;
+        }
+        match &outcome {
+            Ok(Outcome::Landed(_)) => {}
+            Ok(Outcome::Returned(returned)) => {
+                self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
+                let files = returned.files.iter().map(|file| file.path.clone()).collect();
+                self.note_event(&candidate.worker, Event::Returned { reason: returned.why.clone(), files })?;
+            }
+            Ok(Outcome::Waiting(_)) => {
+                self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
+            }
+            // An open intent says that the target may have moved: the next call decides what happened.
+            Err(_) if self.has_intent(&candidate)? => {}
+            Err(_) => {
+                self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
+            }
+        }
+        outcome
+    }
+
+    /// Whether an intent of this landing is open.
+    fn has_intent(&self, candidate: &Candidate) -> Result<bool, LandingError> {
+        let worker = &candidate.worker.id;
+        Ok(self.store.intents()?.iter().any(|(_, intent)| intent.worker == *worker && intent.fence == candidate.fence))
+    }
+
+    /// Decides whether a worker's work may land, changing nothing.
+    fn judge(&self, worker: &WorkerId) -> Result<Step<Candidate>, LandingError> {
+        let worker = self.live_worker(worker)?;
+        let ticket = self.ticket_of(&worker)?;
+        let work = self.head_of(&worker)?;
+        let waiting = |reason, why| Ok(Err(Outcome::Waiting(Waiting { reason, why, files: Vec::new() })));
+        if ticket.state != TicketState::Approved {
+            return waiting(WaitingReason::NotApproved, format!("the ticket is {}, not approved", ticket.state));
+        }
+        match self.standing(&worker)? {
+            Standing::Approved(approval) => Ok(Ok(Candidate { worker, fence: ticket.fence, work, approval })),
+            Standing::Voided(review) => {
+                let (then, now) = (review.commit.short(), work.short());
+                let why = format!("it was approved at {then} and is at {now} now; it needs a new review");
+                waiting(WaitingReason::ApprovalVoided, why)
+            }
+            Standing::Rejected(review) => {
+                waiting(WaitingReason::NotApproved, format!("{} asked for changes", review.by))
+            }
+            Standing::Unreviewed => waiting(WaitingReason::NotApproved, "nobody approved this worker's work".to_owned()),
+        }
+    }
+
+    /// Takes an approval back that new commits voided.
+    fn void(&self, worker: &WorkerId, outcome: &Outcome) -> Result<(), LandingError> {
+        if let Outcome::Waiting(Waiting { reason: WaitingReason::ApprovalVoided, .. }) = outcome {
+            let worker = self.worker(worker)?;
+            let fence = self.ticket_of(&worker)?.fence;
+            self.queue.settle(&worker.ticket, fence, Settlement::VoidApproval)?;
+        }
+        Ok(())
+    }
+
+    /// Steps 3 to 7, again when the target moves underneath.
+    fn build_test_move(
+        &self,
+        candidate: &Candidate,
+        options: &LandOptions<'_>,
+        events: &mut dyn FnMut(LandEvent<'_>),
+    ) -> Result<Outcome, LandingError> {
+        for _ in 0..=options.rebuilds {
+            let from = self.target_head(candidate)?;
+            let next = match self.build(candidate, from, options)? {
+                Ok(next) => next,
+                Err(outcome) => return Ok(outcome),
+            };
+            let gates = match self.test(candidate, &next, options, events)? {
+                Ok(gates) => gates,
+                Err(outcome) => return Ok(outcome),
+            };
+            if let Some(outcome) = self.advance(candidate, next, gates, options)? {
+                return Ok(outcome);
+            }
+            events(LandEvent::Rebuilding(&candidate.worker.id));
+        }
+        let why = format!("`{}` moved underneath again and again", candidate.worker.place.target);
+        Ok(Outcome::Waiting(Waiting { reason: WaitingReason::TargetMoving, why, files: Vec::new() }))
+    }
+
+    /// Where the target points.
+    fn target_head(&self, candidate: &Candidate) -> Result<CommitId, LandingError> {
+        let target = &candidate.worker.place.target;
+        self.repository.branch_head(target)?.ok_or_else(|| LandingError::NoTarget(target.clone()))
+    }
+
+    /// Builds what the target would become.
+    fn build(&self, candidate: &Candidate, from: CommitId, options: &LandOptions<'_>) -> Result<Step<Next>, LandingError> {
+        let message = (options.message)(&candidate.worker, options.strategy).map_err(LandingError::Message)?;
+        let commit = Commit { message: &message, timeout: options.commit_timeout };
+        let repository: &Repository = self.repository;
+        let built = match options.strategy {
+            Strategy::Merge => repository.build_merge(&from, &candidate.work, &commit)?,
+            Strategy::Squash => repository.build_squash(&from, &candidate.work, &commit)?,
+            Strategy::Rebase => repository.build_rebase(&from, &candidate.work, options.commit_timeout)?,
+        };
+        match built {
+            Built::New { commit: to, tree } => Ok(Ok(Next { from, to, tree })),
+            // The target has it already, by whatever way: landing then is writing that down.
+            Built::Nothing => {
+                let tree = repository.tree_of(&from)?;
+                Ok(Ok(Next { to: from.clone(), from, tree }))
+            }
+            Built::Conflict { files, messages, commit } => {
+                let worker = &candidate.worker;
+                let conflict = evidence::Conflict { files: &files, messages: &messages, commit: commit.as_ref() };
+                let text = evidence::conflict_text(repository, worker, &candidate.work, &from, &conflict)?;
+                let why = match files.len() {
+                    0 => messages.first().cloned().unwrap_or_default(),
+                    1 => format!("`{}` conflicts with `{}`", files[0].path, worker.place.target),
+                    count => format!("{count} files conflict with `{}`", worker.place.target),
+                };
+                Ok(Err(Outcome::Returned(Returned {
+                    reason: ReturnReason::Conflict,
+                    why,
+                    files,
+                    evidence: text,
+                    gates: Vec::new(),
+                    onto: from,
+                    fence: candidate.fence,
+                })))
+            }
+        }
+    }
+
+    /// The gates' bench for a commit.
+    fn bench<'b>(&'b self, candidate: &Candidate, next: &'b Next, options: &'b LandOptions<'_>) -> Bench<'b> {
+        let worker = &candidate.worker;
+        let facts = [
+            ("SWARM_WORKER", worker.id.as_str()),
+            ("SWARM_TICKET", worker.ticket.as_str()),
+            ("SWARM_BRANCH", worker.place.branch.as_str()),
+            ("SWARM_TARGET", worker.place.target.as_str()),
+            ("SWARM_TARGET_COMMIT", next.from.as_str()),
+            ("SWARM_COMMIT", next.to.as_str()),
+        ];
+        Bench {
+            paths: self.paths,
+            tree: &next.tree,
+            environment: &options.environment,
+            settings_env: &options.settings_env,
+            facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            timeout: options.gate_timeout,
+        }
+    }
+
+    /// The gates that would run on a commit.
+    fn planned_gates(
+        &self,
+        candidate: &Candidate,
+        next: &Next,
+        options: &LandOptions<'_>,
+    ) -> Result<Vec<PlannedGate>, LandingError> {
+        let bench = self.bench(candidate, next, options);
+        let plan = options.gates.gates().iter().map(|gate| {
+            let is_remembered = bench.remembered(gate)?.is_some();
+            Ok(PlannedGate { name: gate.name.clone(), is_remembered })
+        });
+        plan.collect()
+    }
+
+    /// Runs the gates on exactly the commit that would be the target; stops at the first red one.
+    fn test(
+        &self,
+        candidate: &Candidate,
+        next: &Next,
+        options: &LandOptions<'_>,
+        events: &mut dyn FnMut(LandEvent<'_>),
+    ) -> Result<Step<Vec<GateReport>>, LandingError> {
+        let worker = &candidate.worker;
+        let bench = self.bench(candidate, next, options);
+        let mut scratch = None;
+        let mut reports = Vec::new();
+        for gate in options.gates.gates() {
+            let report = if let Some(report) = bench.remembered(gate)? {
+                report
+            } else {
+                if scratch.is_none() {
+                    scratch = Some(self.scratch(worker, next, options)?);
+                }
+                let scratch = scratch.as_mut().expect("it was made above");
+                events(LandEvent::GateStarted(&worker.id, &gate.name));
+                bench.run(gate, scratch)?
+            };
+            events(LandEvent::GateEnded(&worker.id, &report));
+            let has_passed = report.passed;
+            reports.push(report);
+            if !has_passed {
+                return Ok(Err(Outcome::Returned(red(candidate, next, reports))));
+            }
+        }
+        crash_point!("gates passed");
+        Ok(Ok(reports))
+    }
+
+    /// A scratch worktree of a commit, beside the worker's own.
+    fn scratch(&self, worker: &Worker, next: &Next, options: &LandOptions<'_>) -> Result<Scratch, LandingError> {
+        let own = &worker.place.worktree;
+        let parent = own.parent().ok_or_else(|| LandingError::BadPlace(own.clone()))?;
+        let scratch = self.repository.scratch_worktree(&next.to, parent)?;
+        if let Some(prepare) = options.prepare {
+            prepare(worker, scratch.path()).map_err(LandingError::Prepare)?;
+        }
+        Ok(Scratch::new(scratch))
+    }
+
+    /// Writes the intent, moves the target, and writes the facts; `None` when the target moved underneath.
+    fn advance(
+        &self,
+        candidate: &Candidate,
+        next: Next,
+        gates: Vec<GateReport>,
+        options: &LandOptions<'_>,
+    ) -> Result<Option<Outcome>, LandingError> {
+        let worker = &candidate.worker;
+        let Next { from, to, tree } = next;
+        let intent = LandingIntent {
+            ticket: worker.ticket.clone(),
+            worker: worker.id.clone(),
+            fence: candidate.fence,
+            work: candidate.work.clone(),
+            target: worker.place.target.clone(),
+            from,
+            to,
+            at: Time::now(),
+        };
+        let evidence = Evidence::new(&intent, &tree, options.strategy, gates, &candidate.approval);
+        evidence.save(self.paths)?;
+        let id = self.store.put_intent(&intent)?;
+        let LandingIntent { target, from, to, .. } = &intent;
+        let event = Event::LandingIntent { target: target.to_string(), from: from.clone(), to: to.clone() };
+        self.note_event(worker, event)?;
+        crash_point!("intent written");
+        let reason = format!("swarm: landed {}", worker.id);
+        match self.repository.advance_target(target, from, to, &reason)? {
+            Advance::Moved { updated } => {
+                crash_point!("advanced");
+                self.finish(id, &intent, updated, options).map(Outcome::Landed).map(Some)
+            }
+            Advance::MovedUnderneath { .. } => {
+                self.store.close_intent(id)?;
+                Ok(None)
+            }
+            Advance::Busy(busy) => {
+                self.store.close_intent(id)?;
+                let why = format!("`{target}` is checked out in `{}`: {}", busy.worktree.display(), busy.why);
+                let reason = WaitingReason::TargetBusy;
+                Ok(Some(Outcome::Waiting(Waiting { reason, why, files: busy.files })))
+            }
+        }
+    }
+}
+
+/// What to say of work with a red gate, which is the last report.
+fn red(candidate: &Candidate, next: &Next, gates: Vec<GateReport>) -> Returned {
+    let (why, evidence) = match gates.last() {
+        Some(gate) => (evidence::gate_sentence(gate), evidence::gate_text(gate, &candidate.worker, &next.from)),
+        None => (String::new(), String::new()),
+    };
+    Returned {
+        reason: ReturnReason::GateFailed,
+        why,
+        files: Vec::new(),
+        evidence,
+        gates,
+        onto: next.from.clone(),
+        fence: candidate.fence,
+    }
+}
+
+impl Verdict {
+    /// The verdict on work that would not even be tested.
+    fn of(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Waiting(waiting) => Self::WouldWait(waiting),
+            Outcome::Returned(returned) => Self::WouldReturn(returned),
+            Outcome::Landed(_) => unreachable!("nothing lands while it is judged and built"),
+        }
+    }
+}

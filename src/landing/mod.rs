@@ -1,0 +1,212 @@
+//! From finished work to a moved target: verdicts, gates, landing, release, recovery. Plain code, no model.
+//!
+//! # Theory of operation
+//!
+//! **Verdicts** ([`review`]) judge a commit, not a worker: an approval holds only while the worker's branch points
+//! to the commit that was approved. They are stored, and the ticket is moved along in the queue.
+//!
+//! **Landing** ([`Landing::land`]) takes approved work, one worker after the other, in the order given:
+//!
+//! 1. *Judge*: the ticket is `approved` and the approval is for the branch's head. A new commit voids it.
+//! 2. *Take*: the ticket becomes `landing` ([`Settlement::BeginLanding`] is granted once).
+//! 3. *Build*: the commit the target would become, as objects only. A conflict returns the work.
+//! 4. *Gates*: each runs in a scratch worktree of exactly that commit. A red one returns the work.
+//! 5. *Intent*: what was tested and what will move is on the device before anything moves.
+//! 6. *Move*: compare-and-swap of the target with the worktrees that have it checked out. When the target moved
+//!    underneath, back to 3; when a person's checkout is in the way, the ticket is `approved` again and waits.
+//! 7. *Facts*: the note with the evidence, the ticket `landed`, the event, the release of the worker, in that
+//!    order; then the intent is closed.
+//!
+//! **Who owns what.** One process lands at a time per repository: it holds the `landing` lock, so under that lock
+//! every `landing` ticket and every open intent is a dead process's. The target belongs to whoever wins its
+//! compare-and-swap. Worktree and agent belong to their supervisor: landing starts and stops no agent. What must go
+//! back to one is answered as [`Outcome::Returned`], with the ticket `approved`, and the caller reopens it.
+//!
+//! **What survives a crash.** [`Landing::resume`] runs before every landing. An intent whose commit is in the target
+//! is finished from step 7, every step of which can be done twice; any other intent is dropped and its ticket is
+//! `approved` again, as is a `landing` ticket without intent (its process died in steps 2 to 5). Half-updated
+//! checkouts are finished by [`Repository::repair_targets`], scratch worktrees are swept. The intent is closed last,
+//! so there is no moment from which the rest would be forgotten.
+//!
+//! **Nothing is lost.** [`Landing::release`] removes a worktree and a branch only against a [`crate::git::KeptWork`],
+//! which holds the branch's head: after a squash or a rebase the original commits are there, and
+//! [`Landing::restore`] brings them back.
+
+mod evidence;
+mod gate;
+mod land;
+mod recover;
+mod release;
+mod resume;
+mod review;
+
+use std::path::PathBuf;
+
+use crate::files::FileError;
+use crate::git::{GitError, Repository};
+use crate::model::ticket::TicketState;
+use crate::model::worker::Worker;
+use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId};
+use crate::model::event::{Event, EventRecord};
+use crate::process::ProcessError;
+use crate::queue::{Queue, QueueError, QueueTicket};
+use crate::store::{StatePaths, Store, StoreError};
+
+pub(crate) use gate::{ApprovedGates, GateReport, UntrustedGates};
+pub(crate) use land::{
+    LandEvent, LandOptions, Landed, Outcome, Plan, PlannedGate, Report, ReturnReason, Returned, Verdict, Waiting,
+    WaitingReason,
+};
+pub(crate) use release::Released;
+pub(crate) use review::{NewReview, Standing};
+
+/// Landing for one repository; borrows what it works on.
+#[derive(Clone, Copy)]
+pub(crate) struct Landing<'a> {
+    /// The repository.
+    pub(crate) repository: &'a Repository,
+    /// Where workers, reviews and intents are.
+    pub(crate) store: &'a Store,
+    /// Where the state folder's files are.
+    pub(crate) paths: &'a StatePaths,
+    /// Where tickets are.
+    pub(crate) queue: &'a dyn Queue,
+    /// The command or coordinator run that acts.
+    pub(crate) run: &'a RunId,
+}
+
+/// Why landing could not do what was asked. Work that does not fit is no error but an [`Outcome`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LandingError {
+    /// No such worker.
+    #[error("there is no worker `{0}`")]
+    NoWorker(WorkerId),
+    /// The worker's ticket is not in the queue.
+    #[error("the queue has no ticket `{0}`")]
+    NoTicket(TicketId),
+    /// The worktree was released before.
+    #[error("worker `{0}` was released")]
+    IsReleased(WorkerId),
+    /// A supervisor runs the worker.
+    #[error("the supervisor of worker `{0}` is running")]
+    IsSupervised(WorkerId),
+    /// The worker has no branch any more.
+    #[error("the branch `{branch}` of worker `{worker}` is gone")]
+    NoWork {
+        /// The worker.
+        worker: WorkerId,
+        /// Its branch.
+        branch: BranchName,
+    },
+    /// The ticket is not in a state in which it is judged.
+    #[error("ticket `{ticket}` is {state}, not in review")]
+    NotInReview {
+        /// The ticket.
+        ticket: TicketId,
+        /// Its state.
+        state: TicketState,
+    },
+    /// The work changed while it was judged.
+    #[error("worker `{worker}` is at {} now, not at {}", now.short(), judged.short())]
+    MovedOn {
+        /// The worker.
+        worker: WorkerId,
+        /// The commit that was judged.
+        judged: CommitId,
+        /// The branch's head.
+        now: CommitId,
+    },
+    /// The target branch is not there.
+    #[error("there is no target branch `{0}`")]
+    NoTarget(BranchName),
+    /// Nothing was kept under that name.
+    #[error("nothing is kept of `{0}`")]
+    NothingKept(String),
+    /// The commit message could not be made.
+    #[error("could not write the commit message: {0}")]
+    Message(String),
+    /// The scratch worktree could not be prepared.
+    #[error("could not prepare the gates' worktree: {0}")]
+    Prepare(String),
+    /// A worktree path without a folder around it.
+    #[error("`{}` is no place for a worktree", .0.display())]
+    BadPlace(PathBuf),
+    /// The repository failed.
+    #[error("the repository could not be used")]
+    Git(#[from] GitError),
+    /// The store failed.
+    #[error("the store could not be used")]
+    Store(#[from] StoreError),
+    /// The queue failed or refused.
+    #[error("the ticket could not be moved along")]
+    Queue(#[from] QueueError),
+    /// A file of ours failed.
+    #[error("a state file could not be used")]
+    Files(#[from] FileError),
+    /// A program could not be run.
+    #[error("a gate could not be run")]
+    Process(#[from] ProcessError),
+}
+
+impl LandingError {
+    /// What a person can do about it, where that is known.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoWorker(_) => Some("see the workers: swarm status --all".to_owned()),
+            Self::IsReleased(worker) | Self::NoWork { worker, .. } => {
+                Some(format!("its work is kept: swarm recover show {worker}"))
+            }
+            Self::IsSupervised(worker) => Some(format!("stop it first: swarm stop {worker}")),
+            Self::NotInReview { ticket, .. } => Some(format!("see what it is doing: swarm why {ticket}")),
+            Self::MovedOn { worker, .. } => Some(format!("look at the new work: swarm review {worker}")),
+            Self::NoTarget(_) => Some("set `target` in .swarm/config.yaml".to_owned()),
+            Self::NothingKept(_) => Some("see what is kept: swarm recover list".to_owned()),
+            Self::Git(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+impl Landing<'_> {
+    /// A worker that was not released.
+    fn live_worker(&self, id: &WorkerId) -> Result<Worker, LandingError> {
+        let worker = self.worker(id)?;
+        match worker.phase {
+            crate::model::worker::Phase::Released { .. } => Err(LandingError::IsReleased(id.clone())),
+            _ => Ok(worker),
+        }
+    }
+
+    /// Any worker.
+    fn worker(&self, id: &WorkerId) -> Result<Worker, LandingError> {
+        self.store.worker(id)?.ok_or_else(|| LandingError::NoWorker(id.clone()))
+    }
+
+    /// A worker's entry in the queue.
+    fn ticket_of(&self, worker: &Worker) -> Result<QueueTicket, LandingError> {
+        self.queue.ticket(&worker.ticket)?.ok_or_else(|| LandingError::NoTicket(worker.ticket.clone()))
+    }
+
+    /// The head of a worker's branch.
+    fn head_of(&self, worker: &Worker) -> Result<CommitId, LandingError> {
+        let head = self.repository.branch_head(&worker.place.branch)?;
+        head.ok_or_else(|| LandingError::NoWork { worker: worker.id.clone(), branch: worker.place.branch.clone() })
+    }
+
+    /// Writes down what happened.
+    fn note_event(&self, worker: &Worker, event: Event) -> Result<(), LandingError> {
+        let record = EventRecord {
+            schema: 1,
+            at: Time::now(),
+            run: Some(self.run.clone()),
+            ticket: worker.ticket.clone(),
+            worker: Some(worker.id.clone()),
+            event,
+        };
+        self.store.append_event(&record)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

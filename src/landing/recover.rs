@@ -1,0 +1,44 @@
+//! Finding and bringing back kept work.
+
+use super::{Landing, LandingError};
+use crate::git::{DiffOptions, KeepEntry};
+use crate::model::WorkerId;
+
+impl Landing<'_> {
+    /// All kept work, newest first.
+    pub(crate) fn kept(&self) -> Result<Vec<KeepEntry>, LandingError> {
+        Ok(self.repository.kept()?)
+    }
+
+    /// What is kept of one worker, newest first.
+    pub(crate) fn kept_of(&self, worker: &WorkerId) -> Result<Vec<KeepEntry>, LandingError> {
+        let mut kept = self.repository.kept()?;
+        kept.retain(|entry| entry.worker == *worker);
+        Ok(kept)
+    }
+
+    /// The kept work that a person names: a keep ref, whole or without its prefix, or a worker, whose newest is
+    /// meant.
+    ///
+    /// # Errors
+    /// [`LandingError::NothingKept`].
+    pub(crate) fn find_kept(&self, name: &str) -> Result<KeepEntry, LandingError> {
+        let kept = self.repository.kept()?;
+        let full = format!("refs/swarm/keep/{name}");
+        let by_reference = kept.iter().find(|entry| entry.reference == name || entry.reference == full);
+        let found = by_reference.or_else(|| kept.iter().find(|entry| entry.worker.as_str() == name));
+        found.cloned().ok_or_else(|| LandingError::NothingKept(name.to_owned()))
+    }
+
+    /// What kept work holds: its difference since it left the worker's base, or the target where that is unknown.
+    pub(crate) fn show_kept(&self, entry: &KeepEntry, options: &DiffOptions) -> Result<Vec<u8>, LandingError> {
+        let base = match self.store.worker(&entry.worker)? {
+            Some(worker) => worker.place.base,
+            None => {
+                let target = self.repository.default_target()?;
+                self.repository.branch_head(&target)?.ok_or(LandingError::NoTarget(target))?
+            }
+        };
+        Ok(self.repository.diff(&base, &entry.commit, options)?)
+    }
+}

@@ -1,0 +1,83 @@
+//! Giving a worker's worktree and branch back, after its work was kept.
+
+use super::{Landing, LandingError};
+use crate::files::FileLock;
+use crate::git::crash_point;
+use crate::model::event::Event;
+use crate::model::worker::{Outcome, Phase, Worker};
+use crate::model::{Time, WorkerId};
+use crate::process::is_alive;
+
+/// A worker that has no worktree any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// The worker.
+    pub(crate) worker: WorkerId,
+    /// The keep ref that holds its work.
+    pub(crate) keep: String,
+    /// Whether it had been released before this call.
+    pub(crate) was_released: bool,
+}
+
+impl Landing<'_> {
+    /// Keeps a worker's work, removes its worktree and its branch, and marks it released. `reason` goes into the
+    /// keep ref, for people.
+    ///
+    /// Can be called again after it was cut off anywhere; a released worker stays as it is.
+    ///
+    /// # Errors
+    /// [`LandingError::IsSupervised`] while a supervisor or a spawn owns the worker: the caller stops it first. When
+    /// the work cannot be kept, nothing is removed.
+    pub(crate) fn release(&self, worker: &WorkerId, reason: &str) -> Result<Released, LandingError> {
+        let worker = self.worker(worker)?;
+        if let Phase::Released { keep, .. } = &worker.phase {
+            return Ok(Released { worker: worker.id.clone(), keep: keep.clone(), was_released: true });
+        }
+        // A supervisor holds this lock as long as it lives, and none can start while we do.
+        let lock = FileLock::try_take(&self.paths.supervisor_lock(&worker.id))?;
+        let Some(_unsupervised) = lock else {
+            return Err(LandingError::IsSupervised(worker.id));
+        };
+        if let Phase::Preparing { spawner, .. } = &worker.phase
+            && is_alive(spawner)?
+        {
+            return Err(LandingError::IsSupervised(worker.id));
+        }
+        let keep = self.remove(&worker, reason)?;
+        crash_point!("removed");
+        let outcome = last_outcome(&worker);
+        let phase = Phase::Released { outcome, keep: keep.clone(), at: Time::now() };
+        self.store.update_worker::<LandingError>(&worker.id, |worker| {
+            worker.phase = phase;
+            Ok(())
+        })?;
+        self.note_event(&worker, Event::Released { keep: keep.clone() })?;
+        Ok(Released { worker: worker.id, keep, was_released: false })
+    }
+
+    /// Keeps and removes; answers the keep ref.
+    fn remove(&self, worker: &Worker, reason: &str) -> Result<String, LandingError> {
+        let (worktree, branch) = (&worker.place.worktree, &worker.place.branch);
+        let is_gone = worktree.symlink_metadata().is_err() && self.repository.branch_head(branch)?.is_none();
+        if is_gone && let Some(entry) = self.kept_of(&worker.id)?.into_iter().next() {
+            return Ok(entry.reference);
+        }
+        let kept = self.repository.keep(&worker.id, Some(worktree), branch, reason)?;
+        crash_point!("kept");
+        self.repository.remove_worktree(worktree, &kept)?;
+        crash_point!("worktree removed");
+        self.repository.delete_branch(branch, &kept)?;
+        self.repository.delete_snapshots(&kept)?;
+        Ok(kept.keep_ref().to_owned())
+    }
+}
+
+/// How a worker's last attempt ended.
+fn last_outcome(worker: &Worker) -> Outcome {
+    match &worker.phase {
+        Phase::Ended { outcome, .. } | Phase::Released { outcome, .. } => outcome.clone(),
+        Phase::Preparing { .. } | Phase::Supervised { .. } => {
+            Outcome::Stopped { reason: "it was lost and then released".to_owned() }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The last step of a landing, and what a dead process left before or inside it.
+
+use std::path::PathBuf;
+
+use super::evidence::Evidence;
+use super::land::{LandEvent, LandOptions, Landed, Outcome, Report, Waiting, WaitingReason};
+use super::{Landing, LandingError};
+use crate::git::crash_point;
+use crate::model::event::Event;
+use crate::model::ticket::TicketState;
+use crate::queue::Settlement;
+use crate::store::{IntentId, LandingIntent};
+
+impl Landing<'_> {
+    /// Finishes or takes back the landings of dead processes; waits for live ones.
+    pub(crate) fn resume(&self, options: &LandOptions<'_>) -> Result<Vec<Report>, LandingError> {
+        let _turn = self.take_turn(&mut |_: LandEvent<'_>| ())?;
+        self.resume_in_turn(options)
+    }
+
+    /// The body of [`Landing::resume`] for a process whose turn it is.
+    pub(super) fn resume_in_turn(&self, options: &LandOptions<'_>) -> Result<Vec<Report>, LandingError> {
+        self.repository.repair_targets()?;
+        self.repository.sweep_scratch()?;
+        let mut reports = Vec::new();
+        for (id, intent) in self.store.intents()? {
+            let worker = intent.worker.clone();
+            reports.push(Report { worker, outcome: self.resume_intent(id, &intent, options) });
+        }
+        for (ticket, state) in self.queue.states()? {
+            if state == TicketState::Landing
+                && let Some(entry) = self.queue.ticket(&ticket)?
+                && !self.store.intents()?.iter().any(|(_, intent)| intent.ticket == ticket)
+            {
+                self.queue.settle(&ticket, entry.fence, Settlement::DeferLanding)?;
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Finishes a landing whose commit is in the target, and takes any other back.
+    fn resume_intent(
+        &self,
+        id: IntentId,
+        intent: &LandingIntent,
+        options: &LandOptions<'_>,
+    ) -> Result<Outcome, LandingError> {
+        let has_moved = match self.repository.branch_head(&intent.target)? {
+            // Work that was in the target before needs no move.
+            Some(head) if head == intent.from => intent.from == intent.to,
+            Some(head) => self.repository.is_ancestor(&intent.to, &head)?,
+            None => false,
+        };
+        if has_moved {
+            return self.finish(id, intent, Vec::new(), options).map(Outcome::Landed);
+        }
+        let entry = self.queue.ticket(&intent.ticket)?;
+        if entry.is_some_and(|entry| entry.state == TicketState::Landing && entry.fence == intent.fence) {
+            self.queue.settle(&intent.ticket, intent.fence, Settlement::DeferLanding)?;
+        }
+        self.store.close_intent(id)?;
+        let why = format!("an interrupted landing on `{}` was taken back", intent.target);
+        Ok(Outcome::Waiting(Waiting { reason: WaitingReason::TargetBusy, why, files: Vec::new() }))
+    }
+
+    /// Step 7: note, ticket, event, release, intent closed. Each can be done twice.
+    pub(super) fn finish(
+        &self,
+        id: IntentId,
+        intent: &LandingIntent,
+        updated: Vec<PathBuf>,
+        options: &LandOptions<'_>,
+    ) -> Result<Landed, LandingError> {
+        let worker = self.worker(&intent.worker)?;
+        let evidence = Evidence::load(self.paths, intent)?;
+        let mut warnings = Vec::new();
+        match &evidence {
+            Some(evidence) => self.repository.add_note(&intent.to, &evidence.line())?,
+            None => warnings.push("the evidence of this landing was lost; its commit has no note".to_owned()),
+        }
+        crash_point!("note written");
+        match self.queue.settle(&intent.ticket, intent.fence, Settlement::Landed) {
+            Ok(_) => {
+                let event = Event::Landed { target: intent.target.to_string(), commit: intent.to.clone() };
+                self.note_event(&worker, event)?;
+            }
+            // The target has the work; that its ticket went on meanwhile changes nothing of that.
+            Err(error) => warnings.push(format!("the ticket could not be marked as landed: {error}")),
+        }
+        crash_point!("ticket landed");
+        let is_settled = warnings.is_empty() || evidence.is_none();
+        let mut keep = None;
+        if let Some(stop) = options.stop.filter(|_| is_settled) {
+            match stop(&worker).and_then(|()| self.release_landed(&worker.id).map_err(|error| chain(&error))) {
+                Ok(reference) => keep = Some(reference),
+                Err(why) => warnings.push(format!("worker `{}` was not released: {why}", worker.id)),
+            }
+        }
+        #[cfg(test)]
+        if crate::git::crash::is_dead() {
+            return Err(crate::git::GitError::Unborn.into());
+        }
+        crash_point!("released");
+        self.store.close_intent(id)?;
+        let (tree, gates) = match evidence {
+            Some(evidence) => (evidence.tree, evidence.gates),
+            None => (self.repository.tree_of(&intent.to)?, Vec::new()),
+        };
+        let (commit, work) = (intent.to.clone(), intent.work.clone());
+        Ok(Landed { commit, tree, work, gates, updated, keep, warnings })
+    }
+
+    /// Releases a worker whose work landed; answers the keep ref.
+    fn release_landed(&self, worker: &crate::model::WorkerId) -> Result<String, LandingError> {
+        Ok(self.release(worker, "landed")?.keep)
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

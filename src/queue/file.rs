@@ -1,0 +1,222 @@
+//! The file engine: the queue on the project's own store, shared by every process of one machine.
+//!
+//! Each operation is one write transaction of the store; a claim that can find nothing, and a sweep with nothing to
+//! do, only read, so that idle pollers do not queue for the write lock. Order is strict: SQLite lets one writer in
+//! at a time, so two claims never overlap. The clock is this machine's.
+
+mod operation;
+mod publish;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::operation::{Operation, entry};
+use super::{
+    Claim, ClaimRequest, Completion, NewTicket, Published, Queue, QueueError, QueueEvent, QueueTicket, Renewed, Reopen,
+    Settlement,
+};
+use crate::model::settings::Durability;
+use crate::model::ticket::{TicketEvent, TicketState};
+use crate::model::{TicketId, Time};
+use crate::store::{StatePaths, Store};
+
+/// The queue on the project's own store.
+#[derive(Debug)]
+pub(crate) struct FileQueue {
+    /// Where entries are kept.
+    store: Arc<Store>,
+    /// Who acts, for events.
+    by: String,
+}
+
+impl FileQueue {
+    /// A queue on an open store; `by` names who acts in events.
+    pub(crate) fn new(store: Arc<Store>, by: &str) -> Self {
+        Self { store, by: by.to_owned() }
+    }
+
+    /// Opens the store of a project for its queue alone; `by` names who acts in events.
+    pub(crate) fn open(paths: &StatePaths, durability: Durability, by: &str) -> Result<Self, QueueError> {
+        Ok(Self::new(Arc::new(Store::open(paths, durability)?), by))
+    }
+
+    /// Runs one operation as a transaction under the name `by`.
+    fn operate<T>(
+        &self,
+        by: &str,
+        body: impl FnOnce(&Operation<'_>) -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
+        self.store.write(|txn| body(&Operation { txn, by, now: Time::now() }))
+    }
+}
+
+impl Queue for FileQueue {
+    fn publish(&self, new: &NewTicket) -> Result<Published, QueueError> {
+        self.operate(&self.by, |operation| operation.publish(new))
+    }
+
+    fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>, QueueError> {
+        if request.limit == 0 || !self.store.read(|txn| txn.has_claimable(Time::now()))? {
+            return Ok(Vec::new());
+        }
+        self.operate(&request.node, |operation| operation.claim(request))
+    }
+
+    fn renew(&self, ticket: &TicketId, fence: u64, lease: Duration) -> Result<Renewed, QueueError> {
+        self.operate(&self.by, |operation| {
+            let mut row = operation.load(ticket)?;
+            if row.state() != TicketState::Running || row.fence != fence {
+                return Ok(Renewed::Lost);
+            }
+            let lease_until = operation.now.after(lease);
+            row.lease_until = Some(lease_until);
+            operation.txn.put_ticket(&mut row)?;
+            Ok(Renewed::Held { lease_until })
+        })
+    }
+
+    fn complete(&self, ticket: &TicketId, fence: u64, completion: Completion) -> Result<TicketState, QueueError> {
+        use TicketState as S;
+        let event = match completion {
+            Completion::Review => TicketEvent::FinishedWithWork,
+            Completion::Done => TicketEvent::FinishedWithoutWork,
+        };
+        let was_completed = |state| matches!(state, S::Review | S::Approved | S::Landing | S::Landed | S::Done);
+        self.operate(&self.by, |operation| {
+            operation.end_attempt(ticket, fence, was_completed, |row| {
+                row.error = None;
+                event
+            })
+        })
+    }
+
+    fn fail(
+        &self,
+        ticket: &TicketId,
+        fence: u64,
+        error: &str,
+        retry_at: Option<Time>,
+    ) -> Result<TicketState, QueueError> {
+        let has_failed = |state| matches!(state, TicketState::Failed | TicketState::Dead);
+        self.operate(&self.by, |operation| {
+            operation.end_attempt(ticket, fence, has_failed, |row| {
+                let exhausted = row.attempts.saturating_sub(row.attempts_before) >= row.max_attempts;
+                row.error = Some(error.to_owned());
+                row.retry_at = retry_at.filter(|_| !exhausted);
+                TicketEvent::AttemptFailed { exhausted }
+            })
+        })
+    }
+
+    fn declare_lost(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
+        let is_over = |state| state != TicketState::Running;
+        self.operate(&self.by, |operation| operation.end_attempt(ticket, fence, is_over, |_| TicketEvent::LeaseExpired))
+    }
+
+    fn release(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
+        let was_released = |state| matches!(state, TicketState::Queued | TicketState::Blocked);
+        self.operate(&self.by, |operation| {
+            let state = operation.end_attempt(ticket, fence, was_released, |row| {
+                row.attempts -= u32::from(std::mem::take(&mut row.counted));
+                TicketEvent::Released
+            })?;
+            if state == TicketState::Queued {
+                operation.judge_dependencies(&mut operation.load(ticket)?)
+            } else {
+                Ok(state)
+            }
+        })
+    }
+
+    fn reopen(&self, request: &Reopen) -> Result<Claim, QueueError> {
+        self.operate(&request.node, |operation| {
+            let mut row = operation.load_under(&request.ticket, request.expected_fence)?;
+            let counts = request.counts_attempt || row.attempts == 0;
+            operation.lease(&mut row, TicketEvent::Reopened, &request.node, request.lease, counts)
+        })
+    }
+
+    fn settle(
+        &self,
+        ticket: &TicketId,
+        expected_fence: u64,
+        settlement: Settlement,
+    ) -> Result<TicketState, QueueError> {
+        let (event, repeated_at) = match settlement {
+            Settlement::Approve => (TicketEvent::Approved, Some(TicketState::Approved)),
+            Settlement::VoidApproval => (TicketEvent::ApprovalVoided, Some(TicketState::Review)),
+            Settlement::BeginLanding => (TicketEvent::LandingStarted, None),
+            Settlement::DeferLanding => (TicketEvent::LandingDeferred, Some(TicketState::Approved)),
+            Settlement::Landed => (TicketEvent::Landed, Some(TicketState::Landed)),
+        };
+        self.operate(&self.by, |operation| {
+            let mut row = operation.load_under(ticket, expected_fence)?;
+            if repeated_at != Some(row.state()) {
+                operation.change(&mut row, event)?;
+            }
+            Ok(row.state())
+        })
+    }
+
+    fn requeue(&self, ticket: &TicketId) -> Result<TicketState, QueueError> {
+        self.operate(&self.by, |operation| {
+            let mut row = operation.load(ticket)?;
+            if row.state() == TicketState::Dead {
+                row.attempts_before = row.attempts;
+            }
+            operation.queue_again(&mut row)
+        })
+    }
+
+    fn cancel(&self, ticket: &TicketId) -> Result<TicketState, QueueError> {
+        self.operate(&self.by, |operation| {
+            let mut row = operation.load(ticket)?;
+            if row.state() != TicketState::Cancelled {
+                row.lease_until = None;
+                row.retry_at = None;
+                operation.change(&mut row, TicketEvent::Cancelled)?;
+            }
+            Ok(row.state())
+        })
+    }
+
+    fn expire(&self, now: Time) -> Result<Vec<TicketId>, QueueError> {
+        if !self.store.read(|txn| txn.has_due(now))? {
+            return Ok(Vec::new());
+        }
+        self.operate(&self.by, |operation| {
+            operation.queue_due_retries(now)?;
+            let mut lost = Vec::new();
+            for mut row in operation.txn.overdue(now)? {
+                row.lease_until = None;
+                operation.change(&mut row, TicketEvent::LeaseExpired)?;
+                lost.push(row.id);
+            }
+            Ok(lost)
+        })
+    }
+
+    fn ticket(&self, ticket: &TicketId) -> Result<Option<QueueTicket>, QueueError> {
+        self.store.read(|txn| {
+            let row = txn.find_ticket(ticket)?.filter(|row| row.id == *ticket);
+            row.map(|row| entry(txn, row)).transpose()
+        })
+    }
+
+    fn snapshot(&self) -> Result<Vec<QueueTicket>, QueueError> {
+        self.store.read(|txn| txn.tickets()?.into_iter().map(|row| entry(txn, row)).collect())
+    }
+
+    fn states(&self) -> Result<Vec<(TicketId, TicketState)>, QueueError> {
+        self.store.read(|txn| Ok(txn.ticket_states()?))
+    }
+
+    fn events_since(&self, seq: i64, limit: usize) -> Result<Vec<(i64, QueueEvent)>, QueueError> {
+        self.store.read(|txn| Ok(txn.queue_events_since(seq, limit)?))
+    }
+}
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

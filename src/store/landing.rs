@@ -1,0 +1,121 @@
+//! Reviews of finished work, and intents to move a target branch.
+
+use std::path::PathBuf;
+
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+use super::event::{document, parse};
+use super::{Store, StoreError};
+use crate::model::{BranchName, CommitId, TicketId, Time, WorkerId};
+
+/// A verdict on a worker's work at one commit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Review {
+    /// The ticket.
+    pub(crate) ticket: TicketId,
+    /// The worker whose work was judged.
+    pub(crate) worker: WorkerId,
+    /// The commit it judged.
+    pub(crate) commit: CommitId,
+    /// The verdict.
+    pub(crate) verdict: ReviewVerdict,
+    /// Who, as git names them.
+    pub(crate) by: String,
+    /// What they said about the whole; may be empty.
+    pub(crate) text: String,
+    /// What they said about places.
+    pub(crate) comments: Vec<ReviewComment>,
+    /// When.
+    pub(crate) at: Time,
+}
+
+/// What a review decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReviewVerdict {
+    /// May land.
+    Approved,
+    /// Goes back to the agent.
+    Rejected,
+    /// Remarks that decide nothing.
+    Commented,
+}
+
+/// A remark on one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReviewComment {
+    /// The file, relative to the worktree.
+    pub(crate) file: PathBuf,
+    /// The line, from 1.
+    pub(crate) line: u32,
+    /// The remark.
+    pub(crate) text: String,
+}
+
+/// A landing that is about to move its target; written before the move and closed after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LandingIntent {
+    /// The ticket.
+    pub(crate) ticket: TicketId,
+    /// The worker whose work lands.
+    pub(crate) worker: WorkerId,
+    /// The fence of the approved attempt.
+    pub(crate) fence: u64,
+    /// The head of the worker's branch.
+    pub(crate) work: CommitId,
+    /// The branch to move.
+    pub(crate) target: BranchName,
+    /// Where the target points before.
+    pub(crate) from: CommitId,
+    /// Where the target points after.
+    pub(crate) to: CommitId,
+    /// When.
+    pub(crate) at: Time,
+}
+
+/// Names an open intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct IntentId(i64);
+
+impl Store {
+    /// Stores a review.
+    pub(crate) fn put_review(&self, review: &Review) -> Result<(), StoreError> {
+        let text = document("review", review.worker.as_str(), review)?;
+        self.write(|txn| {
+            let sql = "INSERT INTO reviews(worker, document) VALUES(?1, ?2)";
+            txn.run(sql, params![review.worker.as_str(), text]).map(|_| ())
+        })
+    }
+
+    /// The reviews of a worker's work, oldest first.
+    pub(crate) fn reviews(&self, worker: &WorkerId) -> Result<Vec<Review>, StoreError> {
+        self.read(|txn| {
+            let sql = "SELECT document FROM reviews WHERE worker = ?1 ORDER BY seq";
+            let rows: Vec<String> = txn.rows(sql, [worker.as_str()], |row| row.get(0))?;
+            rows.iter().map(|text| parse("review", worker.as_str(), text)).collect()
+        })
+    }
+
+    /// Stores an intent; it is on the device when this returns, whatever the store's durability.
+    pub(crate) fn put_intent(&self, intent: &LandingIntent) -> Result<IntentId, StoreError> {
+        let text = document("landing intent", intent.ticket.as_str(), intent)?;
+        self.write_durably(|txn| txn.insert("INSERT INTO landing_intents(document) VALUES(?1)", [text]).map(IntentId))
+    }
+
+    /// The intents that nobody closed, oldest first: each is a landing under way or one that died.
+    pub(crate) fn intents(&self) -> Result<Vec<(IntentId, LandingIntent)>, StoreError> {
+        self.read(|txn| {
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+            let rows = txn.rows("SELECT id, document FROM landing_intents ORDER BY id", [], read)?;
+            let parsed =
+                rows.iter().map(|(id, text)| Ok((IntentId(*id), parse("landing intent", &id.to_string(), text)?)));
+            parsed.collect()
+        })
+    }
+
+    /// Closes an intent after its fact was written; no error when it is closed already.
+    pub(crate) fn close_intent(&self, id: IntentId) -> Result<(), StoreError> {
+        self.write(|txn| txn.run("DELETE FROM landing_intents WHERE id = ?1", [id.0]).map(|_| ()))
+    }
+}

@@ -1,0 +1,122 @@
+//! The database's format: one numbered step per version, each applied once and never edited after a release.
+
+use rusqlite::Connection;
+
+/// The steps; step `n` brings a database of format `n` (0: empty) to format `n + 1`.
+pub(super) const STEPS: &[&str] = &[VERSION_1];
+
+/// The newest format this program knows.
+pub(super) fn newest() -> u32 {
+    u32::try_from(STEPS.len()).expect("a handful of steps")
+}
+
+/// Format 1.
+///
+/// Tickets are split in two tables so that a change of state never rewrites a prompt, which may be large. Ids compare
+/// without regard to case, so that ids a file system may fold can be refused. `position` is the sequence number of
+/// the event that published the ticket: an age that no clock can disturb. The index on queued tickets holds all a
+/// claim looks at.
+const VERSION_1: &str = "
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind TEXT NOT NULL CHECK(kind IN ('queue', 'worker')),
+  ticket TEXT NOT NULL,
+  data TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE tickets(
+  row INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE COLLATE NOCASE,
+  state TEXT NOT NULL CHECK(state IN ('open', 'queued', 'blocked', 'waiting_approval', 'running', 'review',
+    'approved', 'landing', 'landed', 'done', 'failed', 'dead', 'lost', 'cancelled')),
+  priority INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  capabilities TEXT NOT NULL,
+  max_attempts INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  attempts_before INTEGER NOT NULL,
+  counted INTEGER NOT NULL,
+  fence INTEGER NOT NULL,
+  node TEXT,
+  lease_until INTEGER,
+  retry_at INTEGER,
+  error TEXT,
+  published_at INTEGER NOT NULL,
+  changed_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX tickets_queued ON tickets(priority DESC, position, capabilities) WHERE state = 'queued';
+CREATE INDEX tickets_leased ON tickets(lease_until) WHERE state = 'running';
+CREATE INDEX tickets_retried ON tickets(retry_at) WHERE state = 'failed' AND retry_at IS NOT NULL;
+
+CREATE TABLE ticket_contents(ticket INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
+
+CREATE TABLE publications(key TEXT PRIMARY KEY, ticket INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dependencies(
+  ticket INTEGER NOT NULL,
+  needs TEXT NOT NULL COLLATE NOCASE,
+  kind TEXT NOT NULL CHECK(kind IN ('success', 'completion')),
+  PRIMARY KEY(ticket, needs, kind)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dependencies_by_need ON dependencies(needs);
+
+CREATE TABLE workers(
+  row INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  ticket TEXT NOT NULL,
+  phase TEXT NOT NULL,
+  document TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE ports(
+  first INTEGER PRIMARY KEY,
+  size INTEGER NOT NULL,
+  worker TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE reviews(
+  seq INTEGER PRIMARY KEY,
+  worker TEXT NOT NULL,
+  document TEXT NOT NULL
+) STRICT;
+CREATE INDEX reviews_by_worker ON reviews(worker, seq);
+
+CREATE TABLE landing_intents(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  document TEXT NOT NULL
+) STRICT;
+";
+
+/// The database's format number; 0 for an empty one.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings the database from whatever format it has to the end of `steps`, in one transaction.
+///
+/// The caller checked that the format is not newer. Two processes that do this at once both succeed: the second
+/// finds nothing left to do.
+pub(super) fn migrate(connection: &Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let migrated = apply_missing(connection, steps);
+    match migrated {
+        Ok(()) => connection.execute_batch("COMMIT"),
+        Err(error) => {
+            // The first error is the one to tell; SQLite may have rolled back already.
+            let _already_rolled_back = connection.execute_batch("ROLLBACK");
+            Err(error)
+        }
+    }
+}
+
+/// Applies the steps from the database's format on; inside the caller's transaction.
+fn apply_missing(connection: &Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    let found = version(connection)?;
+    for (step, number) in steps.iter().zip(1u32..).skip(found as usize) {
+        connection.execute_batch(step)?;
+        connection.pragma_update(None, "user_version", number)?;
+    }
+    Ok(())
+}

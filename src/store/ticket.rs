@@ -1,0 +1,344 @@
+//! The rows of the file queue. Rules are the queue's; this is only how its entries are kept.
+
+use rusqlite::{Row, params};
+
+use super::event::{document, parse};
+use super::{StoreError, Txn};
+use crate::model::ticket::{Dependency, DependencyKind, IllegalEdge, Ticket, TicketEvent, TicketState, apply};
+use crate::model::{TicketId, Time};
+
+/// An entry of the queue without its content.
+#[derive(Debug, Clone)]
+pub(crate) struct TicketRow {
+    /// Row number; 0 before it is inserted.
+    row: i64,
+    /// The ticket.
+    pub(crate) id: TicketId,
+    /// Changed by [`TicketRow::apply`] only.
+    state: TicketState,
+    /// 1 to 10, higher first.
+    pub(crate) priority: u8,
+    /// Sequence number of the event that published it: its age.
+    pub(crate) position: i64,
+    /// What a node must offer.
+    pub(crate) capabilities: Vec<String>,
+    /// Attempts allowed in a round.
+    pub(crate) max_attempts: u32,
+    /// Attempts begun, over all rounds.
+    pub(crate) attempts: u32,
+    /// How many of them do not count against `max_attempts`, because they belong to earlier rounds.
+    pub(crate) attempts_before: u32,
+    /// Whether the present or last lease counted an attempt.
+    pub(crate) counted: bool,
+    /// The last fence given out.
+    pub(crate) fence: u64,
+    /// Who holds or last held it.
+    pub(crate) node: Option<String>,
+    /// End of the lease while it runs.
+    pub(crate) lease_until: Option<Time>,
+    /// When a failed ticket is queued again by itself.
+    pub(crate) retry_at: Option<Time>,
+    /// Why the last attempt failed.
+    pub(crate) error: Option<String>,
+    /// When its round was published.
+    pub(crate) published_at: Time,
+    /// When its state last changed.
+    pub(crate) changed_at: Time,
+}
+
+/// The columns of [`TicketRow`], in the order [`read_row`] expects.
+macro_rules! select_rows {
+    ($rest:literal) => {
+        concat!(
+            "SELECT row, id, state, priority, position, capabilities, max_attempts, attempts, attempts_before, counted, \
+             fence, node, lease_until, retry_at, error, published_at, changed_at FROM tickets ",
+            $rest
+        )
+    };
+}
+
+impl TicketRow {
+    /// A new entry, not yet stored and `open`.
+    pub(crate) fn new(ticket: &Ticket, at: Time) -> Self {
+        Self {
+            row: 0,
+            id: ticket.id.clone(),
+            state: TicketState::Open,
+            priority: ticket.priority,
+            position: 0,
+            capabilities: ticket.capabilities.clone(),
+            max_attempts: ticket.max_attempts,
+            attempts: 0,
+            attempts_before: 0,
+            counted: false,
+            fence: 0,
+            node: None,
+            lease_until: None,
+            retry_at: None,
+            error: None,
+            published_at: at,
+            changed_at: at,
+        }
+    }
+
+    /// Its state.
+    pub(crate) fn state(&self) -> TicketState {
+        self.state
+    }
+
+    /// Takes the state machine's edge for `event`; changes nothing when there is none.
+    pub(crate) fn apply(&mut self, event: TicketEvent) -> Result<(), IllegalEdge> {
+        self.state = apply(self.state, event)?;
+        Ok(())
+    }
+
+    /// Begins a new round: the life of the entry starts at `open` again.
+    pub(crate) fn reset(&mut self) {
+        self.state = TicketState::Open;
+    }
+}
+
+impl Txn<'_> {
+    /// The entry whose id equals `id` without regard to case.
+    pub(crate) fn find_ticket(&self, id: &TicketId) -> Result<Option<TicketRow>, StoreError> {
+        self.row(select_rows!("WHERE id = ?1"), [id.as_str()], read_row)
+    }
+
+    /// The entry that `key` published.
+    pub(crate) fn published_by(&self, key: &str) -> Result<Option<TicketRow>, StoreError> {
+        let sql = select_rows!("WHERE row = (SELECT ticket FROM publications WHERE key = ?1)");
+        self.row(sql, [key], read_row)
+    }
+
+    /// Notes that `key` published the entry.
+    pub(crate) fn note_publication(&self, key: &str, row: &TicketRow) -> Result<(), StoreError> {
+        self.run("INSERT INTO publications(key, ticket) VALUES(?1, ?2)", params![key, row.row]).map(|_| ())
+    }
+
+    /// Stores an entry without its content: new when it never was stored.
+    pub(crate) fn put_ticket(&self, row: &mut TicketRow) -> Result<(), StoreError> {
+        if row.row == 0 {
+            row.row = self.insert_ticket(row)?;
+            return Ok(());
+        }
+        // Columns that a lease changes; the others change with the content only.
+        let sql = "UPDATE tickets SET state = ?2, attempts = ?3, attempts_before = ?4, counted = ?5, fence = ?6,
+            node = ?7, lease_until = ?8, retry_at = ?9, error = ?10, changed_at = ?11 WHERE row = ?1";
+        let values = params![
+            row.row,
+            row.state.as_str(),
+            row.attempts,
+            row.attempts_before,
+            row.counted,
+            signed(row.fence),
+            row.node,
+            row.lease_until.map(Time::as_millis),
+            row.retry_at.map(Time::as_millis),
+            row.error,
+            row.changed_at.as_millis(),
+        ];
+        self.run(sql, values).map(|_| ())
+    }
+
+    /// Inserts a new entry; its row number.
+    fn insert_ticket(&self, row: &TicketRow) -> Result<i64, StoreError> {
+        let sql = "INSERT INTO tickets(id, state, priority, position, capabilities, max_attempts, attempts,
+            attempts_before, counted, fence, published_at, changed_at)
+            VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?7)";
+        let values = params![
+            row.id.as_str(),
+            row.state.as_str(),
+            row.priority,
+            row.position,
+            capabilities_text(&row.capabilities)?,
+            row.max_attempts,
+            row.published_at.as_millis(),
+        ];
+        self.insert(sql, values)
+    }
+
+    /// Stores the content of an entry and everything that follows from it.
+    pub(crate) fn put_content(&self, row: &TicketRow, ticket: &Ticket, is_new: bool) -> Result<(), StoreError> {
+        let text = document("ticket", ticket.id.as_str(), ticket)?;
+        self.run("INSERT OR REPLACE INTO ticket_contents(ticket, document) VALUES(?1, ?2)", params![row.row, text])?;
+        if !is_new {
+            let sql = "UPDATE tickets SET priority = ?2, position = ?3, capabilities = ?4, max_attempts = ?5,
+                published_at = ?6 WHERE row = ?1";
+            let capabilities = capabilities_text(&ticket.capabilities)?;
+            let published_at = row.published_at.as_millis();
+            let values =
+                params![row.row, ticket.priority, row.position, capabilities, ticket.max_attempts, published_at];
+            self.run(sql, values)?;
+            self.run("DELETE FROM dependencies WHERE ticket = ?1", [row.row])?;
+        }
+        for dependency in &ticket.depends_on {
+            let sql = "INSERT OR IGNORE INTO dependencies(ticket, needs, kind) VALUES(?1, ?2, ?3)";
+            self.run(sql, params![row.row, dependency.ticket.as_str(), kind_word(dependency.kind)])?;
+        }
+        Ok(())
+    }
+
+    /// The content of an entry.
+    pub(crate) fn content(&self, row: &TicketRow) -> Result<Ticket, StoreError> {
+        let sql = "SELECT document FROM ticket_contents WHERE ticket = ?1";
+        let text: Option<String> = self.row(sql, [row.row], |row| row.get(0))?;
+        parse("ticket", row.id.as_str(), text.as_deref().unwrap_or_default())
+    }
+
+    /// The dependencies of an entry, each with the ticket it means and that one's state, where it is known.
+    pub(crate) fn dependencies(&self, row: &TicketRow) -> Result<Vec<(Dependency, Option<TicketState>)>, StoreError> {
+        let sql = "SELECT d.needs, d.kind, t.state FROM dependencies d LEFT JOIN tickets t ON t.id = d.needs
+            WHERE d.ticket = ?1";
+        self.rows(sql, [row.row], |row| {
+            let kind = kind_of(&row.get::<_, String>(1)?);
+            let state = row.get::<_, Option<String>>(2)?.map(|word| state_of(2, &word)).transpose()?;
+            Ok((Dependency { ticket: id_of(0, row.get(0)?)?, kind }, state))
+        })
+    }
+
+    /// Ids as written by those who depend on `id`, without regard to case.
+    pub(crate) fn spelled_by_dependents(&self, id: &TicketId) -> Result<Vec<TicketId>, StoreError> {
+        let sql = "SELECT needs FROM dependencies WHERE needs = ?1";
+        self.rows(sql, [id.as_str()], |row| id_of(0, row.get(0)?))
+    }
+
+    /// The queued and blocked entries that depend on `id`.
+    pub(crate) fn waiting_dependents(&self, id: &TicketId) -> Result<Vec<TicketRow>, StoreError> {
+        let sql = select_rows!(
+            "WHERE row IN (SELECT ticket FROM dependencies WHERE needs = ?1) AND state IN ('queued', 'blocked')"
+        );
+        self.rows(sql, [id.as_str()], read_row)
+    }
+
+    /// Whether a claim could find anything: a queued entry, or a failed one whose time has come.
+    pub(crate) fn has_claimable(&self, now: Time) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state = 'queued')
+            OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
+        Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
+    }
+
+    /// Whether a sweep would find anything: an overdue lease, or a failed entry whose time has come.
+    pub(crate) fn has_due(&self, now: Time) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state = 'running' AND lease_until < ?1)
+            OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
+        Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
+    }
+
+    /// The best `limit` queued entries that `accept` takes by their capabilities, in claim order.
+    pub(crate) fn queued(
+        &self,
+        limit: usize,
+        accept: impl Fn(&[String]) -> bool,
+    ) -> Result<Vec<TicketRow>, StoreError> {
+        let mut found = Vec::new();
+        let sql = "SELECT row, capabilities FROM tickets WHERE state = 'queued' ORDER BY priority DESC, position";
+        self.scan(sql, [], |row| {
+            if accept(&capabilities_of(1, row.get_ref(1)?.as_str()?)?) {
+                found.push(row.get::<_, i64>(0)?);
+            }
+            Ok(found.len() < limit)
+        })?;
+        let read = |row: i64| self.row(select_rows!("WHERE row = ?1"), [row], read_row);
+        found.into_iter().filter_map(|row| read(row).transpose()).collect()
+    }
+
+    /// The failed entries whose time has come, oldest time first.
+    pub(crate) fn due_retries(&self, now: Time) -> Result<Vec<TicketRow>, StoreError> {
+        let sql = select_rows!("WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1 ORDER BY retry_at");
+        self.rows(sql, [now.as_millis()], read_row)
+    }
+
+    /// The running entries whose lease ended before `now`, longest overdue first.
+    pub(crate) fn overdue(&self, now: Time) -> Result<Vec<TicketRow>, StoreError> {
+        let sql = select_rows!("WHERE state = 'running' AND lease_until < ?1 ORDER BY lease_until");
+        self.rows(sql, [now.as_millis()], read_row)
+    }
+
+    /// All entries, in claim order.
+    pub(crate) fn tickets(&self) -> Result<Vec<TicketRow>, StoreError> {
+        self.rows(select_rows!("ORDER BY priority DESC, position"), [], read_row)
+    }
+
+    /// Ids and states of all entries.
+    pub(crate) fn ticket_states(&self) -> Result<Vec<(TicketId, TicketState)>, StoreError> {
+        let read = |row: &Row<'_>| Ok((id_of(0, row.get(0)?)?, state_of(1, row.get_ref(1)?.as_str()?)?));
+        self.rows("SELECT id, state FROM tickets", [], read)
+    }
+}
+
+/// Reads the columns of [`select_rows`].
+fn read_row(row: &Row<'_>) -> rusqlite::Result<TicketRow> {
+    Ok(TicketRow {
+        row: row.get(0)?,
+        id: id_of(1, row.get(1)?)?,
+        state: state_of(2, row.get_ref(2)?.as_str()?)?,
+        priority: row.get(3)?,
+        position: row.get(4)?,
+        capabilities: capabilities_of(5, row.get_ref(5)?.as_str()?)?,
+        max_attempts: row.get(6)?,
+        attempts: row.get(7)?,
+        attempts_before: row.get(8)?,
+        counted: row.get(9)?,
+        fence: row.get::<_, i64>(10)?.unsigned_abs(),
+        node: row.get(11)?,
+        lease_until: row.get::<_, Option<i64>>(12)?.map(Time::from_millis),
+        retry_at: row.get::<_, Option<i64>>(13)?.map(Time::from_millis),
+        error: row.get(14)?,
+        published_at: Time::from_millis(row.get(15)?),
+        changed_at: Time::from_millis(row.get(16)?),
+    })
+}
+
+/// A fence as SQLite keeps integers; fences count leases and never come near the limit.
+fn signed(fence: u64) -> i64 {
+    i64::try_from(fence).unwrap_or(i64::MAX)
+}
+
+/// A column's text as an id.
+fn id_of(column: usize, text: String) -> rusqlite::Result<TicketId> {
+    TicketId::try_from(text).map_err(|error| unreadable(column, error))
+}
+
+/// A column's word as a state.
+fn state_of(column: usize, word: &str) -> rusqlite::Result<TicketState> {
+    TicketState::from_word(word).ok_or_else(|| unreadable(column, UnknownState(word.to_owned())))
+}
+
+/// A state that this program does not know; the schema's check keeps it out.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a ticket state")]
+struct UnknownState(String);
+
+/// A column that does not hold what it should.
+fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+}
+
+/// Capabilities as stored: a JSON array, sorted, so that equal sets are equal texts.
+fn capabilities_text(capabilities: &[String]) -> Result<String, StoreError> {
+    let mut sorted: Vec<&String> = capabilities.iter().collect();
+    sorted.sort();
+    sorted.dedup();
+    document("capabilities", "", &sorted)
+}
+
+/// Reads stored capabilities; none is by far the most frequent and costs nothing.
+fn capabilities_of(column: usize, text: &str) -> rusqlite::Result<Vec<String>> {
+    if text == "[]" {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str(text).map_err(|error| unreadable(column, error))
+}
+
+/// The word a dependency kind is stored as.
+fn kind_word(kind: DependencyKind) -> &'static str {
+    match kind {
+        DependencyKind::Success => "success",
+        DependencyKind::Completion => "completion",
+    }
+}
+
+/// The kind a word means; the schema allows the two.
+fn kind_of(word: &str) -> DependencyKind {
+    if word == "completion" { DependencyKind::Completion } else { DependencyKind::Success }
+}

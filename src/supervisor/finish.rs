@@ -1,0 +1,268 @@
+//! What happens when an agent says it is finished: leftovers are committed, the ticket's checks run, and what is
+//! there is judged against the base. Blocking; the supervisor runs it on a thread of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::machine::{FinishReport, RETURNS};
+use crate::config::{Template, Templates};
+use crate::git::{CommitOutcome, GitError, Operation, Repository};
+use crate::model::briefing::Briefing;
+use crate::model::event::Event;
+use crate::model::settings::Limits;
+use crate::model::ticket::Ticket;
+use crate::model::worker::{CheckResult, Place};
+use crate::model::{CommitId, duration_text};
+use crate::process::{self, Invocation, ProcessError};
+
+/// Bytes of a check's output that are kept.
+const OUTPUT_TAIL: usize = 8 * 1024;
+/// How the output of a check begins that took too long.
+const TIMED_OUT: &str = "[timed out]";
+
+/// What finishing needs to know.
+#[derive(Debug, Clone)]
+pub(super) struct Finish {
+    /// The repository.
+    pub(super) repository: Repository,
+    /// Its ticket.
+    pub(super) ticket: Ticket,
+    /// Where it works.
+    pub(super) place: Place,
+    /// The agent's environment: checks and hooks see what the agent saw.
+    pub(super) env: Vec<(String, String)>,
+    /// Durations and sizes.
+    pub(super) limits: Limits,
+    /// The repository's template overrides.
+    pub(super) templates: Vec<(PathBuf, String)>,
+    /// The variables of templates.
+    pub(super) briefing: Briefing,
+    /// How often evidence was given back in this attempt.
+    pub(super) returns: u32,
+    /// A commit beyond this one is needed.
+    pub(super) returned_at: Option<CommitId>,
+}
+
+/// What finishing found and did.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Finishing {
+    /// The verdict for the machine.
+    pub(super) report: FinishReport,
+    /// Results of the checks that ran.
+    pub(super) checks: Vec<CheckResult>,
+    /// Events to log.
+    pub(super) events: Vec<Event>,
+}
+
+impl Finish {
+    /// Does it all. What goes wrong on the way is something a person has to look at, never a lost attempt.
+    pub(super) fn run(&self) -> Finishing {
+        let mut finishing = Finishing { report: FinishReport::NoChanges, checks: Vec::new(), events: Vec::new() };
+        finishing.report = match self.judge(&mut finishing) {
+            Ok(report) => report,
+            Err(error) => FinishReport::NeedsPerson(error),
+        };
+        finishing
+    }
+
+    /// The steps in order.
+    fn judge(&self, done: &mut Finishing) -> Result<FinishReport, String> {
+        if let Some(report) = self.commit_leftovers(done)? {
+            return Ok(report);
+        }
+        let head = self.head()?;
+        if head == self.place.base {
+            return Ok(FinishReport::NoChanges);
+        }
+        if self.returned_at.as_ref() == Some(&head) {
+            return Ok(FinishReport::NothingNew);
+        }
+        self.run_checks(done)?;
+        if done.checks.iter().any(|check| !check.passed) {
+            return self.checks_failed(&done.checks);
+        }
+        // A check may have committed or formatted something: what is judged is what is there now.
+        match self.commit_leftovers(done)? {
+            Some(report) => Ok(report),
+            None => Ok(FinishReport::Work(self.head()?)),
+        }
+    }
+
+    /// Commits what is left; a report when that ends the finishing.
+    fn commit_leftovers(&self, done: &mut Finishing) -> Result<Option<FinishReport>, String> {
+        let worktree = &self.place.worktree;
+        let leftovers = self.repository.leftovers(worktree, &self.place.made_paths).map_err(|e| sentence(&e))?;
+        if let Some(operation) = leftovers.operation {
+            return Ok(Some(unfinished(operation)));
+        }
+        if leftovers.branch.as_ref() != Some(&self.place.branch) {
+            let why = format!("its worktree is not on its branch `{}`", self.place.branch);
+            return Ok(Some(FinishReport::NeedsPerson(why)));
+        }
+        if leftovers.files.is_empty() {
+            return Ok(None);
+        }
+        if leftovers.files.len() > self.limits.leftover_files || leftovers.bytes > self.limits.leftover_bytes {
+            return Ok(Some(FinishReport::NeedsPerson(too_much(&leftovers.files, leftovers.bytes))));
+        }
+        let message = self.render(Template::CommitLeftovers, ())?;
+        let env: Vec<_> = self.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let outcome = self
+            .repository
+            .commit_leftovers(worktree, &leftovers.files, &message, self.limits.commit_timeout, Some(&env))
+            .map_err(|e| sentence(&e))?;
+        match outcome {
+            CommitOutcome::Committed(commit) => {
+                done.events.push(Event::LeftoversCommitted { commit, files: leftovers.files.len() });
+                Ok(None)
+            }
+            CommitOutcome::Nothing => Ok(None),
+            CommitOutcome::HookRefused { output, .. } => {
+                Ok(Some(self.hook_refused(&output, &leftovers.files)?))
+            }
+            CommitOutcome::Unfinished(operation) => Ok(Some(unfinished(operation))),
+            CommitOutcome::TimedOut => {
+                Ok(Some(FinishReport::NeedsPerson("committing its leftovers took too long".to_owned())))
+            }
+        }
+    }
+
+    /// The branch's head in the worktree.
+    fn head(&self) -> Result<CommitId, String> {
+        let head = self.repository.branch_head(&self.place.branch).map_err(|e| sentence(&e))?;
+        head.ok_or_else(|| format!("its branch `{}` is gone", self.place.branch))
+    }
+
+    /// Runs the ticket's checks in order, to the first that fails.
+    fn run_checks(&self, done: &mut Finishing) -> Result<(), String> {
+        for run in &self.ticket.checks {
+            let result = run_command(run, &self.place.worktree, &self.env, self.limits.check_timeout)
+                .map_err(|error| format!("check `{run}` could not run: {error}"))?;
+            done.events.push(Event::CheckRan { result: result.clone() });
+            let passed = result.passed;
+            done.checks.push(result);
+            if !passed {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The report of failed checks.
+    fn checks_failed(&self, checks: &[CheckResult]) -> Result<FinishReport, String> {
+        let limit = duration_text(self.limits.check_timeout);
+        let failures = checks.iter().filter(|check| !check.passed).map(|check| Failure {
+            command: &check.run,
+            exit_code: check.exit_code,
+            timeout: check.output_tail.starts_with(TIMED_OUT).then_some(&limit),
+            output: &check.output_tail,
+            output_cut: check.output_tail.len() >= OUTPUT_TAIL,
+        });
+        let failures = failures.collect();
+        let passed = checks.iter().filter(|check| check.passed).map(|check| check.run.as_str()).collect();
+        Ok(FinishReport::ChecksFailed(self.render(Template::ChecksFailed, Checks { failures, passed })?))
+    }
+
+    /// The prompt for a refused commit.
+    fn hook_refused(&self, output: &str, files: &[PathBuf]) -> Result<FinishReport, String> {
+        let files = files.iter().map(|file| file.display().to_string()).collect();
+        let output_cut = output.len() >= OUTPUT_TAIL;
+        let tries_left = RETURNS.saturating_sub(self.returns + 1);
+        let refused = Refused { exit_code: None, timeout: None, output, output_cut, files, tries_left };
+        Ok(FinishReport::HookRefused(self.render(Template::HookFailed, refused)?))
+    }
+
+    /// Renders one of our templates.
+    fn render(&self, template: Template, more: impl Serialize) -> Result<String, String> {
+        let templates = Templates::from_files(self.templates.clone()).map_err(|error| error.to_string())?;
+        templates.render(template, self.briefing.with(more)).map_err(|error| error.to_string())
+    }
+}
+
+/// Runs one shell command in a worktree and keeps the end of its output.
+///
+/// # Errors
+/// When it could not be started or followed; running too long is a result.
+pub(super) fn run_command(
+    run: &str,
+    worktree: &Path,
+    env: &[(String, String)],
+    timeout: Duration,
+) -> Result<CheckResult, ProcessError> {
+    let mut call = Invocation::new("sh", worktree).args(["-c", run]);
+    call.env = Some(env.iter().map(|(name, value)| (name.into(), value.into())).collect());
+    call.timeout = Some(timeout);
+    call.tail = Some(OUTPUT_TAIL);
+    let (passed, exit_code, duration, output) = match process::run(&call) {
+        Ok(done) => (done.status.success(), done.status.code(), done.duration, done.text()),
+        Err(error @ ProcessError::TimedOut { .. }) => (false, None, timeout, format!("{TIMED_OUT} {error}\n")),
+        Err(error) => return Err(error),
+    };
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Ok(CheckResult { run: run.to_owned(), passed, exit_code, duration_ms, output_tail: output })
+}
+
+/// What a person reads when the agent left git in the middle of something.
+fn unfinished(operation: Operation) -> FinishReport {
+    let what = format!("{operation:?}").to_lowercase();
+    FinishReport::NeedsPerson(format!("a {what} is unfinished in its worktree; end it, then `swarm resume`"))
+}
+
+/// What a person reads when there is too much to commit unasked.
+fn too_much(files: &[PathBuf], bytes: u64) -> String {
+    let first: Vec<_> = files.iter().take(3).map(|file| file.display().to_string()).collect();
+    format!(
+        "{} uncommitted files ({:.1} MB) are too many to commit unasked: {}, ...; commit, ignore or remove them, \
+         then `swarm resume`",
+        files.len(),
+        bytes as f64 / 1e6,
+        first.join(", ")
+    )
+}
+
+/// An error with its causes in one line.
+fn sentence(error: &GitError) -> String {
+    use std::error::Error;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    if let Some(hint) = error.hint() {
+        text.push_str("; ");
+        text.push_str(&hint);
+    }
+    text
+}
+
+/// Variables of `hook_failed.md`.
+#[derive(Serialize)]
+struct Refused<'a> {
+    exit_code: Option<i32>,
+    timeout: Option<String>,
+    output: &'a str,
+    output_cut: bool,
+    files: Vec<String>,
+    tries_left: u32,
+}
+
+/// Variables of `checks_failed.md`.
+#[derive(Serialize)]
+struct Checks<'a> {
+    failures: Vec<Failure<'a>>,
+    passed: Vec<&'a str>,
+}
+
+/// One failed check.
+#[derive(Serialize)]
+struct Failure<'a> {
+    command: &'a str,
+    exit_code: Option<i32>,
+    timeout: Option<&'a String>,
+    output: &'a str,
+    output_cut: bool,
+}

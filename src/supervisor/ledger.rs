@@ -1,0 +1,130 @@
+//! What a supervisor writes about its worker to the store, the queue and the logs. All methods block for moments;
+//! the loop calls them through [`crate::supervisor::run`]'s blocking helper.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{LEASE, SupervisorError};
+use crate::model::event::{Event, EventRecord};
+use crate::model::worker::{Outcome, Phase, ProcessIdentity, Worker};
+use crate::model::{RunId, TicketId, Time, WorkerId};
+use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
+use crate::store::{JsonLog, StatePaths, Store};
+
+/// Version of the event log's shape.
+const EVENT_SCHEMA: u32 = 1;
+
+/// Where facts about one worker go.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    /// The store.
+    store: Arc<Store>,
+    /// The queue.
+    queue: Arc<dyn Queue>,
+    /// The worker's own event log.
+    log: Arc<Mutex<JsonLog>>,
+    /// The worker.
+    worker: WorkerId,
+    /// Its ticket.
+    ticket: TicketId,
+    /// The run that started the attempt.
+    run: RunId,
+}
+
+impl Ledger {
+    /// A ledger for `worker`.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        queue: Arc<dyn Queue>,
+        paths: &StatePaths,
+        worker: &Worker,
+    ) -> Result<Self, SupervisorError> {
+        let log = Arc::new(Mutex::new(JsonLog::open(&paths.events(&worker.id))?));
+        let (ticket, run) = (worker.ticket.clone(), worker.attempt.run.clone());
+        Ok(Self { store, queue, log, worker: worker.id.clone(), ticket, run })
+    }
+
+    /// Appends an event to the worker's log and to the store's.
+    pub(crate) fn log(&self, event: Event) -> Result<(), SupervisorError> {
+        let record = EventRecord {
+            schema: EVENT_SCHEMA,
+            at: Time::now(),
+            run: Some(self.run.clone()),
+            ticket: self.ticket.clone(),
+            worker: Some(self.worker.clone()),
+            event,
+        };
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).append(&record)?;
+        self.store.append_event(&record)?;
+        Ok(())
+    }
+
+    /// Changes the worker's row.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Worker)) -> Result<(), SupervisorError> {
+        self.store.update_worker::<SupervisorError>(&self.worker, |worker| {
+            change(worker);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Notes that this supervisor took over.
+    pub(crate) fn take_over(&self, supervisor: ProcessIdentity) -> Result<(), SupervisorError> {
+        self.update(|worker| worker.phase = Phase::Supervised { supervisor, since: Time::now() })
+    }
+
+    /// Ends the attempt in the queue. A ticket that has moved on is left alone.
+    pub(crate) fn complete(&self, fence: u64, outcome: &Outcome) -> Result<(), SupervisorError> {
+        let done = match outcome {
+            Outcome::Finished { .. } => self.queue.complete(&self.ticket, fence, Completion::Review),
+            Outcome::NoChanges => self.queue.complete(&self.ticket, fence, Completion::Done),
+            Outcome::Failed { reason, .. } | Outcome::Stopped { reason } => {
+                self.queue.fail(&self.ticket, fence, reason, None)
+            }
+        };
+        match done {
+            Ok(_) => Ok(()),
+            Err(QueueError::Stale { .. } | QueueError::Illegal { .. }) => {
+                self.log(Event::Warning { text: "the ticket had moved on when the attempt ended".to_owned() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes down how the worker ended.
+    pub(crate) fn end(&self, outcome: &Outcome) -> Result<(), SupervisorError> {
+        self.log(Event::AttemptEnded { outcome: outcome.clone() })?;
+        let outcome = outcome.clone();
+        self.update(|worker| worker.phase = Phase::Ended { outcome, at: Time::now() })
+    }
+
+    /// Takes the ticket back under a new lease; the new fence.
+    pub(crate) fn reopen(&self, expected_fence: u64) -> Result<u64, SupervisorError> {
+        let request = Reopen {
+            ticket: self.ticket.clone(),
+            expected_fence,
+            node: node_name(),
+            lease: LEASE,
+            counts_attempt: false,
+        };
+        let claim = self.queue.reopen(&request)?;
+        self.update(|worker| worker.attempt.fence = claim.fence)?;
+        Ok(claim.fence)
+    }
+
+    /// Extends the lease; where it is lost, takes it again if nobody has it. `None` when somebody else has.
+    pub(crate) fn renew(&self, fence: u64) -> Result<Option<u64>, SupervisorError> {
+        match self.queue.renew(&self.ticket, fence, LEASE)? {
+            Renewed::Held { .. } => Ok(Some(fence)),
+            Renewed::Lost => match self.reopen(fence) {
+                Ok(fence) => Ok(Some(fence)),
+                Err(SupervisorError::Queue(QueueError::Stale { .. } | QueueError::Illegal { .. })) => Ok(None),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}
+
+/// This machine's name among the holders of leases.
+pub(crate) fn node_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,307 @@
+//! What comes in: terminal output, viewers, clients, hooks, timers.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
+use crate::agent::{AgentEvent, Confirm, HookCall, Submission};
+use crate::model::event::Event;
+use crate::model::tool_call::ToolOutcome;
+use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
+use crate::model::{Time, duration_text};
+use crate::process;
+use crate::supervisor::attached::Seen;
+use crate::supervisor::machine::Input;
+use crate::supervisor::protocol::{Reply, Request};
+use crate::supervisor::server::Call;
+use crate::terminal::{Size, matching_rule};
+
+impl Supervision {
+    /// Takes what the terminal showed.
+    pub(super) async fn take_output(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.agent.as_ref().is_some_and(|agent| agent.raw_output) {
+            let events = self.runtime.output(bytes, Time::now());
+            self.take_events(events).await;
+        } else {
+            self.show(bytes).await;
+        }
+        self.machine.note(EvidenceSource::Terminal, "wrote output", Time::now());
+    }
+
+    /// Shows bytes to everybody, and records them.
+    pub(super) async fn show(&mut self, bytes: &[u8]) {
+        self.screen_changed = true;
+        if self.viewers.wants_repaint() {
+            let picture = self.screen.repaint();
+            self.viewers.repaint(&picture);
+        }
+        let replies = self.screen.feed(bytes);
+        self.viewers.show(bytes);
+        let recorded = self.recording.output(bytes);
+        self.note_error(recorded);
+        // A tmux pane answers queries itself; only without one is the supervisor the terminal.
+        if self.pane.is_none() && !replies.is_empty() {
+            self.type_raw(replies).await;
+        }
+    }
+
+    /// Types bytes as they are.
+    async fn type_raw(&mut self, bytes: Vec<u8>) {
+        if let Some(agent) = &self.agent {
+            let submission = Submission {
+                writes: vec![bytes],
+                pause: Duration::ZERO,
+                confirm: Confirm::None,
+                is_queued_while_busy: true,
+            };
+            agent.typing.send(submission).await.ok();
+        }
+    }
+
+    /// Takes events of the agent: tool calls to the log, lines to the viewers, figures to the figures, and all to the
+    /// machine.
+    pub(super) async fn take_events(&mut self, events: Vec<AgentEvent>) {
+        for event in events {
+            let logged = self.tool_log.take(&event);
+            self.note_error(logged);
+            match &event {
+                AgentEvent::Display(line) => {
+                    let line = format!("{}\r\n", line.replace('\n', "\r\n"));
+                    self.show(line.as_bytes()).await;
+                }
+                AgentEvent::Usage(usage) => {
+                    self.figures.input_tokens = Some(usage.input_tokens);
+                    self.figures.output_tokens = Some(usage.output_tokens);
+                    self.figures.cost_usd = usage.cost_usd.or(self.figures.cost_usd);
+                }
+                AgentEvent::SessionStarted { id, .. } => {
+                    let set = self.set_session(id.clone());
+                    self.note_error(set);
+                }
+                AgentEvent::ToolEnded(_) => self.begin_snapshot_if_due(),
+                _ => {}
+            }
+            self.count_tools();
+            self.input(Input::Agent(event)).await;
+        }
+    }
+
+    /// Copies the tool counts into the figures, where the runtime tells of tools at all.
+    pub(super) fn count_tools(&mut self) {
+        if self.tells_tools {
+            let (calls, errors) = self.tool_log.counts();
+            (self.figures.tool_calls, self.figures.tool_errors) = (Some(calls), Some(errors));
+        }
+    }
+
+    /// Takes what a viewer did.
+    pub(super) async fn take_seen(&mut self, seen: Seen) {
+        match seen {
+            Seen::Input(id, bytes) if self.viewers.may_type(id) => {
+                if is_typing(&bytes) {
+                    let submitted = bytes.ends_with(b"\r") || bytes.ends_with(b"\n");
+                    self.input(Input::Typed { submitted }).await;
+                }
+                self.type_raw(bytes).await;
+            }
+            Seen::Input(..) => {}
+            Seen::Resize(id, size) if self.viewers.may_type(id) => self.resize(size),
+            Seen::Resize(..) => {}
+            Seen::Gone(id) => {
+                self.viewers.remove(id);
+                if self.pane.as_ref().is_some_and(|pane| pane.id == id) {
+                    self.pane = None;
+                    self.log(Event::Warning { text: "its tmux pane is gone; it runs on without".to_owned() }).await;
+                }
+            }
+        }
+    }
+
+    /// Gives terminal, screen and recording another size.
+    pub(super) fn resize(&mut self, size: Size) {
+        let size = size.clamped();
+        if let Some(agent) = &self.agent {
+            let resized = agent.pty.resize(size);
+            self.note_error(resized);
+        }
+        self.size = size;
+        self.screen.resize(size);
+        self.recording.resize(size);
+    }
+
+    /// Takes a client's request.
+    pub(super) async fn take_call(&mut self, call: Call) {
+        match call {
+            Call::Attach { stream, ahead, columns, rows, read_only } => {
+                self.viewers.add_client(stream, ahead, read_only);
+                if !read_only {
+                    self.resize(Size { columns, rows });
+                }
+                let picture = self.screen.repaint();
+                self.viewers.repaint(&picture);
+            }
+            Call::Ask { request, answer } => {
+                if let Some((reply, answer)) = self.answer(request, answer).await {
+                    answer.send(reply).ok();
+                }
+            }
+        }
+    }
+
+    /// Answers a request; `None` when the answer comes later.
+    async fn answer(
+        &mut self,
+        request: Request,
+        answer: oneshot::Sender<Reply>,
+    ) -> Option<(Reply, oneshot::Sender<Reply>)> {
+        let reply = match request {
+            Request::Hook { call } => self.take_hook(&call).await,
+            Request::Send { text, returned_at } => {
+                let waits = self.machine.send_waits_for();
+                self.input(Input::Send { text, returned_at }).await;
+                match waits {
+                    Some(until) => Reply::Queued { until: until.to_owned() },
+                    None => {
+                        // Answered when a hook says that the message was taken.
+                        self.unanswered_sends.push(answer);
+                        return None;
+                    }
+                }
+            }
+            Request::Pause { now } => {
+                self.input(Input::Pause { now }).await;
+                Reply::Ok
+            }
+            Request::Resume => {
+                self.input(Input::Resume).await;
+                Reply::Ok
+            }
+            Request::Stop { reason } => {
+                self.unanswered_stops.push(answer);
+                self.input(Input::Stop { reason }).await;
+                return None;
+            }
+            Request::Attach { .. } => Reply::Refused { why: "attach was answered before".to_owned() },
+        };
+        Some((reply, answer))
+    }
+
+    /// Takes one hook call.
+    async fn take_hook(&mut self, call: &HookCall) -> Reply {
+        let (events, reply) = self.runtime.hook(call);
+        self.take_events(events).await;
+        Reply::Hook { stdout: reply.stdout }
+    }
+
+    /// Reads the hook calls that found no supervisor.
+    pub(super) fn fold_in_spool(&mut self) -> Result<(), crate::supervisor::SupervisorError> {
+        let spool = self.paths.hook_spool(&self.worker.id);
+        for call in crate::agent::take_spool(&spool)? {
+            for event in self.runtime.hook(&call).0 {
+                self.tool_log.take(&event)?;
+            }
+        }
+        self.tool_log.close_open(ToolOutcome::Lost, Time::now())?;
+        crate::agent::discard_spool(&spool)?;
+        Ok(())
+    }
+
+    /// A second passed.
+    pub(super) async fn take_tick(&mut self) {
+        let now = Instant::now();
+        if self.agent.is_some() {
+            let events = self.runtime.poll(Time::now());
+            self.take_events(events).await;
+        }
+        self.look_at_screen().await;
+        self.input(Input::Tick).await;
+        let flushed = self.recording.flush();
+        self.note_error(flushed);
+        if self.machine.is_attempting() {
+            self.check_limits().await;
+            if now.duration_since(self.last_renewal) >= RENEW_EVERY {
+                self.last_renewal = now;
+                self.begin_renewal();
+            }
+        }
+        self.begin_snapshot_if_due();
+        if now.duration_since(self.last_heartbeat) >= HEARTBEAT_EVERY {
+            self.beat();
+        }
+    }
+
+    /// Evaluates the screen rules when the screen changed.
+    async fn look_at_screen(&mut self) {
+        if self.rules.is_empty() || !std::mem::take(&mut self.screen_changed) {
+            return;
+        }
+        let lines = self.screen.last_lines(RULE_LINES);
+        let finding = matching_rule(&self.rules, &lines).map(|rule| (rule.status, rule.what.clone()));
+        self.input(Input::Screen(finding)).await;
+    }
+
+    /// Stops at the ticket's wall time and budget.
+    async fn check_limits(&mut self) {
+        let limit = self.handover.ticket.timeout.unwrap_or(self.handover.limits.timeout);
+        if !limit.is_zero() && self.started.elapsed() > limit {
+            let reason = format!("the wall time limit of {} was reached", duration_text(limit));
+            return self.input(Input::Stop { reason }).await;
+        }
+        let budget = &self.handover.ticket.budget;
+        let tokens = self.figures.input_tokens.unwrap_or(0) + self.figures.output_tokens.unwrap_or(0);
+        if let Some(limit) = budget.tokens.filter(|limit| tokens >= *limit) {
+            let reason = format!("its budget of {limit} tokens was reached ({tokens} used)");
+            return self.input(Input::Stop { reason }).await;
+        }
+        if let (Some(limit), Some(cost)) = (budget.usd, self.figures.cost_usd)
+            && cost >= limit
+        {
+            let reason = format!("its budget of {limit:.2} USD was reached ({cost:.2} used)");
+            self.input(Input::Stop { reason }).await;
+        }
+    }
+
+    /// A child changed state: adopts' zombies are collected, and an agent that stopped itself is continued.
+    pub(super) fn take_child(&mut self) {
+        process::reap_orphans();
+        let stopped = self.agent.as_ref().is_some_and(|agent| agent.pty.take_stop());
+        if stopped && !self.machine.is_frozen() {
+            let continued = process::signal_descendants(rustix::process::Signal::CONT);
+            self.note_error(continued);
+        }
+    }
+
+    /// Takes a finished job.
+    pub(super) async fn take_job(&mut self, job: Job) {
+        match job {
+            Job::Snapshot(result) => self.snapshot_done(result).await,
+            Job::Finish(finishing) => {
+                self.checks = finishing.checks;
+                for event in finishing.events {
+                    self.log(event).await;
+                }
+                self.input(Input::Finish(finishing.report)).await;
+            }
+            Job::Exited(info) => {
+                let (events, ending) = self.runtime.exited(&info, Time::now());
+                self.agent = None;
+                self.take_events(events).await;
+                self.input(Input::Exited(ending)).await;
+            }
+            Job::Settled => self.input(Input::Settled).await,
+            Job::Gone => self.input(Input::AgentGone).await,
+            Job::Renewed(Some(fence)) => self.fence = fence,
+            Job::Renewed(None) => self.input(Input::LeaseLost).await,
+        }
+    }
+}
+
+/// Whether a person pressed keys, in contrast to a terminal that answers a query or reports focus.
+fn is_typing(bytes: &[u8]) -> bool {
+    !bytes.starts_with(b"\x1b") && bytes.iter().any(|byte| *byte >= b' ' || *byte == b'\r')
+}

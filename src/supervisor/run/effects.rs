@@ -1,0 +1,187 @@
+//! Carrying out what the machine asks for.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Job, Supervision};
+use crate::model::event::Event;
+use crate::model::worker::{Changes, Outcome};
+use crate::model::Time;
+use crate::process;
+use crate::supervisor::SupervisorError;
+use crate::supervisor::finish::Finish;
+use crate::supervisor::machine::{Effect, Input};
+use crate::supervisor::ledger::Ledger;
+
+/// How long after the end of a turn the next one begins when its message was typed before (measured with Claude Code
+/// 2.1: 15 ms).
+const SETTLE: Duration = Duration::from_millis(500);
+
+impl Supervision {
+    /// Carries out one effect; what it leads to at once comes back.
+    pub(super) async fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        use rustix::process::Signal;
+        match effect {
+            Effect::Submit(text) => self.submit(&text).await,
+            Effect::Relaunch(prompt) => return self.relaunch(&prompt),
+            Effect::BeginFinish => self.begin_finish(),
+            Effect::Settle => {
+                let results = self.job_results.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(SETTLE).await;
+                    results.send(Job::Settled).await.ok();
+                });
+            }
+            Effect::Reopen => self.reopen().await,
+            Effect::Conclude(outcome) => self.conclude(outcome).await,
+            Effect::EndAgent => self.end_agent(),
+            Effect::Freeze => {
+                let frozen = process::signal_descendants(Signal::STOP);
+                self.note_error(frozen);
+            }
+            Effect::Thaw => {
+                let thawed = process::signal_descendants(Signal::CONT);
+                self.note_error(thawed);
+            }
+            Effect::CloseTools(outcome) => {
+                let closed = self.tool_log.close_open(outcome, Time::now());
+                self.note_error(closed);
+                self.count_tools();
+            }
+            Effect::Snapshot => self.begin_snapshot(),
+            Effect::ExpectBeyond(commit) => self.returned_at = Some(commit),
+            Effect::Log(event) => self.log(event).await,
+            Effect::Exit => self.is_over = true,
+        }
+        None
+    }
+
+    /// Runs a blocking piece of bookkeeping beside the loop and waits for it.
+    async fn book<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Ledger) -> Result<T, SupervisorError> + Send + 'static,
+    ) -> Option<T> {
+        let ledger = self.ledger.clone();
+        match tokio::task::spawn_blocking(move || work(&ledger)).await {
+            Ok(Ok(value)) => Some(value),
+            Ok(Err(error)) => {
+                self.note_error::<(), _>(Err(error));
+                None
+            }
+            Err(_panicked) => None,
+        }
+    }
+
+    /// Writes an event.
+    pub(super) async fn log(&mut self, event: Event) {
+        self.book(move |ledger| ledger.log(event)).await;
+    }
+
+    /// Starts leftovers and checks.
+    fn begin_finish(&mut self) {
+        let finish = Finish {
+            ticket: self.handover.ticket.clone(),
+            place: self.worker.place.clone(),
+            env: self.handover.env.clone(),
+            limits: self.handover.limits,
+            templates: self.handover.templates.clone(),
+            briefing: self.briefing(),
+            returns: self.machine.returns(),
+            returned_at: self.returned_at.clone(),
+            repository: self.repository.clone(),
+        };
+        let results = self.job_results.clone();
+        tokio::task::spawn_blocking(move || results.blocking_send(Job::Finish(finish.run())).ok());
+    }
+
+    /// Takes the ticket back after it was finished.
+    async fn reopen(&mut self) {
+        let fence = self.fence;
+        self.concluded = None;
+        self.checks.clear();
+        self.started = Instant::now();
+        if let Some(fence) = self.book(move |ledger| ledger.reopen(fence)).await {
+            self.fence = fence;
+        }
+    }
+
+    /// Ends the attempt in the queue once, and the worker when no agent is left.
+    async fn conclude(&mut self, outcome: Outcome) {
+        if let Outcome::Finished { .. } = outcome {
+            self.returned_at = None;
+        }
+        if self.concluded.as_ref() != Some(&outcome) {
+            let (fence, ended) = (self.fence, outcome.clone());
+            self.book(move |ledger| ledger.complete(fence, &ended)).await;
+            self.concluded = Some(outcome.clone());
+        }
+        if self.agent.is_none() {
+            self.save_last_snapshot().await;
+            self.write_live();
+            self.book(move |ledger| ledger.end(&outcome)).await;
+        }
+    }
+
+    /// The last figures are taken when nothing runs any more.
+    async fn save_last_snapshot(&mut self) {
+        let (repository, worker) = (self.repository.clone(), self.worker.clone());
+        if let Ok(result) = tokio::task::spawn_blocking(move || snapshot(&repository, &worker)).await {
+            self.snapshot_done(result).await;
+        }
+    }
+
+    /// Starts a snapshot unless one runs.
+    pub(super) fn begin_snapshot(&mut self) {
+        if std::mem::replace(&mut self.snapshot_runs, true) {
+            return;
+        }
+        self.last_snapshot = Instant::now();
+        let (repository, worker) = (self.repository.clone(), self.worker.clone());
+        let results = self.job_results.clone();
+        tokio::task::spawn_blocking(move || results.blocking_send(Job::Snapshot(snapshot(&repository, &worker))).ok());
+    }
+
+    /// Starts a snapshot when the last one is old enough.
+    pub(super) fn begin_snapshot_if_due(&mut self) {
+        if self.machine.is_attempting() && self.last_snapshot.elapsed() >= self.handover.limits.snapshot_every {
+            self.begin_snapshot();
+        }
+    }
+
+    /// Takes the figures of a snapshot; one that failed is told once.
+    pub(super) async fn snapshot_done(&mut self, result: Result<Changes, String>) {
+        self.snapshot_runs = false;
+        match result {
+            Ok(changes) => {
+                self.changes = Some(changes);
+                self.snapshot_error = None;
+                self.live_is_stale = true;
+            }
+            Err(error) => {
+                if self.snapshot_error.as_ref() != Some(&error) {
+                    self.snapshot_error = Some(error.clone());
+                    self.log(Event::Warning { text: format!("its work could not be saved: {error}") }).await;
+                }
+            }
+        }
+    }
+
+    /// Renews the lease beside the loop.
+    pub(super) fn begin_renewal(&self) {
+        let (ledger, fence, results) = (self.ledger.clone(), self.fence, self.job_results.clone());
+        tokio::task::spawn_blocking(move || {
+            // A store that cannot be written now is tried again at the next renewal.
+            if let Ok(renewed) = ledger.renew(fence) {
+                results.blocking_send(Job::Renewed(renewed)).ok();
+            }
+        });
+    }
+}
+
+/// Saves a worktree to its wip ref and measures it.
+fn snapshot(repository: &crate::git::Repository, worker: &crate::model::worker::Worker) -> Result<Changes, String> {
+    let place = &worker.place;
+    let taken = repository.snapshot(&place.worktree, &worker.id, &place.made_paths, false).map_err(|e| e.to_string())?;
+    repository.changes(&place.base, &taken).map_err(|e| e.to_string())
+}

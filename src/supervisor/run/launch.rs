@@ -1,0 +1,190 @@
+//! Starting the agent's process, typing into it, and noticing its end.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{CHUNK, DRAIN, Job, Running, Supervision, SupervisorError};
+use crate::agent::{self, Exit, ExitInfo, Launch, LaunchPlan, Runtime, Submission};
+use crate::config;
+use crate::files::{self, Access};
+use crate::model::briefing::Briefing;
+use crate::model::event::Event;
+use crate::model::Time;
+use crate::process;
+use crate::supervisor::attached::Pane;
+use crate::supervisor::machine::Input;
+use crate::terminal::{self, Pty, PtyCommand};
+
+/// Lines of the screen that help to say why an agent ended.
+const LAST_LINES: usize = 20;
+
+impl Supervision {
+    /// Starts the agent's process with this prompt.
+    pub(super) fn start_agent(&mut self, prompt: &str, resume: Option<&str>) -> Result<(), SupervisorError> {
+        let (launch, runtime) = self.plan_launch(prompt, resume)?;
+        self.runtime = runtime;
+        let size = self.pane.as_ref().and_then(Pane::size).unwrap_or(self.size);
+        let command = PtyCommand {
+            argv: launch.argv,
+            env: launch.env,
+            cwd: self.worker.place.worktree.clone(),
+            size,
+            raw: launch.raw_output,
+            stdin: None,
+        };
+        let pty = Arc::new(Pty::spawn(&command)?);
+        let pid = pty.child_pid();
+        self.runtime.started(pid);
+        let (typing, queue) = mpsc::channel(64);
+        tokio::spawn(type_in_order(pty.clone(), queue));
+        let identity = process::identify(pid)?;
+        let raw_output = launch.raw_output;
+        self.agent = Some(Running { pty, typing, identity, raw_output, is_silent: false, is_ending: false });
+        let attempt = self.worker.attempt.number;
+        self.ledger.log(Event::AgentStarted { pid, attempt, resumed: launch.is_resumed })?;
+        for text in launch.warnings {
+            self.ledger.log(Event::Warning { text })?;
+        }
+        if let Some(session) = launch.session_id {
+            self.set_session(session)?;
+        }
+        self.machine.handle(Input::Started { pid }, Time::now());
+        Ok(())
+    }
+
+    /// Writes the prompt and works out what to start.
+    fn plan_launch(&self, prompt: &str, resume: Option<&str>) -> Result<(Launch, Box<dyn Runtime>), SupervisorError> {
+        let handover = &self.handover;
+        let place = &self.worker.place;
+        let system_prompt = config::render(&handover.agent.system_prompt, self.briefing())?;
+        let prompt_file = self.paths.prompt(&self.worker.id);
+        files::write_atomically(&prompt_file, prompt.as_bytes(), Access::Private)?;
+        let mode = if self.worker.attempt.headless { agent::Mode::Print } else { agent::Mode::Interactive };
+        let plan = LaunchPlan {
+            agent: &handover.agent,
+            ticket: &self.worker.ticket,
+            worker: &self.worker.id,
+            branch: &place.branch,
+            worktree: &place.worktree,
+            repo: &handover.repository,
+            common_dir: &handover.common_dir,
+            worker_dir: &self.paths.worker_dir(&self.worker.id),
+            prompt,
+            prompt_file: &prompt_file,
+            system_prompt: &system_prompt,
+            mode,
+            resume,
+            env: &handover.env,
+            swarm_exe: &handover.program,
+            writable: &[],
+        };
+        let mut runtime = agent::runtime(self.worker.runtime);
+        let launch = runtime.launch(&plan)?;
+        Ok((launch, runtime))
+    }
+
+    /// The variables of templates.
+    pub(super) fn briefing(&self) -> Briefing {
+        Briefing::new(&self.worker, &self.handover.ticket, &self.handover.repository)
+    }
+
+    /// Remembers the agent's conversation for resume.
+    pub(super) fn set_session(&mut self, session: String) -> Result<(), SupervisorError> {
+        if self.worker.attempt.session_id.as_deref() == Some(session.as_str()) {
+            return Ok(());
+        }
+        self.worker.attempt.session_id = Some(session.clone());
+        self.tool_log.take(&agent::AgentEvent::SessionStarted { id: session.clone(), transcript: None })?;
+        self.ledger.update(|worker| worker.attempt.session_id = Some(session))
+    }
+
+    /// Starts the agent again with a new prompt, in its conversation where it has one.
+    pub(super) fn relaunch(&mut self, prompt: &str) -> Option<Input> {
+        let resume = self.worker.attempt.session_id.clone();
+        match self.start_agent(prompt, resume.as_deref()) {
+            Ok(()) => None,
+            Err(error) => {
+                self.agent = None;
+                let reason = format!("its agent could not be started again: {error}");
+                Some(Input::Exited(agent::Ending::Failed { reason, is_transient: false, exit_code: None }))
+            }
+        }
+    }
+
+    /// Types a message.
+    pub(super) async fn submit(&mut self, text: &str) {
+        let Some(agent) = &self.agent else { return };
+        match self.runtime.submit(text) {
+            Ok(submission) => {
+                let is_confirmed = submission.confirm == agent::Confirm::TurnStarted;
+                agent.typing.send(submission).await.ok();
+                if !is_confirmed {
+                    let started = agent::AgentEvent::TurnStarted { prompt: text.to_owned() };
+                    self.follow_up.push(Input::Agent(started));
+                }
+            }
+            Err(error) => self.note_error::<(), _>(Err(error)),
+        }
+    }
+
+    /// The agent's process ended: reads what is left, then ends what it left running.
+    pub(super) async fn agent_ended(&mut self, exit: std::io::Result<terminal::ExitInfo>) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.is_ending = true;
+        let mut rest = Vec::new();
+        if !agent.is_silent {
+            let pty = agent.pty.clone();
+            pty.drain(DRAIN, |bytes| rest.extend_from_slice(&bytes[..bytes.len().min(16 * CHUNK)])).await.ok();
+        }
+        self.take_output(&rest).await;
+        let exit = match exit {
+            Ok(terminal::ExitInfo { signal: Some(signal), .. }) => Exit::Signal(signal),
+            Ok(terminal::ExitInfo { code, .. }) => Exit::Code(code.unwrap_or(-1)),
+            Err(_) => Exit::Code(-1),
+        };
+        let info = ExitInfo { exit, last_lines: self.screen.last_lines(LAST_LINES) };
+        self.end_tree(Job::Exited(info));
+    }
+
+    /// Ends everything the agent started and reports `then`.
+    pub(super) fn end_tree(&self, then: Job) {
+        let group = self.agent.as_ref().map_or(0, |agent| agent.pty.child_pid());
+        let grace = self.handover.limits.grace;
+        let results = self.job_results.clone();
+        tokio::task::spawn_blocking(move || {
+            process::stop_descendants(group, grace).ok();
+            results.blocking_send(then).ok();
+        });
+    }
+
+    /// Ends the agent; its exit, or [`Job::Gone`], follows.
+    pub(super) fn end_agent(&mut self) {
+        match &self.agent {
+            Some(agent) if agent.is_ending => {}
+            Some(agent) => {
+                let group = agent.pty.child_pid();
+                let request = self.runtime.stop();
+                let grace = self.handover.limits.grace;
+                tokio::task::spawn_blocking(move || {
+                    process::ask_to_end(group, request.signal, request.to_group, grace);
+                });
+            }
+            None => self.end_tree(Job::Gone),
+        }
+    }
+}
+
+/// Types submissions one after the other, each in its own writes with the pauses its runtime asks for.
+async fn type_in_order(pty: Arc<Pty>, mut queue: mpsc::Receiver<Submission>) {
+    while let Some(submission) = queue.recv().await {
+        for (index, bytes) in submission.writes.iter().enumerate() {
+            if index > 0 {
+                tokio::time::sleep(submission.pause).await;
+            }
+            if pty.write_all(bytes).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What the supervisor says about its worker: the live file, status events, its own log, the last word in the pane.
+
+use std::fmt::Display;
+
+use tokio::time::Instant;
+
+use super::Supervision;
+use crate::model::event::Event;
+use crate::model::worker::{Live, Status};
+use crate::model::Time;
+use crate::store::write_live;
+use crate::supervisor::protocol::Reply;
+
+impl Supervision {
+    /// Writes what changed: the status to the event log, the figures to the live file, answers to who waits for them.
+    pub(super) async fn say_status(&mut self) {
+        for input in std::mem::take(&mut self.follow_up) {
+            self.input(input).await;
+        }
+        let (status, reason, _) = self.machine.verdict();
+        let said = (status, reason.to_owned());
+        if self.said.0 != said.0 || status == Status::Waiting && self.said.1 != said.1 {
+            let event = Event::StatusChanged { status: said.0, reason: said.1.clone() };
+            self.said = said;
+            self.write_live();
+            self.log(event).await;
+        } else if self.live_is_stale && self.last_heartbeat.elapsed() >= super::LIVE_EVERY {
+            self.beat();
+        }
+        self.answer_sends();
+    }
+
+    /// Tells senders that their message was taken, or will not be.
+    fn answer_sends(&mut self) {
+        if self.unanswered_sends.is_empty() || self.machine.is_confirming() {
+            return;
+        }
+        let (status, reason, _) = self.machine.verdict();
+        let taken = status != Status::Waiting;
+        let why = reason.to_owned();
+        for answer in self.unanswered_sends.drain(..) {
+            answer.send(if taken { Reply::Delivered } else { Reply::Refused { why: why.clone() } }).ok();
+        }
+    }
+
+    /// Writes the live file, as a heartbeat or because something changed.
+    pub(super) fn beat(&mut self) {
+        self.last_heartbeat = Instant::now();
+        self.live_is_stale = false;
+        self.write_live();
+    }
+
+    /// Writes the live file whole.
+    pub(super) fn write_live(&mut self) {
+        let (status, reason, since) = self.machine.verdict();
+        let live = Live {
+            heartbeat_at: Time::now(),
+            attempt: self.worker.attempt.number,
+            agent: self.agent.as_ref().and_then(|agent| agent.identity.clone()),
+            status,
+            reason: reason.to_owned(),
+            since,
+            evidence: self.machine.evidence(),
+            figures: self.figures,
+            changes: self.changes,
+            checks: self.checks.clone(),
+        };
+        let written = write_live(&self.paths.live(&self.worker.id), &live);
+        self.note_error(written);
+    }
+
+    /// Writes an error to the supervisor's log; the worker goes on.
+    pub(super) fn note_error<T, E: std::error::Error>(&self, result: Result<T, E>) {
+        if let Err(error) = result {
+            tracing::warn!(error = %Chain(&error), "went on after an error");
+        }
+    }
+
+    /// Answers who waits for the end, and leaves a last word in the pane.
+    pub(super) fn say_goodbye(&mut self) {
+        for answer in self.unanswered_stops.drain(..) {
+            answer.send(Reply::Ok).ok();
+        }
+        if let Some(pane) = &self.pane {
+            let (status, reason, _) = self.machine.verdict();
+            let id = &self.worker.id;
+            pane.say_goodbye(&format!("\r\n\x1b[2mswarm: {id} is {}: {reason}\x1b[0m\r\n", status.as_str()));
+        }
+    }
+}
+
+/// An error with its causes in one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

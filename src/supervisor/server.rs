@@ -1,0 +1,101 @@
+//! The supervisor's socket: takes connections, reads requests, and hands them to the loop one at a time.
+
+use std::io;
+use std::path::Path;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::protocol::{Reply, Request};
+use crate::files::FileError;
+
+/// A request as the loop gets it.
+#[derive(Debug)]
+pub(super) enum Call {
+    /// One that is answered with a line.
+    Ask {
+        /// What is asked.
+        request: Request,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Reply>,
+    },
+    /// A client that wants to see the terminal; its reply has been sent.
+    Attach {
+        /// The connection, with nothing read ahead but `ahead`.
+        stream: UnixStream,
+        /// Bytes that were read ahead.
+        ahead: Vec<u8>,
+        /// Columns of its terminal.
+        columns: u16,
+        /// Rows of its terminal.
+        rows: u16,
+        /// Nothing typed reaches the agent.
+        read_only: bool,
+    },
+}
+
+/// Listens on `socket` for as long as the runtime lives. A stale socket file is replaced: the caller holds the
+/// supervisor lock, so nobody listens on it.
+pub(super) fn listen(socket: &Path, calls: mpsc::Sender<Call>) -> Result<(), FileError> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(FileError::on("replace the socket", socket)(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(FileError::on("listen on", socket))?;
+    tokio::spawn(async move {
+        // Accept fails for want of descriptors only; the next round tries again.
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(serve(stream, calls.clone()));
+                }
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Serves one connection until it closes or becomes a terminal.
+async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) {
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match stream.read_until(b'\n', &mut line).await {
+            Ok(count) if count > 0 => {}
+            _ => return,
+        }
+        let reply = match serde_json::from_slice(&line) {
+            Ok(Request::Attach { columns, rows, read_only }) => {
+                if write_reply(&mut stream, &Reply::Ok).await.is_ok() {
+                    let ahead = stream.buffer().to_vec();
+                    let call = Call::Attach { stream: stream.into_inner(), ahead, columns, rows, read_only };
+                    calls.send(call).await.ok();
+                }
+                return;
+            }
+            Ok(request) => {
+                let (answer, reply) = oneshot::channel();
+                if calls.send(Call::Ask { request, answer }).await.is_err() {
+                    return;
+                }
+                reply.await.unwrap_or_else(|_| Reply::Refused { why: "the supervisor is ending".to_owned() })
+            }
+            Err(error) => Reply::Refused { why: format!("the request is not understood: {error}") },
+        };
+        if write_reply(&mut stream, &reply).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes one reply line.
+async fn write_reply(stream: &mut BufReader<UnixStream>, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}

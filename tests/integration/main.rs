@@ -1,0 +1,5 @@
+//! Integration tests: the real program against real git, tmux and agents.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod claude_cli;
+mod support;

@@ -1,0 +1,4 @@
+//! What the tests stand on: servers that play a model, agents under test, and their surroundings.
+
+pub(crate) mod claude;
+pub(crate) mod model_server;
