@@ -210,3 +210,6 @@ macro_rules! crash_point {
     };
 }
 pub(crate) use crash_point;
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod attach;
 mod spawn;
 mod status;
 mod wait;
+mod wip;
 
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
