@@ -3,3 +3,4 @@
 
 mod claude_cli;
 mod support;
+mod verbs;

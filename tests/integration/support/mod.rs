@@ -1,4 +1,5 @@
-//! What the tests stand on: servers that play a model, agents under test, and their surroundings.
+//! What the tests stand on: servers that play a model, agents under test, repositories, and their surroundings.
 
 pub(crate) mod claude;
 pub(crate) mod model_server;
+pub(crate) mod swarm;
