@@ -8,17 +8,28 @@
 //! - A folder is acted on as a worktree only after it was proven to be a linked worktree of this very repository:
 //!   in a deleted worktree git would silently find the repository around it.
 
+mod add;
+mod changes;
+mod checkout;
 #[cfg(test)]
 pub(crate) mod crash;
 mod diff;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod keep;
+mod leftovers;
 mod merge;
 mod notes;
+mod object;
 mod program;
+mod remove;
 mod repository;
+mod restore;
 mod scratch;
+mod snapshot;
+mod state;
 mod target;
+mod worktree;
 
 use std::path::PathBuf;
 
@@ -26,12 +37,19 @@ use crate::files::FileError;
 use crate::model::{BranchName, CommitId, IdError};
 use crate::process::ProcessError;
 
+pub(crate) use add::{AddedWorktree, NewWorktree};
 pub(crate) use diff::{DiffFigures, DiffOptions};
-pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair};
+pub(crate) use keep::{KeepEntry, KeptWork};
+pub(crate) use leftovers::{CommitOutcome, Leftovers};
+pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair, Rehearsal};
 pub(crate) use program::Call;
 pub(crate) use repository::{Identity, Repository};
+pub(crate) use restore::{RestoreTo, Restored};
 pub(crate) use scratch::ScratchWorktree;
+pub(crate) use snapshot::{Snapshot, Unsaved, UnsavedReason};
+pub(crate) use state::Operation;
 pub(crate) use target::{Advance, Busy, Repaired};
+pub(crate) use worktree::{Head, Worktree};
 
 /// Something the repository could not do.
 #[derive(Debug, thiserror::Error)]
@@ -191,3 +209,6 @@ macro_rules! crash_point {
     };
 }
 pub(crate) use crash_point;
+
+#[cfg(test)]
+mod tests;

@@ -69,11 +69,6 @@ impl Repository {
         Ok(count)
     }
 
-    /// The lock around registrations.
-    fn lock_worktrees(&self) -> Result<FileLock, GitError> {
-        Ok(FileLock::wait(&self.common_dir().join("swarm/locks/worktrees"))?)
-    }
-
     /// Where scratch worktrees are written down.
     fn scratch_folder(&self) -> PathBuf {
         self.common_dir().join("swarm/scratch")

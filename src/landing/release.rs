@@ -64,10 +64,10 @@ impl Landing<'_> {
         }
         let kept = self.repository.keep(&worker.id, Some(worktree), branch, reason)?;
         crash_point!("kept");
-        self.repository.remove_worktree(worktree, &worker.id, &kept)?;
+        self.repository.remove_worktree(worktree, &kept)?;
         crash_point!("worktree removed");
         self.repository.delete_branch(branch, &kept)?;
-        self.repository.delete_snapshots(&worker.id, &kept)?;
+        self.repository.delete_snapshots(&kept)?;
         Ok(kept.keep_ref().to_owned())
     }
 }

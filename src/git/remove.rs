@@ -1,0 +1,139 @@
+//! Removing worktrees and branches: only what is proven ours, unchanged since it was kept, and by recorded ids.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::keep::KeptWork;
+use super::snapshot::Extent;
+use super::{GitError, Repository};
+use crate::model::BranchName;
+
+impl Repository {
+    /// Removes a linked worktree of this repository whose work is in `kept`; ignored files go with it. One whose
+    /// folder is gone already loses its registration. No error when both are gone.
+    ///
+    /// # Errors
+    /// [`GitError::NotOurWorktree`] for anything that is not a linked worktree of this repository, the main one
+    /// included; [`GitError::Refused`] when `kept` is for another worktree, when something changed since, or when
+    /// a person locked it.
+    pub(crate) fn remove_worktree(&self, path: &Path, kept: &KeptWork) -> Result<(), GitError> {
+        let refuse = |why: &str, hint: &str| GitError::Refused {
+            what: format!("removing `{}`", path.display()),
+            why: why.to_owned(),
+            hint: hint.to_owned(),
+        };
+        if self.main_worktree().is_some_and(|main| path.canonicalize().is_ok_and(|path| path == main)) {
+            let why = "it is the main worktree".to_owned();
+            return Err(GitError::NotOurWorktree { path: path.to_owned(), why });
+        }
+        let lock = self.lock_worktrees()?;
+        let registered = self.worktrees()?.into_iter().find(|worktree| is_same(&worktree.path, path));
+        if registered.as_ref().is_some_and(|worktree| worktree.locked) {
+            let hint = format!("unlock it: git worktree unlock {}", path.display());
+            return Err(refuse("it is locked", &hint));
+        }
+        if path.symlink_metadata().is_err() {
+            return match registered {
+                Some(gone) => self.force_remove(&gone.path),
+                None => Ok(()),
+            };
+        }
+        let linked = self.linked(path)?;
+        let again = "keep its work again, then remove it";
+        let covered = kept.worktree.as_ref().filter(|covered| covered.path == linked.path());
+        let covered = covered.ok_or_else(|| refuse("its files were not among what was kept", again))?;
+        let snapshot_lock = self.lock_snapshot(kept.worker())?;
+        let now =
+            self.take(&linked, kept.worker(), Extent { made_paths: &[], most_bytes: u64::MAX, anew: true }, None)?;
+        if now.tree != covered.tree || now.state.head != covered.head || now.unsaved != covered.unsaved {
+            return Err(refuse("something changed in it since its work was kept", again));
+        }
+        self.force_remove(linked.path())?;
+        drop(snapshot_lock);
+        drop(lock);
+        Ok(())
+    }
+
+    /// Deletes a branch that is still where `kept` has it. No error when it is gone already.
+    ///
+    /// # Errors
+    /// [`GitError::Refused`] when it is another branch or has moved; [`GitError::BranchInUse`] when a worktree
+    /// has it checked out.
+    pub(crate) fn delete_branch(&self, branch: &BranchName, kept: &KeptWork) -> Result<(), GitError> {
+        let lock = self.lock_worktrees()?;
+        let Some(head) = self.branch_head(branch)? else {
+            return Ok(());
+        };
+        if branch != kept.branch() || kept.branch_head() != Some(&head) {
+            return Err(GitError::Refused {
+                what: format!("deleting the branch `{branch}`"),
+                why: "it has moved since its work was kept".to_owned(),
+                hint: "keep its work again, then delete it".to_owned(),
+            });
+        }
+        if let Some(worktree) = self.worktree_of_branch(branch)? {
+            return Err(GitError::BranchInUse { branch: branch.clone(), worktree });
+        }
+        self.delete_ref(&format!("refs/heads/{branch}"), &head)?;
+        drop(lock);
+        Ok(())
+    }
+
+    /// Deletes the snapshot reference of the worker whose work is in `kept`.
+    pub(crate) fn delete_snapshots(&self, kept: &KeptWork) -> Result<(), GitError> {
+        let name = Self::wip_ref(kept.worker());
+        match self.ref_commit(&name)? {
+            Some(commit) => self.delete_ref(&name, &commit),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a worktree that the caller proved to be ours and to hold nothing that would be lost; the caller
+    /// holds the lock.
+    pub(super) fn force_remove(&self, path: &Path) -> Result<(), GitError> {
+        let remove = || self.git(self.common_dir(), ["worktree", "remove", "--force"]).args([path]).output();
+        match remove() {
+            Ok(_) => Ok(()),
+            // Tools leave folders that forbid writing (the module cache of Go does); deleting needs it.
+            Err(GitError::Failed { .. }) if path.is_dir() => {
+                make_folders_writable(path);
+                // The first call may have come past the registration's own file.
+                if self.linked(path).is_ok() { remove().map(drop) } else { self.finish_removal(path) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes the rest of a worktree whose removal stopped half-way, and its registration.
+    fn finish_removal(&self, path: &Path) -> Result<(), GitError> {
+        fs::remove_dir_all(path).map_err(crate::files::FileError::on("remove", path))?;
+        let registered = self.worktrees()?.into_iter().any(|worktree| is_same(&worktree.path, path));
+        if registered {
+            self.git(self.common_dir(), ["worktree", "remove", "--force"]).args([path]).output()?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether two paths name the same place, which need not exist.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| -> PathBuf { path.canonicalize().unwrap_or_else(|_| path.to_owned()) };
+    one == other || real(one) == real(other)
+}
+
+/// Gives the owner every right on the folders below `path`; links are not followed.
+fn make_folders_writable(path: &Path) {
+    let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    if !is_folder(path) {
+        return;
+    }
+    // What cannot be changed will be named by the removal that follows.
+    if let Ok(meta) = path.symlink_metadata() {
+        let mode = meta.permissions().mode() | 0o700;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).ok();
+    }
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        make_folders_writable(&entry.path());
+    }
+}
