@@ -348,7 +348,9 @@ impl Landing<'_> {
             Standing::Rejected(review) => {
                 waiting(WaitingReason::NotApproved, format!("{} asked for changes", review.by))
             }
-            Standing::Unreviewed => waiting(WaitingReason::NotApproved, "nobody approved this worker's work".to_owned()),
+            Standing::Unreviewed => {
+                waiting(WaitingReason::NotApproved, "nobody approved this worker's work".to_owned())
+            }
         }
     }
 
@@ -395,7 +397,12 @@ impl Landing<'_> {
     }
 
     /// Builds what the target would become.
-    fn build(&self, candidate: &Candidate, from: CommitId, options: &LandOptions<'_>) -> Result<Step<Next>, LandingError> {
+    fn build(
+        &self,
+        candidate: &Candidate,
+        from: CommitId,
+        options: &LandOptions<'_>,
+    ) -> Result<Step<Next>, LandingError> {
         let message = (options.message)(&candidate.worker, options.strategy).map_err(LandingError::Message)?;
         let commit = Commit { message: &message, timeout: options.commit_timeout };
         let repository: &Repository = self.repository;

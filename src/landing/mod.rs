@@ -44,10 +44,10 @@ use std::path::PathBuf;
 
 use crate::files::FileError;
 use crate::git::{GitError, Repository};
+use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
 use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId};
-use crate::model::event::{Event, EventRecord};
 use crate::process::ProcessError;
 use crate::queue::{Queue, QueueError, QueueTicket};
 use crate::store::{StatePaths, Store, StoreError};

@@ -190,7 +190,9 @@ impl<'a> Checkout<'a> {
                 let is_last = at == file.path;
                 if is_last && meta.is_dir() {
                     found.extend(self.untracked_below(&at)?);
-                } else if (is_last && !self.is_tracked(&at)?) || (!is_last && !meta.is_dir() && !gone.contains(at.as_path())) {
+                } else if (is_last && !self.is_tracked(&at)?)
+                    || (!is_last && !meta.is_dir() && !gone.contains(at.as_path()))
+                {
                     found.insert(at.clone());
                     break;
                 }

@@ -32,7 +32,8 @@ const OPERATIONS: [(&str, &str); 6] = [
 ];
 
 /// Files in a worktree's git folder that name the branch it will come back to.
-const RETURNS: [&str; 4] = ["rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs", "BISECT_START"];
+const RETURNS: [&str; 4] =
+    ["rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs", "BISECT_START"];
 
 /// A worktree as git lists it.
 #[derive(Debug, Default)]
