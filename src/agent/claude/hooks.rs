@@ -130,7 +130,7 @@ fn permission_request(call: &HookCall, session: &mut Session, events: &mut Vec<A
     let input = call.payload.get("tool_input").unwrap_or(&Value::Null);
     let what = match QUESTIONS.iter().find(|(question, _)| *question == tool) {
         Some((_, what)) => (*what).to_owned(),
-        None => format!("permission for {tool} {}", display::subject(tool, input)).trim_end().to_owned(),
+        None => format!("permission for {tool} {}", display::subject(input)).trim_end().to_owned(),
     };
     session.ask(&Ask { tool, input, agent_id: call.text("agent_id"), what }, call.at, events);
 }

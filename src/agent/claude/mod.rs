@@ -16,6 +16,7 @@ mod transcript;
 mod version;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -150,7 +151,9 @@ impl Runtime for Claude {
             return Err(AgentError::NotReady);
         }
         let bytes = [CLEAR_INPUT, &paste(text), b"\r"].concat();
-        Ok(Submission { bytes, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
+        // One write is enough, and nothing can come between its parts.
+        let writes = vec![bytes];
+        Ok(Submission { writes, pause: Duration::ZERO, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {

@@ -101,11 +101,6 @@ impl Session {
         Self { is_print, id, ..Self::default() }
     }
 
-    /// Whether nobody answers questions.
-    pub(super) fn is_print(&self) -> bool {
-        self.is_print
-    }
-
     /// What it is doing.
     pub(super) fn turn(&self) -> Turn {
         self.turn
@@ -278,7 +273,7 @@ impl Session {
             self.queued_count = 0;
         }
         if end.outcome == ToolOutcome::Denied {
-            let what = display::subject(&call.tool, &call.input);
+            let what = display::subject(&call.input);
             self.denied.push(Denial { tool: call.tool, what, by_ask_rule });
         }
         self.ended.insert(end.call_id.clone());
