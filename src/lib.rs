@@ -8,3 +8,10 @@ mod model;
 mod process;
 mod queue;
 mod store;
+
+/// What `benches/` measures; not an interface.
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench_internals {
+    pub use crate::queue::bench::QueueBench;
+}

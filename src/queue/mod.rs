@@ -38,6 +38,8 @@
 //! **What survives**: once an operation returned, its effect survives the end (`kill -9` included) of any process,
 //! this one included. An operation that was cut off happened wholly or not at all.
 
+#[cfg(feature = "bench-internals")]
+pub(crate) mod bench;
 #[cfg(test)]
 mod contract;
 mod file;

@@ -27,7 +27,7 @@ const NETWORK: [(u32, &str); 13] = [
 pub(super) fn refuse_network(folder: &Path) -> Result<(), StoreError> {
     let stat = rustix::fs::statfs(folder)
         .map_err(|errno| FileError::on("look at the file system of", folder)(errno.into()))?;
-    match network_name(i64::from(stat.f_type)) {
+    match network_name(stat.f_type) {
         Some(kind) => Err(StoreError::NetworkFileSystem { path: folder.to_owned(), kind }),
         None => Ok(()),
     }

@@ -109,7 +109,11 @@ pub(crate) fn killed_processes_lose_and_double_nothing<E: Engine>(test_path: &st
             assert!(started.elapsed() < DEADLINE, "the crowd stands still at event {seen}");
             let events = queue.events_since(seen, usize::MAX).unwrap();
             seen = events.last().map_or(seen, |(seq, _)| *seq);
-            helpers.retain_mut(|helper| helper.try_wait().unwrap().is_none_or(|status| !status.success()));
+            helpers.retain_mut(|helper| {
+                let ended = helper.try_wait().unwrap();
+                assert!(ended.is_none_or(|status| status.success()), "a helper that nobody killed failed");
+                ended.is_none()
+            });
             if helpers.is_empty() {
                 helpers.push(start());
             }
@@ -203,7 +207,12 @@ fn complete(queue: &dyn Queue, ledger: &mut JsonLog, ticket: &TicketId, fence: u
 
 /// Continues a lost ticket, unless somebody else was faster.
 fn take_back(queue: &dyn Queue, ledger: &mut JsonLog, lost: &TicketId) {
-    let expected_fence = queue.ticket(lost).unwrap().unwrap().fence;
+    // State and fence from one look: by now another may have taken it back and even completed it.
+    let entry = queue.ticket(lost).unwrap().unwrap();
+    if entry.state != S::Lost {
+        return;
+    }
+    let expected_fence = entry.fence;
     let reopen =
         Reopen { ticket: lost.clone(), expected_fence, node: "n".to_owned(), lease: LEASE, counts_attempt: false };
     match queue.reopen(&reopen) {

@@ -1,0 +1,69 @@
+//! The file engine as `benches/queue.rs` sees it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{ClaimRequest, Completion, FileQueue, NewTicket, Queue};
+use crate::model::settings::Durability;
+use crate::model::ticket::{Budget, Ticket};
+use crate::store::{StatePaths, Store};
+
+/// A file queue with plain arguments; every failure panics.
+pub struct QueueBench(FileQueue);
+
+impl QueueBench {
+    /// Opens the queue whose state is under `folder`.
+    pub fn open(folder: &Path) -> Self {
+        let queue = FileQueue::open(&StatePaths::new(folder), Durability::Normal, "bench");
+        Self(queue.expect("the bench has a folder of its own"))
+    }
+
+    /// Publishes a ticket of ordinary size.
+    pub fn publish(&self, name: &str) {
+        let ticket = Ticket {
+            id: name.parse().expect("the bench's names are good"),
+            title: "Make the parser faster".to_owned(),
+            agent: None,
+            priority: 5,
+            depends_on: Vec::new(),
+            capabilities: Vec::new(),
+            scope: Vec::new(),
+            checks: Vec::new(),
+            base: None,
+            target: None,
+            timeout: None,
+            max_attempts: 2,
+            budget: Budget::default(),
+            labels: Vec::new(),
+            body: "Find what is slow, and say how you measured it.".to_owned(),
+        };
+        let new = NewTicket { ticket, dedupe_key: format!("key of {name}") };
+        self.0.publish(&new).expect("a fresh name is published");
+    }
+
+    /// Claims the best ticket, if there is one; its name and fence.
+    pub fn claim(&self) -> Option<(String, u64)> {
+        let request = ClaimRequest {
+            node: "bench".to_owned(),
+            capabilities: Vec::new(),
+            limit: 1,
+            only: None,
+            lease: Duration::from_secs(60),
+        };
+        let claim = self.0.claim(&request).expect("a claim is answered").pop()?;
+        Some((claim.ticket.id.into(), claim.fence))
+    }
+
+    /// Completes a claimed ticket.
+    pub fn complete(&self, name: &str, fence: u64) {
+        let id = name.parse().expect("the name came from a claim");
+        self.0.complete(&id, fence, Completion::Review).expect("the lease is held");
+    }
+
+    /// What `status` does: opens the state for reading and counts its tickets.
+    pub fn count_afresh(folder: &Path) -> usize {
+        let store = Store::open_read_only(&StatePaths::new(folder)).expect("the state is readable");
+        let store = store.expect("the state exists");
+        FileQueue::new(store.into(), "bench").states().expect("the state is readable").len()
+    }
+}
