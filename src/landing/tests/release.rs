@@ -112,7 +112,7 @@ fn kept_work_is_found_shown_and_brought_back() {
     let shown = String::from_utf8(landing.show_kept(&entry, &DiffOptions::default()).unwrap()).unwrap();
     assert!(shown.contains("+fixed") && shown.contains("+untracked"), "{shown}");
     let to = RestoreTo { branch: "back".parse().unwrap(), worktree: Some(yard.git.worktrees.join("back")) };
-    let restored = yard.repository.restore(&entry.reference, &to).unwrap();
+    let restored = landing.restore(&entry, &to).unwrap();
     assert_eq!((restored.head, yard.git.head("back")), (work.clone(), work));
     assert_eq!(yard.read(&yard.git.worktrees.join("back/new")), "untracked\n");
 }
