@@ -1,9 +1,9 @@
 //! Strategies, conflicts, busy checkouts, moving targets, plans.
 
 use super::support::{Yard, gates, options, releasing};
-use crate::git::fixture::{Fixture, with_line};
+use crate::git::fixture::{Fixture, put, with_line};
 use crate::git::{ConflictKind, crash};
-use crate::landing::{LandOptions, ReturnReason, Verdict, WaitingReason};
+use crate::landing::{LandOptions, Landing, Outcome, Prospect, ReturnReason, WaitingReason};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
 use crate::model::worker::Phase;
@@ -225,11 +225,57 @@ fn a_plan_says_what_would_happen_and_changes_nothing() {
     let planned = LandOptions { gates: gates(&[("test", "true")]), ..releasing() };
     let plans = yard.landing().plan(&all, &planned).unwrap();
     assert_eq!(picture(&yard), before);
-    let Verdict::WouldLand { tree, gates } = &plans[0].verdict else { panic!("{plans:?}") };
+    let Prospect::Land { tree, gates } = &plans[0].prospect else { panic!("{plans:?}") };
     assert_eq!((gates[0].name.as_str(), gates[0].is_remembered), ("test", false));
-    let Verdict::WouldReturn(returned) = &plans[1].verdict else { panic!("{plans:?}") };
+    let Prospect::Return(returned) = &plans[1].prospect else { panic!("{plans:?}") };
     assert_eq!(returned.files[0].path, "a");
-    assert!(matches!(&plans[2].verdict, Verdict::WouldWait(waiting) if waiting.reason == WaitingReason::NotApproved));
+    assert!(matches!(&plans[2].prospect, Prospect::Wait(waiting) if waiting.reason == WaitingReason::NotApproved));
     let landed = yard.landed(&one, &planned);
     assert_eq!(landed.tree, *tree);
+}
+
+#[test]
+fn two_processes_take_turns() {
+    let yard = Yard::new();
+    let names = ["one", "two", "three", "four"];
+    let files = ["a", "b", "c", "d"];
+    let workers: Vec<_> =
+        names.iter().zip(files).map(|(name, file)| yard.approved(name, &[(file, &with_line(file, 3, name))])).collect();
+    std::thread::scope(|scope| {
+        for pair in workers.chunks(2) {
+            let landing = (yard.git.open(), yard.paths.clone());
+            scope.spawn(move || {
+                let (repository, paths) = landing;
+                let store = crate::store::Store::open(&paths, crate::model::settings::Durability::Normal).unwrap();
+                let store = std::sync::Arc::new(store);
+                let queue = crate::queue::FileQueue::new(std::sync::Arc::clone(&store), "other");
+                let run = crate::model::RunId::random();
+                let landing =
+                    Landing { repository: &repository, store: &store, paths: &paths, queue: &queue, run: &run };
+                for report in landing.land(pair, &releasing(), &mut |_| ()).unwrap() {
+                    assert!(matches!(report.outcome, Ok(Outcome::Landed(_))), "{report:?}");
+                }
+            });
+        }
+    });
+    for (name, file) in names.iter().zip(files) {
+        assert_eq!(yard.on_target(file), with_line(file, 3, name).trim_end());
+    }
+    yard.assert_tidy();
+}
+
+#[test]
+fn a_move_that_a_hook_refuses_is_taken_back() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let before = yard.head();
+    let hook = yard.git.root.join(".git/hooks/reference-transaction");
+    put(&hook, "#!/bin/sh\ngrep -q refs/heads/main && test \"$1\" = prepared && exit 1\nexit 0\n");
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let report = yard.land_all(std::slice::from_ref(&worker), &releasing()).remove(0);
+    assert!(report.outcome.is_err(), "{report:?}");
+    assert_eq!((yard.head(), yard.state(&worker)), (before, TicketState::Approved));
+    yard.assert_tidy();
+    std::fs::remove_file(&hook).unwrap();
+    yard.landed(&worker, &releasing());
 }

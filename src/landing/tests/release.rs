@@ -65,6 +65,17 @@ fn a_landing_that_cannot_release_still_lands_and_says_so() {
 }
 
 #[test]
+fn work_that_was_not_committed_does_not_land_unnoticed() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    put(&yard.worktree("fix").join("forgotten"), "x\n");
+    let landed = yard.landed(&worker, &releasing());
+    assert!(landed.warnings[0].contains("was not committed"), "{:?}", landed.warnings);
+    let kept = format!("{}:forgotten", landed.keep.unwrap());
+    assert_eq!(yard.git.git(&yard.git.root, &["show", &kept]), "x");
+}
+
+#[test]
 fn a_release_cut_off_anywhere_is_finished_by_the_next() {
     for point in ["kept", "worktree removed", "removed"] {
         let yard = Yard::new();
@@ -101,7 +112,7 @@ fn kept_work_is_found_shown_and_brought_back() {
     let shown = String::from_utf8(landing.show_kept(&entry, &DiffOptions::default()).unwrap()).unwrap();
     assert!(shown.contains("+fixed") && shown.contains("+untracked"), "{shown}");
     let to = RestoreTo { branch: "back".parse().unwrap(), worktree: Some(yard.git.worktrees.join("back")) };
-    let restored = yard.repository.restore(&entry.reference, &to).unwrap();
+    let restored = landing.restore(&entry, &to).unwrap();
     assert_eq!((restored.head, yard.git.head("back")), (work.clone(), work));
     assert_eq!(yard.read(&yard.git.worktrees.join("back/new")), "untracked\n");
 }

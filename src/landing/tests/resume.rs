@@ -40,7 +40,7 @@ fn a_landing_killed_at_any_step_is_before_or_after_and_the_next_call_completes_i
         let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
         let (before, work) = (yard.head(), yard.git.head("swarm/fix"));
         crash::arm(point);
-        assert!(yard.landing().land(&[worker.clone()], &with_gate(), &mut |_| ()).is_err(), "{point}");
+        assert!(yard.landing().land(std::slice::from_ref(&worker), &with_gate(), &mut |_| ()).is_err(), "{point}");
         assert!(crash::revive(), "{point}");
         assert_eq!(yard.head() != before, has_moved, "{point}");
         let reports = yard.landing().resume(&with_gate()).unwrap();
@@ -75,7 +75,7 @@ fn a_dead_landing_is_finished_before_the_next_begins() {
     let one = yard.approved("one", &[("a", &with_line("a", 3, "fixed"))]);
     let two = yard.approved("two", &[("b", &with_line("b", 3, "two"))]);
     crash::arm("target moved");
-    assert!(yard.landing().land(&[one.clone()], &releasing(), &mut |_| ()).is_err());
+    assert!(yard.landing().land(std::slice::from_ref(&one), &releasing(), &mut |_| ()).is_err());
     assert!(crash::revive());
     yard.landed(&two, &releasing());
     assert_eq!(yard.told.take(), ["resumed one", "started two", "ended two"]);
@@ -88,7 +88,7 @@ fn a_target_that_went_on_after_the_crash_still_counts_as_landed() {
     let yard = Yard::new();
     let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
     crash::arm("advanced");
-    assert!(yard.landing().land(&[worker.clone()], &releasing(), &mut |_| ()).is_err());
+    assert!(yard.landing().land(std::slice::from_ref(&worker), &releasing(), &mut |_| ()).is_err());
     assert!(crash::revive());
     yard.git.write("c", "later\n");
     yard.git.commit("somebody goes on");
@@ -102,7 +102,7 @@ fn a_landing_that_a_person_took_back_after_the_crash_is_not_landed() {
     let yard = Yard::new();
     let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
     crash::arm("advanced");
-    assert!(yard.landing().land(&[worker.clone()], &releasing(), &mut |_| ()).is_err());
+    assert!(yard.landing().land(std::slice::from_ref(&worker), &releasing(), &mut |_| ()).is_err());
     assert!(crash::revive());
     yard.git.git(&yard.git.root, &["reset", "-q", "--hard", "main~1"]);
     assert!(matches!(yard.landing().resume(&releasing()).unwrap()[0].outcome, Ok(Outcome::Waiting(_))));
