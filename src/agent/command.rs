@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -86,7 +85,7 @@ impl Runtime for Command {
         }
         let mut line = text.trim_end_matches('\n').replace("\r\n", "\n").replace('\n', "\r").into_bytes();
         line.push(b'\r');
-        Ok(Submission { writes: vec![line], pause: Duration::ZERO, confirm: Confirm::None, is_queued_while_busy: true })
+        Ok(Submission { bytes: line, confirm: Confirm::None, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {

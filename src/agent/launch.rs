@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -83,10 +82,8 @@ pub(crate) struct Launch {
 /// What to type to give an agent a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Submission {
-    /// Each is written at once and by nobody else meanwhile, in order, with [`Self::pause`] between.
-    pub(crate) writes: Vec<Vec<u8>>,
-    /// Time the agent's input line needs to take in one write before the next.
-    pub(crate) pause: Duration,
+    /// Written to the terminal at once, and by nobody else meanwhile.
+    pub(crate) bytes: Vec<u8>,
     /// How it shows that the message arrived.
     pub(crate) confirm: Confirm,
     /// Whether a message typed during a turn is kept for the next one.

@@ -40,6 +40,7 @@ fn worker(id: &str) -> Worker {
             target: "main".parse().unwrap(),
             first_port: 0,
             port_count: 0,
+            made_branch: true,
             made_paths: vec![PathBuf::from("node_modules")],
         },
         attempt: Attempt {
@@ -55,6 +56,7 @@ fn worker(id: &str) -> Worker {
             step: SpawnStep::Claim,
             spawner: ProcessIdentity { pid: 1, start_ticks: 2, boot_id: "b".to_owned() },
             since: Time::now(),
+            before: None,
         },
         created_at: Time::now(),
         id,

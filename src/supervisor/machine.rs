@@ -354,7 +354,6 @@ impl Machine {
             }
             AgentEvent::ToolEnded(_) => {
                 self.note(EvidenceSource::Hook, "a tool call ended", now);
-                self.has_dialog = false;
                 if matches!(self.status, Status::Working | Status::Waiting) && self.stage == Stage::Running {
                     self.say(Status::Working, "a turn is under way", now);
                 }

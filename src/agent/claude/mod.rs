@@ -16,7 +16,6 @@ mod transcript;
 mod version;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -152,8 +151,7 @@ impl Runtime for Claude {
         }
         let bytes = [CLEAR_INPUT, &paste(text), b"\r"].concat();
         // One write is enough, and nothing can come between its parts.
-        let writes = vec![bytes];
-        Ok(Submission { writes, pause: Duration::ZERO, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
+        Ok(Submission { bytes, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {

@@ -572,7 +572,7 @@ fn a_message_is_a_paste_that_cannot_be_a_key_or_a_command() {
     let typed = |text: &str| {
         let submission = runtime.submit(text).unwrap();
         assert_eq!(submission.confirm, Confirm::TurnStarted);
-        let bytes = String::from_utf8(submission.writes.concat()).unwrap();
+        let bytes = String::from_utf8(submission.bytes).unwrap();
         let clear: String = format!("\x05{}", "\x15".repeat(50));
         bytes.strip_prefix(&clear).unwrap().to_owned()
     };

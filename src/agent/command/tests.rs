@@ -103,7 +103,7 @@ fn a_message_is_typed_to_a_command_that_reads_its_terminal_only() {
     let mut runtime = Command::default();
     let agent = command_agent(&["cat"], PromptDelivery::File);
     runtime.launch(&place.plan(&agent, "go", Mode::Interactive)).unwrap();
-    assert_eq!(runtime.submit("a\nb\n").unwrap().writes, [b"a\rb\r"]);
+    assert_eq!(runtime.submit("a\nb\n").unwrap().bytes, b"a\rb\r");
     let agent = command_agent(&["cat"], PromptDelivery::Stdin);
     runtime.launch(&place.plan(&agent, "go", Mode::Interactive)).unwrap();
     assert!(matches!(runtime.submit("a").unwrap_err(), AgentError::CannotReceive { .. }));

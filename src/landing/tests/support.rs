@@ -124,6 +124,7 @@ impl Yard {
             target: branch("main"),
             first_port: 0,
             port_count: 0,
+            made_branch: true,
             made_paths: Vec::new(),
         };
         let attempt = Attempt {
