@@ -11,6 +11,7 @@
 mod add;
 mod changes;
 mod checkout;
+mod copy;
 
 mod keep;
 mod leftovers;
@@ -30,6 +31,7 @@ use crate::model::{BranchName, CommitId, IdError};
 use crate::process::ProcessError;
 
 pub(crate) use add::{AddedWorktree, NewWorktree};
+pub(crate) use copy::Copied;
 pub(crate) use keep::{KeepEntry, KeptWork};
 pub(crate) use leftovers::{CommitOutcome, Leftovers};
 pub(crate) use program::Call;
@@ -111,6 +113,15 @@ pub(crate) enum GitError {
         why: String,
         /// What a person can do.
         hint: String,
+    },
+    /// A pattern of files to copy is none.
+    #[error("`{pattern}` is not a pattern of files")]
+    Pattern {
+        /// The line.
+        pattern: String,
+        /// The cause.
+        #[source]
+        source: ignore::Error,
     },
     /// A git command ended with an error.
     #[error("`{command}` failed with exit code {code}: {message}")]
