@@ -4,6 +4,7 @@
 //! keeps no state between calls that is not in the store, so any number of commands work on a repository at once.
 
 mod control;
+pub(crate) mod demo;
 mod failure;
 mod project;
 pub(crate) mod views;

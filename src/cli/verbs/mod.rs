@@ -2,6 +2,7 @@
 
 mod act;
 mod attach;
+mod demo;
 mod hook;
 mod logs;
 mod merge;
@@ -37,6 +38,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Review(args) => review::review(&args, context)?,
         Verb::Merge(args) => merge::merge(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
+        Verb::Demo(args) => return demo::run(&args, context),
         Verb::Supervise(args) => supervise::run(&args)?,
         Verb::Hook(args) => hook::run(&args, context)?,
         _ => {}
