@@ -45,7 +45,8 @@ CREATE TABLE tickets(
   error TEXT,
   published_at INTEGER NOT NULL,
   changed_at INTEGER NOT NULL,
-  publication TEXT NOT NULL
+  publication TEXT NOT NULL,
+  is_needed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tickets_active ON tickets(state, priority DESC, position, capabilities)
   WHERE state IN ('queued', 'running');

@@ -46,26 +46,54 @@ pub(crate) struct TicketRow {
     pub(crate) changed_at: Time,
     /// The key that published its content.
     publication: String,
+    /// Whether some ticket was ever published that depends on it.
+    pub(crate) is_needed: bool,
 }
 
-/// All that a claim looks at. The two conditions on the state let SQLite see that the partial index has it all.
-pub(super) const QUEUED: &str = "SELECT id, capabilities FROM tickets
-    WHERE state IN ('queued', 'running') AND state = 'queued' ORDER BY priority DESC, position";
+/// All that a claim looks at, and beside each whether a retry is due. The two conditions on the state let SQLite see
+/// that the partial index has it all.
+pub(super) const QUEUED: &str = "SELECT id, capabilities, EXISTS(SELECT 1 FROM tickets
+        WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)
+    FROM tickets WHERE state IN ('queued', 'running') AND state = 'queued' ORDER BY priority DESC, position";
 
 /// The columns of [`TicketRow`], in the order [`read_row`] expects.
 macro_rules! select_rows {
     ($rest:literal) => {
+        select_rows!("", $rest)
+    };
+    ($more:literal, $rest:literal) => {
         concat!(
             "SELECT id, state, priority, position, capabilities, max_attempts, attempts, attempts_before, counted, \
-             fence, node, lease_until, retry_at, error, published_at, changed_at, publication FROM tickets ",
+             fence, node, lease_until, retry_at, error, published_at, changed_at, publication, is_needed",
+            $more,
+            " FROM tickets ",
             $rest
         )
     };
 }
 
+/// The content of a publication, ready to be stored.
+#[derive(Debug)]
+pub(crate) struct Content<'a> {
+    /// The ticket.
+    pub(crate) ticket: &'a Ticket,
+    /// The key that publishes it.
+    pub(crate) key: &'a str,
+    /// The ticket as stored.
+    document: String,
+}
+
+impl<'a> Content<'a> {
+    /// Writes the content as it is stored, before any lock is held.
+    pub(crate) fn new(ticket: &'a Ticket, key: &'a str) -> Result<Self, StoreError> {
+        Ok(Self { ticket, key, document: document("ticket", ticket.id.as_str(), ticket)? })
+    }
+}
+
 impl TicketRow {
     /// A new entry, not yet stored and `open`.
-    pub(crate) fn new(ticket: &Ticket, key: &str, at: Time) -> Self {
+    pub(crate) fn new(content: &Content<'_>, at: Time) -> Self {
+        let ticket = content.ticket;
         Self {
             is_stored: false,
             id: ticket.id.clone(),
@@ -84,7 +112,8 @@ impl TicketRow {
             error: None,
             published_at: at,
             changed_at: at,
-            publication: key.to_owned(),
+            publication: content.key.to_owned(),
+            is_needed: false,
         }
     }
 
@@ -154,8 +183,8 @@ impl Txn<'_> {
     /// Inserts a new entry.
     fn insert_ticket(&self, row: &TicketRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO tickets(id, state, priority, position, capabilities, max_attempts, attempts,
-            attempts_before, counted, fence, published_at, changed_at, publication)
-            VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?7, ?8)";
+            attempts_before, counted, fence, published_at, changed_at, publication, is_needed)
+            VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?7, ?8, ?9)";
         let values = params![
             row.id.as_str(),
             row.state.as_str(),
@@ -165,21 +194,23 @@ impl Txn<'_> {
             row.max_attempts,
             row.published_at.as_millis(),
             row.publication,
+            row.is_needed,
         ];
         self.run(sql, values).map(|_| ())
     }
 
     /// Stores the content of an entry that is new.
-    pub(crate) fn put_first_content(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
-        self.put_publication(row, ticket)?;
-        self.put_dependencies(row, ticket)
+    pub(crate) fn put_first_content(&self, row: &TicketRow, content: &Content<'_>) -> Result<(), StoreError> {
+        self.put_publication(row, content)?;
+        self.put_dependencies(row, content.ticket)
     }
 
     /// Stores new content of a known entry under the key that published it, and everything that follows from it. What
     /// earlier keys published stays.
-    pub(crate) fn put_new_content(&self, row: &mut TicketRow, ticket: &Ticket, key: &str) -> Result<(), StoreError> {
-        key.clone_into(&mut row.publication);
-        self.put_publication(row, ticket)?;
+    pub(crate) fn put_new_content(&self, row: &mut TicketRow, content: &Content<'_>) -> Result<(), StoreError> {
+        let ticket = content.ticket;
+        content.key.clone_into(&mut row.publication);
+        self.put_publication(row, content)?;
         let sql = "UPDATE tickets SET priority = ?2, position = ?3, capabilities = ?4, max_attempts = ?5,
             published_at = ?6, publication = ?7 WHERE id = ?1";
         let capabilities = capabilities_text(&ticket.capabilities)?;
@@ -191,7 +222,7 @@ impl Txn<'_> {
             capabilities,
             ticket.max_attempts,
             published_at,
-            key
+            content.key
         ];
         self.run(sql, values)?;
         self.run("DELETE FROM dependencies WHERE ticket = ?1", [row.id.as_str()])?;
@@ -199,15 +230,15 @@ impl Txn<'_> {
     }
 
     /// Stores what the entry's key published.
-    fn put_publication(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
-        let text = document("ticket", ticket.id.as_str(), ticket)?;
+    fn put_publication(&self, row: &TicketRow, content: &Content<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO publications(key, ticket, document) VALUES(?1, ?2, ?3)";
-        self.run(sql, params![row.publication, row.id.as_str(), text]).map(|_| ())
+        self.run(sql, params![content.key, row.id.as_str(), content.document]).map(|_| ())
     }
 
     /// Stores what a ticket waits for.
     fn put_dependencies(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
         for dependency in &ticket.depends_on {
+            self.run("UPDATE tickets SET is_needed = 1 WHERE id = ?1", [dependency.ticket.as_str()])?;
             let sql = "INSERT OR IGNORE INTO dependencies(ticket, needs, kind) VALUES(?1, ?2, ?3)";
             self.run(sql, params![row.id.as_str(), dependency.ticket.as_str(), kind_word(dependency.kind)])?;
         }
@@ -219,6 +250,14 @@ impl Txn<'_> {
         let sql = "SELECT document FROM publications WHERE key = ?1";
         let text: Option<String> = self.row(sql, [&row.publication], |row| row.get(0))?;
         parse("ticket", row.id.as_str(), text.as_deref().unwrap_or_default())
+    }
+
+    /// An entry with its content.
+    pub(crate) fn ticket_and_content(&self, id: &str) -> Result<Option<(TicketRow, Ticket)>, StoreError> {
+        let sql = select_rows!(", document", "JOIN publications ON key = publication WHERE id = ?1");
+        let read = |row: &Row<'_>| Ok((read_row(row)?, row.get::<_, String>(18)?));
+        let found = self.row(sql, [id], read)?;
+        found.map(|(row, text)| Ok((row, parse("ticket", id, &text)?))).transpose()
     }
 
     /// The dependencies of an entry, each with the ticket it means and that one's state, where it is known.
@@ -261,21 +300,26 @@ impl Txn<'_> {
         Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
     }
 
-    /// The best `limit` queued entries that `accept` takes by their capabilities, in claim order.
+    /// The ids of the best `limit` queued entries that `accept` takes by their capabilities, in claim order; `None`
+    /// when a retry is due, which has to be queued first, or nothing at all is queued.
     pub(crate) fn queued(
         &self,
+        now: Time,
         limit: usize,
         accept: impl Fn(&[String]) -> bool,
-    ) -> Result<Vec<TicketRow>, StoreError> {
-        let mut found = Vec::new();
-        self.scan(QUEUED, [], |row| {
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let mut found = None;
+        self.scan(QUEUED, [now.as_millis()], |row| {
+            if row.get(2)? {
+                return Ok(false);
+            }
+            let found = found.get_or_insert_with(Vec::new);
             if accept(&capabilities_of(1, row.get_ref(1)?.as_str()?)?) {
                 found.push(row.get::<_, String>(0)?);
             }
             Ok(found.len() < limit)
         })?;
-        let read = |id: String| self.row(select_rows!("WHERE id = ?1"), [id], read_row);
-        found.into_iter().filter_map(|id| read(id).transpose()).collect()
+        Ok(found)
     }
 
     /// The failed entries whose time has come, oldest time first.
@@ -325,6 +369,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<TicketRow> {
         published_at: Time::from_millis(row.get(14)?),
         changed_at: Time::from_millis(row.get(15)?),
         publication: row.get(16)?,
+        is_needed: row.get(17)?,
     })
 }
 
