@@ -8,6 +8,8 @@ mod failure;
 mod project;
 pub(crate) mod views;
 
-pub(crate) use control::{Acted, Attachment, Control, LogPaths, SpawnProgress, SpawnRequest, WaitRequest};
+pub(crate) use control::{
+    Acted, Attachment, Control, LogPaths, NewTicketRequest, SpawnProgress, SpawnRequest, TrustQuestion, WaitRequest,
+};
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -23,6 +23,7 @@ pub(crate) mod fixture;
 mod merge;
 mod notes;
 mod program;
+mod reference;
 mod remove;
 mod repository;
 mod restore;

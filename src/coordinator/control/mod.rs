@@ -1,9 +1,14 @@
 //! The control surface of one repository on this machine.
 
 mod act;
+mod agents;
 mod attach;
+mod doctor;
+mod init;
 mod spawn;
 mod status;
+mod tickets;
+mod trust;
 mod wait;
 mod wip;
 
@@ -21,6 +26,8 @@ use crate::supervisor::{Client, RuntimePaths};
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
+pub(crate) use tickets::NewTicketRequest;
+pub(crate) use trust::TrustQuestion;
 pub(crate) use wait::WaitRequest;
 
 /// One repository under one command.
