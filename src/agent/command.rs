@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -31,10 +30,8 @@ impl Runtime for Command {
         let agent = plan.agent;
         let mut argv: Vec<OsString> = agent.command.iter().map(|word| expand(word, plan)).collect();
         let named = argv.first().cloned().unwrap_or_default();
-        let missing = || AgentError::ProgramNotFound {
-            program: named.to_string_lossy().into_owned(),
-            hint: missing_hint(agent),
-        };
+        let missing =
+            || AgentError::ProgramNotFound { program: named.to_string_lossy().into_owned(), hint: missing_hint(agent) };
         let program = find_program(&named, plan.env, plan.worktree).ok_or_else(missing)?;
         argv[0] = program.into();
         if agent.prompt == PromptDelivery::Argument {
@@ -88,8 +85,7 @@ impl Runtime for Command {
         }
         let mut line = text.trim_end_matches('\n').replace("\r\n", "\n").replace('\n', "\r").into_bytes();
         line.push(b'\r');
-        let pause = Duration::ZERO;
-        Ok(Submission { writes: vec![line], pause, confirm: Confirm::None, is_queued_while_busy: true })
+        Ok(Submission { bytes: line, confirm: Confirm::None, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {

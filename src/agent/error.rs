@@ -48,6 +48,12 @@ pub(crate) enum AgentError {
         /// Which kind of agent.
         who: &'static str,
     },
+    /// It asks a person something, and what is typed now would answer that.
+    #[error("it asks a person something, and a message would be taken as the answer")]
+    AsksPerson,
+    /// It has not shown itself yet, and what is typed now would be lost.
+    #[error("it has not started up yet")]
+    NotReady,
     /// A pattern of secrets in the settings is no regular expression.
     #[error("`{pattern}` in `redact` is not a regular expression")]
     Pattern {
@@ -83,6 +89,8 @@ impl AgentError {
                 "set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or use `isolated: false`"
             }
             Self::CannotReceive { .. } => "wait for its end, then start another attempt with what you have to say",
+            Self::AsksPerson => "attach and answer, then send again",
+            Self::NotReady => "wait a moment, then send again",
             Self::ZeroByte { .. } => "use `prompt: file`",
             Self::EmptyPrompt => "write the body of the ticket",
             Self::Pattern { .. } | Self::File(_) | Self::Log { .. } => return None,

@@ -23,10 +23,12 @@ pub(crate) enum AgentEvent {
         /// In the agent's word.
         reason: String,
     },
-    /// It began to work on a message. Also proves that a typed message was submitted.
+    /// It took a message, or began to work. Comes again during a turn when a message is queued.
     TurnStarted {
-        /// The message; empty where the source does not tell it.
+        /// The message as the agent got it (it may wrap a long one); empty where the source does not tell it.
         prompt: String,
+        /// Whether a message was taken from outside: the proof that what was typed was submitted.
+        is_message: bool,
     },
     /// It stopped working and listens.
     TurnEnded {
@@ -102,6 +104,23 @@ pub(crate) struct ToolEnd {
     pub(crate) usage: Option<ToolUsage>,
     /// The call as the end tells it, for a start that was never told.
     pub(crate) start: Option<Box<ToolStart>>,
+}
+
+impl ToolEnd {
+    /// An end about which only the outcome is known.
+    pub(super) fn bare(call_id: String, outcome: ToolOutcome, at: Time) -> Self {
+        Self {
+            at,
+            call_id,
+            outcome,
+            error: None,
+            exit_code: None,
+            duration_ms: None,
+            output_bytes: 0,
+            usage: None,
+            start: None,
+        }
+    }
 }
 
 /// What a conversation has used from its beginning; never falls.

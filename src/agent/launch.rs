@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -83,10 +82,8 @@ pub(crate) struct Launch {
 /// What to type to give an agent a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Submission {
-    /// Each is written whole, in order, with [`Self::pause`] between.
-    pub(crate) writes: Vec<Vec<u8>>,
-    /// Time the agent's input line needs to take in one write.
-    pub(crate) pause: Duration,
+    /// Written to the terminal at once, and by nobody else meanwhile.
+    pub(crate) bytes: Vec<u8>,
     /// How it shows that the message arrived.
     pub(crate) confirm: Confirm,
     /// Whether a message typed during a turn is kept for the next one.
@@ -96,7 +93,7 @@ pub(crate) struct Submission {
 /// How it shows that a message arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Confirm {
-    /// A [`super::AgentEvent::TurnStarted`] follows.
+    /// A [`super::AgentEvent::TurnStarted`] with `is_message` follows, within a second on an idle machine.
     TurnStarted,
     /// It does not show.
     None,

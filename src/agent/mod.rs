@@ -18,12 +18,12 @@ mod policy;
 mod probe;
 mod redact;
 mod spool;
+#[cfg(test)]
+mod testing;
 mod tool_log;
 
 pub(crate) use error::AgentError;
-pub(crate) use event::{
-    AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply, ToolEnd, ToolStart, Usage,
-};
+pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply, ToolEnd, ToolStart, Usage};
 pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission};
 pub(crate) use policy::{Deny, Policy, decide, policy_file, reply_by_policy};
 pub(crate) use probe::{Probe, probe};
@@ -62,11 +62,24 @@ pub(crate) trait Runtime: Send {
     /// What to type so that `text` becomes the agent's next message.
     ///
     /// # Errors
-    /// [`AgentError::CannotReceive`] where this agent takes no messages.
+    /// [`AgentError::CannotReceive`] where this agent takes no messages, [`AgentError::NotReady`] and
+    /// [`AgentError::AsksPerson`] where it does not take one now.
     fn submit(&self, text: &str) -> Result<Submission, AgentError>;
 
     /// How to ask the agent to end by itself.
     fn stop(&self) -> StopRequest;
+}
+
+/// What the hook calls of an agent that is gone tell, oldest first; they are judged as they were then, by `policy`.
+/// For calls that found no supervisor and were kept in a spool.
+pub(crate) fn late_events(kind: RuntimeKind, calls: &[HookCall], policy: Option<Policy>) -> Vec<AgentEvent> {
+    match kind {
+        RuntimeKind::Claude => {
+            let mut runtime = claude::Claude::for_late_calls(policy);
+            calls.iter().flat_map(|call| runtime.hook(call).0).collect()
+        }
+        RuntimeKind::Command => Vec::new(),
+    }
 }
 
 /// A fresh runtime of that kind.

@@ -137,7 +137,8 @@ fn holds_something(value: &Value) -> bool {
 
 /// The beginning of a text in at most `limit` bytes.
 fn prefix(text: &str, limit: usize) -> &str {
-    &text[..text.floor_char_boundary(limit)]
+    let end = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
 }
 
 /// Size and hash.

@@ -10,9 +10,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::AgentError;
 use super::event::{AgentEvent, ToolEnd, ToolStart};
 use super::redact::Redactor;
-use super::AgentError;
 use crate::files::open_log;
 use crate::model::Time;
 use crate::model::tool_call::{TOOL_LOG_SCHEMA, ToolBody, ToolOrigin, ToolOutcome, ToolRecord};
@@ -41,6 +41,8 @@ pub(crate) struct ToolLog {
     call_count: u64,
     /// Ends of this attempt that are errors.
     error_count: u64,
+    /// Whether the file may end in a part of a line.
+    is_torn: bool,
 }
 
 /// What an end repeats from its start.
@@ -60,8 +62,15 @@ struct OpenCall {
 
 impl ToolLog {
     /// Opens the log at `path`, makes it when missing, and goes on where an earlier supervisor left off: a torn last
-    /// line is closed off, and calls still open are ended as `lost`, because whoever made them is gone.
-    pub(crate) fn open(path: &Path, origin: ToolOrigin, redactor: Redactor, at: Time) -> Result<Self, AgentError> {
+    /// line is closed off, `late` events of the agent that is gone are taken (see [`super::late_events`]), and calls
+    /// that are still open are ended as `lost`.
+    pub(crate) fn open(
+        path: &Path,
+        origin: ToolOrigin,
+        redactor: Redactor,
+        late: &[AgentEvent],
+        at: Time,
+    ) -> Result<Self, AgentError> {
         let past = resume::read(path, &origin)?;
         let file = open_log(path)?;
         let mut log = Self {
@@ -74,11 +83,14 @@ impl ToolLog {
             ended: past.ended,
             call_count: past.call_count,
             error_count: past.error_count,
+            is_torn: past.is_torn,
         };
-        if past.is_torn {
-            log.append(b"\n")?;
+        let session_id = log.origin.session_id.clone();
+        for event in late {
+            log.take(event)?;
         }
         log.close_open(ToolOutcome::Lost, at)?;
+        log.origin.session_id = session_id;
         Ok(log)
     }
 
@@ -128,7 +140,7 @@ impl ToolLog {
             self.start(&ToolStart { call_id: end.call_id.clone(), ..(**start).clone() })?;
         }
         let Some(call) = self.open.get(&key).cloned() else { return Ok(false) };
-        let elapsed = u64::try_from(end.at.age_at(call.at).as_millis()).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(call.at.age_at(end.at).as_millis()).unwrap_or(u64::MAX);
         let body = ToolBody::End {
             outcome: end.outcome,
             error: end.error.as_deref().map(|error| self.redactor.short_text(error)),
@@ -149,7 +161,7 @@ impl ToolLog {
         let open = std::mem::take(&mut self.open);
         let count = open.len();
         for (key, call) in open {
-            let duration_ms = u64::try_from(at.age_at(call.at).as_millis()).unwrap_or(u64::MAX);
+            let duration_ms = u64::try_from(call.at.age_at(at).as_millis()).unwrap_or(u64::MAX);
             let body =
                 ToolBody::End { outcome, error: None, exit_code: None, duration_ms, output_bytes: 0, usage: None };
             self.write(&call, &key.1, at, body)?;
@@ -188,10 +200,14 @@ impl ToolLog {
         Ok(())
     }
 
-    /// Adds bytes to the file.
-    fn append(&mut self, bytes: &[u8]) -> Result<(), AgentError> {
+    /// Adds a line to the file in one write, after closing off what an earlier write left unfinished.
+    fn append(&mut self, line: &[u8]) -> Result<(), AgentError> {
+        let bytes = if self.is_torn { [b"\n", line].concat() } else { line.to_vec() };
+        self.is_torn = true;
         let wrap = |source| AgentError::Log { path: self.path.clone(), source };
-        self.file.write_all(bytes).map_err(wrap)
+        self.file.write_all(&bytes).map_err(wrap)?;
+        self.is_torn = false;
+        Ok(())
     }
 }
 

@@ -37,7 +37,8 @@ impl Repository {
     pub(crate) fn diff(&self, base: &CommitId, head: &CommitId, options: &DiffOptions) -> Result<Vec<u8>, GitError> {
         let color = if options.color { "--color=always" } else { "--color=never" };
         let range = format!("{base}...{head}");
-        let mut call = self.git(self.attributes_folder(), ["diff", color, "--no-ext-diff", "--word-diff=none"]).reading();
+        let mut call =
+            self.git(self.attributes_folder(), ["diff", color, "--no-ext-diff", "--word-diff=none"]).reading();
         if options.stat {
             call = call.args([options.width.map_or_else(|| "--stat".to_owned(), |width| format!("--stat={width}"))]);
         }
@@ -48,7 +49,8 @@ impl Repository {
     /// The size of what [`Repository::diff`] prints.
     pub(crate) fn diff_figures(&self, base: &CommitId, head: &CommitId) -> Result<DiffFigures, GitError> {
         let range = format!("{base}...{head}");
-        let call = self.git(self.attributes_folder(), ["diff", "--numstat", "--no-ext-diff", "-M", range.as_str(), "--"]);
+        let call =
+            self.git(self.attributes_folder(), ["diff", "--numstat", "--no-ext-diff", "-M", range.as_str(), "--"]);
         let text = call.reading().output()?.text();
         let mut figures = DiffFigures::default();
         for line in text.lines() {

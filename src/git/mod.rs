@@ -12,26 +12,26 @@ mod add;
 mod ancestry;
 mod changes;
 mod checkout;
-mod keep;
-mod leftovers;
-mod object;
 #[cfg(test)]
 pub(crate) mod crash;
 mod diff;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod keep;
+mod leftovers;
 mod merge;
 mod notes;
+mod object;
 mod program;
 mod reference;
 mod remove;
 mod repository;
 mod restore;
+mod scratch;
 mod snapshot;
 mod state;
-mod worktree;
-mod scratch;
 mod target;
+mod worktree;
 
 use std::path::PathBuf;
 
@@ -40,18 +40,18 @@ use crate::model::{BranchName, CommitId, IdError};
 use crate::process::ProcessError;
 
 pub(crate) use add::{AddedWorktree, NewWorktree};
+pub(crate) use diff::{DiffFigures, DiffOptions};
 pub(crate) use keep::{KeepEntry, KeptWork};
 pub(crate) use leftovers::{CommitOutcome, Leftovers};
-pub(crate) use restore::{RestoreTo, Restored};
-pub(crate) use snapshot::{Snapshot, Unsaved, UnsavedReason};
-pub(crate) use state::Operation;
-pub(crate) use worktree::{Head, Worktree};
-pub(crate) use diff::{DiffFigures, DiffOptions};
-pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair};
+pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair, Rehearsal};
 pub(crate) use program::Call;
 pub(crate) use repository::{Identity, Repository};
+pub(crate) use restore::{RestoreTo, Restored};
 pub(crate) use scratch::ScratchWorktree;
+pub(crate) use snapshot::{Snapshot, Unsaved, UnsavedReason};
+pub(crate) use state::Operation;
 pub(crate) use target::{Advance, Busy, Repaired};
+pub(crate) use worktree::{Head, Worktree};
 
 /// Something the repository could not do.
 #[derive(Debug, thiserror::Error)]

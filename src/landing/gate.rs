@@ -178,7 +178,8 @@ impl Bench<'_> {
     fn invocation(&self, gate: &Gate, cwd: &Path, token: &str) -> Invocation {
         let mut call = Invocation::new("sh", cwd).args(["-c", gate.run.as_str()]);
         call.env = Some(self.environment.to_vec());
-        call.unset = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"].map(OsString::from).into();
+        call.unset =
+            ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"].map(OsString::from).into();
         let own = [("SWARM_GATE".to_owned(), gate.name.clone()), (MARKER.to_owned(), token.to_owned())];
         let project = self.settings_env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let set = project.chain(self.facts.iter().cloned()).chain(own);

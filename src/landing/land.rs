@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::evidence::{self, Evidence};
 use super::gate::{ApprovedGates, Bench, GateReport, Scratch};
+use super::outcome::{
+    LandEvent, Outcome, Plan, PlannedGate, Prospect, Report, ReturnReason, Returned, Waiting, WaitingReason,
+};
 use super::review::Standing;
 use super::{Landing, LandingError};
 use crate::files::FileLock;
-use crate::git::{Advance, Built, Commit, ConflictFile, Repository, crash_point};
+use crate::git::{Advance, Built, Commit, Repository, crash_point};
 use crate::model::event::Event;
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
@@ -18,6 +21,13 @@ use crate::model::worker::Worker;
 use crate::model::{CommitId, Time, WorkerId};
 use crate::queue::Settlement;
 use crate::store::{LandingIntent, Review};
+
+/// Writes the message of a merge or squashed commit.
+pub(crate) type WriteMessage<'a> = &'a dyn Fn(&Worker, Strategy) -> Result<String, String>;
+/// Puts what gates need besides the tree into their worktree.
+pub(crate) type Prepare<'a> = &'a dyn Fn(&Worker, &Path) -> Result<(), String>;
+/// Stops a worker's supervisor.
+pub(crate) type Stop<'a> = &'a dyn Fn(&Worker) -> Result<(), String>;
 
 /// How to land.
 pub(crate) struct LandOptions<'a> {
@@ -34,157 +44,13 @@ pub(crate) struct LandOptions<'a> {
     /// Time one commit may take; signing can run a program.
     pub(crate) commit_timeout: Duration,
     /// Writes the message of a merge or squashed commit.
-    pub(crate) message: &'a dyn Fn(&Worker, Strategy) -> Result<String, String>,
+    pub(crate) message: WriteMessage<'a>,
     /// Puts what gates need besides the tree into their worktree, such as copied ignored files.
-    pub(crate) prepare: Option<&'a dyn Fn(&Worker, &Path) -> Result<(), String>>,
+    pub(crate) prepare: Option<Prepare<'a>>,
     /// Stops the worker's supervisor, so that it can be released; `None` leaves worktree and branch.
-    pub(crate) stop: Option<&'a dyn Fn(&Worker) -> Result<(), String>>,
+    pub(crate) stop: Option<Stop<'a>>,
     /// How often to begin again when the target moves underneath.
     pub(crate) rebuilds: u32,
-}
-
-/// What happened to one worker.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Outcome {
-    /// The target contains the work.
-    Landed(Landed),
-    /// The work must go back to its agent; the ticket is `approved` until the caller reopens it.
-    Returned(Returned),
-    /// Nothing is wrong with the work; it cannot land now.
-    Waiting(Waiting),
-}
-
-/// Work that is in the target.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Landed {
-    /// Where the target points now.
-    pub(crate) commit: CommitId,
-    /// Its tree, as hex.
-    pub(crate) tree: String,
-    /// The head of the worker's branch that landed.
-    pub(crate) work: CommitId,
-    /// The gates, in the order they ran.
-    pub(crate) gates: Vec<GateReport>,
-    /// Worktrees that have the target checked out and followed.
-    pub(crate) updated: Vec<PathBuf>,
-    /// The keep ref that holds the work; `None` when the worker was not released.
-    pub(crate) keep: Option<String>,
-    /// What deserves a person's eye, one sentence each.
-    pub(crate) warnings: Vec<String>,
-}
-
-/// Work that must go back to its agent.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Returned {
-    /// The kind of reason.
-    pub(crate) reason: ReturnReason,
-    /// Why, in one sentence.
-    pub(crate) why: String,
-    /// Files in conflict.
-    pub(crate) files: Vec<ConflictFile>,
-    /// Everything known, as text for the agent's next prompt.
-    pub(crate) evidence: String,
-    /// The gates that ran, the red one last.
-    pub(crate) gates: Vec<GateReport>,
-    /// The target's head that it was built on.
-    pub(crate) onto: CommitId,
-    /// The fence under which to reopen the ticket.
-    pub(crate) fence: u64,
-}
-
-/// Why work goes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReturnReason {
-    /// It does not fit the target.
-    Conflict,
-    /// A gate failed on the merged tree.
-    GateFailed,
-}
-
-/// Work that cannot land now.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Waiting {
-    /// The kind of reason.
-    pub(crate) reason: WaitingReason,
-    /// Why, in one sentence.
-    pub(crate) why: String,
-    /// Files in a person's checkout that are in the way.
-    pub(crate) files: Vec<PathBuf>,
-}
-
-/// Why work waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WaitingReason {
-    /// Nobody approved it.
-    NotApproved,
-    /// New commits came after the approval, which is void.
-    ApprovalVoided,
-    /// A checkout of the target cannot follow.
-    TargetBusy,
-    /// The target moved underneath again and again.
-    TargetMoving,
-}
-
-/// One worker's share of a call.
-#[derive(Debug)]
-pub(crate) struct Report {
-    /// The worker.
-    pub(crate) worker: WorkerId,
-    /// What happened; an error concerns this worker only.
-    pub(crate) outcome: Result<Outcome, LandingError>,
-}
-
-/// What happens while workers land, as it happens.
-#[derive(Debug)]
-pub(crate) enum LandEvent<'a> {
-    /// Another process lands; this one waits for it.
-    WaitingForOthers,
-    /// A dead process's landing was finished or taken back.
-    Resumed(&'a Report),
-    /// It is a worker's turn.
-    Started(&'a WorkerId),
-    /// A gate begins.
-    GateStarted(&'a WorkerId, &'a str),
-    /// A gate ended, or its pass was remembered.
-    GateEnded(&'a WorkerId, &'a GateReport),
-    /// The target moved underneath; it is built again.
-    Rebuilding(&'a WorkerId),
-    /// A worker's turn is over.
-    Ended(&'a Report),
-}
-
-/// What landing a worker would do.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Plan {
-    /// The worker.
-    pub(crate) worker: WorkerId,
-    /// What would come of it.
-    pub(crate) verdict: Verdict,
-}
-
-/// What would come of a landing before its gates have run.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Verdict {
-    /// It would be tested and land.
-    WouldLand {
-        /// The tree that the target would have, as hex.
-        tree: String,
-        /// The gates, in the order they would run.
-        gates: Vec<PlannedGate>,
-    },
-    /// It would go back.
-    WouldReturn(Returned),
-    /// It would wait.
-    WouldWait(Waiting),
-}
-
-/// A gate that would run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PlannedGate {
-    /// Its name.
-    pub(crate) name: String,
-    /// Whether its pass on this tree is remembered, so that it would not run.
-    pub(crate) is_remembered: bool,
 }
 
 /// Work whose approval holds.
@@ -250,8 +116,8 @@ impl Landing<'_> {
         let mut tips: BTreeMap<String, CommitId> = BTreeMap::new();
         let mut plans = Vec::new();
         for worker in workers {
-            let verdict = match landing.judge(worker)? {
-                Err(outcome) => Verdict::of(outcome),
+            let prospect = match landing.judge(worker)? {
+                Err(outcome) => Prospect::of(outcome),
                 Ok(candidate) => {
                     let target = candidate.worker.place.target.as_str().to_owned();
                     let from = match tips.get(&target) {
@@ -259,16 +125,16 @@ impl Landing<'_> {
                         None => landing.target_head(&candidate)?,
                     };
                     match landing.build(&candidate, from, options)? {
-                        Err(outcome) => Verdict::of(outcome),
+                        Err(outcome) => Prospect::of(outcome),
                         Ok(next) => {
                             let gates = landing.planned_gates(&candidate, &next, options)?;
                             tips.insert(target, next.to);
-                            Verdict::WouldLand { tree: next.tree, gates }
+                            Prospect::Land { tree: next.tree, gates }
                         }
                     }
                 }
             };
-            plans.push(Plan { worker: worker.clone(), verdict });
+            plans.push(Plan { worker: worker.clone(), prospect });
         }
         Ok(plans)
     }
@@ -314,19 +180,30 @@ impl Landing<'_> {
             Ok(Outcome::Waiting(_)) => {
                 self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
             }
-            // An open intent says that the target may have moved: the next call decides what happened.
-            Err(_) if self.has_intent(&candidate)? => {}
-            Err(_) => {
-                self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
-            }
+            Err(_) => return self.take_stock(&candidate, outcome, options),
         }
         outcome
     }
 
-    /// Whether an intent of this landing is open.
-    fn has_intent(&self, candidate: &Candidate) -> Result<bool, LandingError> {
-        let worker = &candidate.worker.id;
-        Ok(self.store.intents()?.iter().any(|(_, intent)| intent.worker == *worker && intent.fence == candidate.fence))
+    /// After a failure: finishes the landing if the target moved all the same, else takes it back.
+    fn take_stock(
+        &self,
+        candidate: &Candidate,
+        failure: Result<Outcome, LandingError>,
+        options: &LandOptions<'_>,
+    ) -> Result<Outcome, LandingError> {
+        let Candidate { worker, fence, .. } = candidate;
+        let mut intents = self.store.intents()?.into_iter();
+        let Some((id, intent)) = intents.find(|(_, intent)| intent.worker == worker.id && intent.fence == *fence)
+        else {
+            self.queue.settle(&worker.ticket, *fence, Settlement::DeferLanding)?;
+            return failure;
+        };
+        self.repository.repair_targets()?;
+        match self.resume_intent(id, &intent, options)? {
+            Outcome::Landed(landed) => Ok(Outcome::Landed(landed)),
+            _ => failure,
+        }
     }
 
     /// Decides whether a worker's work may land, changing nothing.
@@ -348,7 +225,9 @@ impl Landing<'_> {
             Standing::Rejected(review) => {
                 waiting(WaitingReason::NotApproved, format!("{} asked for changes", review.by))
             }
-            Standing::Unreviewed => waiting(WaitingReason::NotApproved, "nobody approved this worker's work".to_owned()),
+            Standing::Unreviewed => {
+                waiting(WaitingReason::NotApproved, "nobody approved this worker's work".to_owned())
+            }
         }
     }
 
@@ -395,7 +274,12 @@ impl Landing<'_> {
     }
 
     /// Builds what the target would become.
-    fn build(&self, candidate: &Candidate, from: CommitId, options: &LandOptions<'_>) -> Result<Step<Next>, LandingError> {
+    fn build(
+        &self,
+        candidate: &Candidate,
+        from: CommitId,
+        options: &LandOptions<'_>,
+    ) -> Result<Step<Next>, LandingError> {
         let message = (options.message)(&candidate.worker, options.strategy).map_err(LandingError::Message)?;
         let commit = Commit { message: &message, timeout: options.commit_timeout };
         let repository: &Repository = self.repository;
@@ -575,16 +459,5 @@ fn red(candidate: &Candidate, next: &Next, gates: Vec<GateReport>) -> Returned {
         gates,
         onto: next.from.clone(),
         fence: candidate.fence,
-    }
-}
-
-impl Verdict {
-    /// The verdict on work that would not even be tested.
-    fn of(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Waiting(waiting) => Self::WouldWait(waiting),
-            Outcome::Returned(returned) => Self::WouldReturn(returned),
-            Outcome::Landed(_) => unreachable!("nothing lands while it is judged and built"),
-        }
     }
 }

@@ -35,6 +35,7 @@
 mod evidence;
 mod gate;
 mod land;
+mod outcome;
 mod recover;
 mod release;
 mod resume;
@@ -44,18 +45,18 @@ use std::path::PathBuf;
 
 use crate::files::FileError;
 use crate::git::{GitError, Repository};
+use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
 use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId};
-use crate::model::event::{Event, EventRecord};
 use crate::process::ProcessError;
 use crate::queue::{Queue, QueueError, QueueTicket};
 use crate::store::{StatePaths, Store, StoreError};
 
 pub(crate) use gate::{ApprovedGates, GateReport, UntrustedGates};
-pub(crate) use land::{
-    LandEvent, LandOptions, Landed, Outcome, Plan, PlannedGate, Report, ReturnReason, Returned, Verdict, Waiting,
-    WaitingReason,
+pub(crate) use land::{LandOptions, Prepare, Stop, WriteMessage};
+pub(crate) use outcome::{
+    LandEvent, Landed, Outcome, Plan, PlannedGate, Prospect, Report, ReturnReason, Returned, Waiting, WaitingReason,
 };
 pub(crate) use release::Released;
 pub(crate) use review::{NewReview, Standing};

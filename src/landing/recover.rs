@@ -1,7 +1,7 @@
 //! Finding and bringing back kept work.
 
 use super::{Landing, LandingError};
-use crate::git::{DiffOptions, KeepEntry};
+use crate::git::{DiffOptions, KeepEntry, RestoreTo, Restored};
 use crate::model::WorkerId;
 
 impl Landing<'_> {
@@ -40,5 +40,10 @@ impl Landing<'_> {
             }
         };
         Ok(self.repository.diff(&base, &entry.commit, options)?)
+    }
+
+    /// Brings kept work back as a new branch and, where asked for, a new worktree; the keep ref stays.
+    pub(crate) fn restore(&self, entry: &KeepEntry, to: &RestoreTo) -> Result<Restored, LandingError> {
+        Ok(self.repository.restore(&entry.reference, to)?)
     }
 }

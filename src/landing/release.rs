@@ -17,6 +17,8 @@ pub(crate) struct Released {
     pub(crate) keep: String,
     /// Whether it had been released before this call.
     pub(crate) was_released: bool,
+    /// Whether the keep ref holds files that no commit of the branch has.
+    pub(crate) has_uncommitted: bool,
 }
 
 impl Landing<'_> {
@@ -31,7 +33,8 @@ impl Landing<'_> {
     pub(crate) fn release(&self, worker: &WorkerId, reason: &str) -> Result<Released, LandingError> {
         let worker = self.worker(worker)?;
         if let Phase::Released { keep, .. } = &worker.phase {
-            return Ok(Released { worker: worker.id.clone(), keep: keep.clone(), was_released: true });
+            let keep = keep.clone();
+            return Ok(Released { worker: worker.id, keep, was_released: true, has_uncommitted: false });
         }
         // A supervisor holds this lock as long as it lives, and none can start while we do.
         let lock = FileLock::try_take(&self.paths.supervisor_lock(&worker.id))?;
@@ -43,7 +46,7 @@ impl Landing<'_> {
         {
             return Err(LandingError::IsSupervised(worker.id));
         }
-        let keep = self.remove(&worker, reason)?;
+        let (keep, has_uncommitted) = self.remove(&worker, reason)?;
         crash_point!("removed");
         let outcome = last_outcome(&worker);
         let phase = Phase::Released { outcome, keep: keep.clone(), at: Time::now() };
@@ -52,23 +55,27 @@ impl Landing<'_> {
             Ok(())
         })?;
         self.note_event(&worker, Event::Released { keep: keep.clone() })?;
-        Ok(Released { worker: worker.id, keep, was_released: false })
+        Ok(Released { worker: worker.id, keep, was_released: false, has_uncommitted })
     }
 
-    /// Keeps and removes; answers the keep ref.
-    fn remove(&self, worker: &Worker, reason: &str) -> Result<String, LandingError> {
+    /// Keeps and removes; answers the keep ref and whether it holds more than the branch had.
+    fn remove(&self, worker: &Worker, reason: &str) -> Result<(String, bool), LandingError> {
         let (worktree, branch) = (&worker.place.worktree, &worker.place.branch);
         let is_gone = worktree.symlink_metadata().is_err() && self.repository.branch_head(branch)?.is_none();
         if is_gone && let Some(entry) = self.kept_of(&worker.id)?.into_iter().next() {
-            return Ok(entry.reference);
+            return Ok((entry.reference, entry.has_uncommitted));
         }
         let kept = self.repository.keep(&worker.id, Some(worktree), branch, reason)?;
+        let has_uncommitted = match kept.branch_head() {
+            Some(head) => self.repository.tree_of(head)? != self.repository.tree_of(kept.commit())?,
+            None => true,
+        };
         crash_point!("kept");
         self.repository.remove_worktree(worktree, &kept)?;
         crash_point!("worktree removed");
         self.repository.delete_branch(branch, &kept)?;
         self.repository.delete_snapshots(&kept)?;
-        Ok(kept.keep_ref().to_owned())
+        Ok((kept.keep_ref().to_owned(), has_uncommitted))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::evidence::Evidence;
-use super::land::{LandEvent, LandOptions, Landed, Outcome, Report, Waiting, WaitingReason};
+use super::land::LandOptions;
+use super::outcome::{LandEvent, Landed, Outcome, Report, Waiting, WaitingReason};
 use super::{Landing, LandingError};
 use crate::git::crash_point;
 use crate::model::event::Event;
@@ -39,7 +40,7 @@ impl Landing<'_> {
     }
 
     /// Finishes a landing whose commit is in the target, and takes any other back.
-    fn resume_intent(
+    pub(super) fn resume_intent(
         &self,
         id: IntentId,
         intent: &LandingIntent,
@@ -91,8 +92,14 @@ impl Landing<'_> {
         let is_settled = warnings.is_empty() || evidence.is_none();
         let mut keep = None;
         if let Some(stop) = options.stop.filter(|_| is_settled) {
-            match stop(&worker).and_then(|()| self.release_landed(&worker.id).map_err(|error| chain(&error))) {
-                Ok(reference) => keep = Some(reference),
+            match stop(&worker).and_then(|()| self.release(&worker.id, "landed").map_err(|error| chain(&error))) {
+                Ok(released) => {
+                    if released.has_uncommitted {
+                        let text = "was not committed and did not land; it is kept";
+                        warnings.push(format!("part of the work of `{}` {text} in {}", worker.id, released.keep));
+                    }
+                    keep = Some(released.keep);
+                }
                 Err(why) => warnings.push(format!("worker `{}` was not released: {why}", worker.id)),
             }
         }
@@ -108,11 +115,6 @@ impl Landing<'_> {
         };
         let (commit, work) = (intent.to.clone(), intent.work.clone());
         Ok(Landed { commit, tree, work, gates, updated, keep, warnings })
-    }
-
-    /// Releases a worker whose work landed; answers the keep ref.
-    fn release_landed(&self, worker: &crate::model::WorkerId) -> Result<String, LandingError> {
-        Ok(self.release(worker, "landed")?.keep)
     }
 }
 

@@ -16,7 +16,7 @@ impl Time {
     }
 
     /// A moment by its milliseconds since 1970-01-01 UTC.
-    pub(crate) fn from_millis(millis: i64) -> Self {
+    pub(crate) const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 

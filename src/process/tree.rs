@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 
 use super::identity::{Stat, boot_id, is_gone, read_stat};
-use super::{ProcessError, is_waited};
+use super::{ProcessError, is_waited, spawn_lock};
 use crate::model::worker::ProcessIdentity;
 
 /// How often a process that was asked to end is looked at.
@@ -28,23 +28,34 @@ fn table() -> Result<BTreeMap<u32, Stat>, ProcessError> {
     Ok(table)
 }
 
-/// The living descendants of `root`, itself excluded; children of ours that a thread waits for, and theirs, are
-/// left out.
-fn descendants(root: u32) -> Result<Vec<Stat>, ProcessError> {
+/// The living processes that `is_root` picks from the table, with all their descendants; children of ours that a
+/// thread waits for count, and are followed, only where picked.
+fn below(is_root: impl Fn(&Stat) -> bool) -> Result<Vec<Stat>, ProcessError> {
+    // Between its start and its registration a child of ours would look like one that was adopted.
+    let starting = spawn_lock();
     let table = table()?;
+    drop(starting);
+    let mut queue: Vec<&Stat> = table.values().filter(|stat| is_root(stat)).collect();
+    let mut seen: BTreeSet<u32> = queue.iter().map(|stat| stat.pid).collect();
     let mut found = Vec::new();
-    let mut queue = vec![root];
-    let mut seen = BTreeSet::from([root]);
-    while let Some(parent) = queue.pop() {
-        for stat in table.values().filter(|stat| stat.parent == parent) {
-            if !is_waited(stat.pid) && seen.insert(stat.pid) {
-                queue.push(stat.pid);
-                found.push(stat.clone());
-            }
-        }
+    while let Some(stat) = queue.pop() {
+        found.push(stat.clone());
+        queue.extend(table.values().filter(|child| child.parent == stat.pid && seen.insert(child.pid)));
     }
     found.retain(|stat| stat.state != 'Z');
     Ok(found)
+}
+
+/// The descendants of `root`, itself excluded.
+fn descendants(root: u32) -> Result<Vec<Stat>, ProcessError> {
+    below(|stat| stat.parent == root)
+}
+
+/// The agent's tree: the agent itself while it lives, all below it, and what this process adopted as a child subreaper
+/// with all below that. Other children that a thread waits for (our own git calls) are not part of it.
+fn agent_tree(agent: u32) -> Result<Vec<Stat>, ProcessError> {
+    let own = std::process::id();
+    below(|stat| stat.parent == own && (stat.pid == agent || !is_waited(stat.pid)))
 }
 
 /// Whether that very process still runs (a zombie does not).
@@ -66,21 +77,15 @@ fn raw_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// Ends every descendant of this process except those that a thread waits for: the agent (whose leader `group`
-/// is), the tool shells that left its group, and what this process adopted from them. TERM first, KILL after `grace`;
-/// stopped processes are continued so that they can end. Blocks until all are gone or killed.
-pub(crate) fn stop_descendants(group: u32, grace: Duration) -> Result<(), ProcessError> {
-    let own = std::process::id();
-    let first = descendants(own)?;
-    if let Some(pid) = raw_pid(group).filter(|_| first.iter().any(|stat| stat.pid == group)) {
-        kill_process_group(pid, Signal::TERM).ok();
-        kill_process_group(pid, Signal::CONT).ok();
-    }
-    for stat in &first {
+/// Ends the tree of the agent with pid `agent`, be it a living child or one that ended: the agent, the tool shells
+/// that left its group, and what this process adopted from them. TERM first, KILL after `grace`; stopped processes are
+/// continued so that they can end. Blocks until all are gone or killed.
+pub(crate) fn stop_agent_tree(agent: u32, grace: Duration) -> Result<(), ProcessError> {
+    for stat in &agent_tree(agent)? {
         signal(stat, Signal::TERM);
         signal(stat, Signal::CONT);
     }
-    finish(|| descendants(own), grace)
+    finish(|| agent_tree(agent), grace)
 }
 
 /// Waits until `look` finds nothing, then kills what is left after `grace`, again until nothing is left.
@@ -153,6 +158,7 @@ pub(crate) fn stop_marked(name: &str, value: &str, grace: Duration) -> Result<us
 
 /// Collects the zombies this process adopted as a child subreaper; children that a thread waits for are left.
 pub(crate) fn reap_orphans() {
+    let _starting = spawn_lock();
     let own = std::process::id();
     let zombies = table().unwrap_or_default().into_values().filter(|stat| stat.parent == own && stat.state == 'Z');
     for stat in zombies.filter(|stat| !is_waited(stat.pid)) {
@@ -162,9 +168,9 @@ pub(crate) fn reap_orphans() {
     }
 }
 
-/// Sends `what` to every descendant of this process except those that a thread waits for.
-pub(crate) fn signal_descendants(what: Signal) -> Result<(), ProcessError> {
-    descendants(std::process::id())?.iter().for_each(|stat| signal(stat, what));
+/// Sends `what` to every process of the agent's tree.
+pub(crate) fn signal_agent_tree(agent: u32, what: Signal) -> Result<(), ProcessError> {
+    agent_tree(agent)?.iter().for_each(|stat| signal(stat, what));
     Ok(())
 }
 
@@ -173,7 +179,7 @@ pub(crate) fn signal_descendants(what: Signal) -> Result<(), ProcessError> {
 pub(crate) fn ask_to_end(leader: u32, first: Signal, to_group: bool, grace: Duration) {
     let (Some(pid), Ok(Some(stat))) = (raw_pid(leader), read_stat(leader)) else { return };
     // It may be stopped, and then never hears of the request.
-    signal_descendants(Signal::CONT).ok();
+    signal_agent_tree(leader, Signal::CONT).ok();
     if to_group {
         kill_process_group(pid, first).ok();
     } else {

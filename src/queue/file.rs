@@ -8,6 +8,7 @@ mod operation;
 mod publish;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::operation::{Operation, entry};
@@ -27,12 +28,14 @@ pub(crate) struct FileQueue {
     store: Arc<Store>,
     /// Who acts, for events.
     by: String,
+    /// Whether the last claim found something, so that the next one need not look before it asks to write.
+    found_last: AtomicBool,
 }
 
 impl FileQueue {
     /// A queue on an open store; `by` names who acts in events.
     pub(crate) fn new(store: Arc<Store>, by: &str) -> Self {
-        Self { store, by: by.to_owned() }
+        Self { store, by: by.to_owned(), found_last: AtomicBool::new(false) }
     }
 
     /// Opens the store of a project for its queue alone; `by` names who acts in events.
@@ -56,10 +59,17 @@ impl Queue for FileQueue {
     }
 
     fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>, QueueError> {
-        if request.limit == 0 || !self.store.read(|txn| txn.has_claimable(Time::now()))? {
+        if request.limit == 0 {
             return Ok(Vec::new());
         }
-        self.operate(&request.node, |operation| operation.claim(request))
+        let may_find = self.found_last.load(Ordering::Relaxed)
+            || self.store.read(|txn| Ok::<_, QueueError>(txn.has_claimable(Time::now())?))?;
+        if !may_find {
+            return Ok(Vec::new());
+        }
+        let claims = self.operate(&request.node, |operation| operation.claim(request))?;
+        self.found_last.store(!claims.is_empty(), Ordering::Relaxed);
+        Ok(claims)
     }
 
     fn renew(&self, ticket: &TicketId, fence: u64, lease: Duration) -> Result<Renewed, QueueError> {

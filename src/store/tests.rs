@@ -40,6 +40,7 @@ fn worker(id: &str) -> Worker {
             target: "main".parse().unwrap(),
             first_port: 0,
             port_count: 0,
+            made_branch: true,
             made_paths: vec![PathBuf::from("node_modules")],
         },
         attempt: Attempt {
@@ -55,6 +56,7 @@ fn worker(id: &str) -> Worker {
             step: SpawnStep::Claim,
             spawner: ProcessIdentity { pid: 1, start_ticks: 2, boot_id: "b".to_owned() },
             since: Time::now(),
+            before: None,
         },
         created_at: Time::now(),
         id,
@@ -343,10 +345,36 @@ fn a_damaged_database_is_an_error_with_a_hint() {
 }
 
 #[test]
+fn a_full_disk_is_an_error_that_leaves_the_state_as_it_was() {
+    let (_folder, _, store) = store();
+    store.set_meta("k", "old").unwrap();
+    let limit = |sql| store.read(|txn| txn.row(sql, [], |row| row.get::<_, i64>(0))).unwrap();
+    limit("PRAGMA max_page_count = 1");
+    let error = store.set_meta("k", &"x".repeat(1_000_000)).unwrap_err();
+    assert!(error.hint().unwrap().contains("space"), "{error:?}");
+    assert_eq!(store.meta("k").unwrap().as_deref(), Some("old"));
+    limit("PRAGMA max_page_count = 4294967294");
+    store.set_meta("k", "new").unwrap();
+    assert_eq!(store.meta("k").unwrap().as_deref(), Some("new"));
+}
+
+#[test]
 fn the_state_folder_is_closed_to_others() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, paths, _store) = store();
     assert_eq!(fs::metadata(paths.root()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_claim_looks_at_one_index_in_its_order() {
+    let (_folder, _, store) = store();
+    let plan: Vec<String> = store
+        .read(|txn| {
+            let sql: &'static str = String::leak(format!("EXPLAIN QUERY PLAN {}", ticket::QUEUED));
+            txn.rows(sql, [], |row| row.get(3))
+        })
+        .unwrap();
+    assert_eq!(plan, ["SEARCH tickets USING COVERING INDEX tickets_active (state=?)"], "and no sorting");
 }
 
 /// What a log in these tests holds.

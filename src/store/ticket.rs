@@ -44,14 +44,20 @@ pub(crate) struct TicketRow {
     pub(crate) published_at: Time,
     /// When its state last changed.
     pub(crate) changed_at: Time,
+    /// The key that published its content.
+    publication: String,
 }
+
+/// All that a claim looks at. The two conditions on the state let SQLite see that the partial index has it all.
+pub(super) const QUEUED: &str = "SELECT row, capabilities FROM tickets
+    WHERE state IN ('queued', 'running') AND state = 'queued' ORDER BY priority DESC, position";
 
 /// The columns of [`TicketRow`], in the order [`read_row`] expects.
 macro_rules! select_rows {
     ($rest:literal) => {
         concat!(
             "SELECT row, id, state, priority, position, capabilities, max_attempts, attempts, attempts_before, counted, \
-             fence, node, lease_until, retry_at, error, published_at, changed_at FROM tickets ",
+             fence, node, lease_until, retry_at, error, published_at, changed_at, publication FROM tickets ",
             $rest
         )
     };
@@ -59,7 +65,7 @@ macro_rules! select_rows {
 
 impl TicketRow {
     /// A new entry, not yet stored and `open`.
-    pub(crate) fn new(ticket: &Ticket, at: Time) -> Self {
+    pub(crate) fn new(ticket: &Ticket, key: &str, at: Time) -> Self {
         Self {
             row: 0,
             id: ticket.id.clone(),
@@ -78,6 +84,7 @@ impl TicketRow {
             error: None,
             published_at: at,
             changed_at: at,
+            publication: key.to_owned(),
         }
     }
 
@@ -104,15 +111,19 @@ impl Txn<'_> {
         self.row(select_rows!("WHERE id = ?1"), [id.as_str()], read_row)
     }
 
+    /// Whether nothing is known of a key and an id, and nobody waits for the id: the frequent case of a publication,
+    /// in one look.
+    pub(crate) fn is_unheard_of(&self, key: &str, id: &TicketId) -> Result<bool, StoreError> {
+        let sql = "SELECT NOT EXISTS(SELECT 1 FROM publications WHERE key = ?1)
+            AND NOT EXISTS(SELECT 1 FROM tickets WHERE id = ?2)
+            AND NOT EXISTS(SELECT 1 FROM dependencies WHERE needs = ?2)";
+        Ok(self.row(sql, params![key, id.as_str()], |row| row.get(0))?.unwrap_or(false))
+    }
+
     /// The entry that `key` published.
     pub(crate) fn published_by(&self, key: &str) -> Result<Option<TicketRow>, StoreError> {
         let sql = select_rows!("WHERE row = (SELECT ticket FROM publications WHERE key = ?1)");
         self.row(sql, [key], read_row)
-    }
-
-    /// Notes that `key` published the entry.
-    pub(crate) fn note_publication(&self, key: &str, row: &TicketRow) -> Result<(), StoreError> {
-        self.run("INSERT INTO publications(key, ticket) VALUES(?1, ?2)", params![key, row.row]).map(|_| ())
     }
 
     /// Stores an entry without its content: new when it never was stored.
@@ -143,8 +154,8 @@ impl Txn<'_> {
     /// Inserts a new entry; its row number.
     fn insert_ticket(&self, row: &TicketRow) -> Result<i64, StoreError> {
         let sql = "INSERT INTO tickets(id, state, priority, position, capabilities, max_attempts, attempts,
-            attempts_before, counted, fence, published_at, changed_at)
-            VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?7)";
+            attempts_before, counted, fence, published_at, changed_at, publication)
+            VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?7, ?8)";
         let values = params![
             row.id.as_str(),
             row.state.as_str(),
@@ -153,24 +164,42 @@ impl Txn<'_> {
             capabilities_text(&row.capabilities)?,
             row.max_attempts,
             row.published_at.as_millis(),
+            row.publication,
         ];
         self.insert(sql, values)
     }
 
-    /// Stores the content of an entry and everything that follows from it.
-    pub(crate) fn put_content(&self, row: &TicketRow, ticket: &Ticket, is_new: bool) -> Result<(), StoreError> {
+    /// Stores the content of an entry that is new.
+    pub(crate) fn put_first_content(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
+        self.put_publication(row, ticket)?;
+        self.put_dependencies(row, ticket)
+    }
+
+    /// Stores new content of a known entry under the key that published it, and everything that follows from it. What
+    /// earlier keys published stays.
+    pub(crate) fn put_new_content(&self, row: &mut TicketRow, ticket: &Ticket, key: &str) -> Result<(), StoreError> {
+        key.clone_into(&mut row.publication);
+        self.put_publication(row, ticket)?;
+        let sql = "UPDATE tickets SET priority = ?2, position = ?3, capabilities = ?4, max_attempts = ?5,
+            published_at = ?6, publication = ?7 WHERE row = ?1";
+        let capabilities = capabilities_text(&ticket.capabilities)?;
+        let published_at = row.published_at.as_millis();
+        let values =
+            params![row.row, ticket.priority, row.position, capabilities, ticket.max_attempts, published_at, key];
+        self.run(sql, values)?;
+        self.run("DELETE FROM dependencies WHERE ticket = ?1", [row.row])?;
+        self.put_dependencies(row, ticket)
+    }
+
+    /// Stores what the entry's key published.
+    fn put_publication(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
         let text = document("ticket", ticket.id.as_str(), ticket)?;
-        self.run("INSERT OR REPLACE INTO ticket_contents(ticket, document) VALUES(?1, ?2)", params![row.row, text])?;
-        if !is_new {
-            let sql = "UPDATE tickets SET priority = ?2, position = ?3, capabilities = ?4, max_attempts = ?5,
-                published_at = ?6 WHERE row = ?1";
-            let capabilities = capabilities_text(&ticket.capabilities)?;
-            let published_at = row.published_at.as_millis();
-            let values =
-                params![row.row, ticket.priority, row.position, capabilities, ticket.max_attempts, published_at];
-            self.run(sql, values)?;
-            self.run("DELETE FROM dependencies WHERE ticket = ?1", [row.row])?;
-        }
+        let sql = "INSERT INTO publications(key, ticket, document) VALUES(?1, ?2, ?3)";
+        self.run(sql, params![row.publication, row.row, text]).map(|_| ())
+    }
+
+    /// Stores what a ticket waits for.
+    fn put_dependencies(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
         for dependency in &ticket.depends_on {
             let sql = "INSERT OR IGNORE INTO dependencies(ticket, needs, kind) VALUES(?1, ?2, ?3)";
             self.run(sql, params![row.row, dependency.ticket.as_str(), kind_word(dependency.kind)])?;
@@ -180,8 +209,8 @@ impl Txn<'_> {
 
     /// The content of an entry.
     pub(crate) fn content(&self, row: &TicketRow) -> Result<Ticket, StoreError> {
-        let sql = "SELECT document FROM ticket_contents WHERE ticket = ?1";
-        let text: Option<String> = self.row(sql, [row.row], |row| row.get(0))?;
+        let sql = "SELECT document FROM publications WHERE key = ?1";
+        let text: Option<String> = self.row(sql, [&row.publication], |row| row.get(0))?;
         parse("ticket", row.id.as_str(), text.as_deref().unwrap_or_default())
     }
 
@@ -212,14 +241,15 @@ impl Txn<'_> {
 
     /// Whether a claim could find anything: a queued entry, or a failed one whose time has come.
     pub(crate) fn has_claimable(&self, now: Time) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state = 'queued')
+        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state IN ('queued', 'running') AND state = 'queued')
             OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
         Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
     }
 
     /// Whether a sweep would find anything: an overdue lease, or a failed entry whose time has come.
     pub(crate) fn has_due(&self, now: Time) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state = 'running' AND lease_until < ?1)
+        let sql = "SELECT EXISTS(SELECT 1 FROM tickets
+                WHERE state IN ('queued', 'running') AND state = 'running' AND lease_until < ?1)
             OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
         Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
     }
@@ -231,8 +261,7 @@ impl Txn<'_> {
         accept: impl Fn(&[String]) -> bool,
     ) -> Result<Vec<TicketRow>, StoreError> {
         let mut found = Vec::new();
-        let sql = "SELECT row, capabilities FROM tickets WHERE state = 'queued' ORDER BY priority DESC, position";
-        self.scan(sql, [], |row| {
+        self.scan(QUEUED, [], |row| {
             if accept(&capabilities_of(1, row.get_ref(1)?.as_str()?)?) {
                 found.push(row.get::<_, i64>(0)?);
             }
@@ -250,7 +279,9 @@ impl Txn<'_> {
 
     /// The running entries whose lease ended before `now`, longest overdue first.
     pub(crate) fn overdue(&self, now: Time) -> Result<Vec<TicketRow>, StoreError> {
-        let sql = select_rows!("WHERE state = 'running' AND lease_until < ?1 ORDER BY lease_until");
+        let sql = select_rows!(
+            "WHERE state IN ('queued', 'running') AND state = 'running' AND lease_until < ?1 ORDER BY lease_until"
+        );
         self.rows(sql, [now.as_millis()], read_row)
     }
 
@@ -286,6 +317,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<TicketRow> {
         error: row.get(14)?,
         published_at: Time::from_millis(row.get(15)?),
         changed_at: Time::from_millis(row.get(16)?),
+        publication: row.get(17)?,
     })
 }
 

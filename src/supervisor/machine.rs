@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::agent::{AgentEvent, Ending};
 use crate::model::event::Event;
-use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Evidence, EvidenceSource, Outcome, Status};
 use crate::model::{CommitId, Time};
 
@@ -35,8 +34,6 @@ pub(super) enum Mode {
 enum Stage {
     /// The agent works, waits or idles under the lease.
     Running,
-    /// The turn ended; whether another begins at once shows in a moment.
-    Settling,
     /// The turn ended while a pause holds; finishing waits.
     Held,
     /// Leftovers and checks are under way.
@@ -86,6 +83,11 @@ pub(super) enum Input {
         /// Why, as a clause.
         reason: String,
     },
+    /// The agent takes no message now: it is not ready, or asks something.
+    NotSubmitted {
+        /// The message.
+        text: String,
+    },
     /// A person typed in the agent's terminal.
     Typed {
         /// Whether the last byte submits the line.
@@ -93,10 +95,6 @@ pub(super) enum Input {
     },
     /// A screen rule matches, or none does any more.
     Screen(Option<(Status, String)>),
-    /// The agent's own status file says so.
-    StatusFile(Status),
-    /// A moment has passed since a turn ended.
-    Settled,
     /// Time passed.
     Tick,
     /// The lease is lost and somebody else has it.
@@ -127,8 +125,6 @@ pub(super) enum Effect {
     Submit(String),
     /// Start the agent again with this prompt: in its conversation, or afresh.
     Relaunch(String),
-    /// Come back with [`Input::Settled`] in a moment.
-    Settle,
     /// Run leftovers and checks.
     BeginFinish,
     /// Take the ticket back under a lease.
@@ -141,8 +137,8 @@ pub(super) enum Effect {
     Freeze,
     /// Let them run again.
     Thaw,
-    /// Close tool calls that nothing else will close.
-    CloseTools(ToolOutcome),
+    /// Close as lost what no end of a tool call will come for.
+    CloseTools,
     /// Save the worktree.
     Snapshot,
     /// Remember that finishing needs a commit beyond this one.
@@ -240,7 +236,7 @@ impl Machine {
     pub(super) fn is_attempting(&self) -> bool {
         matches!(
             self.stage,
-            Stage::Running | Stage::Settling | Stage::Held | Stage::Finishing | Stage::Blocked
+            Stage::Running | Stage::Held | Stage::Finishing | Stage::Blocked
         )
     }
 
@@ -288,6 +284,11 @@ impl Machine {
             Input::AgentGone => self.agent_gone(now),
             Input::Finish(report) => self.finish(report, now),
             Input::Send { text, returned_at } => self.send(text, returned_at, now),
+            Input::NotSubmitted { text } => {
+                self.unconfirmed = None;
+                self.pending.insert(0, text);
+                Vec::new()
+            }
             Input::Pause { now: at_once } => self.pause(at_once, now),
             Input::Resume => self.resume(now),
             Input::Stop { reason } => self.stop(Outcome::Stopped { reason }, now),
@@ -297,8 +298,6 @@ impl Machine {
                 Vec::new()
             }
             Input::Screen(finding) => self.screen(finding, now),
-            Input::StatusFile(status) => self.status_file(status, now),
-            Input::Settled => self.settled(now),
             Input::Tick => self.tick(now),
             Input::LeaseLost => {
                 let reason = "its lease went to somebody else".to_owned();
@@ -330,7 +329,7 @@ impl Machine {
 
     fn agent_event(&mut self, event: AgentEvent, now: Time) -> Vec<Effect> {
         match event {
-            AgentEvent::TurnStarted { .. } => self.turn_started(now),
+            AgentEvent::TurnStarted { is_message, .. } => self.turn_started(is_message, now),
             AgentEvent::TurnEnded { finished, background, .. } => self.turn_ended(finished, background, now),
             AgentEvent::Waiting { what } => {
                 self.note(EvidenceSource::Hook, format!("waits for {what}"), now);
@@ -355,7 +354,6 @@ impl Machine {
             }
             AgentEvent::ToolEnded(_) => {
                 self.note(EvidenceSource::Hook, "a tool call ended", now);
-                self.has_dialog = false;
                 if matches!(self.status, Status::Working | Status::Waiting) && self.stage == Stage::Running {
                     self.say(Status::Working, "a turn is under way", now);
                 }
@@ -384,21 +382,20 @@ impl Machine {
         }
     }
 
-    fn turn_started(&mut self, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, "a prompt was taken", now);
+    fn turn_started(&mut self, is_message: bool, now: Time) -> Vec<Effect> {
+        self.note(EvidenceSource::Hook, if is_message { "took a message" } else { "began a turn" }, now);
         self.in_turn = true;
-        self.draft = false;
+        self.draft &= !is_message;
         self.has_dialog = false;
         let mut effects = Vec::new();
-        if let Some(typed) = self.unconfirmed.take() {
+        if let Some(typed) = self.unconfirmed.take_if(|_| is_message) {
             effects.push(Effect::Log(Event::MessageSent { bytes: typed.text.len() }));
         }
-        effects.push(Effect::CloseTools(ToolOutcome::Interrupted));
         if matches!(self.stage, Stage::Finished(_)) {
             self.stage = Stage::Running;
             self.returns = 0;
             effects.push(Effect::Reopen);
-        } else if matches!(self.stage, Stage::Blocked | Stage::Held | Stage::Settling) {
+        } else if matches!(self.stage, Stage::Blocked | Stage::Held) {
             self.stage = Stage::Running;
         }
         if !matches!(self.stage, Stage::Stopping(_)) {
@@ -411,15 +408,14 @@ impl Machine {
         self.note(EvidenceSource::Hook, "its turn ended", now);
         self.in_turn = background > 0;
         self.has_dialog = false;
-        let mut effects = vec![Effect::CloseTools(ToolOutcome::Interrupted)];
         if self.stage != Stage::Running {
-            return effects;
+            return Vec::new();
         }
         if background > 0 {
             self.say(Status::Working, format!("{background} of its background tasks run"), now);
-            return effects;
+            return Vec::new();
         }
-        effects.push(Effect::Snapshot);
+        let mut effects = vec![Effect::Snapshot];
         // Where the process ends with its turn, its exit is the boundary; nothing is decided before.
         if self.mode != Mode::Conversation {
             return effects;
@@ -430,28 +426,11 @@ impl Machine {
         } else if let Some(text) = self.take_pending() {
             effects.extend(self.submit(text, now));
         } else if finished {
-            // Text that a person typed during the turn starts the next one by itself a moment later.
-            self.stage = Stage::Settling;
-            effects.push(Effect::Settle);
+            effects.extend(self.begin_finish(now));
         } else {
             self.say(Status::Idle, "the turn ended unfinished", now);
         }
         effects
-    }
-
-    fn settled(&mut self, now: Time) -> Vec<Effect> {
-        match (&self.stage, self.hold) {
-            (Stage::Settling, true) => {
-                self.stage = Stage::Held;
-                self.say(Status::Paused, "held at the turn boundary", now);
-                Vec::new()
-            }
-            (Stage::Settling, false) => match self.take_pending() {
-                Some(text) => self.hand_back(text, now),
-                None => self.begin_finish(now),
-            },
-            _ => Vec::new(),
-        }
     }
 
     fn turn_failed(&mut self, reason: &str, now: Time) -> Vec<Effect> {
@@ -460,7 +439,7 @@ impl Machine {
         if self.stage == Stage::Running && self.mode == Mode::Conversation {
             self.say(Status::Waiting, format!("its turn failed: {reason}"), now);
         }
-        vec![Effect::CloseTools(ToolOutcome::Interrupted), Effect::Snapshot]
+        vec![Effect::Snapshot]
     }
 
     fn exited(&mut self, ending: Ending, now: Time) -> Vec<Effect> {
@@ -469,7 +448,7 @@ impl Machine {
         self.frozen = false;
         self.evidence.remove(&EvidenceSource::Process);
         self.note(EvidenceSource::Exit, clause(&ending), now);
-        let mut effects = vec![Effect::CloseTools(ToolOutcome::Lost), Effect::Snapshot];
+        let mut effects = vec![Effect::CloseTools];
         match (self.stage.clone(), ending) {
             (Stage::Stopping(outcome) | Stage::Finished(outcome), _) => effects.extend(self.end(outcome, now)),
             (Stage::Held, _) => {}
@@ -647,7 +626,7 @@ impl Machine {
         let (status, reason) = outcome.verdict();
         self.stage = Stage::Ended;
         self.say(status, reason, now);
-        vec![Effect::CloseTools(ToolOutcome::Lost), Effect::Conclude(outcome), Effect::Exit]
+        vec![Effect::CloseTools, Effect::Conclude(outcome), Effect::Exit]
     }
 
     fn screen(&mut self, finding: Option<(Status, String)>, now: Time) -> Vec<Effect> {
@@ -667,22 +646,6 @@ impl Machine {
                 }
             }
             None => {}
-        }
-        Vec::new()
-    }
-
-    /// The status file covers what fires no hook: an interrupted turn and a rejected permission.
-    fn status_file(&mut self, status: Status, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::StatusFile, format!("says {}", status.as_str()), now);
-        let quiet = self.evidence.get(&EvidenceSource::Hook).is_none_or(|hook| hook.at.age_at(now) > QUIET);
-        if status == Status::Idle && self.in_turn && quiet && self.stage == Stage::Running && !self.frozen {
-            self.in_turn = false;
-            self.say(Status::Idle, "the turn was interrupted", now);
-            let mut effects = vec![Effect::CloseTools(ToolOutcome::Interrupted)];
-            if let Some(text) = self.take_pending() {
-                effects.extend(self.submit(text, now));
-            }
-            return effects;
         }
         Vec::new()
     }
@@ -720,9 +683,6 @@ fn clause(ending: &Ending) -> String {
         | Ending::NeedsPerson { reason } => reason.clone(),
     }
 }
-
-/// Hooks quiet for this long let the status file speak.
-const QUIET: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

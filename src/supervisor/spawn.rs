@@ -26,7 +26,7 @@ use crate::model::{BranchName, CommitId, RunId, Time, WorkerId};
 use crate::process;
 use crate::queue::{Claim, ClaimRequest, NewTicket, Queue, Reopen};
 use crate::store::{StatePaths, Store};
-use crate::terminal::{NewTmuxSession, Size, Tmux, session_name};
+use crate::terminal::{NewTmuxSession, Size, Tmux, TmuxError, session_name};
 
 /// How long a supervisor may take to say that its agent runs.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -296,7 +296,7 @@ impl Spawner {
         }
         worker.place.worktree = added.path;
         enter(SpawnStep::Setup)?;
-        let env = self.agent_env(start, &worker);
+        let env = self.environment_of(&start.agent, &worker)?;
         worker.place.made_paths = self.set_up(&worker, &env)?;
         let place = worker.place.clone();
         ledger.update(|row| row.place = place)?;
@@ -339,16 +339,13 @@ impl Spawner {
         Ok(made)
     }
 
-    /// The agent's environment.
-    fn agent_env(&self, start: &Start, worker: &Worker) -> Vec<(String, String)> {
-        self.environment_of(&start.agent, worker)
-    }
-
     /// The allow-listed environment with what tells the agent where it is.
-    fn environment_of(&self, agent: &Agent, worker: &Worker) -> Vec<(String, String)> {
+    fn environment_of(&self, agent: &Agent, worker: &Worker) -> Result<Vec<(String, String)>, SupervisorError> {
         let place = &worker.place;
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let runtime = RuntimePaths::new(self.repository.common_dir(), &worker.id)?;
         let own = [
+            ("SWARM_SOCKET", text(runtime.socket())),
             (MARKER, text(self.paths.worker_dir(&worker.id))),
             ("SWARM_TICKET", worker.ticket.to_string()),
             ("SWARM_WORKER", worker.id.to_string()),
@@ -366,7 +363,7 @@ impl Spawner {
             ("TERM", super::run::TERM.to_owned()),
         ];
         let own: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        agent_environment(&self.environment, &self.settings, agent, &own)
+        Ok(agent_environment(&self.environment, &self.settings, agent, &own))
     }
 
     /// The first prompt.
@@ -463,12 +460,16 @@ impl Spawner {
         argv: Vec<std::ffi::OsString>,
     ) -> Result<TmuxSession, SupervisorError> {
         let name = session_name(&self.repository.name(), self.repository.common_dir(), &worker.id);
-        if let Some(old) = tmux.find(&name)? {
-            // The lock was free, so nothing but a finished pane can be in it.
-            tmux.kill_session(&old)?;
-        }
         let cwd = worker.place.worktree.clone();
-        Ok(tmux.new_session(&NewTmuxSession { name, cwd, argv, size: Size::UNSEEN })?)
+        let new = NewTmuxSession { name, cwd, argv, size: Size::UNSEEN };
+        match tmux.new_session(&new) {
+            Err(TmuxError::Exists(old)) => {
+                // The supervisor's lock was free, so nothing but a finished pane can be in it.
+                tmux.kill_session(&old)?;
+                Ok(tmux.new_session(&new)?)
+            }
+            made => Ok(made?),
+        }
     }
 
     /// Starts the supervisor without a terminal.
@@ -516,7 +517,7 @@ impl Spawner {
         self.store.put_worker(&worker)?;
         let ledger = Ledger::new(self.store.clone(), self.queue.clone(), &self.paths, &worker)?;
         let enter = |step| self.enter(&ledger, step, Some(before.clone()), progress);
-        let env = self.environment_of(&again.agent, &worker);
+        let env = self.environment_of(&again.agent, &worker)?;
         let prompt = match &again.prompt {
             Some(prompt) => prompt.clone(),
             None => self.prompt(&again.ticket, &worker)?,

@@ -224,7 +224,7 @@ fn earlier(path: &Path) -> Result<Option<Earlier>, RecordingError> {
         return Ok(None);
     }
     let header = reader::parse_header(path, &first)?;
-    let times = tail.split(|byte| *byte == b'\n').rev().filter_map(|line| reader::parse_event(line));
+    let times = tail.split(|byte| *byte == b'\n').rev().filter_map(reader::parse_event);
     let last = times.map(|event| event.at).next().unwrap_or_default();
     Ok(Some(Earlier { header, last, is_torn: !tail.ends_with(b"\n") }))
 }

@@ -91,7 +91,7 @@ mod tests {
     fn text_further_up_than_the_rule_looks_does_not_count() {
         let rules = rules();
         let screen = lines("esc to interrupt\nmore\nand more\n❯");
-        assert_eq!(rules[1].holds(&screen), false);
+        assert!(!rules[1].holds(&screen));
         let none: ScreenRule =
             serde_json::from_value(serde_json::json!({"id": "x", "status": "idle", "what": "", "match": []})).unwrap();
         assert!(!none.holds(&screen));

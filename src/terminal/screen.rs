@@ -182,11 +182,7 @@ impl Callbacks for Watcher {
                 let (rows, columns) = screen.size();
                 self.reply(&format!("\x1b[8;{rows};{columns}t"));
             }
-            (Some(b'?'), None, 'h' | 'l') => {
-                if params.contains(&&[1004][..]) {
-                    self.reports_focus = end == 'h';
-                }
-            }
+            (Some(b'?'), None, 'h' | 'l') if params.contains(&&[1004][..]) => self.reports_focus = end == 'h',
             (Some(b'>'), _, 'm') if param == 4 => {
                 self.key_mode = params.get(1).and_then(|level| level.first()).copied().unwrap_or(0).min(2);
             }

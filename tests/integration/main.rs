@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod claude_cli;
+mod claude_worker;
 mod support;
 mod verbs;

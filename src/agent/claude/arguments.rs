@@ -9,9 +9,7 @@ use uuid::Uuid;
 use super::folder::Folder;
 use super::version;
 use crate::agent::AgentError;
-use crate::agent::launch::{
-    Launch, LaunchPlan, Mode, check_argument, environment, read_from_prompt_file, variable,
-};
+use crate::agent::launch::{Launch, LaunchPlan, Mode, check_argument, environment, read_from_prompt_file, variable};
 use crate::agent::policy::{Policy, policy_file};
 use crate::files::{Access, write_atomically};
 use crate::model::agent::PermissionMode;
@@ -82,11 +80,12 @@ pub(super) fn prepare(plan: &LaunchPlan<'_>) -> Result<Prepared, AgentError> {
     argv.push("--strict-mcp-config".into());
     argv.extend(mode_arguments(plan));
     argv.extend(agent_arguments(plan));
+    argv.extend(system_prompt(plan, &mut files)?);
     if plan.mode == Mode::Interactive && !plan.prompt.is_empty() {
         argv.extend(["--".into(), first_message(plan).into()]);
     }
     for argument in &argv {
-        check_argument(argument, "prompt or system prompt", "shorten the system prompt of the agent definition")?;
+        check_argument(argument, "command line", "shorten the agent definition")?;
     }
     if plan.mode == Mode::Print {
         argv = read_from_prompt_file(argv);
@@ -185,6 +184,21 @@ fn mode_arguments(plan: &LaunchPlan<'_>) -> Vec<OsString> {
     }
 }
 
+/// The system prompt: as an argument, or by file where it is too long for one.
+fn system_prompt(plan: &LaunchPlan<'_>, files: &mut Vec<PathBuf>) -> Result<Vec<OsString>, AgentError> {
+    let text = plan.system_prompt;
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    if text.len() <= PROMPT_LIMIT && !text.contains('\0') {
+        return Ok(vec!["--append-system-prompt".into(), text.into()]);
+    }
+    let path = plan.worker_dir.join("system-prompt.md");
+    write_atomically(&path, text.as_bytes(), Access::Private)?;
+    files.push(path.clone());
+    Ok(vec!["--append-system-prompt-file".into(), path.into()])
+}
+
 /// Arguments that the agent definition asks for.
 fn agent_arguments(plan: &LaunchPlan<'_>) -> Vec<OsString> {
     let agent = plan.agent;
@@ -199,18 +213,12 @@ fn agent_arguments(plan: &LaunchPlan<'_>) -> Vec<OsString> {
     if let Some(model) = &agent.model {
         argv.extend(["--model".into(), model.into()]);
     }
-    if !plan.system_prompt.trim().is_empty() {
-        argv.extend(["--append-system-prompt".into(), plan.system_prompt.into()]);
-    }
     if !agent.tools.is_empty() {
         argv.extend(["--tools".into(), built_in_tools(&agent.tools).into()]);
     }
     let mut allow = agent.permissions.allow.clone();
     // Rules and servers' tools in the list of tools say what may be done; bare names say what is offered.
     allow.extend(agent.tools.iter().filter(|tool| tool.contains('(') || is_server_tool(tool)).cloned());
-    if is_by_reference(plan) {
-        allow.push(format!("Read(/{})", plan.prompt_file.display()));
-    }
     // Each of these takes all words up to the next flag.
     if !allow.is_empty() {
         argv.push("--allowedTools".into());
@@ -248,8 +256,8 @@ fn is_by_reference(plan: &LaunchPlan<'_>) -> bool {
 /// The first message as the program gets it.
 fn first_message(plan: &LaunchPlan<'_>) -> String {
     if is_by_reference(plan) {
-        let file = plan.prompt_file.display();
-        return format!("Your task is in the file `{file}`. Read all of it, in parts if need be, and do what it says.");
+        // The program puts a file named like this before the message, whole and without asking (2.1.329).
+        return format!("Do the task that is written in @\"{}\"", plan.prompt_file.display());
     }
     // A message that begins like this is a command to the program, not to the model.
     let is_command = plan.prompt.trim_start().starts_with(['/', '!']);

@@ -8,14 +8,13 @@ use serde_json::Value;
 const SUBJECT_LIMIT: usize = 160;
 
 /// What a call is about, in one line: the command, the path, the question.
-pub(super) fn subject(tool: &str, input: &Value) -> String {
+pub(super) fn subject(input: &Value) -> String {
     let text = |field: &str| input.get(field).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
     let named = ["command", "file_path", "notebook_path", "pattern", "url", "query", "description", "skill", "path"];
     let subject = named.into_iter().find_map(text).map(ToOwned::to_owned);
     let subject = subject.unwrap_or_else(|| match input {
         Value::Object(fields) if fields.is_empty() => String::new(),
         Value::Null => String::new(),
-        other if tool.is_empty() => other.to_string(),
         other => other.to_string(),
     });
     one_line(&subject, SUBJECT_LIMIT)
@@ -23,7 +22,7 @@ pub(super) fn subject(tool: &str, input: &Value) -> String {
 
 /// A call that begins: `-> Bash cargo test`. Paths in `worktree` are shown from there.
 pub(super) fn call(tool: &str, input: &Value, worktree: &Path, is_nested: bool) -> String {
-    let subject = subject(tool, input);
+    let subject = subject(input);
     let root = format!("{}/", worktree.display());
     let subject = subject.strip_prefix(&root).unwrap_or(&subject);
     let indent = if is_nested { "  " } else { "" };

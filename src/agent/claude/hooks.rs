@@ -22,7 +22,7 @@ pub(super) fn take(call: &HookCall, policy: Option<&Policy>, session: &mut Sessi
         session.identify(id, call.text("transcript_path").map(PathBuf::from), call.at, &mut events);
     }
     match call.event.as_str() {
-        "UserPromptSubmit" => session.begin_turn(call.text("prompt").unwrap_or(""), call.at, &mut events),
+        "UserPromptSubmit" => session.take_message(call.text("prompt").unwrap_or(""), call.at, &mut events),
         "PreToolUse" => reply = before_tool(call, policy, session, &mut events),
         "PostToolUse" => after_tool(call, session, &mut events),
         "PostToolUseFailure" => after_failure(call, session, &mut events),
@@ -106,6 +106,9 @@ fn after_tool(call: &HookCall, session: &mut Session, events: &mut Vec<AgentEven
     }
     end.output_bytes = output_bytes(response);
     end.exit_code = exit_code_of(call.text("tool_name").unwrap_or(""), response, end.outcome);
+    if let Some(agent) = response.get("agentId").and_then(Value::as_str) {
+        session.name_parent(agent, &end.call_id);
+    }
     session.end_call(end, false, events);
 }
 
@@ -127,7 +130,7 @@ fn permission_request(call: &HookCall, session: &mut Session, events: &mut Vec<A
     let input = call.payload.get("tool_input").unwrap_or(&Value::Null);
     let what = match QUESTIONS.iter().find(|(question, _)| *question == tool) {
         Some((_, what)) => (*what).to_owned(),
-        None => format!("permission for {tool} {}", display::subject(tool, input)).trim_end().to_owned(),
+        None => format!("permission for {tool} {}", display::subject(input)).trim_end().to_owned(),
     };
     session.ask(&Ask { tool, input, agent_id: call.text("agent_id"), what }, call.at, events);
 }

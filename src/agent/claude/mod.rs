@@ -16,12 +16,12 @@ mod transcript;
 mod version;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use self::folder::Folder;
 use self::session::Session;
+use self::status_file::{Doing, StatusFile};
 use self::stream::Stream;
 use self::transcript::Transcript;
 use super::event::{AgentEvent, Ending, ExitInfo, HookCall, HookReply, Usage};
@@ -33,8 +33,13 @@ use crate::model::tool_call::ToolOutcome;
 
 pub(super) use self::version::probe;
 
-/// Time the input line needs between clearing, a paste and Enter, so that it takes them one by one.
-const INPUT_PAUSE: Duration = Duration::from_millis(60);
+/// Keys that empty the input line: to the end of the line, then delete line by line. After an interrupt the program
+/// puts the old text back there; one Ctrl-U takes one line or one line end (2.1.329).
+const CLEAR_INPUT: &[u8] = &{
+    let mut keys = [0x15; 51];
+    keys[0] = 0x05;
+    keys
+};
 
 /// One running Claude Code.
 #[derive(Debug, Default)]
@@ -61,6 +66,11 @@ impl Claude {
     /// A runtime that only reads the hook calls of a process that is gone.
     pub(super) fn for_late_calls(policy: Option<Policy>) -> Self {
         Self { policy, ..Self::default() }
+    }
+
+    /// What the program says it is doing.
+    fn status(&self) -> Option<StatusFile> {
+        status_file::read(self.folder.as_ref()?, self.pid?)
     }
 
     /// Appends a usage event when the figures have grown.
@@ -105,10 +115,8 @@ impl Runtime for Claude {
 
     fn poll(&mut self, now: Time) -> Vec<AgentEvent> {
         let mut events = Vec::new();
-        if let (false, Some(folder), Some(pid)) = (self.is_print, &self.folder, self.pid)
-            && let Some(status) = status_file::read(folder, pid)
-        {
-            self.session.compare(&status, now, &mut events);
+        if !self.is_print {
+            self.session.compare(self.status().as_ref(), now, &mut events);
         }
         self.transcript.read_on();
         self.tell_usage(&mut events);
@@ -133,9 +141,17 @@ impl Runtime for Claude {
         if self.is_print {
             return Err(AgentError::CannotReceive { who: "claude in print mode" });
         }
-        // Ctrl-U first: after an interrupt the program puts the old text back into its input line.
-        let writes = vec![vec![0x15], paste(text), b"\r".to_vec()];
-        Ok(Submission { writes, pause: INPUT_PAUSE, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
+        let status = self.status();
+        if self.session.is_waiting() || status.as_ref().is_some_and(|status| matches!(status.doing, Doing::Waiting(_)))
+        {
+            return Err(AgentError::AsksPerson);
+        }
+        if !self.session.is_ready() && status.is_none() {
+            return Err(AgentError::NotReady);
+        }
+        let bytes = [CLEAR_INPUT, &paste(text), b"\r"].concat();
+        // One write is enough, and nothing can come between its parts.
+        Ok(Submission { bytes, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {
@@ -145,9 +161,11 @@ impl Runtime for Claude {
 }
 
 /// A text as a bracketed paste. Control characters would be keys, and the end mark would end the paste, so neither
-/// goes in; lines end in CR as terminals paste them.
+/// goes in; lines end in CR as terminals paste them. A text that begins like a command of the program would not
+/// reach the model: a space before it makes it a message.
 fn paste(text: &str) -> Vec<u8> {
-    let text = text.trim_end().replace("\r\n", "\n");
+    let text = text.trim().replace("\r\n", "\n");
+    let text = if text.starts_with(['/', '!']) { format!(" {text}") } else { text };
     let plain = text.chars().filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'));
     let body: String = plain.map(|letter| if letter == '\n' { '\r' } else { letter }).collect();
     format!("\x1b[200~{body}\x1b[201~").into_bytes()

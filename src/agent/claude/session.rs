@@ -17,7 +17,11 @@ use crate::model::tool_call::ToolOutcome;
 
 /// The status file is believed against the hooks only when it has stood for this long: a hook may still be on its
 /// way when the file already says so.
-const STATUS_SETTLES: Duration = Duration::from_secs(2);
+const STATUS_SETTLES: Duration = Duration::from_secs(1);
+/// An end of turn that is held back for queued messages is told after this long even when nothing confirms it.
+const HELD_END_LIMIT: Duration = Duration::from_secs(10);
+/// How a message begins that the program writes to itself when a background task ended.
+const NOTIFICATION_MARK: &str = "<task-notification>";
 
 /// One conversation.
 #[derive(Debug, Default)]
@@ -46,6 +50,19 @@ pub(super) struct Session {
     denied: Vec<Denial>,
     /// Why the last turn failed, where it did.
     failure: Option<String>,
+    /// Messages that were queued during the turn and not seen to be delivered.
+    queued_count: usize,
+    /// An end of turn that is not told yet, because queued messages may begin the next one.
+    held_end: Option<HeldEnd>,
+}
+
+/// An end of turn that is not told yet.
+#[derive(Debug, Clone)]
+struct HeldEnd {
+    /// When the turn ended.
+    at: Time,
+    /// The last thing that was said.
+    last_message: Option<String>,
 }
 
 /// What a conversation is doing.
@@ -72,6 +89,8 @@ struct OpenCall {
     input: Value,
     /// The sub-agent that made it.
     agent_id: Option<String>,
+    /// Whether a sub-agent made it, known or not.
+    is_nested: bool,
     /// Whether a person was asked and has not been seen to consent.
     is_asked: bool,
 }
@@ -80,11 +99,6 @@ impl Session {
     /// A conversation that a launch is about to start or go on with.
     pub(super) fn new(is_print: bool, id: String) -> Self {
         Self { is_print, id, ..Self::default() }
-    }
-
-    /// Whether nobody answers questions.
-    pub(super) fn is_print(&self) -> bool {
-        self.is_print
     }
 
     /// What it is doing.
@@ -117,26 +131,50 @@ impl Session {
         events.push(AgentEvent::SessionStarted { id: id.to_owned(), transcript });
     }
 
-    /// A turn began on a message that was told.
-    pub(super) fn begin_turn(&mut self, prompt: &str, at: Time, events: &mut Vec<AgentEvent>) {
-        self.close_idle_calls(at, events);
-        self.settle_waiting(false, events);
+    /// Whether a person is waited for, as far as was told.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting_told
+    }
+
+    /// Whether the program has shown itself.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_told
+    }
+
+    /// A message was taken. During a turn that means it was queued, and the turn's calls go on; otherwise a turn
+    /// begins, and what an earlier one left open is over. A question has the keyboard: a message after it means that
+    /// it was answered with no, or broken off.
+    pub(super) fn take_message(&mut self, prompt: &str, at: Time, events: &mut Vec<AgentEvent>) {
+        if self.turn == Turn::Running && self.held_end.is_none() && !self.is_waiting_told {
+            self.queued_count += 1;
+        } else {
+            self.held_end = None;
+            self.close_idle_calls(at, events);
+            self.settle_waiting(false, events);
+        }
+        self.begin_turn(prompt, at, events);
+    }
+
+    /// Writes down and tells that a turn is under way.
+    fn begin_turn(&mut self, prompt: &str, at: Time, events: &mut Vec<AgentEvent>) {
         self.failure = None;
         self.turn = Turn::Running;
         self.changed_at = Some(at);
-        events.push(AgentEvent::TurnStarted { prompt: prompt.to_owned() });
+        let is_message = !prompt.is_empty() && !prompt.trim_start().starts_with(NOTIFICATION_MARK);
+        events.push(AgentEvent::TurnStarted { prompt: prompt.to_owned(), is_message });
     }
 
     /// A turn is under way, whether or not its beginning was told.
     pub(super) fn note_running(&mut self, at: Time, events: &mut Vec<AgentEvent>) {
-        if self.turn == Turn::Running {
-            self.changed_at = Some(at);
-        } else {
+        self.held_end = None;
+        self.changed_at = Some(at);
+        if self.turn != Turn::Running {
             self.begin_turn("", at, events);
         }
     }
 
-    /// The turn ended by itself; `background` things will wake it again.
+    /// The turn ended by itself; `background` things will wake it again. When messages were queued meanwhile, the
+    /// next turn begins without a word, so the end is told only when the program is seen to listen.
     pub(super) fn end_turn(
         &mut self,
         background: usize,
@@ -144,13 +182,21 @@ impl Session {
         at: Time,
         events: &mut Vec<AgentEvent>,
     ) {
-        if background == 0 {
+        if background == 0 && !self.is_print {
             self.sub_agents.clear();
         }
         self.close_idle_calls(at, events);
         self.settle_waiting(false, events);
-        let finished = background == 0 && !self.is_print;
-        self.stop_turn(finished, background, last_message, at, events);
+        if self.is_print && self.turn != Turn::Running {
+            return;
+        }
+        let last_message = last_message.map(ToOwned::to_owned);
+        if std::mem::take(&mut self.queued_count) > 0 && background == 0 && !self.is_print {
+            self.changed_at = Some(at);
+            self.held_end = Some(HeldEnd { at, last_message });
+            return;
+        }
+        self.stop_turn(background == 0 && !self.is_print, background, last_message, at, events);
     }
 
     /// The turn ended with an error.
@@ -159,13 +205,15 @@ impl Session {
         self.settle_waiting(false, events);
         self.failure = Some(reason.to_owned());
         events.push(AgentEvent::Failed { reason: reason.to_owned() });
+        self.queued_count = 0;
         self.stop_turn(false, 0, None, at, events);
     }
 
     /// The turn was broken off: nothing says so but that the program listens again.
     fn break_turn(&mut self, at: Time, events: &mut Vec<AgentEvent>) {
-        self.close_calls(ToolOutcome::Interrupted, at, events, |call| call.agent_id.is_none());
+        self.close_calls(ToolOutcome::Interrupted, at, events, |call| !call.is_nested);
         self.settle_waiting(false, events);
+        self.queued_count = 0;
         self.stop_turn(false, 0, None, at, events);
     }
 
@@ -174,13 +222,13 @@ impl Session {
         &mut self,
         finished: bool,
         background: usize,
-        last_message: Option<&str>,
+        last_message: Option<String>,
         at: Time,
         events: &mut Vec<AgentEvent>,
     ) {
         self.turn = Turn::Ended { finished };
         self.changed_at = Some(at);
-        let last_message = last_message.map(ToOwned::to_owned);
+        self.held_end = None;
         events.push(AgentEvent::TurnEnded { finished, background, last_message });
     }
 
@@ -189,7 +237,10 @@ impl Session {
         if self.ended.contains(&start.call_id) || self.open.contains_key(&start.call_id) {
             return;
         }
-        self.note_running(start.at, events);
+        let is_nested = start.agent_id.is_some() || start.parent_call_id.is_some();
+        if !is_nested {
+            self.note_running(start.at, events);
+        }
         let mut start = start;
         if start.parent_call_id.is_none()
             && let Some(agent) = &start.agent_id
@@ -200,6 +251,7 @@ impl Session {
             tool: start.tool.clone(),
             input: start.input.clone(),
             agent_id: start.agent_id.clone(),
+            is_nested,
             is_asked: false,
         };
         self.open.insert(start.call_id.clone(), call);
@@ -215,14 +267,18 @@ impl Session {
             self.start_call((**start).clone(), events);
         }
         let Some(call) = self.open.remove(&end.call_id) else { return };
-        self.changed_at = Some(end.at);
+        if !call.is_nested {
+            self.changed_at = Some(end.at);
+            // Queued messages go to the model with the result of a tool.
+            self.queued_count = 0;
+        }
         if end.outcome == ToolOutcome::Denied {
-            let what = display::subject(&call.tool, &call.input);
+            let what = display::subject(&call.input);
             self.denied.push(Denial { tool: call.tool, what, by_ask_rule });
         }
         self.ended.insert(end.call_id.clone());
         events.push(AgentEvent::ToolEnded(end));
-        self.settle_waiting(self.notice, events);
+        self.settle_waiting(false, events);
     }
 
     /// The tool of an open call.
@@ -237,9 +293,10 @@ impl Session {
         outcome: ToolOutcome,
         at: Time,
         events: &mut Vec<AgentEvent>,
-        which: impl Fn(&CallOwner<'_>) -> bool,
+        which: impl Fn(&CallOwner) -> bool,
     ) {
-        let picked = |call: &OpenCall| which(&CallOwner { agent_id: call.agent_id.as_deref() });
+        let owner = |call: &OpenCall| CallOwner { agent_id: call.agent_id.clone(), is_nested: call.is_nested };
+        let picked = |call: &OpenCall| which(&owner(call));
         let ids: Vec<(String, bool)> =
             self.open.iter().filter(|(_, call)| picked(call)).map(|(id, call)| (id.clone(), call.is_asked)).collect();
         for (call_id, is_asked) in ids {
@@ -249,11 +306,11 @@ impl Session {
     }
 
     /// Ends the open calls that nobody is working on any more at a turn's border: those of the conversation itself
-    /// and of sub-agents that are not known to run.
+    /// and of sub-agents that are known not to run.
     fn close_idle_calls(&mut self, at: Time, events: &mut Vec<AgentEvent>) {
         let running: BTreeSet<String> = self.sub_agents.keys().cloned().collect();
         self.close_calls(ToolOutcome::Interrupted, at, events, |call| {
-            call.agent_id.is_none_or(|agent| !running.contains(agent))
+            call.agent_id.as_ref().map_or(!call.is_nested, |agent| !running.contains(agent))
         });
     }
 
@@ -271,10 +328,17 @@ impl Session {
         self.sub_agents.insert(id.to_owned(), parent);
     }
 
+    /// A call says which sub-agent it started.
+    pub(super) fn name_parent(&mut self, agent: &str, call_id: &str) {
+        if let Some(parent) = self.sub_agents.get_mut(agent) {
+            parent.get_or_insert_with(|| call_id.to_owned());
+        }
+    }
+
     /// A sub-agent stopped.
     pub(super) fn stop_sub_agent(&mut self, id: &str, at: Time, events: &mut Vec<AgentEvent>) {
         self.sub_agents.remove(id);
-        self.close_calls(ToolOutcome::Interrupted, at, events, |call| call.agent_id == Some(id));
+        self.close_calls(ToolOutcome::Interrupted, at, events, |call| call.agent_id.as_deref() == Some(id));
     }
 
     /// How many sub-agents are known to run.
@@ -287,11 +351,15 @@ impl Session {
         if self.is_print {
             return;
         }
-        self.note_running(at, events);
+        if ask.agent_id.is_none() {
+            self.note_running(at, events);
+        }
+        self.changed_at = Some(at);
         let same = |call: &&mut OpenCall| {
             call.tool == ask.tool && call.agent_id.as_deref() == ask.agent_id && call.input == *ask.input
         };
         match self.open.values_mut().find(same) {
+            Some(call) if call.is_asked && self.is_waiting_told => return,
             Some(call) => call.is_asked = true,
             None => self.notice = true,
         }
@@ -311,7 +379,9 @@ impl Session {
 
     /// The program has listened for a while, so no turn is under way.
     pub(super) fn note_idle(&mut self, at: Time, events: &mut Vec<AgentEvent>) {
-        if self.turn == Turn::Running {
+        if self.held_end.is_some() {
+            self.tell_held_end(at, events);
+        } else if self.turn == Turn::Running {
             self.break_turn(at, events);
         }
     }
@@ -327,26 +397,39 @@ impl Session {
     }
 
     /// Compares with the program's status file, which also knows what no hook tells: consent, refusal, interrupt.
-    pub(super) fn compare(&mut self, status: &StatusFile, now: Time, events: &mut Vec<AgentEvent>) {
-        let is_newer = self.changed_at.is_none_or(|changed| status.at > changed);
-        let is_settled = status.at.age_at(now) >= STATUS_SETTLES;
-        match &status.doing {
-            Doing::Busy if self.is_waiting_told && is_newer => {
+    pub(super) fn compare(&mut self, status: Option<&StatusFile>, now: Time, events: &mut Vec<AgentEvent>) {
+        let is_newer = |status: &StatusFile| self.changed_at.is_none_or(|changed| status.at > changed);
+        let settled = status.filter(|status| is_newer(status) && status.at.age_at(now) >= STATUS_SETTLES);
+        match (status.map(|status| &status.doing), settled) {
+            (Some(Doing::Busy), _) if self.is_waiting_told && status.is_some_and(is_newer) => {
                 self.open.values_mut().for_each(|call| call.is_asked = false);
                 self.settle_waiting(false, events);
-                self.changed_at = Some(status.at);
+                self.changed_at = status.map(|status| status.at);
             }
-            Doing::Waiting(what) if is_settled && is_newer => self.notice(what, status.at, events),
-            Doing::Idle if is_settled && is_newer && self.turn == Turn::Running => self.break_turn(now, events),
+            (Some(Doing::Waiting(what)), Some(status)) => self.notice(what, status.at, events),
+            (Some(Doing::Idle), Some(_)) if self.held_end.is_some() => self.tell_held_end(now, events),
+            (Some(Doing::Idle), Some(_)) if self.turn == Turn::Running => self.break_turn(now, events),
+            _ if self.held_end.as_ref().is_some_and(|held| held.at.age_at(now) >= HELD_END_LIMIT) => {
+                self.tell_held_end(now, events);
+            }
             _ => {}
+        }
+    }
+
+    /// Tells an end of turn that was held back.
+    fn tell_held_end(&mut self, now: Time, events: &mut Vec<AgentEvent>) {
+        if let Some(held) = self.held_end.take() {
+            self.stop_turn(true, 0, held.last_message, now, events);
         }
     }
 }
 
 /// Whose a call is.
-pub(super) struct CallOwner<'a> {
-    /// The sub-agent, or the conversation itself.
-    pub(super) agent_id: Option<&'a str>,
+pub(super) struct CallOwner {
+    /// The sub-agent, where it is known.
+    pub(super) agent_id: Option<String>,
+    /// Whether a sub-agent made it.
+    pub(super) is_nested: bool,
 }
 
 /// A question to a person about a call.
@@ -359,21 +442,4 @@ pub(super) struct Ask<'a> {
     pub(super) agent_id: Option<&'a str>,
     /// The question as a clause.
     pub(super) what: String,
-}
-
-impl ToolEnd {
-    /// An end about which only the outcome is known.
-    pub(super) fn bare(call_id: String, outcome: ToolOutcome, at: Time) -> Self {
-        Self {
-            at,
-            call_id,
-            outcome,
-            error: None,
-            exit_code: None,
-            duration_ms: None,
-            output_bytes: 0,
-            usage: None,
-            start: None,
-        }
-    }
 }

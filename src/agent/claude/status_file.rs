@@ -38,9 +38,7 @@ fn parse(bytes: &[u8]) -> Option<StatusFile> {
     let doing = match value.get("status")?.as_str()? {
         "busy" => Doing::Busy,
         "idle" => Doing::Idle,
-        "waiting" => {
-            Doing::Waiting(value.get("waitingFor").and_then(Value::as_str).unwrap_or("an answer").to_owned())
-        }
+        "waiting" => Doing::Waiting(value.get("waitingFor").and_then(Value::as_str).unwrap_or("an answer").to_owned()),
         _ => return None,
     };
     Some(StatusFile { doing, at: Time::from_millis(value.get("statusUpdatedAt")?.as_i64()?) })

@@ -91,6 +91,7 @@ impl Transcript {
             Some("assistant") => self.take_message(line.get("message").unwrap_or(&Value::Null)),
             Some("cost-state") => {
                 let models = line.get("modelUsage").and_then(Value::as_object);
+                self.is_unpriced |= line.get("hasUnknownModelCost").and_then(Value::as_bool) == Some(true);
                 self.is_unpriced |= models.is_some_and(|models| !models.keys().all(|model| has_price(model)));
                 self.cost_usd = line.get("totalCostUSD").and_then(Value::as_f64).or(self.cost_usd);
             }
@@ -104,8 +105,7 @@ impl Transcript {
         let model = message.get("model").and_then(Value::as_str).unwrap_or("");
         self.is_unpriced |= !model.is_empty() && !model.starts_with('<') && !has_price(model);
         let count = |field: &str| usage.get(field).and_then(Value::as_u64).unwrap_or(0);
-        let input =
-            count("input_tokens") + count("cache_read_input_tokens") + count("cache_creation_input_tokens");
+        let input = count("input_tokens") + count("cache_read_input_tokens") + count("cache_creation_input_tokens");
         let known = self.messages.entry(id.to_owned()).or_default();
         *known = (known.0.max(input), known.1.max(count("output_tokens")));
     }

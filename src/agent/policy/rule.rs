@@ -37,10 +37,9 @@ fn parts(command: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a path rule covers `named`: the whole path, or its end from some folder on.
 fn path_matches(pattern: &str, named: &str) -> bool {
-    let pattern = pattern.strip_prefix("//").map_or_else(
-        || pattern.trim_start_matches("./").to_owned(),
-        |absolute| format!("/{absolute}"),
-    );
+    let pattern = pattern
+        .strip_prefix("//")
+        .map_or_else(|| pattern.trim_start_matches("./").to_owned(), |absolute| format!("/{absolute}"));
     let ends = named.match_indices('/').map(|(at, _)| &named[at + 1..]);
     std::iter::once(named).chain(ends).any(|end| matches(&pattern, end) || matches(&pattern, &format!("/{end}")))
 }

@@ -64,7 +64,12 @@ struct Author {
 
 impl Repository {
     /// Builds the merge commit of `branch` into `target`, with both as parents, never a fast-forward.
-    pub(crate) fn build_merge(&self, target: &CommitId, branch: &CommitId, commit: &Commit<'_>) -> Result<Built, GitError> {
+    pub(crate) fn build_merge(
+        &self,
+        target: &CommitId,
+        branch: &CommitId,
+        commit: &Commit<'_>,
+    ) -> Result<Built, GitError> {
         if self.is_ancestor(branch, target)? {
             return Ok(Built::Nothing);
         }
@@ -78,7 +83,12 @@ impl Repository {
 
     /// Builds one commit on `target` with all of the branch's changes. Its author is the author of the branch's
     /// first commit; further authors are named by `Co-authored-by` trailers.
-    pub(crate) fn build_squash(&self, target: &CommitId, branch: &CommitId, commit: &Commit<'_>) -> Result<Built, GitError> {
+    pub(crate) fn build_squash(
+        &self,
+        target: &CommitId,
+        branch: &CommitId,
+        commit: &Commit<'_>,
+    ) -> Result<Built, GitError> {
         if self.is_ancestor(branch, target)? {
             return Ok(Built::Nothing);
         }
@@ -100,7 +110,12 @@ impl Repository {
     ///
     /// Merge commits are left out as git does it. Where that loses what a merge commit itself changed, it is a
     /// conflict, not a silent loss.
-    pub(crate) fn build_rebase(&self, target: &CommitId, branch: &CommitId, timeout: Duration) -> Result<Built, GitError> {
+    pub(crate) fn build_rebase(
+        &self,
+        target: &CommitId,
+        branch: &CommitId,
+        timeout: Duration,
+    ) -> Result<Built, GitError> {
         let originals = self.originals(target, branch)?;
         if self.is_straight(target, branch, &originals)? {
             let tree = self.tree_of(branch)?;
@@ -171,8 +186,7 @@ impl Repository {
         let fields: Vec<_> = text.split('\0').collect();
         let mut originals = Vec::new();
         for record in fields.chunks_exact(6) {
-            let author =
-                Author { name: record[2].to_owned(), email: record[3].to_owned(), date: record[4].to_owned() };
+            let author = Author { name: record[2].to_owned(), email: record[3].to_owned(), date: record[4].to_owned() };
             let parents = record[1].split_whitespace().map(str::to_owned).collect();
             originals.push(Original { id: commit_id(record[0])?, parents, author, message: record[5].to_owned() });
         }
@@ -188,7 +202,8 @@ impl Repository {
         author: Option<&Author>,
         timeout: Duration,
     ) -> Result<CommitId, GitError> {
-        let mut call = self.git(self.home(), ["commit-tree", tree]).config("i18n.commitEncoding=UTF-8").timeout(timeout);
+        let mut call =
+            self.git(self.home(), ["commit-tree", tree]).config("i18n.commitEncoding=UTF-8").timeout(timeout);
         call = call.args(parents.iter().flat_map(|parent| ["-p", parent.as_str()]));
         if self.signs_commits()? {
             call = call.args(["-S"]);

@@ -152,7 +152,8 @@ impl Repository {
         let mut env = self.program_env().to_vec();
         env.push(("GIT_OBJECT_DIRECTORY".into(), objects.path().into()));
         env.push(("GIT_ALTERNATE_OBJECT_DIRECTORIES".into(), quoted(&self.common_dir().join("objects"))));
-        let settings = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "commit.gpgSign"), ("GIT_CONFIG_VALUE_0", "false")];
+        let settings =
+            [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "commit.gpgSign"), ("GIT_CONFIG_VALUE_0", "false")];
         env.extend(settings.map(|(name, value)| (name.into(), value.into())));
         let repository = Self::discover_with(self.home(), env)?;
         Ok(Rehearsal { _objects: objects, repository })

@@ -192,7 +192,8 @@ fn a_rebase_names_the_commit_that_does_not_fit() {
     let work = fixture.commit_in(&path, "does not");
     fixture.write("a", &with_line("a", 2, "main"));
     let target = fixture.commit("main moves");
-    let Built::Conflict { files, commit, messages } = fixture.open().build_rebase(&target, &work, COMMIT.timeout).unwrap()
+    let Built::Conflict { files, commit, messages } =
+        fixture.open().build_rebase(&target, &work, COMMIT.timeout).unwrap()
     else {
         panic!()
     };

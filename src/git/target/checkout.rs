@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Busy;
 use super::holder::Holder;
 use super::journal::Journal;
-use crate::files::{FileError, write_new};
+use crate::files::FileError;
 use crate::git::program::{failed, path_of, split_nul};
 use crate::git::{Call, GitError, Repository, crash_point};
 use crate::model::{BranchName, CommitId};
@@ -63,7 +63,7 @@ impl<'a> Checkout<'a> {
         to: &CommitId,
     ) -> Result<Checked<'a>, GitError> {
         let Holder { worktree, git_dir, .. } = holder;
-        let token = uuid::Uuid::new_v4().to_string();
+        let token = Journal::new_token();
         let (branch, from, to) = (branch.clone(), from.clone(), to.clone());
         let journal = Journal { token, worktree, git_dir, branch, from, to };
         journal.write(repository)?;
@@ -81,16 +81,17 @@ impl<'a> Checkout<'a> {
         Checked::Busy(Busy { worktree: self.journal.worktree.clone(), files, why: why.to_owned() })
     }
 
-    /// Takes git's own lock with our token in it; false when somebody holds it all the time.
+    /// Takes the index; false when somebody holds it all the time.
     fn lock_index(&self) -> Result<bool, GitError> {
         let deadline = Instant::now() + INDEX_WAIT;
         loop {
-            match write_new(&self.journal.lock_path(), self.journal.token.as_bytes()) {
-                Ok(()) => return Ok(true),
-                Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-                Err(_) if Instant::now() >= deadline => return Ok(false),
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            if self.journal.lock()? {
+                return Ok(true);
             }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -190,7 +191,9 @@ impl<'a> Checkout<'a> {
                 let is_last = at == file.path;
                 if is_last && meta.is_dir() {
                     found.extend(self.untracked_below(&at)?);
-                } else if (is_last && !self.is_tracked(&at)?) || (!is_last && !meta.is_dir() && !gone.contains(at.as_path())) {
+                } else if (is_last && !self.is_tracked(&at)?)
+                    || (!is_last && !meta.is_dir() && !gone.contains(at.as_path()))
+                {
                     found.insert(at.clone());
                     break;
                 }

@@ -1,12 +1,10 @@
 //! Finds the worktrees that hold a branch, also those that will come back to it after a rebase or a bisection.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files::{FileError, read_if_exists};
-use crate::git::program::path_of;
-use crate::git::{GitError, Repository};
+use crate::files::read_if_exists;
+use crate::git::{GitError, Head, Repository, Worktree};
 use crate::model::BranchName;
 
 /// A worktree that holds a branch.
@@ -32,36 +30,24 @@ const OPERATIONS: [(&str, &str); 6] = [
 ];
 
 /// Files in a worktree's git folder that name the branch it will come back to.
-const RETURNS: [&str; 4] = ["rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs", "BISECT_START"];
-
-/// A worktree as git lists it.
-#[derive(Debug, Default)]
-struct Listed {
-    /// Where it is.
-    path: PathBuf,
-    /// The full name of the branch it is on.
-    branch: Option<String>,
-    /// The bare repository itself.
-    is_bare: bool,
-    /// Its folder is gone and git would forget it.
-    is_prunable: bool,
-}
+const RETURNS: [&str; 4] =
+    ["rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs", "BISECT_START"];
 
 impl Repository {
     /// The worktrees that hold `branch`.
     pub(super) fn holders(&self, branch: &BranchName) -> Result<Vec<Holder>, GitError> {
-        let reference = format!("refs/heads/{branch}");
         let mut holders = Vec::new();
-        for listed in self.listed()? {
-            let is_on = listed.branch.as_ref() == Some(&reference);
-            let Some(git_dir) = git_dir_of(&listed.path)? else {
-                if is_on {
-                    let why = Some("the worktree is locked and cannot be reached".to_owned());
-                    holders.push(Holder { worktree: listed.path, git_dir: PathBuf::new(), why_not: why });
-                }
-                continue;
-            };
+        for Worktree { path: worktree, git_dir, head, locked, .. } in self.worktrees()? {
+            let is_on = head == Head::Branch(branch.clone());
             if !is_on && !is_coming_back(&git_dir, branch)? {
+                continue;
+            }
+            if !worktree.is_dir() {
+                // One that is not locked is merely forgotten; a locked one can lie on a disk that is not connected.
+                if locked {
+                    let why = "the worktree is locked and cannot be reached".to_owned();
+                    holders.push(Holder { worktree, git_dir, why_not: Some(why) });
+                }
                 continue;
             }
             let operation = OPERATIONS.iter().find(|(file, _)| git_dir.join(file).exists());
@@ -70,45 +56,10 @@ impl Repository {
                 None if !is_on => Some("an operation that began on the branch is in progress there".to_owned()),
                 None => None,
             };
-            holders.push(Holder { worktree: listed.path, git_dir, why_not });
+            holders.push(Holder { worktree, git_dir, why_not });
         }
         Ok(holders)
     }
-
-    /// What git lists, without the bare repository and without worktrees whose folder is gone.
-    fn listed(&self) -> Result<Vec<Listed>, GitError> {
-        let output = self.git(self.home(), ["worktree", "list", "--porcelain", "-z"]).reading().output()?.stdout;
-        let mut all: Vec<Listed> = Vec::new();
-        for line in output.split(|byte| *byte == 0) {
-            if let Some(path) = line.strip_prefix(b"worktree ") {
-                all.push(Listed { path: path_of(path), ..Listed::default() });
-            }
-            let Some(last) = all.last_mut() else { continue };
-            if let Some(branch) = line.strip_prefix(b"branch ") {
-                last.branch = Some(String::from_utf8_lossy(branch).into_owned());
-            }
-            last.is_bare |= line == b"bare";
-            last.is_prunable |= line == b"prunable" || line.starts_with(b"prunable ");
-        }
-        all.retain(|listed| !listed.is_bare && !listed.is_prunable);
-        Ok(all)
-    }
-}
-
-/// The git folder of a worktree; `None` when the worktree is not there.
-fn git_dir_of(worktree: &Path) -> Result<Option<PathBuf>, GitError> {
-    let link = worktree.join(".git");
-    match fs::metadata(&link) {
-        Ok(meta) if meta.is_dir() => return Ok(Some(link)),
-        Ok(_) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(FileError::on("look at", &link)(error).into()),
-    }
-    let text = read_if_exists(&link)?.unwrap_or_default();
-    let target = text.strip_prefix(b"gitdir: ").map(|target| worktree.join(path_of(target.trim_ascii_end())));
-    Ok(target.filter(|target| target.is_dir()))
 }
 
 /// Whether an operation under way in a worktree will come back to `branch`.

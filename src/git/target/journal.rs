@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Access, FileError, read_if_exists, write_durably};
+use crate::files::{Access, FileError, read_if_exists, write_durably, write_new};
 use crate::git::{GitError, Repository};
 use crate::model::{BranchName, CommitId};
+
+/// What our index locks begin with.
+const TOKEN: &str = "swarm ";
 
 /// One move of one worktree.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +31,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    /// A new content for an index lock.
+    pub(super) fn new_token() -> String {
+        format!("{TOKEN}{}", uuid::Uuid::new_v4())
+    }
+
     /// Where journals lie.
     fn folder(repository: &Repository) -> PathBuf {
         repository.common_dir().join("swarm/moves")
@@ -35,7 +43,7 @@ impl Journal {
 
     /// Where this one lies.
     fn path(&self, repository: &Repository) -> PathBuf {
-        Self::folder(repository).join(format!("{}.json", self.token))
+        Self::folder(repository).join(format!("{}.json", self.token.trim_start_matches(TOKEN)))
     }
 
     /// The journals of ended processes, under the lock that every live one holds.
@@ -80,6 +88,26 @@ impl Journal {
     /// The private copy of the index.
     pub(super) fn private_path(&self) -> PathBuf {
         self.git_dir.join("index.swarm")
+    }
+
+    /// Takes git's own lock with our token in it; false when somebody holds it.
+    ///
+    /// It is on the device before anything moves: after a power cut it tells a move that was under way from one that
+    /// was over. A lock of ours without a journal is one that a power cut brought back.
+    pub(super) fn lock(&self) -> Result<bool, GitError> {
+        let path = self.lock_path();
+        if read_if_exists(&path)?.is_some_and(|bytes| bytes.starts_with(TOKEN.as_bytes())) {
+            remove_if_exists(&path)?;
+        }
+        match write_new(&path, self.token.as_bytes()) {
+            Ok(()) => {}
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        for synced in [path.as_path(), self.git_dir.as_path()] {
+            fs::File::open(synced).and_then(|file| file.sync_all()).map_err(FileError::on("flush", synced))?;
+        }
+        Ok(true)
     }
 
     /// Whether the index lock is ours.

@@ -100,9 +100,11 @@ fn modified_and_staged_files_that_the_move_does_not_touch_stay_as_they_are() {
     fixture.write("c", "mine\n");
     fixture.write("mine.txt", "untracked\n");
     fixture.git(&fixture.root, &["rm", "-q", "--cached", "d"]);
-    let before = (status(&fixture), fixture.git(&fixture.root, &["diff"]), fixture.git(&fixture.root, &["diff", "--cached"]));
+    let before =
+        (status(&fixture), fixture.git(&fixture.root, &["diff"]), fixture.git(&fixture.root, &["diff", "--cached"]));
     assert!(matches!(advance(&fixture, &from, &to), Advance::Moved { .. }));
-    let after = (status(&fixture), fixture.git(&fixture.root, &["diff"]), fixture.git(&fixture.root, &["diff", "--cached"]));
+    let after =
+        (status(&fixture), fixture.git(&fixture.root, &["diff"]), fixture.git(&fixture.root, &["diff", "--cached"]));
     assert_eq!(after, before);
     assert_eq!(fs::read_to_string(fixture.root.join("c")).unwrap(), "mine\n");
 }
@@ -121,7 +123,9 @@ fn staged_changes_where_it_would_change_stop_everything() {
 
 #[test]
 fn untracked_and_ignored_files_in_the_way_stop_everything() {
-    for (path, exclude) in [("new/file", ""), ("new/file", "new"), ("new", ""), ("new", "new"), ("new/file/deep", "deep")] {
+    for (path, exclude) in
+        [("new/file", ""), ("new/file", "new"), ("new", ""), ("new", "new"), ("new/file/deep", "deep")]
+    {
         let (fixture, from, to) = ahead();
         put(&fixture.root.join(".git/info/exclude"), exclude);
         fixture.write(path, "mine\n");
@@ -268,7 +272,8 @@ fn sparse_worktrees_stay_sparse() {
 
 #[test]
 fn a_kill_at_any_moment_leaves_before_or_after_and_the_next_look_repairs() {
-    let points = ["journal written", "index locked", "target checked", "target moved", "files written", "index installed"];
+    let points =
+        ["journal written", "index locked", "target checked", "target moved", "files written", "index installed"];
     for point in points {
         let (fixture, from, to) = ahead();
         fixture.write("b", "mine\n");
@@ -298,8 +303,7 @@ fn a_checkout_cut_off_between_files_is_finished_and_edits_made_since_are_kept() 
     fs::remove_file(fixture.root.join("e")).unwrap();
     fixture.write("a", &with_line("a", 1, "an edit"));
     let repaired = fixture.open().repair_targets().unwrap();
-    let expected =
-        Repaired { worktree: fixture.root.clone(), is_finished: true, left_alone: vec![PathBuf::from("a")] };
+    let expected = Repaired { worktree: fixture.root.clone(), is_finished: true, left_alone: vec![PathBuf::from("a")] };
     assert_eq!(repaired, [expected]);
     assert_eq!(fs::read_to_string(fixture.root.join("new/file")).unwrap(), "new\n");
     assert_eq!(fs::read_to_string(fixture.root.join("a")).unwrap(), with_line("a", 1, "an edit"));

@@ -91,7 +91,6 @@ fn finish(mut child: Child) -> bool {
 
 pub(crate) fn killed_processes_lose_and_double_nothing<E: Engine>(test_path: &str) {
     let engine = E::fresh();
-    let queue = engine.handle();
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("ledger.jsonl");
     let mut number = 0;
@@ -101,6 +100,8 @@ pub(crate) fn killed_processes_lose_and_double_nothing<E: Engine>(test_path: &st
     };
     let started = Instant::now();
     let mut helpers: Vec<Child> = (0..8).map(|_| start()).collect();
+    // Made after the helpers were started: the queue comes into being under all of them at once.
+    let queue = engine.handle();
     let mut seen: i64 = 0;
     for _ in 0..30 {
         // The oldest helper is killed whenever the crowd got some way on, so that kills fall anywhere in its work.

@@ -53,6 +53,7 @@ fn worker(name: &str, phase: Phase) -> Worker {
             target: "main".parse().unwrap(),
             first_port: 41_000,
             port_count: 10,
+            made_branch: true,
             made_paths: vec!["node_modules".into()],
         },
         attempt: Attempt {

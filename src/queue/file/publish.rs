@@ -11,6 +11,10 @@ use crate::store::TicketRow;
 impl Operation<'_> {
     /// The body of [`crate::queue::Queue::publish`].
     pub(super) fn publish(&self, new: &NewTicket) -> Result<Published, QueueError> {
+        if new.ticket.depends_on.is_empty() && self.txn.is_unheard_of(&new.dedupe_key, &new.ticket.id)? {
+            let row = self.insert(new, false)?;
+            return Ok(Published { state: row.state(), ticket: row.id, fresh: true });
+        }
         if let Some(row) = self.txn.published_by(&new.dedupe_key)? {
             return Ok(Published { state: row.state(), ticket: row.id, fresh: false });
         }
@@ -20,7 +24,6 @@ impl Operation<'_> {
             None => self.insert(new, is_blocked)?,
             Some(row) => self.publish_again(new, row, is_blocked)?,
         };
-        self.txn.note_publication(&new.dedupe_key, &row)?;
         Ok(Published { state: row.state(), ticket: row.id, fresh: true })
     }
 
@@ -45,10 +48,10 @@ impl Operation<'_> {
 
     /// Makes a new entry.
     fn insert(&self, new: &NewTicket, is_blocked: bool) -> Result<TicketRow, QueueError> {
-        let mut row = TicketRow::new(&new.ticket, self.now);
+        let mut row = TicketRow::new(&new.ticket, &new.dedupe_key, self.now);
         self.begin_round(&mut row, is_blocked, None)?;
         self.txn.put_ticket(&mut row)?;
-        self.txn.put_content(&row, &new.ticket, true)?;
+        self.txn.put_first_content(&row, &new.ticket)?;
         Ok(row)
     }
 
@@ -58,7 +61,7 @@ impl Operation<'_> {
         let from = row.state();
         match from {
             S::Open | S::Queued | S::Blocked => {
-                self.txn.put_content(&row, &new.ticket, false)?;
+                self.txn.put_new_content(&mut row, &new.ticket, &new.dedupe_key)?;
                 self.judge_dependencies(&mut row)?;
                 if row.state() == from {
                     // The content may have changed: followers are told, though the state did not.
@@ -75,7 +78,7 @@ impl Operation<'_> {
                 row.changed_at = self.now;
                 self.begin_round(&mut row, is_blocked, Some(from))?;
                 self.txn.put_ticket(&mut row)?;
-                self.txn.put_content(&row, &new.ticket, false)?;
+                self.txn.put_new_content(&mut row, &new.ticket, &new.dedupe_key)?;
                 self.tell_dependents(&row, from)?;
             }
             S::WaitingApproval | S::Running | S::Review | S::Approved | S::Landing | S::Lost => {

@@ -1,14 +1,11 @@
 //! What comes in: terminal output, viewers, clients, hooks, timers.
 
-use std::time::Duration;
-
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
-use crate::agent::{AgentEvent, Confirm, HookCall, Submission};
+use crate::agent::{AgentEvent, HookCall};
 use crate::model::event::Event;
-use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
 use crate::model::{Time, duration_text};
 use crate::process;
@@ -53,13 +50,7 @@ impl Supervision {
     /// Types bytes as they are.
     async fn type_raw(&mut self, bytes: Vec<u8>) {
         if let Some(agent) = &self.agent {
-            let submission = Submission {
-                writes: vec![bytes],
-                pause: Duration::ZERO,
-                confirm: Confirm::None,
-                is_queued_while_busy: true,
-            };
-            agent.typing.send(submission).await.ok();
+            agent.typing.send(bytes).await.ok();
         }
     }
 
@@ -198,19 +189,6 @@ impl Supervision {
         Reply::Hook { stdout: reply.stdout }
     }
 
-    /// Reads the hook calls that found no supervisor.
-    pub(super) fn fold_in_spool(&mut self) -> Result<(), crate::supervisor::SupervisorError> {
-        let spool = self.paths.hook_spool(&self.worker.id);
-        for call in crate::agent::take_spool(&spool)? {
-            for event in self.runtime.hook(&call).0 {
-                self.tool_log.take(&event)?;
-            }
-        }
-        self.tool_log.close_open(ToolOutcome::Lost, Time::now())?;
-        crate::agent::discard_spool(&spool)?;
-        Ok(())
-    }
-
     /// A second passed.
     pub(super) async fn take_tick(&mut self) {
         let now = Instant::now();
@@ -271,7 +249,7 @@ impl Supervision {
         process::reap_orphans();
         let stopped = self.agent.as_ref().is_some_and(|agent| agent.pty.take_stop());
         if stopped && !self.machine.is_frozen() {
-            let continued = process::signal_descendants(rustix::process::Signal::CONT);
+            let continued = self.signal_agent(rustix::process::Signal::CONT);
             self.note_error(continued);
         }
     }
@@ -293,7 +271,6 @@ impl Supervision {
                 self.take_events(events).await;
                 self.input(Input::Exited(ending)).await;
             }
-            Job::Settled => self.input(Input::Settled).await,
             Job::Gone => self.input(Input::AgentGone).await,
             Job::Renewed(Some(fence)) => self.fence = fence,
             Job::Renewed(None) => self.input(Input::LeaseLost).await,

@@ -1,22 +1,16 @@
 //! Carrying out what the machine asks for.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{Job, Supervision};
 use crate::model::event::Event;
+use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome};
 use crate::model::Time;
-use crate::process;
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::Finish;
 use crate::supervisor::machine::{Effect, Input};
 use crate::supervisor::ledger::Ledger;
-
-/// How long after the end of a turn the next one begins when its message was typed before (measured with Claude Code
-/// 2.1: 15 ms).
-const SETTLE: Duration = Duration::from_millis(500);
 
 impl Supervision {
     /// Carries out one effect; what it leads to at once comes back.
@@ -26,26 +20,19 @@ impl Supervision {
             Effect::Submit(text) => self.submit(&text).await,
             Effect::Relaunch(prompt) => return self.relaunch(&prompt),
             Effect::BeginFinish => self.begin_finish(),
-            Effect::Settle => {
-                let results = self.job_results.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(SETTLE).await;
-                    results.send(Job::Settled).await.ok();
-                });
-            }
             Effect::Reopen => self.reopen().await,
             Effect::Conclude(outcome) => self.conclude(outcome).await,
             Effect::EndAgent => self.end_agent(),
             Effect::Freeze => {
-                let frozen = process::signal_descendants(Signal::STOP);
+                let frozen = self.signal_agent(Signal::STOP);
                 self.note_error(frozen);
             }
             Effect::Thaw => {
-                let thawed = process::signal_descendants(Signal::CONT);
+                let thawed = self.signal_agent(Signal::CONT);
                 self.note_error(thawed);
             }
-            Effect::CloseTools(outcome) => {
-                let closed = self.tool_log.close_open(outcome, Time::now());
+            Effect::CloseTools => {
+                let closed = self.tool_log.close_open(ToolOutcome::Lost, Time::now());
                 self.note_error(closed);
                 self.count_tools();
             }

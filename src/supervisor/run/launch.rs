@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{CHUNK, DRAIN, Job, Running, Supervision, SupervisorError};
-use crate::agent::{self, Exit, ExitInfo, Launch, LaunchPlan, Runtime, Submission};
+use crate::agent::{self, Exit, ExitInfo, Launch, LaunchPlan, Runtime};
 use crate::config;
 use crate::files::{self, Access};
 use crate::model::briefing::Briefing;
@@ -117,14 +117,16 @@ impl Supervision {
         let Some(agent) = &self.agent else { return };
         match self.runtime.submit(text) {
             Ok(submission) => {
-                let is_confirmed = submission.confirm == agent::Confirm::TurnStarted;
-                agent.typing.send(submission).await.ok();
-                if !is_confirmed {
-                    let started = agent::AgentEvent::TurnStarted { prompt: text.to_owned() };
-                    self.follow_up.push(Input::Agent(started));
+                agent.typing.send(submission.bytes).await.ok();
+                if submission.confirm == agent::Confirm::None {
+                    let taken = agent::AgentEvent::TurnStarted { prompt: text.to_owned(), is_message: true };
+                    self.follow_up.push(Input::Agent(taken));
                 }
             }
-            Err(error) => self.note_error::<(), _>(Err(error)),
+            Err(error) => {
+                self.note_error::<(), _>(Err(error));
+                self.follow_up.push(Input::NotSubmitted { text: text.to_owned() });
+            }
         }
     }
 
@@ -153,9 +155,15 @@ impl Supervision {
         let grace = self.handover.limits.grace;
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || {
-            process::stop_descendants(group, grace).ok();
+            process::stop_agent_tree(group, grace).ok();
             results.blocking_send(then).ok();
         });
+    }
+
+    /// Sends a signal to the agent and all it started.
+    pub(super) fn signal_agent(&self, what: rustix::process::Signal) -> Result<(), process::ProcessError> {
+        let agent = self.agent.as_ref().map_or(0, |agent| agent.pty.child_pid());
+        process::signal_agent_tree(agent, what)
     }
 
     /// Ends the agent; its exit, or [`Job::Gone`], follows.
@@ -175,16 +183,11 @@ impl Supervision {
     }
 }
 
-/// Types submissions one after the other, each in its own writes with the pauses its runtime asks for.
-async fn type_in_order(pty: Arc<Pty>, mut queue: mpsc::Receiver<Submission>) {
-    while let Some(submission) = queue.recv().await {
-        for (index, bytes) in submission.writes.iter().enumerate() {
-            if index > 0 {
-                tokio::time::sleep(submission.pause).await;
-            }
-            if pty.write_all(bytes).await.is_err() {
-                return;
-            }
+/// Types what comes, each piece whole before the next.
+async fn type_in_order(pty: Arc<Pty>, mut queue: mpsc::Receiver<Vec<u8>>) {
+    while let Some(bytes) = queue.recv().await {
+        if pty.write_all(&bytes).await.is_err() {
+            return;
         }
     }
 }

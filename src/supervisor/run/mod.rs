@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 use super::machine::{Input, Machine, Mode};
 use super::protocol::Reply;
 use super::server::{self, Call};
-use crate::agent::{self, ExitInfo, Redactor, Runtime, Submission, ToolLog};
+use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog};
 use crate::config::{self, Templates};
 use crate::files::FileLock;
 use crate::git::Repository;
@@ -103,8 +103,6 @@ enum Job {
     Exited(ExitInfo),
     /// The agent's whole tree is gone and it had ended before.
     Gone,
-    /// A moment has passed since a turn ended.
-    Settled,
     /// A lease was renewed: the fence, or `None` when it is lost.
     Renewed(Option<u64>),
 }
@@ -136,7 +134,7 @@ struct Running {
     /// Its terminal.
     pty: Arc<Pty>,
     /// What is to be typed.
-    typing: mpsc::Sender<Submission>,
+    typing: mpsc::Sender<Vec<u8>>,
     /// The process.
     identity: Option<ProcessIdentity>,
     /// Output goes to the runtime and people see what it makes of it.
@@ -229,7 +227,10 @@ impl Supervision {
         let recording = Recording::open(&paths.recording(&worker.id, worker.attempt.number), &header)?;
         let origin = tool_origin(&worker);
         let redactor = Redactor::new(&handover.redact)?;
-        let tool_log = ToolLog::open(&paths.tool_calls(&worker.id), origin, redactor, Time::now())?;
+        let spool = paths.hook_spool(&worker.id);
+        let late = agent::late_events(worker.runtime, &agent::take_spool(&spool)?, None);
+        let tool_log = ToolLog::open(&paths.tool_calls(&worker.id), origin, redactor, &late, Time::now())?;
+        agent::discard_spool(&spool)?;
         let templates = Templates::from_files(handover.templates.clone())?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -281,7 +282,6 @@ impl Supervision {
         };
         let prompt = supervision.handover.prompt.clone();
         let resume = supervision.handover.resume.clone();
-        supervision.fold_in_spool()?;
         supervision.start_agent(&prompt, resume.as_deref())?;
         supervision.write_live();
         Ok(supervision)

@@ -91,6 +91,22 @@ fn a_string_that_never_ends_takes_no_memory() {
     assert_eq!(screen.last_lines(1), ["after"]);
 }
 
+#[test]
+fn a_full_screen_takes_less_than_a_megabyte() {
+    let before = resident();
+    let text = "x".repeat(200 * 60);
+    let screens: Vec<Screen> = (0..40)
+        .map(|_| {
+            let mut screen = Screen::new(Size::UNSEEN);
+            screen.feed(text.as_bytes());
+            screen
+        })
+        .collect();
+    let each = resident().saturating_sub(before) / screens.len();
+    println!("{each} bytes a screen");
+    assert!(each < 1 << 20, "{each} bytes a screen");
+}
+
 /// Resident bytes of this process.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();

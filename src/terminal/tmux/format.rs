@@ -12,7 +12,7 @@ use crate::model::worker::TmuxSession;
 
 /// One line a pane. The title is last, because it alone may hold anything.
 pub(super) const LIST_FORMAT: &str = "#{session_id}\t#{session_name}\t#{session_attached}\t#{pane_id}\t#{pane_pid}\t\
-    #{pane_dead}\t#{pane_dead_status}\t#{pane_title}";
+    #{pane_dead}\t#{pane_dead_status}\t#{pane_dead_signal}\t#{pane_title}";
 
 /// Longest part of a repository's name in a session's name.
 const REPOSITORY_CHARS: usize = 32;
@@ -30,13 +30,20 @@ pub(crate) struct TmuxPane {
     pub(crate) pid: u32,
     /// Whether its program has ended.
     pub(crate) is_dead: bool,
-    /// Exit code, when it ended by one.
+    /// Exit code, when it ended by one; it may come a moment after `is_dead`.
     pub(crate) exit_code: Option<i32>,
+    /// Whether a signal ended it; tmux before 3.3 cannot say.
+    pub(crate) is_killed: bool,
     /// What the program named its terminal.
     pub(crate) title: String,
 }
 
 impl TmuxPane {
+    /// Whether its program has ended in a way that tmux does not know.
+    pub(super) fn is_missed(&self) -> bool {
+        self.is_dead && self.exit_code.is_none() && !self.is_killed
+    }
+
     /// Sorts panes by session and age.
     pub(super) fn order(&self) -> (u64, u64) {
         (number(&self.session.id).unwrap_or(u64::MAX), self.pane)
@@ -50,7 +57,7 @@ fn number(id: &str) -> Option<u64> {
 
 /// Parses a line of [`LIST_FORMAT`].
 pub(super) fn parse_pane(line: &str, socket: &str) -> Option<TmuxPane> {
-    let mut fields = line.splitn(8, '\t');
+    let mut fields = line.splitn(9, '\t');
     let mut next = || fields.next();
     let (id, name, clients, pane, pid) = (next()?, next()?, next()?, next()?, next()?);
     let session = TmuxSession { socket: socket.to_owned(), id: id.to_owned(), name: name.to_owned() };
@@ -61,6 +68,7 @@ pub(super) fn parse_pane(line: &str, socket: &str) -> Option<TmuxPane> {
         pid: pid.parse().ok()?,
         is_dead: next()? == "1",
         exit_code: next()?.parse().ok(),
+        is_killed: !next()?.is_empty(),
         title: next()?.to_owned(),
     })
 }
@@ -150,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_title_with_tabs_stays_in_its_field() {
-        let pane = parse_pane("$12\tr-abc-w\t1\t%7\t42\t1\t3\ta\tb", "s").unwrap();
+        let pane = parse_pane("$12\tr-abc-w\t1\t%7\t42\t1\t3\t\ta\tb", "s").unwrap();
         assert_eq!((pane.session.id.as_str(), pane.exit_code, pane.title.as_str()), ("$12", Some(3), "a\tb"));
         assert_eq!(pane.order(), (12, 7));
         assert_eq!(parse_pane("$1\tx", "s"), None);

@@ -1,6 +1,8 @@
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use super::super::{Drained, Pty, PtyCommand, Screen};
 use super::*;
 
 /// A server of a test's own; ended when the test ends.
@@ -18,6 +20,8 @@ impl Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tmux.conf");
+        // Keys of a test come faster than a person's; none is a paste.
+        let config = format!("set -g assume-paste-time 0\n{config}");
         crate::files::write_new(&path, config.as_bytes()).unwrap();
         let socket = format!("swarm-unit-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/"), ("SECRET_TOKEN", "hunter2"), ("LANG", "C")];
@@ -47,7 +51,13 @@ impl Server {
 
     /// The pane once its program has ended.
     fn ended(&self, session: &TmuxSession) -> TmuxPane {
-        wait_for(|| self.tmux.list().unwrap().into_iter().find(|pane| pane.session == *session && pane.is_dead))
+        wait_for(|| {
+            self.tmux
+                .list()
+                .unwrap()
+                .into_iter()
+                .find(|pane| pane.session == *session && pane.is_dead && pane.exit_code.is_some())
+        })
     }
 
     /// What a file in the folder holds once it is there whole.
@@ -147,12 +157,24 @@ fn the_pane_sees_no_secret_of_the_caller() {
 }
 
 #[test]
-fn a_program_that_ends_at_once_leaves_its_code_and_screen() {
+fn a_program_that_ends_at_once_leaves_its_code() {
     let server = Server::new();
-    let session = server.start("r-1-w", &["sh", "-c", "echo last words; exit 3"]);
-    let pane = server.ended(&session);
-    assert_eq!(pane.exit_code, Some(3));
-    let screen = wait_for(|| Some(server.tmux.capture(&session).unwrap()).filter(|text| text.contains("last words")));
+    let session = server.start("r-1-w", &["sh", "-c", "exit 3"]);
+    assert_eq!(server.ended(&session).exit_code, Some(3));
+    let killed = server.start("r-1-k", &["sh", "-c", "kill -9 $$"]);
+    let is_killed = |pane: &TmuxPane| pane.session == killed && pane.is_killed;
+    wait_for(|| server.tmux.list().unwrap().into_iter().find(is_killed));
+}
+
+#[test]
+fn the_screen_of_an_ended_program_can_be_read() {
+    let server = Server::new();
+    let session = server.start("r-1-w", &["sh", "-c", "echo last words; until [ -e go ]; do sleep 0.02; done"]);
+    // tmux itself drops, now and then, what a program wrote in its last instant.
+    wait_for(|| server.tmux.capture(&session).unwrap().contains("last words").then_some(()));
+    crate::files::write_new(&server.folder.path().join("go"), b"").unwrap();
+    server.ended(&session);
+    let screen = server.tmux.capture(&session).unwrap();
     assert!(screen.starts_with("last words\n"), "{screen}");
 }
 
@@ -212,11 +234,11 @@ fn a_persons_own_settings_do_not_matter() {
     let config = "set -g base-index 1\nset -g pane-base-index 1\nset -g renumber-windows on\nset -g destroy-unattached on\n\
         set -g default-command 'false'\nset -g default-shell /bin/false\n";
     let server = Server::with_config(config);
-    let session = server.start("r-1-w", &["sh", "-c", "echo here; exit 4"]);
+    let session = server.start("r-1-w", &["sh", "-c", "exit 4"]);
     assert_eq!(server.ended(&session).exit_code, Some(4));
-    wait_for(|| server.tmux.capture(&session).unwrap().contains("here").then_some(()));
-    server.raw(&["split-window", "-t", "=$0:", "sleep", "300"]);
-    assert_eq!(server.tmux.list().unwrap().len(), 1);
+    assert!(server.tmux.capture(&session).unwrap().contains("dead"));
+    server.raw(&["split-window", "-t", &target(&session), "sleep", "300"]);
+    assert_eq!(server.names(), ["r-1-w"]);
     assert!(server.ended(&session).is_dead);
     assert!(server.tmux.kill_session(&session).unwrap());
 }
@@ -265,14 +287,19 @@ fn a_server_that_cannot_be_asked_is_not_an_empty_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let answering = std::thread::spawn(move || {
-        // Takes the call, its check, and hangs up on both.
-        listener.accept().map(drop).unwrap();
-        listener.accept().map(drop).unwrap();
-    });
+    // Takes calls and hangs up, until the test has closed its end.
+    let answering = std::thread::spawn(move || listener.incoming().any(|client| said_end(client.unwrap())));
     let tmux = Tmux::new(path.to_str().unwrap(), None, [("PATH".into(), "/usr/bin:/bin".into())]);
     assert!(matches!(tmux.list(), Err(TmuxError::Refused { .. })));
-    answering.join().unwrap();
+    UnixStream::connect(&path).unwrap().write_all(b"end").unwrap();
+    assert!(answering.join().unwrap());
+}
+
+/// Whether a client says `end` at once.
+fn said_end(mut client: UnixStream) -> bool {
+    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let mut said = [0; 3];
+    client.read_exact(&mut said).is_ok() && &said == b"end"
 }
 
 #[test]
@@ -290,35 +317,97 @@ fn the_way_to_attach_depends_on_where_the_person_sits() {
 }
 
 #[test]
-fn an_attached_client_shows_the_pane_and_leaves_it_running() {
+fn sessions_made_at_once_on_a_server_that_does_not_run_yet_all_come_up() {
+    let server = Server::new();
+    std::thread::scope(|scope| {
+        for at in 0..6 {
+            let server = &server;
+            scope.spawn(move || server.start(&format!("r-1-w{at}"), SLEEP));
+        }
+    });
+    assert_eq!(server.names().len(), 6);
+}
+
+/// A client of a server in a terminal of ours.
+struct Client {
+    pty: Pty,
+    screen: Screen,
+}
+
+impl Client {
+    fn attach(server: &Server, session: &TmuxSession) -> Self {
+        let mut env = server.tmux.env.clone();
+        env.push(("TERM".into(), "xterm-256color".into()));
+        let (argv, size) = (server.tmux.attach_command(session, false), Size { columns: 90, rows: 20 });
+        let command = PtyCommand { argv, env, cwd: "/".into(), size, raw: false, stdin: None };
+        Self { pty: Pty::spawn(&command).unwrap(), screen: Screen::new(size) }
+    }
+
+    async fn sees(&mut self, text: &str) {
+        let mut buffer = [0; 4096];
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !self.screen.last_lines(20).iter().any(|line| line.contains(text)) {
+            let read = tokio::time::timeout_at(deadline, self.pty.read(&mut buffer)).await;
+            let count = read.unwrap_or_else(|_| panic!("{:#?}", self.screen.last_lines(20))).unwrap();
+            assert!(count > 0);
+            let replies = self.screen.feed(&buffer[..count]);
+            self.pty.write_all(&replies).await.unwrap();
+        }
+    }
+
+    async fn detach(self) {
+        self.pty.write_all(b"\x02d").await.unwrap();
+        let drained = self.pty.drain(Duration::from_secs(20), |_| {}).await.unwrap();
+        assert_eq!(drained, Drained::End);
+        assert_eq!(self.pty.wait().await.unwrap().code, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn an_attached_client_shows_the_pane_and_leaves_it_running() {
     let server = Server::new();
     let session = server.start("r-1-w", &["sh", "-c", "echo hello from the pane; sleep 300"]);
-    let argv = server.tmux.attach_command(&session, false);
-    let mut env = server.tmux.env.clone();
-    env.push(("TERM".into(), "xterm-256color".into()));
-    let command = super::super::PtyCommand {
-        argv,
-        env,
-        cwd: "/".into(),
-        size: Size { columns: 90, rows: 20 },
-        raw: false,
-        stdin: None,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let pty = super::super::Pty::spawn(&command).unwrap();
-        let mut screen = super::super::Screen::new(command.size);
-        let mut buffer = [0; 4096];
-        while !screen.last_lines(20).iter().any(|line| line.contains("hello from the pane")) {
-            let count = tokio::time::timeout(Duration::from_secs(20), pty.read(&mut buffer)).await.unwrap().unwrap();
-            assert!(count > 0);
-            let replies = screen.feed(&buffer[..count]);
-            pty.write_all(&replies).await.unwrap();
-        }
-        assert_eq!(server.tmux.list().unwrap()[0].clients, 1);
-        pty.write_all(b"\x02d").await.unwrap();
-        pty.drain(Duration::from_secs(20), |_| {}).await.unwrap();
-        assert_eq!(pty.wait().await.unwrap().code, Some(0));
-    });
+    let mut client = Client::attach(&server, &session);
+    client.sees("hello from the pane").await;
+    assert_eq!(server.tmux.list().unwrap()[0].clients, 1);
+    client.detach().await;
     assert!(server.tmux.has_session(&session).unwrap());
+}
+
+#[tokio::test]
+async fn from_inside_another_tmux_every_way_to_attach_shows_the_session() {
+    let (inner, outer) = (Server::new(), Server::new());
+    let session = inner.start("r-1-w", &["sh", "-c", "echo hello from inside; sleep 300"]);
+    for (way, step) in inner.tmux.attach_plan(&session, false, Some("/elsewhere,1,0")).into_iter().enumerate() {
+        let mut argv =
+            ["sh", "-c", r#"until tmux list-clients | grep -q .; do sleep 0.05; done; exec "$@""#, "sh", "env"]
+                .map(OsString::from)
+                .to_vec();
+        argv.extend(step.unset.iter().flat_map(|name| ["-u".into(), OsString::from(name)]));
+        argv.push(OsString::from(format!("TMUX_TMPDIR={}", inner.folder.path().display())));
+        argv.extend(step.argv);
+        let plan = NewTmuxSession { argv, ..outer.plan(&format!("outer-{way}"), &[]) };
+        let shell = outer.tmux.new_session(&plan).unwrap();
+        let mut client = Client::attach(&outer, &shell);
+        client.sees("hello from inside").await;
+        assert!(outer.tmux.kill_session(&shell).unwrap());
+        wait_for(|| (inner.tmux.list().unwrap()[0].clients == 0).then_some(()));
+    }
+    assert!(inner.tmux.has_session(&session).unwrap());
+}
+
+#[tokio::test]
+async fn on_the_same_server_the_persons_client_switches() {
+    let server = Server::new();
+    let target = server.start("r-1-target", &["sh", "-c", "echo the other session; sleep 300"]);
+    let outer = format!("{},1,0", server.tmux.socket_path().display());
+    let step = server.tmux.attach_plan(&target, false, Some(&outer)).swap_remove(0);
+    let script = r#"until tmux list-clients | grep -q .; do sleep 0.05; done; "$@"; sleep 300"#;
+    let mut argv = ["sh", "-c", script, "sh"].map(OsString::from).to_vec();
+    argv.extend(step.argv);
+    let home = server.tmux.new_session(&NewTmuxSession { argv, ..server.plan("r-1-home", &[]) }).unwrap();
+    let mut client = Client::attach(&server, &home);
+    client.sees("the other session").await;
+    client.detach().await;
+    assert!(server.tmux.has_session(&home).unwrap() && server.tmux.has_session(&target).unwrap());
 }

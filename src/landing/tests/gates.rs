@@ -1,0 +1,158 @@
+//! What gates see, how they end, and what is remembered.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::support::{Yard, gate, gates, options, releasing};
+use crate::git::fixture::with_line;
+use crate::landing::{ApprovedGates, LandOptions, ReturnReason};
+use crate::model::settings::Gate;
+use crate::model::ticket::TicketState;
+
+#[test]
+fn a_gate_sees_exactly_the_merged_tree() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    // A change of the target after the branch began, and dirt in the person's checkout.
+    yard.git.write("b", "changed on main\n");
+    yard.git.commit("main moves");
+    yard.git.write("c", "dirty\n");
+    yard.git.write("untracked", "x\n");
+    let script = "cat b; grep -q fixed a && ! grep -q dirty c && test ! -e untracked && git status --porcelain && \
+                  git rev-parse HEAD HEAD^{tree}; echo $SWARM_COMMIT $SWARM_TICKET $SWARM_GATE; cat; pwd";
+    let landed = yard.landed(&worker, &LandOptions { gates: gates(&[("look", script)]), ..options() });
+    let lines: Vec<_> = landed.gates[0].output_tail.lines().collect();
+    let facts = format!("{} fix look", landed.commit);
+    assert_eq!(lines[..4], ["changed on main", landed.commit.as_str(), landed.tree.as_str(), facts.as_str()]);
+    assert!(!lines[4].contains(".git/"), "{lines:?}");
+    assert!(!std::path::Path::new(lines[4]).exists());
+}
+
+#[test]
+fn a_red_gate_returns_with_the_end_of_its_output() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let before = yard.head();
+    let script = "seq 1 20000; echo 'assertion failed: x'; exit 3";
+    let all = gates(&[("fine", "true"), ("test", script), ("never", "touch /nonexistent")]);
+    let returned = yard.returned(&worker, &LandOptions { gates: all, ..releasing() });
+    assert_eq!(returned.reason, ReturnReason::GateFailed);
+    assert_eq!(returned.why, "gate `test` failed with exit code 3");
+    assert!(returned.evidence.contains("assertion failed: x") && returned.evidence.contains("20000"));
+    assert!(returned.evidence.len() < 20_000);
+    let names: Vec<_> = returned.gates.iter().map(|gate| (gate.name.as_str(), gate.passed)).collect();
+    assert_eq!(names, [("fine", true), ("test", false)]);
+    assert_eq!((yard.head(), yard.state(&worker)), (before, TicketState::Approved));
+    yard.assert_tidy();
+}
+
+#[test]
+fn a_flaky_gate_is_tried_again_and_says_so() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let once = yard.git.worktrees.join("once");
+    let script = format!("test -e '{0}' && exit 0; touch '{0}'; exit 1", once.display());
+    let flaky = Gate { retry: 2, ..gate("flaky", &script) };
+    let flaky = ApprovedGates::check(&[flaky], |_| true).unwrap();
+    let landed = yard.landed(&worker, &LandOptions { gates: flaky, ..options() });
+    assert_eq!((landed.gates[0].passed, landed.gates[0].tries), (true, 2));
+}
+
+#[test]
+fn a_gate_out_of_time_is_red_and_leaves_nothing_running() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let pid_file = yard.git.worktrees.join("pid");
+    let script = format!("setsid sleep 300 & echo $! > '{}'; echo started; sleep 300", pid_file.display());
+    let slow = Gate { timeout: Some(Duration::from_millis(400)), ..gate("slow", &script) };
+    let slow = ApprovedGates::check(&[slow], |_| true).unwrap();
+    let returned = yard.returned(&worker, &LandOptions { gates: slow, ..options() });
+    assert_eq!(returned.why, "gate `slow` ran out of time");
+    assert_eq!((returned.gates[0].exit_code, returned.gates[0].passed), (None, false));
+    let pid: u32 = yard.read(&pid_file).trim().parse().unwrap();
+    assert_eq!(crate::process::identify(pid).unwrap(), None);
+}
+
+#[test]
+fn what_a_passed_gate_left_running_is_ended() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let pid_file = yard.git.worktrees.join("pid");
+    let script = format!("setsid sleep 300 >/dev/null 2>&1 & echo $! > '{}'", pid_file.display());
+    let started = Instant::now();
+    yard.landed(&worker, &LandOptions { gates: gates(&[("test", &script)]), ..options() });
+    assert!(started.elapsed() < Duration::from_secs(60));
+    let pid: u32 = yard.read(&pid_file).trim().parse().unwrap();
+    assert_eq!(crate::process::identify(pid).unwrap(), None);
+}
+
+#[test]
+fn what_a_gate_writes_or_commits_reaches_neither_the_next_gate_nor_the_target() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed")), (".gitignore", "build\n")]);
+    let writes = "echo junk > junk; echo changed > b; mkdir -p build; echo x > build/out; git add -A; \
+                  git -c user.name=g -c user.email=g@x commit -qm gate; echo more > c";
+    let looks = "test ! -e junk && grep -q 'b 1' b && grep -q 'c 1' c && test -e build/out && \
+                 test \"$(git rev-parse HEAD)\" = $SWARM_COMMIT && test -z \"$(git status --porcelain)\"";
+    let landed =
+        yard.landed(&worker, &LandOptions { gates: gates(&[("writes", writes), ("looks", looks)]), ..options() });
+    assert_eq!(yard.head(), landed.commit);
+    assert_eq!(yard.git.git(&yard.git.root, &["rev-parse", "main^{tree}"]), landed.tree);
+    yard.assert_tidy();
+}
+
+#[test]
+fn a_pass_is_remembered_for_the_same_tree_and_definition_only() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    yard.git.write("a", "mine\n");
+    let count = yard.git.worktrees.join("count");
+    let script = format!("echo run >> '{}'", count.display());
+    let land = |run: &str, env: &[(&str, &str)]| {
+        let settings_env: BTreeMap<_, _> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        yard.waiting(&worker, &LandOptions { gates: gates(&[("test", run)]), settings_env, ..options() });
+    };
+    let runs = || yard.read(&count).lines().count();
+    land(&script, &[]);
+    land(&script, &[]);
+    assert_eq!(runs(), 1);
+    land(&format!("{script} # changed"), &[]);
+    land(&script, &[("MODE", "strict")]);
+    assert_eq!(runs(), 3);
+    yard.git.git(&yard.git.root, &["checkout", "-q", "a"]);
+    let landed = yard.landed(&worker, &LandOptions { gates: gates(&[("test", &script)]), ..options() });
+    assert!(landed.gates[0].cached);
+    assert_eq!(runs(), 3);
+    assert!(yard.told.take().contains(&"passed test cached".to_owned()));
+}
+
+#[test]
+fn a_failure_is_never_remembered() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let tool = yard.git.worktrees.join("tool");
+    let script = format!("test -e '{}'", tool.display());
+    let with = || LandOptions { gates: gates(&[("test", &script)]), ..options() };
+    yard.returned(&worker, &with());
+    crate::git::fixture::put(&tool, "installed");
+    yard.landed(&worker, &with());
+}
+
+#[test]
+fn gates_that_nobody_trusted_are_named() {
+    let both = [gate("good", "true"), gate("bad", "rm -rf /")];
+    let error = ApprovedGates::check(&both, |gate| gate.name == "good").unwrap_err();
+    assert_eq!(error.to_string(), "these gates are not trusted: bad");
+}
+
+#[test]
+fn preparation_puts_things_beside_the_tree() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[(".gitignore", "deps\n")]);
+    let prepare = |_: &crate::model::worker::Worker, path: &std::path::Path| {
+        crate::git::fixture::put(&path.join("deps/lib"), "x");
+        Ok(())
+    };
+    let prepared = LandOptions { gates: gates(&[("test", "cat deps/lib")]), prepare: Some(&prepare), ..options() };
+    assert_eq!(yard.landed(&worker, &prepared).gates[0].output_tail, "x");
+}

@@ -1,0 +1,8 @@
+//! Landing against real git, a real store and the file queue.
+
+mod gates;
+mod landing;
+mod release;
+mod resume;
+mod review;
+mod support;

@@ -1,0 +1,118 @@
+//! Giving worktrees back, and bringing work back.
+
+use super::support::{Yard, releasing};
+use crate::files::FileLock;
+use crate::git::fixture::{put, with_line};
+use crate::git::{DiffOptions, RestoreTo, crash};
+use crate::landing::LandingError;
+use crate::model::ticket::TicketState;
+use crate::model::worker::Phase;
+
+#[test]
+fn a_released_worker_leaves_everything_in_its_keep_ref() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let work = yard.git.head("swarm/fix");
+    put(&yard.worktree("fix").join("b"), "not committed\n");
+    put(&yard.worktree("fix").join("new"), "untracked\n");
+    let released = yard.landing().release(&worker, "removed by a person").unwrap();
+    assert!(!released.was_released && !yard.worktree("fix").exists());
+    let kept = |path: &str| yard.git.git(&yard.git.root, &["show", &format!("{}:{path}", released.keep)]);
+    assert_eq!((kept("b"), kept("new")), ("not committed".to_owned(), "untracked".to_owned()));
+    assert!(yard.git.git(&yard.git.root, &["log", "--format=%H", &released.keep]).contains(work.as_str()));
+    let again = yard.landing().release(&worker, "again").unwrap();
+    assert_eq!((again.keep, again.was_released), (released.keep, true));
+}
+
+#[test]
+fn a_supervised_worker_is_not_released() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let lock = FileLock::wait(&yard.paths.supervisor_lock(&worker)).unwrap();
+    let error = yard.landing().release(&worker, "x").unwrap_err();
+    assert!(matches!(error, LandingError::IsSupervised(_)));
+    assert!(yard.worktree("fix").exists());
+    assert_eq!(yard.keep_refs(), "");
+    drop(lock);
+    yard.landing().release(&worker, "x").unwrap();
+}
+
+#[test]
+fn when_the_work_cannot_be_kept_nothing_is_removed() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let inner = yard.worktree("fix").join("inner");
+    std::fs::create_dir_all(&inner).unwrap();
+    yard.git.git(&inner, &["init", "-q"]);
+    put(&inner.join("only here"), "x\n");
+    assert!(yard.landing().release(&worker, "x").is_err());
+    assert!(yard.worktree("fix").join("a").exists());
+    assert_eq!(yard.git.head("swarm/fix").as_str().len(), 40);
+    let stored = yard.store.worker(&worker).unwrap().unwrap();
+    assert!(matches!(stored.phase, Phase::Ended { .. }));
+}
+
+#[test]
+fn a_landing_that_cannot_release_still_lands_and_says_so() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let _lock = FileLock::wait(&yard.paths.supervisor_lock(&worker)).unwrap();
+    let landed = yard.landed(&worker, &releasing());
+    assert_eq!((landed.keep, yard.state(&worker)), (None, TicketState::Landed));
+    assert!(landed.warnings[0].contains("the supervisor of worker `fix` is running"), "{:?}", landed.warnings);
+    assert!(yard.worktree("fix").exists());
+    assert_eq!(yard.store.intents().unwrap(), []);
+}
+
+#[test]
+fn work_that_was_not_committed_does_not_land_unnoticed() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    put(&yard.worktree("fix").join("forgotten"), "x\n");
+    let landed = yard.landed(&worker, &releasing());
+    assert!(landed.warnings[0].contains("was not committed"), "{:?}", landed.warnings);
+    let kept = format!("{}:forgotten", landed.keep.unwrap());
+    assert_eq!(yard.git.git(&yard.git.root, &["show", &kept]), "x");
+}
+
+#[test]
+fn a_release_cut_off_anywhere_is_finished_by_the_next() {
+    for point in ["kept", "worktree removed", "removed"] {
+        let yard = Yard::new();
+        let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+        put(&yard.worktree("fix").join("new"), "untracked\n");
+        crash::arm(point);
+        assert!(yard.landing().release(&worker, "x").is_err());
+        assert!(crash::revive(), "{point}");
+        let released = yard.landing().release(&worker, "x").unwrap();
+        assert!(!yard.worktree("fix").exists());
+        let refs = yard.keep_refs();
+        assert!(refs.lines().any(|reference| reference == released.keep), "{refs}");
+        // The uncommitted file is in one of the keep refs, whatever the second look found.
+        let holds = |reference: &str| {
+            yard.git.git(&yard.git.root, &["ls-tree", "--name-only", reference]).lines().any(|name| name == "new")
+        };
+        assert!(refs.lines().any(holds), "{point}: {refs}");
+        assert!(matches!(yard.store.worker(&worker).unwrap().unwrap().phase, Phase::Released { .. }));
+    }
+}
+
+#[test]
+fn kept_work_is_found_shown_and_brought_back() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let work = yard.git.head("swarm/fix");
+    put(&yard.worktree("fix").join("new"), "untracked\n");
+    let released = yard.landing().release(&worker, "removed by a person").unwrap();
+    let landing = yard.landing();
+    let entry = landing.find_kept("fix").unwrap();
+    assert_eq!(entry, landing.find_kept(&released.keep).unwrap());
+    assert_eq!((entry.reason.as_str(), entry.has_uncommitted), ("removed by a person", true));
+    assert!(matches!(landing.find_kept("nobody"), Err(LandingError::NothingKept(_))));
+    let shown = String::from_utf8(landing.show_kept(&entry, &DiffOptions::default()).unwrap()).unwrap();
+    assert!(shown.contains("+fixed") && shown.contains("+untracked"), "{shown}");
+    let to = RestoreTo { branch: "back".parse().unwrap(), worktree: Some(yard.git.worktrees.join("back")) };
+    let restored = landing.restore(&entry, &to).unwrap();
+    assert_eq!((restored.head, yard.git.head("back")), (work.clone(), work));
+    assert_eq!(yard.read(&yard.git.worktrees.join("back/new")), "untracked\n");
+}

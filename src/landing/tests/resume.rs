@@ -1,0 +1,125 @@
+//! Landings that were killed at each step, and what the next call makes of them.
+
+use super::support::{Yard, gates, releasing};
+use crate::git::crash;
+use crate::git::fixture::with_line;
+use crate::landing::{LandOptions, Outcome};
+use crate::model::event::Event;
+use crate::model::ticket::TicketState;
+
+/// Every point of a landing in order, and whether the target has moved by then.
+const POINTS: [(&str, bool); 18] = [
+    ("landing begun", false),
+    ("scratch recorded", false),
+    ("scratch registered", false),
+    ("gates passed", false),
+    ("intent written", false),
+    ("journal written", false),
+    ("index locked", false),
+    ("target checked", false),
+    ("target moved", true),
+    ("files written", true),
+    ("index installed", true),
+    ("advanced", true),
+    ("note written", true),
+    ("ticket landed", true),
+    ("kept", true),
+    ("worktree removed", true),
+    ("removed", true),
+    ("released", true),
+];
+
+fn with_gate() -> LandOptions<'static> {
+    LandOptions { gates: gates(&[("test", "grep -q fixed a")]), ..releasing() }
+}
+
+#[test]
+fn a_landing_killed_at_any_step_is_before_or_after_and_the_next_call_completes_it() {
+    for (point, has_moved) in POINTS {
+        let yard = Yard::new();
+        let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+        let (before, work) = (yard.head(), yard.git.head("swarm/fix"));
+        crash::arm(point);
+        assert!(yard.landing().land(std::slice::from_ref(&worker), &with_gate(), &mut |_| ()).is_err(), "{point}");
+        assert!(crash::revive(), "{point}");
+        assert_eq!(yard.head() != before, has_moved, "{point}");
+        let reports = yard.landing().resume(&with_gate()).unwrap();
+        let outcome = reports.into_iter().next().map(|report| report.outcome.unwrap());
+        if has_moved {
+            assert!(
+                matches!(outcome, Some(Outcome::Landed(ref landed)) if landed.warnings.is_empty()),
+                "{point}: {outcome:?}"
+            );
+        } else {
+            assert_eq!((yard.head(), yard.state(&worker)), (before, TicketState::Approved), "{point}");
+            yard.landed(&worker, &with_gate());
+        }
+        assert_eq!(yard.state(&worker), TicketState::Landed, "{point}");
+        assert_eq!(yard.read(&yard.git.root.join("a")), with_line("a", 3, "fixed"));
+        let note = yard.git.git(&yard.git.root, &["notes", "--ref=swarm", "show", "main"]);
+        assert_eq!(note.lines().count(), 1, "{point}");
+        assert!(note.contains("\"passed\":true"));
+        assert!(!yard.worktree("fix").exists(), "{point}");
+        let kept = yard.keep_refs();
+        let log = yard.git.git(&yard.git.root, &["log", "--format=%H", kept.lines().next().unwrap()]);
+        assert!(log.contains(work.as_str()), "{point}");
+        yard.assert_tidy();
+        let landings = yard.git.git(&yard.git.root, &["log", "--merges", "--format=%s", "main"]);
+        assert_eq!(landings, "Land fix", "{point}");
+    }
+}
+
+#[test]
+fn a_dead_landing_is_finished_before_the_next_begins() {
+    let yard = Yard::new();
+    let one = yard.approved("one", &[("a", &with_line("a", 3, "fixed"))]);
+    let two = yard.approved("two", &[("b", &with_line("b", 3, "two"))]);
+    crash::arm("target moved");
+    assert!(yard.landing().land(std::slice::from_ref(&one), &releasing(), &mut |_| ()).is_err());
+    assert!(crash::revive());
+    yard.landed(&two, &releasing());
+    assert_eq!(yard.told.take(), ["resumed one", "started two", "ended two"]);
+    assert_eq!(yard.state(&one), TicketState::Landed);
+    yard.assert_tidy();
+}
+
+#[test]
+fn a_target_that_went_on_after_the_crash_still_counts_as_landed() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    crash::arm("advanced");
+    assert!(yard.landing().land(std::slice::from_ref(&worker), &releasing(), &mut |_| ()).is_err());
+    assert!(crash::revive());
+    yard.git.write("c", "later\n");
+    yard.git.commit("somebody goes on");
+    assert!(matches!(yard.landing().resume(&releasing()).unwrap()[0].outcome, Ok(Outcome::Landed(_))));
+    assert_eq!(yard.state(&worker), TicketState::Landed);
+    yard.assert_tidy();
+}
+
+#[test]
+fn a_landing_that_a_person_took_back_after_the_crash_is_not_landed() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    crash::arm("advanced");
+    assert!(yard.landing().land(std::slice::from_ref(&worker), &releasing(), &mut |_| ()).is_err());
+    assert!(crash::revive());
+    yard.git.git(&yard.git.root, &["reset", "-q", "--hard", "main~1"]);
+    assert!(matches!(yard.landing().resume(&releasing()).unwrap()[0].outcome, Ok(Outcome::Waiting(_))));
+    assert_eq!(yard.state(&worker), TicketState::Approved);
+    assert!(yard.worktree("fix").exists());
+    yard.assert_tidy();
+}
+
+#[test]
+fn intent_and_landing_are_in_the_event_log() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let landed = yard.landed(&worker, &releasing());
+    let events: Vec<_> = yard.store.events_since(0, 100).unwrap().into_iter().map(|(_, record)| record.event).collect();
+    assert!(matches!(&events[0], Event::Reviewed { verdict, .. } if verdict == "approved"));
+    assert!(matches!(&events[1], Event::LandingIntent { to, .. } if *to == landed.commit));
+    assert!(matches!(&events[2], Event::Landed { commit, .. } if *commit == landed.commit));
+    assert!(matches!(&events[3], Event::Released { keep } if Some(keep) == landed.keep.as_ref()));
+    assert_eq!(events.len(), 4);
+}

@@ -1,0 +1,272 @@
+//! A repository with workers whose work is in review, and what tests ask of it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::git::Repository;
+use crate::git::fixture::{Fixture, branch, put};
+use crate::landing::{
+    ApprovedGates, LandEvent, LandOptions, Landed, Landing, NewReview, Outcome, Report, Returned, Waiting,
+};
+use crate::model::agent::RuntimeKind;
+use crate::model::settings::{Durability, Gate, Strategy};
+use crate::model::ticket::{Budget, Ticket, TicketState};
+use crate::model::worker::{Attempt, Outcome as WorkerOutcome, Phase, Place, Worker};
+use crate::model::{CommitId, RunId, Time, WorkerId};
+use crate::queue::{ClaimRequest, Completion, FileQueue, NewTicket, Queue};
+use crate::store::{StatePaths, Store};
+
+/// Everything landing works on.
+pub(super) struct Yard {
+    /// The repository's folder and helpers.
+    pub(super) git: Fixture,
+    /// The repository.
+    pub(super) repository: Repository,
+    /// The state folder.
+    pub(super) paths: StatePaths,
+    /// The store.
+    pub(super) store: Arc<Store>,
+    /// The queue.
+    pub(super) queue: FileQueue,
+    /// The run.
+    run: RunId,
+    /// What was told while landing, one word an event.
+    pub(super) told: RefCell<Vec<String>>,
+}
+
+/// Options that release nothing; tests change what they are about.
+pub(super) fn options() -> LandOptions<'static> {
+    let names = ["PATH", "HOME"].map(OsString::from);
+    let environment = std::env::vars_os().filter(|(name, _)| names.contains(name)).collect();
+    LandOptions {
+        strategy: Strategy::Merge,
+        gates: ApprovedGates::default(),
+        environment,
+        settings_env: BTreeMap::new(),
+        gate_timeout: Duration::from_secs(30),
+        commit_timeout: Duration::from_secs(30),
+        message: &|worker, _| Ok(format!("Land {}\n\nSwarm-Ticket: {}", worker.id, worker.ticket)),
+        prepare: None,
+        stop: None,
+        rebuilds: 3,
+    }
+}
+
+/// Trusted gates by name and command.
+pub(super) fn gates(gates: &[(&str, &str)]) -> ApprovedGates {
+    let gates: Vec<_> = gates.iter().map(|(name, run)| gate(name, run)).collect();
+    ApprovedGates::check(&gates, |_| true).unwrap()
+}
+
+/// One gate.
+pub(super) fn gate(name: &str, run: &str) -> Gate {
+    Gate { name: name.to_owned(), run: run.to_owned(), timeout: None, retry: 0 }
+}
+
+/// Options that stop nobody, because nobody runs, and so release what landed.
+pub(super) fn releasing() -> LandOptions<'static> {
+    LandOptions { stop: Some(&|_| Ok(())), ..options() }
+}
+
+pub(super) fn id(worker: &str) -> WorkerId {
+    worker.parse().unwrap()
+}
+
+pub(super) fn verdict(by: &str) -> NewReview {
+    NewReview { by: by.to_owned(), text: "looks right".to_owned(), comments: Vec::new(), commit: None }
+}
+
+impl Yard {
+    pub(super) fn new() -> Self {
+        Self::on(Fixture::new())
+    }
+
+    pub(super) fn on(git: Fixture) -> Self {
+        let repository = git.open();
+        let paths = StatePaths::new(repository.common_dir());
+        let store = Arc::new(Store::open(&paths, Durability::Normal).unwrap());
+        let queue = FileQueue::new(Arc::clone(&store), "test");
+        Self { git, repository, paths, store, queue, run: RunId::random(), told: RefCell::default() }
+    }
+
+    pub(super) fn landing(&self) -> Landing<'_> {
+        Landing {
+            repository: &self.repository,
+            store: &self.store,
+            paths: &self.paths,
+            queue: &self.queue,
+            run: &self.run,
+        }
+    }
+
+    /// A worker whose finished work changes some files, in review.
+    pub(super) fn worker(&self, name: &str, files: &[(&str, &str)]) -> WorkerId {
+        self.publish(name);
+        let base = self.git.head("main");
+        let work = self.git.branch(&format!("swarm/{name}"), files);
+        let claim = self.queue.claim(&ClaimRequest {
+            node: "test".to_owned(),
+            capabilities: Vec::new(),
+            limit: 1,
+            only: Some(vec![name.parse().unwrap()]),
+            lease: Duration::from_secs(60),
+        });
+        let fence = claim.unwrap()[0].fence;
+        self.queue.complete(&name.parse().unwrap(), fence, Completion::Review).unwrap();
+        let place = Place {
+            worktree: self.worktree(name),
+            branch: branch(&format!("swarm/{name}")),
+            base,
+            target: branch("main"),
+            first_port: 0,
+            port_count: 0,
+            made_branch: true,
+            made_paths: Vec::new(),
+        };
+        let attempt = Attempt {
+            number: 1,
+            fence,
+            run: self.run.clone(),
+            session_id: None,
+            started_at: Time::now(),
+            headless: true,
+            tmux: None,
+        };
+        let phase = Phase::Ended { outcome: WorkerOutcome::Finished { commit: work }, at: Time::now() };
+        let worker = Worker {
+            id: id(name),
+            ticket: name.parse().unwrap(),
+            title: format!("Do {name}"),
+            agent: "shell".parse().unwrap(),
+            runtime: RuntimeKind::Command,
+            place,
+            attempt,
+            phase,
+            created_at: Time::now(),
+        };
+        self.store.put_worker(&worker).unwrap();
+        worker.id
+    }
+
+    /// A worker whose work was approved.
+    pub(super) fn approved(&self, name: &str, files: &[(&str, &str)]) -> WorkerId {
+        let worker = self.worker(name, files);
+        self.landing().approve(&worker, verdict("Person")).unwrap();
+        worker
+    }
+
+    fn publish(&self, name: &str) {
+        let ticket = Ticket {
+            id: name.parse().unwrap(),
+            title: format!("Do {name}"),
+            agent: None,
+            priority: 5,
+            depends_on: Vec::new(),
+            capabilities: Vec::new(),
+            scope: Vec::new(),
+            checks: Vec::new(),
+            base: None,
+            target: None,
+            timeout: None,
+            max_attempts: 3,
+            budget: Budget::default(),
+            labels: Vec::new(),
+            body: String::new(),
+        };
+        self.queue.publish(&NewTicket { ticket, dedupe_key: name.to_owned() }).unwrap();
+    }
+
+    pub(super) fn worktree(&self, name: &str) -> PathBuf {
+        self.git.worktrees.join(format!("swarm-{name}"))
+    }
+
+    /// Lands several workers.
+    pub(super) fn land_all(&self, workers: &[WorkerId], options: &LandOptions<'_>) -> Vec<Report> {
+        let mut events = |event: LandEvent<'_>| {
+            let word = match event {
+                LandEvent::WaitingForOthers => "waiting".to_owned(),
+                LandEvent::Resumed(report) => format!("resumed {}", report.worker),
+                LandEvent::Started(worker) => format!("started {worker}"),
+                LandEvent::GateStarted(_, gate) => format!("gate {gate}"),
+                LandEvent::GateEnded(_, report) => {
+                    let word = if report.passed { "passed" } else { "failed" };
+                    format!("{word} {}{}", report.name, if report.cached { " cached" } else { "" })
+                }
+                LandEvent::Rebuilding(worker) => format!("rebuilding {worker}"),
+                LandEvent::Ended(report) => format!("ended {}", report.worker),
+            };
+            self.told.borrow_mut().push(word);
+        };
+        self.landing().land(workers, options, &mut events).unwrap()
+    }
+
+    /// Lands one worker.
+    pub(super) fn land(&self, worker: &WorkerId, options: &LandOptions<'_>) -> Outcome {
+        self.land_all(std::slice::from_ref(worker), options).remove(0).outcome.unwrap()
+    }
+
+    pub(super) fn landed(&self, worker: &WorkerId, options: &LandOptions<'_>) -> Landed {
+        match self.land(worker, options) {
+            Outcome::Landed(landed) => landed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn returned(&self, worker: &WorkerId, options: &LandOptions<'_>) -> Returned {
+        match self.land(worker, options) {
+            Outcome::Returned(returned) => returned,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn waiting(&self, worker: &WorkerId, options: &LandOptions<'_>) -> Waiting {
+        match self.land(worker, options) {
+            Outcome::Waiting(waiting) => waiting,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn state(&self, worker: &WorkerId) -> TicketState {
+        self.queue.ticket(&worker.ticket()).unwrap().unwrap().state
+    }
+
+    pub(super) fn head(&self) -> CommitId {
+        self.git.head("main")
+    }
+
+    /// A file of the target.
+    pub(super) fn on_target(&self, path: &str) -> String {
+        self.git.git(&self.git.root, &["show", &format!("main:{path}")])
+    }
+
+    pub(super) fn keep_refs(&self) -> String {
+        self.git.git(&self.git.root, &["for-each-ref", "--format=%(refname)", "refs/swarm/keep"])
+    }
+
+    /// Nothing of a landing is left: no intent, lock, journal, scratch worktree.
+    pub(super) fn assert_tidy(&self) {
+        assert_eq!(self.store.intents().unwrap(), []);
+        assert_eq!(self.git.git(&self.git.root, &["status", "--porcelain"]), "");
+        let common = self.repository.common_dir();
+        assert!(!common.join("index.lock").exists());
+        for folder in ["swarm/moves", "swarm/scratch"] {
+            assert_eq!(std::fs::read_dir(common.join(folder)).map_or(0, Iterator::count), 0, "{folder}");
+        }
+        assert!(!self.git.git(&self.git.root, &["worktree", "list"]).contains("+gate"));
+    }
+
+    /// A further commit on a worker's branch.
+    pub(super) fn more_work(&self, worker: &WorkerId, path: &str, text: &str) -> CommitId {
+        let worktree = self.worktree(worker.as_str());
+        put(&worktree.join(path), text);
+        self.git.commit_in(&worktree, "more work")
+    }
+
+    pub(super) fn read(&self, path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap()
+    }
+}

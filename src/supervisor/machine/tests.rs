@@ -1,0 +1,183 @@
+use super::*;
+
+const NOW: Time = Time::from_millis(1_000);
+
+fn head() -> CommitId {
+    "0123456789012345678901234567890123456789".parse().unwrap()
+}
+
+fn running(mode: Mode) -> Machine {
+    let mut machine = Machine::new(mode, NOW);
+    machine.handle(Input::Started { pid: 7 }, NOW);
+    if mode == Mode::Conversation {
+        machine.handle(turn_started(), NOW);
+    }
+    machine
+}
+
+fn turn_started() -> Input {
+    Input::Agent(AgentEvent::TurnStarted { prompt: "do it".to_owned(), is_message: true })
+}
+
+fn turn_ended() -> Input {
+    Input::Agent(AgentEvent::TurnEnded { finished: true, background: 0, last_message: None })
+}
+
+fn ended_well() -> Input {
+    Input::Exited(Ending::Finished { denied: Vec::new() })
+}
+
+fn send(text: &str) -> Input {
+    Input::Send { text: text.to_owned(), returned_at: None }
+}
+
+#[test]
+fn a_process_that_ends_well_is_finished_and_left() {
+    let mut machine = running(Mode::OneShot);
+    assert!(machine.handle(ended_well(), NOW).contains(&Effect::BeginFinish));
+    let effects = machine.handle(Input::Finish(FinishReport::Work(head())), NOW);
+    let outcome = Outcome::Finished { commit: head() };
+    assert_eq!(effects, [Effect::CloseTools, Effect::Conclude(outcome), Effect::Exit]);
+    assert_eq!(machine.verdict().0, Status::Done);
+}
+
+#[test]
+fn a_finished_conversation_stays_and_new_input_reopens_its_ticket() {
+    let mut machine = running(Mode::Conversation);
+    assert!(machine.handle(turn_ended(), NOW).contains(&Effect::BeginFinish));
+    let effects = machine.handle(Input::Finish(FinishReport::Work(head())), NOW);
+    assert_eq!(effects, [Effect::Conclude(Outcome::Finished { commit: head() })]);
+    assert!(!machine.is_attempting());
+    assert!(machine.handle(turn_started(), NOW).contains(&Effect::Reopen));
+    assert!(machine.is_attempting());
+}
+
+#[test]
+fn a_turn_with_background_tasks_is_not_finished() {
+    let mut machine = running(Mode::Conversation);
+    let ended = AgentEvent::TurnEnded { finished: false, background: 2, last_message: None };
+    assert_eq!(machine.handle(Input::Agent(ended), NOW), []);
+    assert_eq!(machine.verdict().0, Status::Working);
+}
+
+#[test]
+fn a_message_waits_for_the_turn_and_several_become_one() {
+    let mut machine = running(Mode::Conversation);
+    assert_eq!(machine.handle(send("one"), NOW), []);
+    assert_eq!(machine.handle(send("two"), NOW), []);
+    assert!(machine.handle(turn_ended(), NOW).contains(&Effect::Submit("one\n\ntwo".to_owned())));
+}
+
+#[test]
+fn nothing_is_typed_into_a_dialog_or_over_a_draft() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(Input::Agent(AgentEvent::Waiting { what: "permission for Bash".to_owned() }), NOW);
+    assert_eq!(machine.verdict().0, Status::Waiting);
+    assert_eq!(machine.handle(send("hello"), NOW), []);
+    machine.handle(Input::Agent(AgentEvent::WaitingOver), NOW);
+
+    let mut machine = running(Mode::Conversation);
+    machine.handle(Input::Agent(AgentEvent::TurnEnded { finished: false, background: 0, last_message: None }), NOW);
+    machine.handle(Input::Typed { submitted: false }, NOW);
+    assert_eq!(machine.handle(send("hello"), NOW), []);
+    machine.handle(Input::Typed { submitted: true }, NOW);
+    assert_eq!(machine.handle(Input::Tick, NOW), [Effect::Submit("hello".to_owned())]);
+}
+
+#[test]
+fn a_message_that_is_not_taken_is_typed_again_once_and_then_a_person_is_asked() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(Input::Agent(AgentEvent::TurnEnded { finished: false, background: 0, last_message: None }), NOW);
+    assert_eq!(machine.handle(send("hello"), NOW), [Effect::Submit("hello".to_owned())]);
+    let later = NOW.after(CONFIRM_WITHIN);
+    assert_eq!(machine.handle(Input::Tick, later), [Effect::Submit("hello".to_owned())]);
+    assert!(machine.is_confirming());
+    machine.handle(Input::Tick, later.after(CONFIRM_WITHIN));
+    assert_eq!((machine.verdict().0, machine.is_confirming()), (Status::Waiting, false));
+}
+
+#[test]
+fn a_pause_holds_at_the_boundary_and_resume_finishes() {
+    let mut machine = running(Mode::Conversation);
+    assert_eq!(machine.handle(Input::Pause { now: false }, NOW), []);
+    assert_eq!(machine.verdict().0, Status::Working);
+    machine.handle(turn_ended(), NOW);
+    assert_eq!(machine.verdict().0, Status::Paused);
+    assert_eq!(machine.handle(Input::Resume, NOW), [Effect::BeginFinish]);
+}
+
+#[test]
+fn a_pause_at_once_stops_the_processes() {
+    let mut machine = running(Mode::OneShot);
+    assert_eq!(machine.handle(Input::Pause { now: true }, NOW), [Effect::Freeze]);
+    assert!(machine.is_frozen());
+    assert_eq!(machine.handle(Input::Resume, NOW), [Effect::Thaw]);
+}
+
+#[test]
+fn second_stop_keeps_the_first_outcome() {
+    let mut machine = running(Mode::OneShot);
+    assert_eq!(machine.handle(Input::Stop { reason: "first".to_owned() }, NOW), [Effect::EndAgent]);
+    machine.handle(Input::Stop { reason: "second".to_owned() }, NOW);
+    let effects = machine.handle(ended_well(), NOW);
+    assert!(effects.contains(&Effect::Conclude(Outcome::Stopped { reason: "first".to_owned() })), "{effects:?}");
+}
+
+#[test]
+fn stopping_a_finished_conversation_keeps_it_finished() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(turn_ended(), NOW);
+    machine.handle(Input::Finish(FinishReport::Work(head())), NOW);
+    machine.handle(Input::Stop { reason: "done with it".to_owned() }, NOW);
+    machine.handle(ended_well(), NOW);
+    assert_eq!(machine.verdict().0, Status::Done);
+}
+
+#[test]
+fn failing_checks_go_back_twice_and_then_fail_the_attempt() {
+    let failed = || Input::Finish(FinishReport::ChecksFailed("fix it".to_owned()));
+    let mut machine = running(Mode::Conversation);
+    for _ in 0..RETURNS {
+        machine.handle(turn_ended(), NOW);
+        assert_eq!(machine.handle(failed(), NOW), [Effect::Submit("fix it".to_owned())]);
+        machine.handle(turn_started(), NOW);
+    }
+    machine.handle(turn_ended(), NOW);
+    assert_eq!(machine.handle(failed(), NOW), [Effect::EndAgent]);
+    machine.handle(ended_well(), NOW);
+    assert_eq!(machine.verdict().0, Status::Failed);
+}
+
+#[test]
+fn a_failing_check_of_a_program_fails_at_once() {
+    let mut machine = running(Mode::OneShot);
+    machine.handle(ended_well(), NOW);
+    machine.handle(Input::Finish(FinishReport::ChecksFailed("fix it".to_owned())), NOW);
+    machine.handle(Input::AgentGone, NOW);
+    assert_eq!(machine.verdict().0, Status::Failed);
+}
+
+#[test]
+fn print_mode_goes_on_in_its_conversation() {
+    let mut machine = running(Mode::Resumable);
+    machine.handle(send("and this"), NOW);
+    let effects = machine.handle(ended_well(), NOW);
+    assert!(effects.contains(&Effect::Relaunch("and this".to_owned())), "{effects:?}");
+}
+
+#[test]
+fn a_conversation_that_a_person_ends_is_stopped_not_done() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(ended_well(), NOW);
+    machine.handle(Input::AgentGone, NOW);
+    assert_eq!(machine.verdict().0, Status::Stopped);
+}
+
+#[test]
+fn what_needs_a_person_waits_until_resume() {
+    let mut machine = running(Mode::OneShot);
+    machine.handle(ended_well(), NOW);
+    machine.handle(Input::Finish(FinishReport::NeedsPerson("300 files".to_owned())), NOW);
+    assert_eq!(machine.verdict().0, Status::Waiting);
+    assert_eq!(machine.handle(Input::Resume, NOW), [Effect::BeginFinish]);
+}
