@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod claude_cli;
+mod layering;
+mod licences;
 mod claude_worker;
 mod support;
 mod verbs;

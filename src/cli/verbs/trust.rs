@@ -51,7 +51,7 @@ fn ask(view: &TrustView, context: &Context) -> Result<bool, Failure> {
 /// The refusal's text.
 fn untrusted(view: &TrustView) -> String {
     let open = view.commands.iter().filter(|command| !command.trusted);
-    let lines: Vec<_> = open.map(|command| format!("  {}: {}", command.kind, indented(&command.run))).collect();
+    let lines: Vec<_> = open.map(|command| format!("  {:<5}  {}", command.kind, indented(&command.run, 9))).collect();
     format!("commands of this repository are not trusted:\n{}", lines.join("\n"))
 }
 
@@ -78,14 +78,14 @@ fn render(view: &TrustView, context: &Context) -> String {
         }
         repository = Some(of);
         let (style, word) = if *trusted { (Style::Green, "trusted    ") } else { (Style::Yellow, "not trusted") };
-        text.push_str(&format!("{}  {kind:<5}  {}\n", context.output.paint(style, word), indented(run)));
+        text.push_str(&format!("{}  {kind:<5}  {}\n", context.output.paint(style, word), indented(run, 20)));
     }
     text
 }
 
-/// A command of several lines below its first one.
-fn indented(run: &str) -> String {
-    visible(run.trim_end_matches('\n')).replace('\n', "\n        ")
+/// A command that begins in column `column`, with its further lines below the first.
+fn indented(run: &str, column: usize) -> String {
+    visible(run.trim_end_matches('\n')).replace('\n', &format!("\n{:column$}", ""))
 }
 
 /// A repository's text as it is: a person decides by what they see, so nothing in it may move the cursor, colour, hide or
@@ -112,6 +112,6 @@ mod tests {
     fn nothing_in_a_command_can_hide_the_rest_of_it() {
         assert_eq!(visible("make test\r\x1b[2Krm -rf ~"), r"make test\r\u{1b}[2Krm -rf ~");
         assert_eq!(visible("a\u{202e}b\u{200b}c\td"), r"a\u{202e}b\u{200b}c\td");
-        assert_eq!(indented("one\ntwo\n"), "one\n        two");
+        assert_eq!(indented("one\ntwo\n", 3), "one\n   two");
     }
 }
