@@ -24,11 +24,6 @@ impl Repository {
         if done.code() == 0 { commit_id(&done.text()).map(Some) } else { Ok(None) }
     }
 
-    /// wip
-    pub(crate) fn copy_ignored(&self, _worktree: &Path, _patterns: &[String]) -> Result<Vec<PathBuf>, GitError> {
-        Ok(Vec::new())
-    }
-
     /// What lies in a worktree untracked and not ignored, whole folders as one entry; from its root, sorted.
     pub(crate) fn untracked(&self, worktree: &Path) -> Result<Vec<PathBuf>, GitError> {
         let linked = self.linked(worktree)?;

@@ -17,6 +17,8 @@ pub(crate) mod crash;
 mod diff;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod copy;
+
 mod keep;
 mod leftovers;
 mod merge;
@@ -41,6 +43,7 @@ use crate::process::ProcessError;
 
 pub(crate) use add::{AddedWorktree, NewWorktree};
 pub(crate) use diff::{DiffFigures, DiffOptions};
+pub(crate) use copy::Copied;
 pub(crate) use keep::{KeepEntry, KeptWork};
 pub(crate) use leftovers::{CommitOutcome, Leftovers};
 pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair, Rehearsal};
@@ -125,6 +128,15 @@ pub(crate) enum GitError {
         why: String,
         /// What a person can do.
         hint: String,
+    },
+    /// A pattern of files to copy is none.
+    #[error("`{pattern}` is not a pattern of files")]
+    Pattern {
+        /// The line.
+        pattern: String,
+        /// The cause.
+        #[source]
+        source: ignore::Error,
     },
     /// A git command ended with an error.
     #[error("`{command}` failed with exit code {code}: {message}")]

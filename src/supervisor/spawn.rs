@@ -297,7 +297,7 @@ impl Spawner {
         worker.place.worktree = added.path;
         enter(SpawnStep::Setup)?;
         let env = self.environment_of(&start.agent, &worker)?;
-        worker.place.made_paths = self.set_up(&worker, &env)?;
+        worker.place.made_paths = self.set_up(&worker, &env, ledger)?;
         let place = worker.place.clone();
         ledger.update(|row| row.place = place)?;
         let prompt = self.prompt(&start.ticket, &worker)?;
@@ -320,9 +320,21 @@ impl Spawner {
     }
 
     /// Copies ignored files and runs the set-up commands; the paths that this made.
-    fn set_up(&self, worker: &Worker, env: &[(String, String)]) -> Result<Vec<PathBuf>, SupervisorError> {
+    fn set_up(
+        &self,
+        worker: &Worker,
+        env: &[(String, String)],
+        ledger: &Ledger,
+    ) -> Result<Vec<PathBuf>, SupervisorError> {
         let worktree = &worker.place.worktree;
-        let mut made = self.repository.copy_ignored(worktree, &self.settings.copy)?;
+        let mut made = Vec::new();
+        if let Some(main) = self.repository.main_worktree() {
+            let copied = self.repository.copy_ignored(main, worktree, &self.settings.copy)?;
+            for (path, why) in copied.skipped {
+                ledger.log(Event::Warning { text: format!("`{}` was not copied: {why}", path.display()) })?;
+            }
+            made = copied.made;
+        }
         for command in &self.setup.0 {
             let timeout = command.timeout.unwrap_or(self.settings.limits.setup_timeout);
             let result = run_command(&command.run, worktree, env, timeout)?;
