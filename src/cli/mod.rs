@@ -3,6 +3,8 @@
 mod args;
 mod complete;
 mod output;
+#[cfg(test)]
+mod schemas;
 mod verbs;
 
 use std::process::ExitCode;
