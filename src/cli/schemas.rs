@@ -70,6 +70,7 @@ fn tidy(value: &mut Value) {
                     Value::String(text) if key == "description" && text.starts_with("[`") => {
                         *text = "Version of this shape; within one version fields are only added.".to_owned();
                     }
+                    Value::String(text) if key == "description" => *text = text.replace("`None`", "null"),
                     _ => tidy(value),
                 }
             }
@@ -132,7 +133,8 @@ fn every_verb_with_an_answer_has_a_schema() {
     let schemas = all();
     let command = Cli::command();
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        let below: Vec<_> = verb.get_subcommands().map(|sub| format!("{} {}", verb.get_name(), sub.get_name())).collect();
+        let below: Vec<_> =
+            verb.get_subcommands().map(|sub| format!("{} {}", verb.get_name(), sub.get_name())).collect();
         let names = if below.is_empty() { vec![verb.get_name().to_owned()] } else { below };
         for name in names {
             if NO_ANSWER.contains(&name.as_str()) {

@@ -40,19 +40,7 @@ const LAYERS: &[Layer] = &[
     // 5
     layer(
         "coordinator",
-        &[
-            "model",
-            "process",
-            "files",
-            "config",
-            "store",
-            "git",
-            "terminal",
-            "queue",
-            "agent",
-            "supervisor",
-            "landing",
-        ],
+        &["model", "process", "files", "config", "store", "git", "terminal", "queue", "agent", "supervisor", "landing"],
     ),
     // 7: everything.
     layer(
@@ -110,7 +98,9 @@ impl Source {
             }
             let after = at + start.len();
             match self.code[after..].strip_prefix('{') {
-                Some(group) => found.extend(group_heads(group).into_iter().map(|(offset, name)| (after + 1 + offset, name))),
+                Some(group) => {
+                    found.extend(group_heads(group).into_iter().map(|(offset, name)| (after + 1 + offset, name)))
+                }
                 None => found.push((after, word_at(&self.code[after..]))),
             }
         }

@@ -19,13 +19,12 @@ fn output_of(program: &str, args: &[&str]) -> String {
 
 /// The packages of the tree for this machine: those of other platforms need not be there without a network.
 fn packages() -> Vec<Value> {
-    let cargo = std::env::var_os("CARGO").map_or_else(|| "cargo".to_owned(), |path| path.to_string_lossy().into_owned());
+    let cargo =
+        std::env::var_os("CARGO").map_or_else(|| "cargo".to_owned(), |path| path.to_string_lossy().into_owned());
     let about = output_of("rustc", &["-vV"]);
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let text = output_of(
-        &cargo,
-        &["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", host],
-    );
+    let text =
+        output_of(&cargo, &["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", host]);
     let metadata: Value = serde_json::from_str(&text).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
@@ -128,7 +127,9 @@ fn no_dependency_is_banned_or_from_elsewhere() {
 #[test]
 fn licence_expressions_are_read_as_spdx_means_them() {
     let allowed = ["MIT", "Zlib"];
-    for good in ["MIT", "MIT OR GPL-3.0", "GPL-3.0/MIT", "(MIT OR X) AND Zlib", "MIT WITH LLVM-exception", "X AND Y OR MIT"] {
+    for good in
+        ["MIT", "MIT OR GPL-3.0", "GPL-3.0/MIT", "(MIT OR X) AND Zlib", "MIT WITH LLVM-exception", "X AND Y OR MIT"]
+    {
         assert!(is_allowed(good, &allowed), "{good}");
     }
     for bad in ["", "GPL-3.0", "MIT AND X", "(MIT OR Zlib) AND X"] {

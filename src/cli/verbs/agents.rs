@@ -24,11 +24,7 @@ pub(super) fn run(verb: &AgentsVerb, context: &Context) -> Result<(), Failure> {
 }
 
 /// Prints a view, and the files that define no agent as warnings.
-fn show(
-    view: &AgentsView,
-    context: &Context,
-    render: fn(&AgentsView, &Context) -> String,
-) -> Result<(), Failure> {
+fn show(view: &AgentsView, context: &Context, render: fn(&AgentsView, &Context) -> String) -> Result<(), Failure> {
     if context.output.json {
         context.output.document(view)?;
     } else {

@@ -16,7 +16,8 @@ pub(super) fn run(args: &CompletionsArgs, context: &Context) -> Result<(), Failu
     let name = args.shell.to_string();
     let shell = shells.completer(&name).ok_or_else(|| {
         let known: Vec<_> = shells.names().collect();
-        Failure::new(FailureKind::Usage, format!("no completions for `{name}`")).hint(format!("one of {}", known.join(", ")))
+        Failure::new(FailureKind::Usage, format!("no completions for `{name}`"))
+            .hint(format!("one of {}", known.join(", ")))
     })?;
     let mut script = Vec::new();
     // The variable is the one that `CompleteEnv` listens to.

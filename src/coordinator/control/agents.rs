@@ -25,7 +25,7 @@ impl Control {
     pub(crate) fn agents(&self) -> Result<AgentsView, Failure> {
         let book = self.project.agents()?;
         let agents: Result<_, Failure> = book.all().map(|agent| self.agent_view(agent)).collect();
-        Ok(self.agents_view(agents?)?)
+        self.agents_view(agents?)
     }
 
     /// One agent with its system prompt.
@@ -156,10 +156,5 @@ fn check_view(probe: &Probe) -> AgentCheckView {
         Some(version) => format!("{} {version}", path.display()),
         None => path.display().to_string(),
     });
-    AgentCheckView {
-        ready: probe.problem.is_none(),
-        program,
-        problem: probe.problem.clone(),
-        hint: probe.hint.clone(),
-    }
+    AgentCheckView { ready: probe.problem.is_none(), program, problem: probe.problem.clone(), hint: probe.hint.clone() }
 }

@@ -62,11 +62,7 @@ impl Control {
     }
 
     /// One look; that it failed is a finding too.
-    fn look(
-        &self,
-        subject: &str,
-        look: impl FnOnce(&Self) -> Result<Vec<FindingView>, Failure>,
-    ) -> Vec<FindingView> {
+    fn look(&self, subject: &str, look: impl FnOnce(&Self) -> Result<Vec<FindingView>, Failure>) -> Vec<FindingView> {
         look(self).unwrap_or_else(|failure| vec![failed(subject, &failure)])
     }
 
@@ -171,7 +167,8 @@ impl Control {
         findings.push(match faults.first() {
             None => ok("database", "it is whole"),
             Some(fault) => {
-                let hint = "stop all workers, move the database away and start afresh; commits and kept work are in git";
+                let hint =
+                    "stop all workers, move the database away and start afresh; commits and kept work are in git";
                 problem("database", format!("it is damaged: {fault}"), Some(hint.to_owned()))
             }
         });

@@ -48,7 +48,8 @@ fn manual_pages_are_printed_and_written() {
     assert_eq!(run(&["man", "st"]).success(), run(&["man", "status"]).success());
     run(&["man", "supervise"]).expect_code(5).says("supervise");
     run(&["man", "--out", "pages"]).success();
-    let mut names: Vec<_> = std::fs::read_dir(swarm.root().join("pages")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(swarm.root().join("pages")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert!(names.len() > 25 && names[0] == "swarm-agents-check.1", "{names:?}");
 }

@@ -5,7 +5,8 @@ use super::with_shell_agent;
 #[test]
 fn a_text_on_standard_input_becomes_a_ticket_with_its_heading_as_title() {
     let swarm = with_shell_agent();
-    let args = ["ticket", "new", "fix-parser", "--priority", "8", "--depends-on", "lexer", "--check", "cargo test -p x"];
+    let args =
+        ["ticket", "new", "fix-parser", "--priority", "8", "--depends-on", "lexer", "--check", "cargo test -p x"];
     let output = swarm.run_with_input(args, "# Fix the parser: \"now\"\n\nIt drops `;`.\n").expect_code(0);
     insta::assert_snapshot!(swarm.redact(&output.transcript()));
     insta::assert_snapshot!(swarm.read(".swarm/tickets/fix-parser.md"));
@@ -92,7 +93,8 @@ fn a_broken_file_hides_no_other_ticket() {
     let output = swarm.run(["ticket", "list"]).expect_code(0);
     insta::assert_snapshot!(swarm.redact(&output.transcript()));
     let view = swarm.json(["ticket", "list"]);
-    let problems: Vec<_> = view["tickets"].as_array().unwrap().iter().map(|ticket| !ticket["problem"].is_null()).collect();
+    let problems: Vec<_> =
+        view["tickets"].as_array().unwrap().iter().map(|ticket| !ticket["problem"].is_null()).collect();
     assert_eq!(problems, [true, true, false]);
     swarm.run(["ticket", "show", "broken"]).expect_code(2).says("priorty");
 }

@@ -6,7 +6,8 @@ use crate::support::swarm::TestSwarm;
 /// A repository that wants to run commands.
 fn with_commands() -> TestSwarm {
     let swarm = with_shell_agent();
-    let text = "agent: script\nsetup:\n  - run: npm ci\ngates:\n  - name: tests\n    run: |\n      make\n      make test\n";
+    let text =
+        "agent: script\nsetup:\n  - run: npm ci\ngates:\n  - name: tests\n    run: |\n      make\n      make test\n";
     swarm.write(".swarm/config.yaml", text);
     swarm
 }
@@ -38,7 +39,8 @@ fn a_changed_command_needs_trust_again_and_the_old_one_is_listed() {
     swarm.write(".swarm/config.yaml", "setup:\n  - run: npm ci --force\n");
     swarm.run(["trust"]).expect_code(4).says("npm ci --force");
     let view = swarm.json(["trust", "--list"]);
-    let trusted: Vec<_> = view["commands"].as_array().unwrap().iter().map(|command| command["trusted"].clone()).collect();
+    let trusted: Vec<_> =
+        view["commands"].as_array().unwrap().iter().map(|command| command["trusted"].clone()).collect();
     assert_eq!(trusted, [false, true, true]);
 }
 
