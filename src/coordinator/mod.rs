@@ -10,8 +10,8 @@ mod project;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, ReviewRequest, SpawnProgress, SpawnRequest,
-    WaitRequest,
+    Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, ReviewRequest, SpawnProgress,
+    SpawnRequest, TrustQuestion, WaitRequest,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

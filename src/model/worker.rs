@@ -129,7 +129,7 @@ pub(crate) enum Phase {
 }
 
 /// Steps of the spawn transaction, in order; each is written down before it has effects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SpawnStep {
     /// The ticket is claimed.
@@ -156,7 +156,7 @@ pub(crate) struct ProcessIdentity {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// Finished with work, which is in review.

@@ -3,5 +3,7 @@
 
 mod claude_cli;
 mod claude_worker;
+mod layering;
+mod licences;
 mod support;
 mod verbs;

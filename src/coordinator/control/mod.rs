@@ -1,14 +1,18 @@
 //! The control surface of one repository on this machine.
 
 mod act;
+mod agents;
 mod attach;
+mod doctor;
+mod init;
 mod merge;
 mod recover;
 mod review;
 mod spawn;
 mod status;
+mod tickets;
+mod trust;
 mod wait;
-mod wip;
 
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
@@ -27,6 +31,8 @@ pub(crate) use attach::{Attachment, LogPaths};
 pub(crate) use merge::{MergeProgress, MergeRequest};
 pub(crate) use review::ReviewRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
+pub(crate) use tickets::NewTicketRequest;
+pub(crate) use trust::TrustQuestion;
 pub(crate) use wait::WaitRequest;
 
 /// One repository under one command.
