@@ -202,6 +202,8 @@ pub(crate) enum TicketEvent {
     LeaseExpired,
     /// A claim was given back unused.
     Released,
+    /// A claim was given back unused together with the publication that was made for it.
+    Withdrawn,
     /// A failed or dead ticket is queued again.
     Requeued,
     /// A verdict approved the work at its commit.
@@ -259,6 +261,7 @@ pub(crate) fn apply(state: TicketState, event: TicketEvent) -> Result<TicketStat
         }
         (S::Running, E::LeaseExpired) => S::Lost,
         (S::Running, E::Released) => S::Queued,
+        (S::Running, E::Withdrawn) => S::Open,
         (S::Failed | S::Dead, E::Requeued) => S::Queued,
         (S::Review, E::Approved) => S::Approved,
         (S::Approved, E::ApprovalVoided) => S::Review,
