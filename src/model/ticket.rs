@@ -260,8 +260,9 @@ pub(crate) fn apply(state: TicketState, event: TicketEvent) -> Result<TicketStat
             }
         }
         (S::Running, E::LeaseExpired) => S::Lost,
-        (S::Running, E::Released) => S::Queued,
-        (S::Running, E::Withdrawn) => S::Open,
+        // Somebody may have found the claim of a spawn that died before its first effect, and declared it lost.
+        (S::Running | S::Lost, E::Released) => S::Queued,
+        (S::Running | S::Lost, E::Withdrawn) => S::Open,
         (S::Failed | S::Dead, E::Requeued) => S::Queued,
         (S::Review, E::Approved) => S::Approved,
         (S::Approved, E::ApprovalVoided) => S::Review,

@@ -3,5 +3,6 @@
 
 mod claude_cli;
 mod claude_worker;
+mod spawn;
 mod support;
 mod verbs;

@@ -114,7 +114,7 @@ impl Control {
         let take = |(id, prepared): (String, Prepared)| {
             progress.step(&id, SpawnStep::Claim);
             let taken = match prepared {
-                Prepared::New(start) => spawner.reserve(&start).map(|place| Taken::New(start, place)),
+                Prepared::New(mut start) => spawner.reserve(&mut start).map(|place| Taken::New(start, place)),
                 Prepared::Again(again) => spawner.reserve_again(&again).map(|place| Taken::Again(again, place)),
             };
             (id, taken.map_err(Failure::from))

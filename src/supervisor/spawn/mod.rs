@@ -184,10 +184,13 @@ impl Spawner {
     /// # Errors
     /// [`SupervisorError::Spawning`] when another command is at it, [`SupervisorError::Superseded`] when one was since
     /// the plan was made. Nothing is left of a reservation that failed.
-    pub(crate) fn reserve(&self, start: &Start) -> Result<Reserved, SupervisorError> {
+    pub(crate) fn reserve(&self, start: &mut Start) -> Result<Reserved, SupervisorError> {
         let id = &start.plan.worker;
         let lock = self.lock_spawn(id)?;
-        self.undo_dead_spawn(id)?;
+        if self.undo_dead_spawn(id)? && self.repository.branch_head(&start.plan.branch)?.is_none() {
+            // The plan had found the branch of the spawn that is undone now.
+            start.plan.use_existing_branch = false;
+        }
         let earlier = self.store.worker(id)?;
         if earlier.as_ref().is_some_and(|worker| !matches!(worker.phase, Phase::Released { .. })) {
             return Err(SupervisorError::Superseded { worker: id.clone() });
@@ -234,14 +237,14 @@ impl Spawner {
     fn claim(&self, ticket: &Ticket) -> Result<Claim, SupervisorError> {
         let known = self.queue.ticket(&ticket.id)?;
         if let Some(known) = &known
-            && known.state == TicketState::Running
+            && matches!(known.state, TicketState::Running | TicketState::Lost)
             && known.node.as_deref() == Some(node_name().as_str())
         {
             // Whoever claims here holds the spawn lock until the worker's row is written, and there is neither.
             self.queue.release(&ticket.id, known.fence)?;
         }
         let is_queued = |known: &QueueTicket| {
-            known.ticket == *ticket && matches!(known.state, TicketState::Running | TicketState::Queued | TicketState::Blocked)
+            known.ticket == *ticket && matches!(known.state, TicketState::Running | TicketState::Lost | TicketState::Queued | TicketState::Blocked)
         };
         if !known.as_ref().is_some_and(is_queued) {
             let dedupe_key = publication_key(&ticket.id, &self.run);
