@@ -8,6 +8,9 @@ mod failure;
 mod project;
 pub(crate) mod views;
 
-pub(crate) use control::{Acted, Attachment, Control, LogPaths, SpawnProgress, SpawnRequest, WaitRequest};
+pub(crate) use control::{
+    Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, ReviewRequest, SpawnProgress, SpawnRequest,
+    WaitRequest,
+};
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -41,6 +41,7 @@ use crate::model::{BranchName, CommitId, IdError};
 use crate::process::ProcessError;
 
 pub(crate) use add::{AddedWorktree, NewWorktree};
+pub(crate) use ancestry::CommitInfo;
 pub(crate) use diff::{DiffFigures, DiffOptions};
 pub(crate) use copy::Copied;
 pub(crate) use keep::{KeepEntry, KeptWork};

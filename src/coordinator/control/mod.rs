@@ -2,6 +2,9 @@
 
 mod act;
 mod attach;
+mod merge;
+mod recover;
+mod review;
 mod spawn;
 mod status;
 mod wait;
@@ -21,6 +24,8 @@ use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
+pub(crate) use merge::{MergeProgress, MergeRequest};
+pub(crate) use review::ReviewRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use wait::WaitRequest;
 

@@ -4,5 +4,4 @@ use crate::coordinator::views::*;
 impl Control {
     pub(crate) fn tickets(&self) -> Result<TicketsView, Failure> { unreachable!() }
     pub(crate) fn agents(&self) -> Result<AgentsView, Failure> { unreachable!() }
-    pub(crate) fn kept(&self) -> Result<RecoverView, Failure> { unreachable!() }
 }
