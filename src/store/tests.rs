@@ -57,6 +57,7 @@ fn worker(id: &str) -> Worker {
             spawner: ProcessIdentity { pid: 1, start_ticks: 2, boot_id: "b".to_owned() },
             since: Time::now(),
             before: None,
+            earlier: None,
         },
         created_at: Time::now(),
         id,

@@ -122,6 +122,11 @@ impl TicketRow {
         self.state
     }
 
+    /// Whether its present content was published under `key`.
+    pub(crate) fn is_published_by(&self, key: &str) -> bool {
+        self.publication == key
+    }
+
     /// Takes the state machine's edge for `event`; changes nothing when there is none.
     pub(crate) fn apply(&mut self, event: TicketEvent) -> Result<(), IllegalEdge> {
         self.state = apply(self.state, event)?;

@@ -5,5 +5,6 @@ mod claude_cli;
 mod claude_worker;
 mod layering;
 mod licences;
+mod spawn;
 mod support;
 mod verbs;
