@@ -4,11 +4,15 @@ mod act;
 mod agents;
 mod attach;
 mod completions;
+mod demo;
 mod doctor;
 mod hook;
 mod init;
 mod logs;
 mod man;
+mod merge;
+mod recover;
+mod review;
 mod spawn;
 mod status;
 mod supervise;
@@ -43,9 +47,14 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Doctor(args) => doctor::run(&args, context)?,
         Verb::Completions(args) => completions::run(&args, context)?,
         Verb::Man(args) => man::run(&args, context)?,
+        Verb::Rm(args) => merge::rm(&args, context)?,
+        Verb::Diff(args) => review::diff(&args, context)?,
+        Verb::Review(args) => review::review(&args, context)?,
+        Verb::Merge(args) => merge::merge(&args, context)?,
+        Verb::Recover(verb) => recover::run(&verb, context)?,
+        Verb::Demo(args) => return demo::run(&args, context),
         Verb::Supervise(args) => supervise::run(&args)?,
         Verb::Hook(args) => hook::run(&args, context)?,
-        _ => {}
     }
     Ok(ExitCode::SUCCESS)
 }
