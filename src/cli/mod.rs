@@ -2,6 +2,7 @@
 
 mod args;
 mod complete;
+mod interrupt;
 mod output;
 mod verbs;
 

@@ -4,10 +4,14 @@
 //! keeps no state between calls that is not in the store, so any number of commands work on a repository at once.
 
 mod control;
+pub(crate) mod demo;
 mod failure;
 mod project;
 pub(crate) mod views;
 
-pub(crate) use control::{Acted, Attachment, Control, LogPaths, SpawnProgress, SpawnRequest, WaitRequest};
+pub(crate) use control::{
+    Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, ReviewRequest, SpawnProgress, SpawnRequest,
+    WaitRequest,
+};
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -56,7 +56,8 @@ pub(crate) struct Handover {
 impl Handover {
     /// Writes the file with access for the owner only.
     pub(crate) fn write(&self, path: &Path) -> Result<(), SupervisorError> {
-        let bytes = serde_json::to_vec(self).map_err(|source| SupervisorError::Handover { path: path.into(), source })?;
+        let bytes =
+            serde_json::to_vec(self).map_err(|source| SupervisorError::Handover { path: path.into(), source })?;
         Ok(files::write_atomically(path, &bytes, Access::Private)?)
     }
 

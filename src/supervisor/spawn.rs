@@ -669,12 +669,7 @@ impl Ready {
     }
 
     /// The agent's pid, or why there is none. A supervisor that died is noticed before the time is over.
-    fn wait(
-        &self,
-        paths: &StatePaths,
-        worker: &WorkerId,
-        mut child: Option<Child>,
-    ) -> Result<u32, SupervisorError> {
+    fn wait(&self, paths: &StatePaths, worker: &WorkerId, mut child: Option<Child>) -> Result<u32, SupervisorError> {
         let deadline = Instant::now() + READY_WITHIN;
         let log = paths.supervisor_log(worker);
         let mut buffer = vec![0; 64 * 1024];

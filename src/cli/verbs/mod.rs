@@ -2,8 +2,12 @@
 
 mod act;
 mod attach;
+mod demo;
 mod hook;
 mod logs;
+mod merge;
+mod recover;
+mod review;
 mod spawn;
 mod status;
 mod supervise;
@@ -29,6 +33,12 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Resume(args) => act::resume(&args, context)?,
         Verb::Restart(args) => act::restart(&args, context)?,
         Verb::Why(args) => status::why(&args, context)?,
+        Verb::Rm(args) => merge::rm(&args, context)?,
+        Verb::Diff(args) => review::diff(&args, context)?,
+        Verb::Review(args) => review::review(&args, context)?,
+        Verb::Merge(args) => merge::merge(&args, context)?,
+        Verb::Recover(verb) => recover::run(&verb, context)?,
+        Verb::Demo(args) => return demo::run(&args, context),
         Verb::Supervise(args) => supervise::run(&args)?,
         Verb::Hook(args) => hook::run(&args, context)?,
         _ => {}

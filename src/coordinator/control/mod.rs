@@ -2,6 +2,9 @@
 
 mod act;
 mod attach;
+mod merge;
+mod recover;
+mod review;
 mod spawn;
 mod status;
 mod wait;
@@ -9,6 +12,7 @@ mod wip;
 
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
+use crate::config::Revoke;
 use crate::files::FileLock;
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
@@ -20,6 +24,8 @@ use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
+pub(crate) use merge::{MergeProgress, MergeRequest};
+pub(crate) use review::ReviewRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use wait::WaitRequest;
 
@@ -52,6 +58,26 @@ impl Control {
     /// runs become trusted.
     pub(crate) fn open(call: Call, trusts: bool) -> Result<Self, Failure> {
         Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts })
+    }
+
+    /// The history of the target as a graph for a person.
+    pub(crate) fn graph(&self, color: bool) -> Result<String, Failure> {
+        let target = self.project.repository.default_target()?;
+        Ok(self.project.repository.graph(target.as_str(), color)?)
+    }
+
+    /// Takes back the trust in this repository's commands.
+    pub(crate) fn forget_trust(&self) -> Result<(), Failure> {
+        self.project.trust()?.revoke(Revoke::Repository(self.project.repository.common_dir()))?;
+        Ok(())
+    }
+
+    /// Ends the tmux server of this repository's settings with everything in it.
+    pub(crate) fn kill_tmux_server(&self) -> Result<(), Failure> {
+        if let Some(tmux) = self.project.tmux()? {
+            tmux.kill_server()?;
+        }
+        Ok(())
     }
 
     /// The worker that `name` means: a worker id, or a ticket id with one worker.

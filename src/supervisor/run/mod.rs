@@ -302,6 +302,8 @@ impl Supervision {
             self.say_status().await;
         }
         self.write_live();
+        // Nobody answers from here on; the lock is still ours, so no other supervisor listens there yet.
+        std::fs::remove_file(&self.handover.socket).ok();
         self.say_goodbye();
         Ok(())
     }
