@@ -7,6 +7,7 @@ use crate::agent::AgentError;
 use crate::config::ConfigError;
 use crate::files::FileError;
 use crate::git::GitError;
+use crate::landing::LandingError;
 use crate::model::IdError;
 use crate::process::ProcessError;
 use crate::queue::QueueError;
@@ -133,6 +134,7 @@ failure_from!(QueueError, queue_kind, |_| None);
 failure_from!(GitError, git_kind, GitError::hint);
 failure_from!(AgentError, |_| FailureKind::Failed, AgentError::hint);
 failure_from!(TmuxError, |_| FailureKind::Failed, |_| None);
+failure_from!(LandingError, landing_kind, LandingError::hint);
 failure_from!(RecordingError, |_| FailureKind::Failed, |_| None);
 
 impl From<ConfigError> for Failure {
@@ -189,6 +191,15 @@ fn git_kind(error: &GitError) -> FailureKind {
     match error {
         GitError::NotARepository { .. } => FailureKind::Usage,
         GitError::NoBranch { .. } => FailureKind::NotFound,
+        _ => FailureKind::Failed,
+    }
+}
+
+/// How a refusal of landing counts.
+fn landing_kind(error: &LandingError) -> FailureKind {
+    match error {
+        LandingError::NoWorker(_) | LandingError::NoTicket(_) | LandingError::NothingKept(_) => FailureKind::NotFound,
+        LandingError::NotInReview { .. } | LandingError::MovedOn { .. } => FailureKind::NeedsPerson,
         _ => FailureKind::Failed,
     }
 }

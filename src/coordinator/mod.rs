@@ -6,10 +6,14 @@
 #[cfg(feature = "bench-internals")]
 pub(crate) mod bench;
 mod control;
+pub(crate) mod demo;
 mod failure;
 mod project;
 pub(crate) mod views;
 
-pub(crate) use control::{Acted, Attachment, Control, LogPaths, SpawnProgress, SpawnRequest, WaitRequest};
+pub(crate) use control::{
+    Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, ReviewRequest, SpawnProgress,
+    SpawnRequest, TrustQuestion, WaitRequest,
+};
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -8,7 +8,38 @@ use git2::Oid;
 use super::{GitError, Repository, commit_id};
 use crate::model::CommitId;
 
+/// One commit, as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct CommitInfo {
+    /// Its id.
+    pub(crate) id: CommitId,
+    /// First line of its message.
+    pub(crate) subject: String,
+    /// Author's name.
+    pub(crate) author: String,
+    /// The ticket that its `Swarm-Ticket` trailer names.
+    pub(crate) ticket: Option<String>,
+}
+
 impl Repository {
+    /// The commits that `head` has and `base` has not, oldest first.
+    pub(crate) fn commits_between(&self, base: &CommitId, head: &CommitId) -> Result<Vec<CommitInfo>, GitError> {
+        const FORMAT: &str = "--format=%H%x1f%s%x1f%an%x1f%(trailers:key=Swarm-Ticket,valueonly,separator=%x20)%x00";
+        let range = format!("{base}..{head}");
+        let call = self.git(self.home(), ["log", "--reverse", "--topo-order", FORMAT, range.as_str(), "--"]);
+        let text = call.reading().text()?;
+        let mut commits = Vec::new();
+        for entry in text.split('\0').map(str::trim_start).filter(|entry| !entry.is_empty()) {
+            let mut fields = entry.split('\x1f').map(str::to_owned);
+            let mut next = || fields.next().unwrap_or_default();
+            let id = commit_id(&next())?;
+            let (subject, author, ticket) = (next(), next(), next());
+            let ticket = Some(ticket.trim().to_owned()).filter(|ticket| !ticket.is_empty());
+            commits.push(CommitInfo { id, subject, author, ticket });
+        }
+        Ok(commits)
+    }
+
     /// The best common ancestor of two commits; `None` when their histories never met.
     pub(crate) fn merge_base(&self, one: &CommitId, other: &CommitId) -> Result<Option<CommitId>, GitError> {
         if let Some(repo) = self.libgit() {

@@ -119,9 +119,7 @@ impl Finish {
                 Ok(None)
             }
             CommitOutcome::Nothing => Ok(None),
-            CommitOutcome::HookRefused { output, .. } => {
-                Ok(Some(self.hook_refused(&output, &leftovers.files)?))
-            }
+            CommitOutcome::HookRefused { output, .. } => Ok(Some(self.hook_refused(&output, &leftovers.files)?)),
             CommitOutcome::Unfinished(operation) => Ok(Some(unfinished(operation))),
             CommitOutcome::TimedOut => {
                 Ok(Some(FinishReport::NeedsPerson("committing its leftovers took too long".to_owned())))

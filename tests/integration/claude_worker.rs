@@ -38,7 +38,14 @@ fn an_interactive_worker_writes_commits_and_goes_to_review() {
     swarm.write(".swarm/tickets/parser.md", "---\ntitle: Parser\n---\nSCRIPT:parser write the parser\n");
     swarm.run(["spawn", "parser"]).success();
     let output = swarm.run(["wait", "--timeout", "60s"]);
-    assert_eq!(output.code, 0, "{}\n{}\n{}", output.transcript(), swarm.run(["why", "parser"]).stdout, swarm.run(["logs", "parser", "--terminal"]).stdout);
+    assert_eq!(
+        output.code,
+        0,
+        "{}\n{}\n{}",
+        output.transcript(),
+        swarm.run(["why", "parser"]).stdout,
+        swarm.run(["logs", "parser", "--terminal"]).stdout
+    );
     let status = swarm.run(["status", "--json"]).json();
     let worker = &status["workers"][0];
     assert_eq!(worker["status"], "done", "{worker:#}");

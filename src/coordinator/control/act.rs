@@ -4,10 +4,10 @@ use super::{Control, Known, is_released, partial};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
 use crate::model::CommitId;
+use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::ticket::Ticket;
 use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
-use crate::model::Time;
 use crate::supervisor::protocol::{Reply, Request};
 use crate::supervisor::{Continue, Spawned};
 
@@ -35,9 +35,13 @@ impl Control {
         if let Some(mut client) = self.client(&id)? {
             let request = Request::Send { text: text.to_owned(), returned_at };
             return match client.ask(&request)? {
-                Reply::Queued { until } => Ok(action(&id, "queued", format!("Queued the message; it waits for {until}"))),
-                Reply::Refused { why } => Err(Failure::new(FailureKind::NeedsPerson, why)
-                    .hint(format!("swarm attach {id} shows its terminal"))),
+                Reply::Queued { until } => {
+                    Ok(action(&id, "queued", format!("Queued the message; it waits for {until}")))
+                }
+                Reply::Refused { why } => {
+                    Err(Failure::new(FailureKind::NeedsPerson, why)
+                        .hint(format!("swarm attach {id} shows its terminal")))
+                }
                 _ => Ok(action(&id, "delivered", "Delivered the message".to_owned())),
             };
         }
@@ -66,6 +70,7 @@ impl Control {
             let known = self.know(self.worker(id.as_str())?, None);
             return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));
         }
+        self.refuse_being_spawned(worker)?;
         let spawner = self.spawner_for(worker)?;
         if spawner.undo_interrupted(id)? {
             return Ok(action(id, "undone", "Undid its interrupted spawn".to_owned()));
@@ -84,6 +89,31 @@ impl Control {
             return Ok(action(id, "stopped", format!("Stopped; {count} processes it had left behind were ended")));
         }
         Ok(action(id, "ended", "It had ended already".to_owned()))
+    }
+
+    /// Refuses a worker that some command is spawning now.
+    fn refuse_being_spawned(&self, worker: &Worker) -> Result<(), Failure> {
+        match &worker.phase {
+            Phase::Preparing { step, spawner, .. } if self.liveness(worker) == Liveness::Alive => {
+                let (id, pid) = (&worker.id, spawner.pid);
+                let text = format!("worker `{id}` is being spawned by process {pid}: it is {}", step.as_clause());
+                Err(Failure::new(FailureKind::Failed, text).hint("wait for it, or end that process and repeat"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a worker whose first spawn is not through: there is nothing to go on with.
+    fn refuse_half_spawned(&self, worker: &Worker) -> Result<(), Failure> {
+        self.refuse_being_spawned(worker)?;
+        if let Phase::Preparing { before: None, step, .. } = &worker.phase
+            && self.liveness(worker) == Liveness::Dead
+        {
+            let text = format!("the spawn of worker `{}` ended while {}", worker.id, step.as_clause());
+            let failure = Failure::new(FailureKind::Failed, text);
+            return Err(failure.hint(format!("swarm spawn {} undoes it and begins anew", worker.ticket)));
+        }
+        Ok(())
     }
 
     /// Waits until the supervisor is gone; it answered, so this is moments.
@@ -120,13 +150,14 @@ impl Control {
     /// Continues one worker.
     fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
+        self.refuse_half_spawned(&worker)?;
         if let Some(mut client) = self.client(&id)? {
             client.ask(&Request::Resume)?;
             return Ok(action(&id, "resumed", "Resumed".to_owned()));
         }
         let known = self.know(worker, None);
-        if let (Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. }, _) | (Phase::Released { .. }, _) =
-            (&known.worker.phase, known.liveness)
+        if let (Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. }, _)
+        | (Phase::Released { .. }, _) = (&known.worker.phase, known.liveness)
         {
             let text = format!("worker `{id}` is {}: {}", known.verdict.status.as_str(), known.verdict.reason);
             return Err(Failure::new(FailureKind::Failed, text)
@@ -148,6 +179,7 @@ impl Control {
             if is_released(&worker) {
                 return Err(released(&worker));
             }
+            self.refuse_half_spawned(&worker)?;
             // Whether the new attempt can start is known before the old one is ended.
             self.continuation(worker.clone(), None, false, true)?;
             self.stop_one(&worker, "a person restarted it")?;

@@ -1,27 +1,45 @@
 //! The control surface of one repository on this machine.
 
 mod act;
+mod agents;
 mod attach;
+mod doctor;
+mod init;
+mod merge;
+mod recover;
+mod review;
 mod spawn;
 mod status;
+mod tickets;
+mod trust;
 mod wait;
-mod wip;
+
+use std::time::{Duration, Instant};
 
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
+use crate::config::Revoke;
 use crate::files::FileLock;
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Live, Liveness, Phase, Verdict, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId};
-use crate::process;
 use crate::store::{JsonLog, read_live};
 use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
+pub(crate) use merge::{MergeProgress, MergeRequest};
+pub(crate) use review::ReviewRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
+pub(crate) use tickets::NewTicketRequest;
+pub(crate) use trust::TrustQuestion;
 pub(crate) use wait::WaitRequest;
+
+/// How long a supervisor that lives may take to listen.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is tried.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// One repository under one command.
 pub(crate) struct Control {
@@ -52,6 +70,26 @@ impl Control {
     /// runs become trusted.
     pub(crate) fn open(call: Call, trusts: bool) -> Result<Self, Failure> {
         Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts })
+    }
+
+    /// The history of the target as a graph for a person.
+    pub(crate) fn graph(&self, color: bool) -> Result<String, Failure> {
+        let target = self.project.repository.default_target()?;
+        Ok(self.project.repository.graph(target.as_str(), color)?)
+    }
+
+    /// Takes back the trust in this repository's commands.
+    pub(crate) fn forget_trust(&self) -> Result<(), Failure> {
+        self.project.trust()?.revoke(Revoke::Repository(self.project.repository.common_dir()))?;
+        Ok(())
+    }
+
+    /// Ends the tmux server of this repository's settings with everything in it.
+    pub(crate) fn kill_tmux_server(&self) -> Result<(), Failure> {
+        if let Some(tmux) = self.project.tmux()? {
+            tmux.kill_server()?;
+        }
+        Ok(())
     }
 
     /// The worker that `name` means: a worker id, or a ticket id with one worker.
@@ -90,7 +128,7 @@ impl Control {
             Ok(false) => {}
         }
         match &worker.phase {
-            Phase::Preparing { spawner, .. } => match process::is_alive(spawner) {
+            Phase::Preparing { .. } => match FileLock::is_held(&self.project.paths.spawn_lock(&worker.id)) {
                 Ok(true) => Liveness::Alive,
                 Ok(false) => Liveness::Dead,
                 Err(_) => Liveness::Unreadable,
@@ -107,10 +145,20 @@ impl Control {
     /// A connection to the worker's supervisor; `None` when it is gone.
     fn client(&self, worker: &WorkerId) -> Result<Option<Client>, Failure> {
         let socket = RuntimePaths::new(self.project.repository.common_dir(), worker)?.socket();
-        if !FileLock::is_held(&self.project.paths.supervisor_lock(worker))? {
-            return Ok(None);
+        let deadline = Instant::now() + CONNECT_WITHIN;
+        // One that has just begun holds its lock before it listens.
+        while FileLock::is_held(&self.project.paths.supervisor_lock(worker))? {
+            if let Some(client) = Client::connect(&socket)? {
+                return Ok(Some(client));
+            }
+            if Instant::now() >= deadline {
+                let text = format!("the supervisor of `{worker}` lives and does not listen on `{}`", socket.display());
+                return Err(Failure::new(FailureKind::Failed, text)
+                    .hint("is XDG_RUNTIME_DIR the same as when it was spawned? swarm why shows its process"));
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
-        Ok(Client::connect(&socket)?)
+        Ok(None)
     }
 
     /// Writes an event about a worker without a living supervisor.

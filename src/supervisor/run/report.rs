@@ -5,9 +5,9 @@ use std::fmt::Display;
 use tokio::time::Instant;
 
 use super::Supervision;
+use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::worker::{Live, Status};
-use crate::model::Time;
 use crate::store::write_live;
 use crate::supervisor::protocol::Reply;
 

@@ -62,6 +62,12 @@ impl Output {
         self
     }
 
+    /// Fails unless either stream holds a text.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        assert!(self.stdout.contains(text) || self.stderr.contains(text), "`{text}` is not in\n{}", self.transcript());
+    }
+
     /// Standard output as one JSON document.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {

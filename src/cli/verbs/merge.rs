@@ -1,0 +1,138 @@
+//! `swarm merge` and `swarm rm`.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::Context;
+use crate::cli::args::{MergeArgs, SelectArgs, StrategyChoice};
+use crate::coordinator::views::{GateView, MergeView};
+use crate::coordinator::{Failure, FailureKind, MergeProgress, MergeRequest};
+use crate::model::duration_text;
+use crate::model::settings::Strategy;
+
+/// `merge`.
+pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> {
+    let strategy = args.strategy.map(|choice| match choice {
+        StrategyChoice::Merge => Strategy::Merge,
+        StrategyChoice::Squash => Strategy::Squash,
+        StrategyChoice::Rebase => Strategy::Rebase,
+    });
+    let request = MergeRequest { workers: args.workers.clone(), strategy, dry_run: args.dry_run };
+    let mut progress = Spinner::new(context.output.narrate);
+    let merged = context.control()?.merge(&request, &mut progress);
+    progress.clear();
+    let (view, result) = merged?;
+    if context.output.json {
+        context.output.document(&view)?;
+    } else {
+        show(&view, context)?;
+    }
+    result
+}
+
+/// Prints what landed.
+fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
+    let (landed, returns) = if view.dry_run { ("Would land", "Would return") } else { ("Landed", "Returned") };
+    for entry in &view.landed {
+        let commit = entry.commit.as_ref().map(|commit| format!(" as {}", &commit[..8])).unwrap_or_default();
+        let commits = if entry.commits == 1 { "1 commit".to_owned() } else { format!("{} commits", entry.commits) };
+        let gates = gates(&entry.gates);
+        context
+            .output
+            .line(&format!("{landed} `{}` on `{}`{commit} ({commits}{gates})", entry.worker, entry.target))?;
+    }
+    if view.dry_run {
+        for entry in &view.returned {
+            context.output.line(&format!("{returns} `{}`: {}", entry.worker, entry.why))?;
+        }
+        for entry in &view.waiting {
+            context.output.line(&format!("Would leave `{}` waiting: {}", entry.worker, entry.why))?;
+        }
+    }
+    for entry in &view.returned {
+        for file in &entry.files {
+            context.output.narrate(&format!("  {} ({})", file.path, file.kind));
+        }
+    }
+    if view.landed.is_empty() && view.returned.is_empty() && view.waiting.is_empty() {
+        context.output.line("Nothing to land")?;
+        context.output.narrate("approve finished work first: swarm review WORKER --approve");
+    }
+    Ok(())
+}
+
+/// The gates in a few words.
+fn gates(gates: &[GateView]) -> String {
+    if gates.is_empty() {
+        return ", no gates".to_owned();
+    }
+    let took: u64 = gates.iter().map(|gate| gate.duration_ms).sum();
+    let names: Vec<_> = gates.iter().map(|gate| gate.name.as_str()).collect();
+    let took = if took > 0 { format!(" in {}", duration_text(Duration::from_millis(took))) } else { String::new() };
+    format!(", gates {}{took}", names.join(" "))
+}
+
+/// `rm`.
+pub(super) fn rm(args: &SelectArgs, context: &Context) -> Result<(), Failure> {
+    let confirm = |names: &[String]| {
+        if context.global.yes {
+            return Ok(true);
+        }
+        ask(&format!("Remove {}? Their work is kept under refs/swarm/keep first.", names.join(", ")))
+    };
+    super::act::show(context.control()?.rm(&args.workers, args.all, &confirm)?, context)
+}
+
+/// Asks a yes-or-no question on standard error.
+///
+/// # Errors
+/// Without a terminal: a person is needed.
+pub(super) fn ask(question: &str) -> Result<bool, Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Failure::new(FailureKind::NeedsPerson, "this needs a yes, and there is no terminal to ask on")
+            .hint("repeat with --yes"));
+    }
+    let failed = |error: std::io::Error| Failure::from_error(FailureKind::Failed, &error);
+    let mut stderr = std::io::stderr().lock();
+    write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).map_err(failed)?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
+}
+
+/// One line on standard error while work lands.
+struct Spinner {
+    /// The line; hidden without a terminal.
+    bar: Option<ProgressBar>,
+}
+
+impl Spinner {
+    /// A line, if one is wanted and there is a terminal for it.
+    fn new(is_on: bool) -> Self {
+        let bar = (is_on && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.set_style(ProgressStyle::default_spinner());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar }
+    }
+
+    /// Takes the line off the screen.
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl MergeProgress for Spinner {
+    fn tell(&mut self, worker: &str, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(if worker.is_empty() { what.to_owned() } else { format!("{worker}: {what}") });
+        }
+    }
+}

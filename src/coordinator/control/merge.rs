@@ -1,0 +1,427 @@
+//! `merge` and `rm`: landing approved work, sending back what does not fit, and releasing workers.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::act::{Acted, action};
+use super::{Control, is_released};
+use crate::config::{Template, trust_keys_of_gates};
+use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::views::{
+    ConflictView, GateView, LandedView, MergeView, ReturnedView, VIEW_VERSION, WaitingView,
+};
+use crate::git::CommitInfo;
+use crate::landing::{
+    ApprovedGates, GateReport, LandEvent, LandOptions, Landed, NewReview, Outcome, Plan, Prospect, Report,
+    ReturnReason, Returned, Waiting,
+};
+use crate::model::event::{Event, EventRecord};
+use crate::model::settings::{Approval, Strategy};
+use crate::model::ticket::TicketState;
+use crate::model::worker::Worker;
+use crate::model::{Time, WorkerId};
+use crate::queue::Settlement;
+use crate::store::read_log;
+
+/// How often a target that moves underneath is followed before the work waits.
+const REBUILDS: u32 = 5;
+/// How often one worker's work goes back to its agent before a person is asked.
+const RETURNS: usize = 3;
+
+/// What `merge` was asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MergeRequest {
+    /// Workers; empty is every approved one.
+    pub(crate) workers: Vec<String>,
+    /// Instead of the configured strategy.
+    pub(crate) strategy: Option<Strategy>,
+    /// Change nothing.
+    pub(crate) dry_run: bool,
+}
+
+/// Hears what happens while workers land.
+pub(crate) trait MergeProgress {
+    /// Something happens to a worker, as a clause.
+    fn tell(&mut self, worker: &str, what: &str);
+}
+
+impl Control {
+    /// Lands workers. The second value is the failure for the exit code.
+    pub(crate) fn merge(
+        &self,
+        request: &MergeRequest,
+        progress: &mut dyn MergeProgress,
+    ) -> Result<(MergeView, Result<(), Failure>), Failure> {
+        let workers = self.landable(request)?;
+        let gates = self.approved_gates()?;
+        let mut view = MergeView {
+            version: VIEW_VERSION,
+            dry_run: request.dry_run,
+            landed: Vec::new(),
+            returned: Vec::new(),
+            waiting: Vec::new(),
+        };
+        let settings = self.project.settings()?;
+        let message =
+            |worker: &Worker, strategy: Strategy| self.commit_message(worker, strategy).map_err(|e| e.chain.join(": "));
+        let prepare = |_: &Worker, scratch: &Path| self.copy_into(scratch).map_err(|e| e.chain.join(": "));
+        let stop = |worker: &Worker| {
+            self.stop_one(worker, "its work landed").map(drop).map_err(|failure| failure.chain.join(": "))
+        };
+        let options = LandOptions {
+            strategy: request.strategy.unwrap_or(settings.landing.strategy),
+            gates,
+            environment: self.project.call.environment.all(),
+            settings_env: settings.env.clone(),
+            gate_timeout: settings.limits.gate_timeout,
+            commit_timeout: settings.limits.commit_timeout,
+            message: &message,
+            prepare: Some(&prepare),
+            stop: Some(&stop),
+            rebuilds: REBUILDS,
+        };
+        if request.dry_run {
+            let plans = self.with_landing(|landing| Ok(landing.plan(&workers, &options)?))?;
+            for plan in plans {
+                self.add_plan(&mut view, plan)?;
+            }
+            return Ok((view, Ok(())));
+        }
+        self.approve_by_policy(&workers)?;
+        let reports =
+            self.with_landing(|landing| Ok(landing.land(&workers, &options, &mut |event| tell(progress, &event))?))?;
+        let mut failures = Vec::new();
+        for report in reports {
+            if let Err((id, failure)) = self.add_report(&mut view, report) {
+                failures.push((id, failure));
+            }
+        }
+        let result = outcome(&view, failures);
+        Ok((view, result))
+    }
+
+    /// The workers to land, in the order they go in: as named, or by priority and age.
+    fn landable(&self, request: &MergeRequest) -> Result<Vec<WorkerId>, Failure> {
+        if !request.workers.is_empty() {
+            return request.workers.iter().map(|name| self.worker(name).map(|worker| worker.id)).collect();
+        }
+        let auto = self.project.settings()?.landing.approval == Approval::Auto;
+        let workers = self.project.store()?.workers()?;
+        let tickets = self.project.queue()?.snapshot()?;
+        let ready = tickets.iter().filter(|entry| match entry.state {
+            TicketState::Approved => true,
+            TicketState::Review => auto,
+            _ => false,
+        });
+        let ids = ready
+            .flat_map(|entry| workers.iter().filter(|worker| worker.ticket == entry.ticket.id && !is_released(worker)));
+        Ok(ids.map(|worker| worker.id.clone()).collect())
+    }
+
+    /// The gates, all of them trusted.
+    fn approved_gates(&self) -> Result<ApprovedGates, Failure> {
+        let settings = self.project.settings()?;
+        let items = trust_keys_of_gates(settings, self.project.repository.common_dir());
+        let mut trust = self.project.trust()?;
+        if self.trusts && !items.is_empty() {
+            trust.trust(&items, Time::now())?;
+        }
+        let is_trusted = |run: &str| items.iter().any(|item| item.run == run && trust.is_trusted(&item.key));
+        ApprovedGates::check(&settings.gates, |gate| is_trusted(&gate.run)).map_err(|untrusted| {
+            Failure::from_error(FailureKind::NeedsPerson, &untrusted)
+                .hint("read them in .swarm/config.yaml, then run swarm trust, or repeat with --yes")
+        })
+    }
+
+    /// Approves what policy lets land without a person.
+    fn approve_by_policy(&self, workers: &[WorkerId]) -> Result<(), Failure> {
+        if self.project.settings()?.landing.approval != Approval::Auto {
+            return Ok(());
+        }
+        for id in workers {
+            if self.is_in_review(&self.worker(id.as_str())?)? {
+                let text = "landing.approval is auto and its checks passed".to_owned();
+                let review = NewReview { by: "policy".to_owned(), text, comments: Vec::new(), commit: None };
+                self.with_landing(|landing| Ok(landing.approve(id, review)?))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The message of a merge or squashed commit.
+    fn commit_message(&self, worker: &Worker, strategy: Strategy) -> Result<String, Failure> {
+        let repository = &self.project.repository;
+        let head = repository.branch_head(&worker.place.branch)?;
+        let commits = match head {
+            Some(head) => repository.commits_between(&worker.place.base, &head)?,
+            None => Vec::new(),
+        };
+        let template = if strategy == Strategy::Squash { Template::SquashCommit } else { Template::MergeCommit };
+        self.render(template, worker, &self.published_ticket(worker)?, Commits { commits })
+    }
+
+    /// Copies ignored files that `copy` names into a gate's worktree.
+    fn copy_into(&self, scratch: &Path) -> Result<(), Failure> {
+        if let Some(main) = self.project.repository.main_worktree() {
+            self.project.repository.copy_ignored(main, scratch, &self.project.settings()?.copy)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what would become of a worker.
+    fn add_plan(&self, view: &mut MergeView, plan: Plan) -> Result<(), Failure> {
+        let worker = self.worker(plan.worker.as_str())?;
+        match plan.prospect {
+            Prospect::Land { tree, gates } => view.landed.push(LandedView {
+                worker: worker.id.to_string(),
+                commit: None,
+                tree,
+                commits: self.commit_count(&worker)?,
+                target: worker.place.target.to_string(),
+                gates: gates
+                    .into_iter()
+                    .map(|gate| GateView {
+                        name: gate.name,
+                        passed: gate.is_remembered.then_some(true),
+                        exit_code: None,
+                        duration_ms: 0,
+                        cached: gate.is_remembered,
+                    })
+                    .collect(),
+                keep: None,
+            }),
+            Prospect::Return(returned) => view.returned.push(returned_view(&worker.id, &returned)),
+            Prospect::Wait(waiting) => view.waiting.push(waiting_view(&worker.id, &waiting)),
+        }
+        Ok(())
+    }
+
+    /// Commits of a worker's branch since its base.
+    fn commit_count(&self, worker: &Worker) -> Result<usize, Failure> {
+        match self.project.repository.branch_head(&worker.place.branch)? {
+            Some(head) => Ok(self.project.repository.commits_between(&worker.place.base, &head)?.len()),
+            None => Ok(0),
+        }
+    }
+
+    /// Adds what became of a worker, and takes what goes back to its agent.
+    fn add_report(&self, view: &mut MergeView, report: Report) -> Result<(), (String, Failure)> {
+        let id = report.worker.to_string();
+        let told = report.outcome.map_err(Failure::from).and_then(|outcome| {
+            let worker = self.worker(&id)?;
+            match outcome {
+                Outcome::Landed(landed) => view.landed.push(self.landed_view(&worker, landed)?),
+                Outcome::Waiting(waiting) => view.waiting.push(waiting_view(&worker.id, &waiting)),
+                Outcome::Returned(returned) => self.give_back(view, worker, &returned)?,
+            }
+            Ok(())
+        });
+        told.map_err(|failure| (id, failure))
+    }
+
+    /// The view of landed work.
+    fn landed_view(&self, worker: &Worker, landed: Landed) -> Result<LandedView, Failure> {
+        for text in &landed.warnings {
+            self.log(worker, Event::Warning { text: text.clone() })?;
+        }
+        Ok(LandedView {
+            worker: worker.id.to_string(),
+            commit: Some(landed.commit.to_string()),
+            tree: landed.tree,
+            commits: self.project.repository.commits_between(&worker.place.base, &landed.work)?.len(),
+            target: worker.place.target.to_string(),
+            gates: landed.gates.iter().map(gate_view).collect(),
+            keep: landed.keep,
+        })
+    }
+
+    /// Brings the evidence to the agent, or to a person when that was done often enough.
+    fn give_back(&self, view: &mut MergeView, worker: Worker, returned: &Returned) -> Result<(), Failure> {
+        if self.times_returned(&worker)? > RETURNS {
+            self.project.queue()?.settle(&worker.ticket, returned.fence, Settlement::VoidApproval)?;
+            let why = format!("{}; it went back {RETURNS} times already, so a person has to look", returned.why);
+            view.waiting.push(WaitingView { worker: worker.id.to_string(), why });
+            return Ok(());
+        }
+        let prompt = self.evidence(&worker, returned)?;
+        let head = self.project.repository.branch_head(&worker.place.branch)?;
+        let entry = returned_view(&worker.id, returned);
+        self.deliver(worker, &prompt, head)?;
+        view.returned.push(entry);
+        Ok(())
+    }
+
+    /// How often landing returned a worker's work, this time included.
+    fn times_returned(&self, worker: &Worker) -> Result<usize, Failure> {
+        let log = read_log::<EventRecord>(&self.project.paths.events(&worker.id))?;
+        Ok(log.records.iter().filter(|record| matches!(record.event, Event::Returned { .. })).count())
+    }
+
+    /// The prompt that says why work came back.
+    fn evidence(&self, worker: &Worker, returned: &Returned) -> Result<String, Failure> {
+        let ticket = self.published_ticket(worker)?;
+        let target_commit = returned.onto.to_string();
+        match (returned.reason, returned.gates.last()) {
+            (ReturnReason::GateFailed, Some(gate)) => {
+                let variables = GateFailed {
+                    gate: &gate.name,
+                    command: &gate.run,
+                    target_commit,
+                    exit_code: gate.exit_code,
+                    timeout: None,
+                    runs: gate.tries,
+                    output: &gate.output_tail,
+                    output_cut: gate.output_tail.len() >= OUTPUT_SHOWN,
+                };
+                self.render(Template::GateFailed, worker, &ticket, variables)
+            }
+            _ => {
+                let repository = &self.project.repository;
+                let head = repository.branch_head(&worker.place.branch)?;
+                let since = match &head {
+                    Some(head) => repository.merge_base(head, &returned.onto)?,
+                    None => None,
+                };
+                let since = since.unwrap_or_else(|| worker.place.base.clone());
+                let mut landed = repository.commits_between(&since, &returned.onto)?;
+                landed.reverse();
+                landed.truncate(LANDED_SHOWN);
+                let files = conflicts(returned);
+                self.render(Template::Conflict, worker, &ticket, ConflictVariables { target_commit, files, landed })
+            }
+        }
+    }
+
+    /// Removes workers: stops them, keeps their work, then removes worktree and branch. `confirm` is asked once with the
+    /// names.
+    pub(crate) fn rm(
+        &self,
+        names: &[String],
+        all: bool,
+        confirm: &dyn Fn(&[String]) -> Result<bool, Failure>,
+    ) -> Result<Acted, Failure> {
+        let workers = self.select(names, all)?;
+        let ids: Vec<_> = workers.iter().filter(|worker| !is_released(worker)).map(|w| w.id.to_string()).collect();
+        if !ids.is_empty() && !confirm(&ids)? {
+            return Err(Failure::new(FailureKind::NeedsPerson, "nothing was removed"));
+        }
+        Ok(self.each(workers, |worker| {
+            if is_released(&worker) {
+                return Ok(action(&worker.id, "released", "It was released before".to_owned()));
+            }
+            self.stop_one(&worker, "a person removed it")?;
+            if self.project.store()?.worker(&worker.id)?.is_none() {
+                return Ok(action(&worker.id, "undone", "Undid its interrupted spawn".to_owned()));
+            }
+            let released = self.with_landing(|landing| Ok(landing.release(&worker.id, "removed by a person")?))?;
+            let queue = self.project.queue()?;
+            if !self.ticket_state(&worker.ticket)?.is_some_and(TicketState::is_ended) {
+                queue.cancel(&worker.ticket)?;
+            }
+            let uncommitted = if released.has_uncommitted { ", uncommitted work included" } else { "" };
+            Ok(action(&worker.id, "released", format!("Removed; its work is kept in {}{uncommitted}", released.keep)))
+        }))
+    }
+}
+
+/// Commits on the target that a conflict's evidence names at most.
+const LANDED_SHOWN: usize = 20;
+/// Output of a gate from which on its beginning is missing; the length that landing keeps.
+const OUTPUT_SHOWN: usize = 16 * 1024;
+
+/// The failure for the exit code: all landed, some, all returned, or a person needed.
+fn outcome(view: &MergeView, mut failures: Vec<(String, Failure)>) -> Result<(), Failure> {
+    let done = view.landed.len();
+    for returned in &view.returned {
+        let failure = Failure::new(
+            FailureKind::Failed,
+            format!("`{}` went back to its agent: {}", returned.worker, returned.why),
+        );
+        failures.push((returned.worker.clone(), failure));
+    }
+    for waiting in &view.waiting {
+        let failure = Failure::new(FailureKind::NeedsPerson, format!("`{}` waits: {}", waiting.worker, waiting.why));
+        failures.push((waiting.worker.clone(), failure));
+    }
+    super::partial(done, failures)
+}
+
+/// Tells what happens as a clause.
+fn tell(progress: &mut dyn MergeProgress, event: &LandEvent<'_>) {
+    match event {
+        LandEvent::WaitingForOthers => progress.tell("", "waiting for another landing to end"),
+        LandEvent::Resumed(report) => progress.tell(report.worker.as_str(), "finished a landing that was interrupted"),
+        LandEvent::Started(worker) => progress.tell(worker.as_str(), "test merge"),
+        LandEvent::GateStarted(worker, gate) => progress.tell(worker.as_str(), &format!("gate {gate}")),
+        LandEvent::GateEnded(worker, gate) => {
+            let word = if gate.passed { "passed" } else { "failed" };
+            progress.tell(worker.as_str(), &format!("gate {} {word}", gate.name));
+        }
+        LandEvent::Rebuilding(worker) => progress.tell(worker.as_str(), "the target moved, building again"),
+        LandEvent::Ended(report) => progress.tell(report.worker.as_str(), ""),
+    }
+}
+
+/// The view of a gate.
+fn gate_view(gate: &GateReport) -> GateView {
+    GateView {
+        name: gate.name.clone(),
+        passed: Some(gate.passed),
+        exit_code: gate.exit_code,
+        duration_ms: gate.duration_ms,
+        cached: gate.cached,
+    }
+}
+
+/// The files in conflict.
+fn conflicts(returned: &Returned) -> Vec<ConflictView> {
+    let word = |kind| serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned));
+    let view = |file: &crate::git::ConflictFile| ConflictView {
+        path: file.path.clone(),
+        kind: word(file.kind).unwrap_or_default(),
+    };
+    returned.files.iter().map(view).collect()
+}
+
+/// The view of returned work.
+fn returned_view(worker: &WorkerId, returned: &Returned) -> ReturnedView {
+    ReturnedView { worker: worker.to_string(), why: returned.why.clone(), files: conflicts(returned) }
+}
+
+/// The view of waiting work.
+fn waiting_view(worker: &WorkerId, waiting: &Waiting) -> WaitingView {
+    let mut why = waiting.why.clone();
+    if !waiting.files.is_empty() {
+        let files: Vec<_> = waiting.files.iter().map(|file| file.display().to_string()).collect();
+        why = format!("{why}: {}", files.join(", "));
+    }
+    WaitingView { worker: worker.to_string(), why }
+}
+
+/// Variables of the commit message templates.
+#[derive(Serialize)]
+struct Commits {
+    commits: Vec<CommitInfo>,
+}
+
+/// Variables of `conflict.md`.
+#[derive(Serialize)]
+struct ConflictVariables {
+    target_commit: String,
+    files: Vec<ConflictView>,
+    landed: Vec<CommitInfo>,
+}
+
+/// Variables of `gate_failed.md`.
+#[derive(Serialize)]
+struct GateFailed<'a> {
+    gate: &'a str,
+    command: &'a str,
+    target_commit: String,
+    exit_code: Option<i32>,
+    timeout: Option<String>,
+    runs: u32,
+    output: &'a str,
+    output_cut: bool,
+}
