@@ -3,6 +3,8 @@
 //! [`Control`] is one repository under one command: it opens what a request needs, acts, and gives back a view. It
 //! keeps no state between calls that is not in the store, so any number of commands work on a repository at once.
 
+#[cfg(feature = "bench-internals")]
+pub(crate) mod bench;
 mod control;
 pub(crate) mod demo;
 mod failure;

@@ -20,7 +20,7 @@ use super::handover::{FirstWord, Handover};
 use super::ledger::Ledger;
 use super::machine::{Input, Machine, Mode};
 use super::protocol::Reply;
-use super::server::{self, Call};
+use super::server::{self, Call, Server};
 use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog};
 use crate::config::{self, Templates};
 use crate::files::{self, FileLock};
@@ -177,6 +177,7 @@ struct Supervision {
     tool_log: ToolLog,
     viewers: Viewers,
     pane: Option<Pane>,
+    server: Server,
     calls: mpsc::Receiver<Call>,
     seen: mpsc::Receiver<Seen>,
     jobs: mpsc::Receiver<Job>,
@@ -224,7 +225,7 @@ impl Supervision {
         let (seen_sender, seen) = mpsc::channel(64);
         let (call_sender, calls) = mpsc::channel(64);
         let (job_results, jobs) = mpsc::channel(16);
-        server::listen(&handover.socket, call_sender)?;
+        let server = server::listen(&handover.socket, call_sender)?;
         let mut viewers = Viewers::new(seen_sender);
         let (pane, size) = match handover.tmux.as_ref().and_then(|_| viewers.add_pane()) {
             Some((pane, size)) => (Some(pane), size),
@@ -281,6 +282,7 @@ impl Supervision {
             tool_log,
             viewers,
             pane,
+            server,
             calls,
             seen,
             jobs,
@@ -312,6 +314,8 @@ impl Supervision {
         // Nobody answers from here on; the lock is still ours, so no other supervisor listens there yet.
         std::fs::remove_file(&self.handover.socket).ok();
         self.say_goodbye();
+        self.refuse_the_rest();
+        self.server.close().await;
         // Nobody answers there any more; the lock is still ours, so it is still our file.
         self.note_error(files::remove_if_exists(&self.handover.socket));
         Ok(())
