@@ -142,7 +142,8 @@ impl Call {
     }
 
     /// Runs a call that answers by exit code: 0 is true, 1 is false.
-    pub(crate) fn answer(self) -> Result<bool, GitError> {
+    #[expect(clippy::wrong_self_convention, reason = "running a call uses it up")]
+    pub(crate) fn is_true(self) -> Result<bool, GitError> {
         let command = self.name();
         let done = self.run()?;
         match done.code() {
