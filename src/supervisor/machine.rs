@@ -663,9 +663,10 @@ impl Machine {
         if self.send_waits_for().is_none()
             && self.agent_runs
             && matches!(self.stage, Stage::Running | Stage::Finished(_))
-            && let Some(text) = self.take_pending() {
-                return self.submit(text, now);
-            }
+            && let Some(text) = self.take_pending()
+        {
+            return self.submit(text, now);
+        }
         Vec::new()
     }
 }
