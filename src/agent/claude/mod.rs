@@ -162,7 +162,8 @@ impl Runtime for Claude {
 
 /// A text as a bracketed paste. Control characters would be keys, and the end mark would end the paste, so neither
 /// goes in; lines end in CR as terminals paste them. A text that begins like a command of the program would not
-/// reach the model: a space before it makes it a message.
+/// reach the model: a space before it makes it a message. A tab reaches the model as four spaces, and four lines or
+/// more come in a frame of tags: the program's doing (2.1.329).
 fn paste(text: &str) -> Vec<u8> {
     let text = text.trim().replace("\r\n", "\n");
     let text = if text.starts_with(['/', '!']) { format!(" {text}") } else { text };

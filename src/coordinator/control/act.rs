@@ -32,9 +32,9 @@ impl Control {
         returned_at: Option<CommitId>,
     ) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
-        if let Some(mut client) = self.client(&id)? {
-            let request = Request::Send { text: text.to_owned(), returned_at };
-            return match client.ask(&request)? {
+        let request = Request::Send { text: text.to_owned(), returned_at: returned_at.clone() };
+        if let Some(reply) = self.ask(&worker, &request)? {
+            return match reply {
                 Reply::Queued { until } => {
                     Ok(action(&id, "queued", format!("Queued the message; it waits for {until}")))
                 }
@@ -45,10 +45,7 @@ impl Control {
                 _ => Ok(action(&id, "delivered", "Delivered the message".to_owned())),
             };
         }
-        if is_released(&worker) {
-            return Err(released(&worker));
-        }
-        let again = self.continuation(worker, Some(text.to_owned()), true, false)?;
+        let again = self.continuation(self.worker(id.as_str())?, Some(text.to_owned()), true, false)?;
         let spawned = self.go_on(Continue { returned_at, ..again })?;
         let text = format!("Started attempt {} with the message", spawned.worker.attempt.number);
         Ok(action(&id, "restarted", text))
@@ -90,6 +87,21 @@ impl Control {
         Ok(action(id, "ended", "It had ended already".to_owned()))
     }
 
+    /// Asks a worker's supervisor; `None` when it is gone, or has ended without doing anything of it.
+    fn ask(&self, worker: &Worker, request: &Request) -> Result<Option<Reply>, Failure> {
+        let reply = match self.client(&worker.id)? {
+            Some(mut client) => client.ask(request)?,
+            // Its socket goes shortly before it does.
+            None if matches!(self.worker(worker.id.as_str())?.phase, Phase::Ended { .. }) => Reply::Ending,
+            None => return Ok(None),
+        };
+        if reply == Reply::Ending {
+            self.await_end(worker)?;
+            return Ok(None);
+        }
+        Ok(Some(reply))
+    }
+
     /// Waits until the supervisor is gone; it answered, so this is moments.
     fn await_end(&self, worker: &Worker) -> Result<(), Failure> {
         let lock = self.project.paths.supervisor_lock(&worker.id);
@@ -124,11 +136,10 @@ impl Control {
     /// Continues one worker.
     fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
-        if let Some(mut client) = self.client(&id)? {
-            client.ask(&Request::Resume)?;
+        if self.ask(&worker, &Request::Resume)?.is_some() {
             return Ok(action(&id, "resumed", "Resumed".to_owned()));
         }
-        let known = self.know(worker, None);
+        let known = self.know(self.worker(id.as_str())?, None);
         if let (Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. }, _)
         | (Phase::Released { .. }, _) = (&known.worker.phase, known.liveness)
         {

@@ -46,6 +46,8 @@ const DRAIN: Duration = Duration::from_millis(500);
 const CHUNK: usize = 32 * 1024;
 /// The live file is written at most this often for figures alone.
 const LIVE_EVERY: Duration = Duration::from_millis(500);
+/// Rounds in which other tasks of this thread may still run when all is over.
+const GOODBYE_TURNS: usize = 8;
 /// Lines of the screen that rules look at.
 const RULE_LINES: usize = 20;
 
@@ -191,7 +193,7 @@ struct Supervision {
     last_renewal: Instant,
     started: Instant,
     live_is_stale: bool,
-    said: (Status, String),
+    said: (Status, String, Time),
     tells_tools: bool,
     snapshot_error: Option<String>,
     follow_up: Vec<Input>,
@@ -256,7 +258,7 @@ impl Supervision {
             last_renewal: now,
             started: now,
             live_is_stale: true,
-            said: (Status::Starting, String::new()),
+            said: (Status::Starting, String::new(), Time::now()),
             tells_tools: worker.runtime == RuntimeKind::Claude,
             snapshot_error: None,
             follow_up: Vec::new(),
@@ -305,6 +307,10 @@ impl Supervision {
         // Nobody answers from here on; the lock is still ours, so no other supervisor listens there yet.
         std::fs::remove_file(&self.handover.socket).ok();
         self.say_goodbye();
+        // The connections' tasks share this thread; they write what they were given before it goes.
+        for _ in 0..GOODBYE_TURNS {
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 

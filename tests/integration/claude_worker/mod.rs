@@ -17,6 +17,8 @@ use crate::support::swarm::{Output, TestSwarm};
 
 /// How long a worker gets to come to rest; a loaded machine starts an agent in seconds.
 const PATIENCE: &str = "60s";
+/// A shell command that the agent may not run without asking.
+const ASKED: &str = "install -m 600 README.md made.txt";
 /// An agent that may run any shell command it likes, and else only what the built-in ones may.
 const SHELL_AGENT: &str = "---\nname: shell\ndescription: A worker with a shell\nruntime: claude\n\
     permission_mode: acceptEdits\npermissions:\n  allow: [\"Bash(sh -c *)\", \"Bash(git *)\"]\n---\nWork.\n";
