@@ -62,10 +62,13 @@ impl Control {
         let id = &worker.id;
         if let Some(mut client) = self.client(id)? {
             client.allow(self.project.settings()?.limits.grace * 2)?;
-            client.ask(&Request::Stop { reason: reason.to_owned() })?;
+            let reply = client.ask(&Request::Stop { reason: reason.to_owned() })?;
             self.await_end(worker)?;
             let known = self.know(self.worker(id.as_str())?, None);
-            return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));
+            // One that was killed meanwhile has written nothing down and may have left its agent.
+            if reply != Reply::Ending || !matches!(known.worker.phase, Phase::Supervised { .. }) {
+                return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));
+            }
         }
         let spawner = self.spawner_for(worker)?;
         if spawner.undo_interrupted(id)? {

@@ -107,15 +107,16 @@ impl Supervision {
         if self.agent.is_none() {
             self.save_last_snapshot().await;
         }
-        // Figures before facts, facts before the status: who sees one sees those before it.
-        self.write_figures();
+        // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it.
+        self.write_live();
         if self.concluded.as_ref() != Some(&outcome) {
             let (fence, ended) = (self.fence, outcome.clone());
             self.book(move |ledger| ledger.complete(fence, &ended)).await;
+            self.log(Event::AttemptEnded { outcome: outcome.clone() }).await;
             self.concluded = Some(outcome.clone());
         }
         if self.agent.is_none() {
-            self.book(move |ledger| ledger.end(&outcome)).await;
+            self.book(move |ledger| ledger.close(&outcome)).await;
         }
     }
 

@@ -17,8 +17,8 @@ impl Supervision {
         for input in std::mem::take(&mut self.follow_up) {
             self.input(input).await;
         }
-        let (status, reason, since) = self.machine.verdict();
-        let said = (status, reason.to_owned(), since);
+        let (status, reason, _) = self.machine.verdict();
+        let said = (status, reason.to_owned());
         if self.said.0 != said.0 || status == Status::Waiting && self.said.1 != said.1 {
             let event = Event::StatusChanged { status: said.0, reason: said.1.clone() };
             self.said = said;
@@ -53,23 +53,12 @@ impl Supervision {
     /// Writes the live file whole.
     pub(super) fn write_live(&mut self) {
         let (status, reason, since) = self.machine.verdict();
-        self.write_live_as(status, reason.to_owned(), since);
-    }
-
-    /// Writes the live file with the figures of now and the status that was told last.
-    pub(super) fn write_figures(&mut self) {
-        let (status, reason, since) = self.said.clone();
-        self.write_live_as(status, reason, since);
-    }
-
-    /// Writes the live file.
-    fn write_live_as(&mut self, status: Status, reason: String, since: Time) {
         let live = Live {
             heartbeat_at: Time::now(),
             attempt: self.worker.attempt.number,
             agent: self.agent.as_ref().and_then(|agent| agent.identity.clone()),
             status,
-            reason,
+            reason: reason.to_owned(),
             since,
             evidence: self.machine.evidence(),
             figures: self.figures,

@@ -58,7 +58,8 @@ fn a_message_arrives_literally() {
     assert!(request.user_texts().iter().any(|text| text == short), "{:?}", request.user_texts());
     // Neither a command of the program nor a shell command: words for the model.
     stage.reach("done");
-    stage.swarm.run(["send", "work", "!touch shell.txt"]).success();
+    let sent = stage.swarm.run(["send", "work", "!touch shell.txt"]);
+    assert_eq!(sent.code, 0, "{}\n{}", sent.transcript(), stage.explain());
     stage.server.wait_for_request(|request| request.mentions("!touch shell.txt"));
     stage.reach("done");
     assert_eq!(stage.file("shell.txt"), None);
@@ -110,14 +111,12 @@ fn a_draft_in_the_terminal_is_not_cleared() {
 fn a_failing_check_goes_back_as_evidence_and_the_second_try_passes() {
     let stage =
         Stage::with(ModelServer::builder().script("work", writes("one.txt")).script("repair", writes("two.txt")));
-    let check = "test -f two.txt || { echo two is missing, do SCRIPT:repair; exit 1; }";
-    let ticket = json!({"agent": "shell", "checks": [check]});
-    stage.swarm.write(".swarm/tickets/work.md", &format!("---\n{ticket}\n---\nSCRIPT:work\n"));
+    let check = stage.check_for_two();
     stage.spawn();
     let worker = stage.reach("review");
     assert_eq!((&worker["commits"], &worker["checks"][0]["passed"]), (&json!(2), &json!(true)), "{worker:#}");
     let request = stage.server.wait_for_request(|request| request.mentions("two is missing"));
-    assert!(request.user_texts().last().unwrap().contains(check), "{:?}", request.user_texts());
+    assert!(request.user_texts().last().unwrap().contains(&check), "{:?}", request.user_texts());
     let checks = stage.records("events.jsonl").into_iter().filter(|event| event["event"] == "check_ran");
     assert_eq!(checks.map(|event| event["result"]["passed"].clone()).collect::<Vec<_>>(), [false, true]);
 }

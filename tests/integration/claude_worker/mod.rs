@@ -60,6 +60,17 @@ impl Stage {
         Self { swarm, server }
     }
 
+    /// Makes the ticket have a check that fails with script `repair` as its words until `two.txt` is there.
+    fn check_for_two(&self) -> String {
+        self.swarm.write("hint", "two is missing, do SCRIPT:repair\n");
+        self.swarm.git(["add", "hint"]).success();
+        self.swarm.git(["commit", "--quiet", "-m", "Add a hint"]).success();
+        let check = "test -f two.txt || { cat hint; exit 1; }".to_owned();
+        let ticket = json!({"agent": "shell", "checks": [check]});
+        self.swarm.write(".swarm/tickets/work.md", &format!("---\n{ticket}\n---\nSCRIPT:work\n"));
+        check
+    }
+
     /// Starts the worker in tmux.
     #[track_caller]
     fn spawn(&self) {
@@ -151,7 +162,9 @@ impl Stage {
 
     /// The command lines of the living processes of this test that contain `text`.
     fn processes_with(&self, text: &str) -> Vec<(u32, String)> {
-        self.swarm.processes().into_iter().filter(|(_, line)| line.contains(text)).collect()
+        // The tmux server keeps the command line of the command that started it.
+        let is_it = |line: &str| line.contains(text) && !line.starts_with("tmux ");
+        self.swarm.processes().into_iter().filter(|(_, line)| is_it(line)).collect()
     }
 
     /// Waits until some user text of some request contains this, and returns the session it came in.

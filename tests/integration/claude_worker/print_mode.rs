@@ -138,9 +138,7 @@ fn a_message_to_a_busy_headless_worker_is_its_next_turn() {
 fn a_failing_check_is_the_next_turn_of_a_headless_worker() {
     let stage =
         Stage::with(ModelServer::builder().script("work", writes("one.txt")).script("repair", writes("two.txt")));
-    let check = "test -f two.txt || { echo do SCRIPT:repair; exit 1; }";
-    let ticket = json!({"agent": "shell", "checks": [check]});
-    stage.swarm.write(".swarm/tickets/work.md", &format!("---\n{ticket}\n---\nSCRIPT:work\n"));
+    stage.check_for_two();
     spawn(&stage);
     let worker = stage.reach("review");
     assert_eq!((&worker["commits"], &worker["attempt"]), (&json!(2), &json!(1)), "{worker:#}");

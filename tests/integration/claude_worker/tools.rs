@@ -120,6 +120,7 @@ fn a_refused_question_is_a_denied_call_and_leaves_the_worker_idle() {
     assert_eq!(stage.wait(&[]).code, 4);
     stage.wait_for_screen("Do you want to proceed?");
     stage.press(&["Escape"]);
+    stage.swarm.wait_until("the question to be over", || stage.worker()["status"] != "waiting");
     let worker = stage.reach("idle");
     assert_eq!(worker["ticket_state"], "running", "{worker:#}");
     assert_eq!(stage.tool_ends(), ["Bash denied"]);
