@@ -4,6 +4,8 @@ mod args;
 mod complete;
 mod interrupt;
 mod output;
+#[cfg(test)]
+mod schemas;
 mod verbs;
 
 use std::process::ExitCode;

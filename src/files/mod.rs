@@ -7,6 +7,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Pause between two tries for a lock that others only look at.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A disk operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +105,14 @@ pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>, FileError> 
     }
 }
 
+/// Removes a file; no error when there is none.
+pub(crate) fn remove_if_exists(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::on("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a folder and its parents; no error when it is there.
 pub(crate) fn make_folder(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(FileError::on("make the folder", path))
@@ -135,6 +147,18 @@ impl FileLock {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(FileError::on("lock", path)(error)),
+        }
+    }
+
+    /// Takes the lock if it becomes free within `limit`. [`FileLock::is_held`] of others holds it for moments, so whoever
+    /// must have it looks more than once.
+    pub(crate) fn take_within(path: &Path, limit: Duration) -> Result<Option<Self>, FileError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match Self::try_take(path)? {
+                None if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+                taken => return Ok(taken),
+            }
         }
     }
 

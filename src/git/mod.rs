@@ -26,6 +26,7 @@ mod merge;
 mod notes;
 mod object;
 mod program;
+mod reference;
 mod remove;
 mod repository;
 mod restore;

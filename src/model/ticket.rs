@@ -202,6 +202,8 @@ pub(crate) enum TicketEvent {
     LeaseExpired,
     /// A claim was given back unused.
     Released,
+    /// A claim was given back unused together with the publication that was made for it.
+    Withdrawn,
     /// A failed or dead ticket is queued again.
     Requeued,
     /// A verdict approved the work at its commit.
@@ -258,7 +260,9 @@ pub(crate) fn apply(state: TicketState, event: TicketEvent) -> Result<TicketStat
             }
         }
         (S::Running, E::LeaseExpired) => S::Lost,
-        (S::Running, E::Released) => S::Queued,
+        // Somebody may have found the claim of a spawn that died before its first effect, and declared it lost.
+        (S::Running | S::Lost, E::Released) => S::Queued,
+        (S::Running | S::Lost, E::Withdrawn) => S::Open,
         (S::Failed | S::Dead, E::Requeued) => S::Queued,
         (S::Review, E::Approved) => S::Approved,
         (S::Approved, E::ApprovalVoided) => S::Review,

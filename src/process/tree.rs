@@ -88,6 +88,19 @@ pub(crate) fn stop_agent_tree(agent: u32, grace: Duration) -> Result<(), Process
     finish(|| agent_tree(agent), grace)
 }
 
+/// Ends that very process: TERM, then KILL after `grace`. Blocks until it is gone or killed.
+pub(crate) fn stop_process(process: &ProcessIdentity, grace: Duration) -> Result<(), ProcessError> {
+    let look = || {
+        let stat = read_stat(process.pid)?.filter(|stat| stat.start_ticks == process.start_ticks && stat.state != 'Z');
+        Ok(stat.filter(|_| process.boot_id == boot_id()).into_iter().collect::<Vec<_>>())
+    };
+    for stat in &look()? {
+        signal(stat, Signal::TERM);
+        signal(stat, Signal::CONT);
+    }
+    finish(look, grace)
+}
+
 /// Waits until `look` finds nothing, then kills what is left after `grace`, again until nothing is left.
 fn finish(look: impl Fn() -> Result<Vec<Stat>, ProcessError>, grace: Duration) -> Result<(), ProcessError> {
     let deadline = Instant::now() + grace;

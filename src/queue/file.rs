@@ -139,6 +139,21 @@ impl Queue for FileQueue {
         })
     }
 
+    fn withdraw(&self, ticket: &TicketId, fence: u64, dedupe_key: &str) -> Result<TicketState, QueueError> {
+        let is_over = |state| matches!(state, TicketState::Open | TicketState::Queued | TicketState::Blocked);
+        self.operate(&self.by, |operation| {
+            let state = operation.end_attempt(ticket, fence, is_over, |row| {
+                row.attempts -= u32::from(std::mem::take(&mut row.counted));
+                if row.is_published_by(dedupe_key) { TicketEvent::Withdrawn } else { TicketEvent::Released }
+            })?;
+            if state == TicketState::Queued {
+                operation.judge_dependencies(&mut operation.load(ticket)?)
+            } else {
+                Ok(state)
+            }
+        })
+    }
+
     fn reopen(&self, request: &Reopen) -> Result<Claim, QueueError> {
         self.operate(&request.node, |operation| {
             let row = operation.load_under(&request.ticket, request.expected_fence)?;

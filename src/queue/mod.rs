@@ -104,6 +104,10 @@ pub(crate) trait Queue: Send + Sync {
     /// [`Queue::fail`] instead, which keeps the ticket from being handed out as if it had never run.
     fn release(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError>;
 
+    /// Like [`Queue::release`], and takes the publication `dedupe_key` back with the claim where it is the present one:
+    /// the ticket is `open` then, known and not queued. For a command that published only to claim.
+    fn withdraw(&self, ticket: &TicketId, fence: u64, dedupe_key: &str) -> Result<TicketState, QueueError>;
+
     /// Declares a running ticket lost before its lease is over, for a caller that knows its holder to be dead. Any
     /// other state under that fence is left as it is.
     fn declare_lost(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError>;

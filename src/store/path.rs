@@ -75,6 +75,11 @@ impl StatePaths {
         self.worker_dir(worker).join("hooks.spool.jsonl")
     }
 
+    /// The lock that one spawn of a worker holds from its first effect to its end.
+    pub(crate) fn spawn_lock(&self, worker: &WorkerId) -> PathBuf {
+        self.lock(&format!("spawn-{worker}"))
+    }
+
     /// A lock file for one purpose; `name` is a plain word of ours.
     pub(crate) fn lock(&self, name: &str) -> PathBuf {
         self.root.join("locks").join(format!("{name}.lock"))

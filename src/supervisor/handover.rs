@@ -23,6 +23,8 @@ pub(crate) struct Handover {
     pub(crate) repository: PathBuf,
     /// The worker to supervise.
     pub(crate) worker: WorkerId,
+    /// The fence of the lease under which it is started; a supervisor of an older start must not run.
+    pub(crate) fence: u64,
     /// Its ticket as frozen when it was published.
     pub(crate) ticket: Ticket,
     /// Its agent as resolved by the spawning command.
@@ -43,8 +45,8 @@ pub(crate) struct Handover {
     pub(crate) durability: Durability,
     /// The repository's template overrides, by file.
     pub(crate) templates: Vec<(PathBuf, String)>,
-    /// Whether it has no tmux pane.
-    pub(crate) detached: bool,
+    /// The tmux session it is started in; without one it runs detached.
+    pub(crate) tmux: Option<Session>,
     /// Where the supervisor listens. Named here, because a tmux server may know another runtime folder.
     pub(crate) socket: PathBuf,
     /// Datagram socket that waits for the first word; absent when nobody waits.
@@ -55,10 +57,11 @@ pub(crate) struct Handover {
 
 impl Handover {
     /// Writes the file with access for the owner only.
-    pub(crate) fn write(&self, path: &Path) -> Result<(), SupervisorError> {
+    pub(super) fn write(&self, path: &Path) -> Result<HandoverFile, SupervisorError> {
         let bytes =
             serde_json::to_vec(self).map_err(|source| SupervisorError::Handover { path: path.into(), source })?;
-        Ok(files::write_atomically(path, &bytes, Access::Private)?)
+        files::write_atomically(path, &bytes, Access::Private)?;
+        Ok(HandoverFile(path.to_owned()))
     }
 
     /// Reads the file and removes it.
@@ -67,6 +70,33 @@ impl Handover {
         std::fs::remove_file(path).map_err(FileError::on("remove", path))?;
         serde_json::from_slice(&bytes).map_err(|source| SupervisorError::Handover { path: path.into(), source })
     }
+}
+
+/// A hand-over file on its way; when this is dropped it is gone, read or not.
+#[derive(Debug)]
+pub(super) struct HandoverFile(PathBuf);
+
+impl HandoverFile {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for HandoverFile {
+    fn drop(&mut self) {
+        // The supervisor removes it as it reads it.
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+/// A tmux session by what is known of it before it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Session {
+    /// Socket name or path of its server.
+    pub(crate) socket: String,
+    /// Its name.
+    pub(crate) name: String,
 }
 
 /// The first word of a supervisor to the command that started it.
@@ -134,6 +164,11 @@ impl RuntimePaths {
 
     /// The datagram socket on which one start waits for the first word.
     pub(crate) fn ready(&self) -> PathBuf {
-        self.folder.join(format!("{}-{}.ready", self.stem, std::process::id()))
+        self.ready_of(std::process::id())
+    }
+
+    /// The same of another process.
+    pub(crate) fn ready_of(&self, spawner: u32) -> PathBuf {
+        self.folder.join(format!("{}-{spawner}.ready", self.stem))
     }
 }

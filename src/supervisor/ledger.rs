@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{LEASE, SupervisorError};
 use crate::model::event::{Event, EventRecord};
-use crate::model::worker::{Outcome, Phase, ProcessIdentity, Worker};
+use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId};
 use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
 use crate::store::{JsonLog, StatePaths, Store};
@@ -67,9 +67,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// Notes that this supervisor took over.
-    pub(crate) fn take_over(&self, supervisor: ProcessIdentity) -> Result<(), SupervisorError> {
-        self.update(|worker| worker.phase = Phase::Supervised { supervisor, since: Time::now() })
+    /// Notes that this supervisor took over, and in which session: its spawner may be dead.
+    pub(crate) fn take_over(
+        &self,
+        supervisor: ProcessIdentity,
+        session: Option<TmuxSession>,
+    ) -> Result<(), SupervisorError> {
+        self.update(|worker| {
+            worker.attempt.tmux = session;
+            worker.phase = Phase::Supervised { supervisor, since: Time::now() };
+        })
     }
 
     /// Ends the attempt in the queue. A ticket that has moved on is left alone.

@@ -47,7 +47,7 @@ pub(crate) use client::Client;
 pub(crate) use handover::RuntimePaths;
 pub(crate) use ledger::node_name;
 pub(crate) use run::supervise;
-pub(crate) use spawn::{ApprovedSetup, Continue, Plan, Spawned, Spawner, Start};
+pub(crate) use spawn::{ApprovedSetup, Continue, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
 
 /// Names the worker of whatever an agent starts, wherever it goes.
 pub(crate) const MARKER: &str = "SWARM_WORKER_DIR";
@@ -96,13 +96,33 @@ pub(crate) enum SupervisorError {
         /// The worker.
         worker: crate::model::WorkerId,
     },
+    /// Another command is spawning the worker.
+    #[error("worker `{worker}` is being spawned by another command")]
+    Spawning {
+        /// The worker.
+        worker: crate::model::WorkerId,
+    },
+    /// Another command did something with the worker since this one looked.
+    #[error("another command started worker `{worker}` meanwhile")]
+    Superseded {
+        /// The worker.
+        worker: crate::model::WorkerId,
+    },
+    /// The worktree of a worker that was to go on is gone.
+    #[error("the worktree `{}` of worker `{worker}` is gone", path.display())]
+    NoWorktree {
+        /// The worker.
+        worker: crate::model::WorkerId,
+        /// Where it was.
+        path: PathBuf,
+    },
     /// A set-up command failed.
-    #[error("set-up command `{run}` failed with exit code {code}")]
+    #[error("set-up command `{run}` {how}")]
     Setup {
         /// The command.
         run: String,
-        /// Its exit code.
-        code: i32,
+        /// How it failed, as the end of a sentence.
+        how: String,
         /// The end of its output.
         output: String,
     },
@@ -161,6 +181,10 @@ impl SupervisorError {
         match self {
             Self::NotStarted { hint, .. } => hint.clone(),
             Self::Taken { worker } => Some(format!("swarm stop {worker}")),
+            Self::Spawning { worker } | Self::Superseded { worker } => Some(format!("swarm status {worker}")),
+            Self::NoWorktree { worker, .. } => {
+                Some(format!("swarm rm {worker} keeps what was saved of its work; then swarm spawn begins anew"))
+            }
             Self::Agent(error) => error.hint(),
             Self::Git(error) => error.hint(),
             Self::Store(error) => error.hint().map(str::to_owned),

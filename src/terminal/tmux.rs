@@ -120,6 +120,11 @@ impl Tmux {
         Self { socket: socket.into(), config, env }
     }
 
+    /// The server's socket name, or path.
+    pub(crate) fn socket(&self) -> &str {
+        &self.socket
+    }
+
     /// The installed version.
     ///
     /// # Errors

@@ -3,5 +3,8 @@
 
 mod claude_cli;
 mod claude_worker;
+mod layering;
+mod licences;
+mod spawn;
 mod support;
 mod verbs;

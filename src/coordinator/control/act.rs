@@ -70,6 +70,7 @@ impl Control {
                 return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));
             }
         }
+        self.refuse_being_spawned(worker)?;
         let spawner = self.spawner_for(worker)?;
         if spawner.undo_interrupted(id)? {
             return Ok(action(id, "undone", "Undid its interrupted spawn".to_owned()));
@@ -105,6 +106,31 @@ impl Control {
         Ok(Some(reply))
     }
 
+    /// Refuses a worker that some command is spawning now.
+    fn refuse_being_spawned(&self, worker: &Worker) -> Result<(), Failure> {
+        match &worker.phase {
+            Phase::Preparing { step, spawner, .. } if self.liveness(worker) == Liveness::Alive => {
+                let (id, pid) = (&worker.id, spawner.pid);
+                let text = format!("worker `{id}` is being spawned by process {pid}: it is {}", step.as_clause());
+                Err(Failure::new(FailureKind::Failed, text).hint("wait for it, or end that process and repeat"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a worker whose first spawn is not through: there is nothing to go on with.
+    fn refuse_half_spawned(&self, worker: &Worker) -> Result<(), Failure> {
+        self.refuse_being_spawned(worker)?;
+        if let Phase::Preparing { before: None, step, .. } = &worker.phase
+            && self.liveness(worker) == Liveness::Dead
+        {
+            let text = format!("the spawn of worker `{}` ended while {}", worker.id, step.as_clause());
+            let failure = Failure::new(FailureKind::Failed, text);
+            return Err(failure.hint(format!("swarm spawn {} undoes it and begins anew", worker.ticket)));
+        }
+        Ok(())
+    }
+
     /// Waits until the supervisor is gone; it answered, so this is moments.
     fn await_end(&self, worker: &Worker) -> Result<(), Failure> {
         let lock = self.project.paths.supervisor_lock(&worker.id);
@@ -118,7 +144,7 @@ impl Control {
         let workers = self.select_living(names, all)?;
         Ok(self.each(workers, |worker| {
             let id = &worker.id;
-            self.living_client(&worker)?.ask(&Request::Pause { now })?;
+            self.ask(&worker, &Request::Pause { now })?.ok_or_else(|| self.not_living(&worker))?;
             let text = if now { "Paused; its processes are stopped" } else { "Will pause at the turn boundary" };
             Ok(action(id, "paused", text.to_owned()))
         }))
@@ -139,6 +165,7 @@ impl Control {
     /// Continues one worker.
     fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
+        self.refuse_half_spawned(&worker)?;
         if self.ask(&worker, &Request::Resume)?.is_some() {
             return Ok(action(&id, "resumed", "Resumed".to_owned()));
         }
@@ -166,6 +193,7 @@ impl Control {
             if is_released(&worker) {
                 return Err(released(&worker));
             }
+            self.refuse_half_spawned(&worker)?;
             // Whether the new attempt can start is known before the old one is ended.
             self.continuation(worker.clone(), None, false, true)?;
             self.stop_one(&worker, "a person restarted it")?;
@@ -220,13 +248,11 @@ impl Control {
         Ok(workers)
     }
 
-    /// A connection to a supervisor that must live.
-    fn living_client(&self, worker: &Worker) -> Result<crate::supervisor::Client, Failure> {
-        self.client(&worker.id)?.ok_or_else(|| {
-            let Known { verdict, .. } = self.know(worker.clone(), None);
-            let text = format!("worker `{}` is {}: {}", worker.id, verdict.status.as_str(), verdict.reason);
-            Failure::new(FailureKind::Failed, text).hint(format!("swarm resume {}", worker.id))
-        })
+    /// The failure for what only a living supervisor can do.
+    fn not_living(&self, worker: &Worker) -> Failure {
+        let Known { verdict, .. } = self.know(worker.clone(), None);
+        let text = format!("worker `{}` is {}: {}", worker.id, verdict.status.as_str(), verdict.reason);
+        Failure::new(FailureKind::Failed, text).hint(format!("swarm resume {}", worker.id))
     }
 
     /// Does something to each worker.

@@ -1,14 +1,20 @@
 //! The control surface of one repository on this machine.
 
 mod act;
+mod agents;
 mod attach;
+mod doctor;
+mod init;
 mod merge;
 mod recover;
 mod review;
 mod spawn;
 mod status;
+mod tickets;
+mod trust;
 mod wait;
-mod wip;
+
+use std::time::{Duration, Instant};
 
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
@@ -18,7 +24,6 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Live, Liveness, Phase, Verdict, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId};
-use crate::process;
 use crate::store::{JsonLog, read_live};
 use crate::supervisor::{Client, RuntimePaths};
 
@@ -27,7 +32,14 @@ pub(crate) use attach::{Attachment, LogPaths};
 pub(crate) use merge::{MergeProgress, MergeRequest};
 pub(crate) use review::ReviewRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
+pub(crate) use tickets::NewTicketRequest;
+pub(crate) use trust::TrustQuestion;
 pub(crate) use wait::WaitRequest;
+
+/// How long a supervisor that lives may take to listen.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is tried.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// One repository under one command.
 pub(crate) struct Control {
@@ -116,7 +128,7 @@ impl Control {
             Ok(false) => {}
         }
         match &worker.phase {
-            Phase::Preparing { spawner, .. } => match process::is_alive(spawner) {
+            Phase::Preparing { .. } => match FileLock::is_held(&self.project.paths.spawn_lock(&worker.id)) {
                 Ok(true) => Liveness::Alive,
                 Ok(false) => Liveness::Dead,
                 Err(_) => Liveness::Unreadable,
@@ -133,10 +145,20 @@ impl Control {
     /// A connection to the worker's supervisor; `None` when it is gone.
     fn client(&self, worker: &WorkerId) -> Result<Option<Client>, Failure> {
         let socket = RuntimePaths::new(self.project.repository.common_dir(), worker)?.socket();
-        if !FileLock::is_held(&self.project.paths.supervisor_lock(worker))? {
-            return Ok(None);
+        let deadline = Instant::now() + CONNECT_WITHIN;
+        // One that has just begun holds its lock before it listens.
+        while FileLock::is_held(&self.project.paths.supervisor_lock(worker))? {
+            if let Some(client) = Client::connect(&socket)? {
+                return Ok(Some(client));
+            }
+            if Instant::now() >= deadline {
+                let text = format!("the supervisor of `{worker}` lives and does not listen on `{}`", socket.display());
+                return Err(Failure::new(FailureKind::Failed, text)
+                    .hint("is XDG_RUNTIME_DIR the same as when it was spawned? swarm why shows its process"));
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
-        Ok(Client::connect(&socket)?)
+        Ok(None)
     }
 
     /// Writes an event about a worker without a living supervisor.

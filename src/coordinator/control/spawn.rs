@@ -1,6 +1,7 @@
 //! `spawn`: everything is checked before anything is done; then one transaction a ticket, several at once.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Control, is_released, partial};
 use crate::agent::probe;
@@ -12,7 +13,7 @@ use crate::model::agent::Agent;
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Liveness, SpawnStep, Status, Worker};
 use crate::model::{AgentName, TicketId, Time, WorkerId};
-use crate::supervisor::{ApprovedSetup, Continue, Plan, Spawned, Spawner, Start};
+use crate::supervisor::{ApprovedSetup, Continue, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
 
 /// Spawns carried out at once: one a core of a small machine; their locked parts take turns anyway.
 const AT_ONCE: usize = 2;
@@ -40,6 +41,14 @@ enum Prepared {
     New(Box<Start>),
     /// A new attempt of an ended worker in its worktree.
     Again(Box<Continue>),
+}
+
+/// A spawn whose ticket and worker are taken; dropped unused, the next command undoes it.
+enum Taken {
+    /// A new worker.
+    New(Box<Start>, Reserved),
+    /// A new attempt.
+    Again(Box<Continue>, ReservedAgain),
 }
 
 /// Hears of each ticket's steps while several are spawned.
@@ -71,16 +80,12 @@ impl Control {
                 Err(failure) => failures.push((id, failure)),
             }
         }
-        // Held until the tickets are claimed by their own transactions: two commands cannot both take the last place.
-        let _claiming = FileLock::wait(&self.project.paths.lock("spawn"))?;
-        self.check_capacity(ready.len())?;
         if request.dry_run {
+            self.check_capacity(ready.len())?;
             view.spawned = ready.iter().map(|(_, prepared)| planned(prepared)).collect();
         } else {
-            if let Some(text) = &request.text {
-                self.write_ticket_text(request, text)?;
-            }
-            for (id, result) in self.carry_out(&spawner, ready, progress) {
+            let reserved = self.reserve(request, &spawner, ready, progress)?;
+            for (id, result) in carry_out(&spawner, reserved, progress) {
                 match result {
                     Ok(spawned) => view.spawned.push(spawned_view(&spawned)),
                     Err(failure) => failures.push((id, failure)),
@@ -90,6 +95,31 @@ impl Control {
         view.failed = failures.iter().map(|(id, failure)| failure.view(id)).collect();
         let result = partial(view.spawned.len(), failures);
         Ok((view, result))
+    }
+
+    /// Takes a place, the ticket and the worker for each spawn. Two commands cannot both take the last place: one lock
+    /// covers the check and the taking, and nothing that takes long.
+    fn reserve(
+        &self,
+        request: &SpawnRequest,
+        spawner: &Spawner,
+        ready: Vec<(String, Prepared)>,
+        progress: &dyn SpawnProgress,
+    ) -> Result<Vec<(String, Result<Taken, Failure>)>, Failure> {
+        let _lock = FileLock::wait(&self.project.paths.lock("spawn"))?;
+        self.check_capacity(ready.len())?;
+        if let Some(text) = &request.text {
+            self.write_ticket_text(request, text)?;
+        }
+        let take = |(id, prepared): (String, Prepared)| {
+            progress.step(&id, SpawnStep::Claim);
+            let taken = match prepared {
+                Prepared::New(mut start) => spawner.reserve(&mut start).map(|place| Taken::New(start, place)),
+                Prepared::Again(again) => spawner.reserve_again(&again).map(|place| Taken::Again(again, place)),
+            };
+            (id, taken.map_err(Failure::from))
+        };
+        Ok(ready.into_iter().map(take).collect())
     }
 
     /// The tickets a request names, read and checked.
@@ -300,40 +330,43 @@ impl Control {
         let ticket = parse_ticket(&path, text)?;
         Ok(files::write_new(&path, ticket_text(&ticket).as_bytes())?)
     }
+}
 
-    /// Carries out prepared spawns, a few at once; results in the given order.
-    fn carry_out(
-        &self,
-        spawner: &Spawner,
-        ready: Vec<(String, Prepared)>,
-        progress: &dyn SpawnProgress,
-    ) -> Vec<(String, Result<Spawned, Failure>)> {
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let results = std::sync::Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..AT_ONCE.min(ready.len()) {
-                scope.spawn(|| {
-                    while let Some((index, (id, prepared))) = {
-                        let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        ready.get(index).map(|entry| (index, entry))
-                    } {
-                        let step = |step| progress.step(id, step);
-                        let result = match prepared {
-                            Prepared::New(start) => spawner.spawn(start, &step),
-                            Prepared::Again(again) => spawner.go_on(again, &step),
-                        };
-                        progress.done(id, result.is_ok());
-                        let result = result.map_err(Failure::from);
-                        let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        results.push((index, id.clone(), result));
-                    }
-                });
-            }
-        });
-        let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        results.sort_by_key(|(index, ..)| *index);
-        results.into_iter().map(|(_, id, result)| (id, result)).collect()
-    }
+/// Carries out spawns, a few at once; results in the given order.
+fn carry_out(
+    spawner: &Spawner,
+    reserved: Vec<(String, Result<Taken, Failure>)>,
+    progress: &dyn SpawnProgress,
+) -> Vec<(String, Result<Spawned, Failure>)> {
+    let count = reserved.len();
+    let todo = Mutex::new(reserved.into_iter().enumerate());
+    let results = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let next = locked(&todo).next();
+            let Some((index, (id, taken))) = next else { return };
+            let step = |step| progress.step(&id, step);
+            let result = taken.and_then(|taken| match taken {
+                Taken::New(start, place) => Ok(spawner.spawn(&start, place, &step)?),
+                Taken::Again(again, place) => Ok(spawner.start_again(&again, place, &step)?),
+            });
+            progress.done(&id, result.is_ok());
+            locked(&results).push((index, id, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(count) {
+            scope.spawn(work);
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(index, ..)| *index);
+    results.into_iter().map(|(_, id, result)| (id, result)).collect()
+}
+
+/// The content of a lock, whoever panicked with it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The view of a spawn that would be done.

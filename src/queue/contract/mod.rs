@@ -36,6 +36,7 @@ macro_rules! queue_contract {
             a_published_ticket_is_claimed_completed_and_landed
             a_key_publishes_once
             an_unknown_ticket_is_not_found
+            a_withdrawn_publication_leaves_the_ticket_open
             higher_priority_comes_first_and_age_decides_among_equals
             an_edit_keeps_the_place_and_a_new_round_goes_to_the_end
             a_held_ticket_takes_no_new_content

@@ -105,6 +105,25 @@ pub(crate) fn an_unknown_ticket_is_not_found<E: Engine>() {
     assert!(queue.claim(&named).unwrap().is_empty());
 }
 
+pub(crate) fn a_withdrawn_publication_leaves_the_ticket_open<E: Engine>() {
+    let engine = E::fresh();
+    let queue = engine.handle();
+    publish_as(&*queue, ticket("a"), "k1").unwrap();
+    publish_as(&*queue, Ticket { depends_on: vec![needs("a", K::Completion)], ..ticket("b") }, "kb").unwrap();
+    let held = claim_only(&*queue, "a");
+    assert_eq!(queue.withdraw(&id("a"), held.fence, "k1").unwrap(), S::Open);
+    assert_eq!(queue.withdraw(&id("a"), held.fence, "k1").unwrap(), S::Open, "twice is once");
+    assert!(claim(&*queue).is_none(), "nobody gets it");
+    assert_eq!(entry(&*queue, "a").attempts, 0);
+    assert_eq!(publish_as(&*queue, ticket("a"), "k2").unwrap(), S::Queued, "it can be published again");
+    let held = claim_only(&*queue, "a");
+    assert_eq!(queue.withdraw(&id("a"), held.fence, "k1").unwrap(), S::Queued, "somebody else had queued it");
+    let held = claim_only(&*queue, "a");
+    queue.complete(&id("a"), held.fence, Completion::Done).unwrap();
+    let illegal = |error: &QueueError| matches!(error, QueueError::Illegal { .. });
+    refused(&*queue, || queue.withdraw(&id("a"), held.fence, "k2"), illegal);
+}
+
 pub(crate) fn higher_priority_comes_first_and_age_decides_among_equals<E: Engine>() {
     let engine = E::fresh();
     let queue = engine.handle();

@@ -61,7 +61,7 @@ impl Operation<'_> {
         use TicketState as S;
         let from = row.state();
         match from {
-            S::Open | S::Queued | S::Blocked => {
+            S::Queued | S::Blocked => {
                 self.txn.put_new_content(&mut row, new)?;
                 self.judge_dependencies(&mut row)?;
                 if row.state() == from {
@@ -69,7 +69,7 @@ impl Operation<'_> {
                     self.record(&row, Some(from))?;
                 }
             }
-            S::Failed | S::Dead | S::Cancelled | S::Done | S::Landed => {
+            S::Open | S::Failed | S::Dead | S::Cancelled | S::Done | S::Landed => {
                 row.reset();
                 row.attempts_before = row.attempts;
                 row.error = None;

@@ -20,14 +20,16 @@ use super::handover::{FirstWord, Handover};
 use super::ledger::Ledger;
 use super::machine::{Input, Machine, Mode};
 use super::protocol::Reply;
-use super::server::{self, Call};
+use super::server::{self, Call, Server};
 use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog};
 use crate::config::{self, Templates};
-use crate::files::FileLock;
+use crate::files::{self, FileLock};
 use crate::git::Repository;
 use crate::model::agent::RuntimeKind;
 use crate::model::tool_call::ToolOrigin;
-use crate::model::worker::{Changes, CheckResult, Figures, HEARTBEAT_EVERY, Outcome, ProcessIdentity, Status, Worker};
+use crate::model::worker::{
+    Changes, CheckResult, Figures, HEARTBEAT_EVERY, Outcome, Phase, ProcessIdentity, Status, TmuxSession, Worker,
+};
 use crate::model::{CommitId, Time};
 use crate::process;
 use crate::queue::FileQueue;
@@ -36,6 +38,8 @@ use crate::terminal::{CastHeader, Pty, Recording, Screen, ScreenRule, Size};
 
 /// The terminal type agents see.
 pub(super) const TERM: &str = "tmux-256color";
+/// How long the supervisor lock may be held by others who only look at it.
+const LOCK_WITHIN: Duration = Duration::from_secs(1);
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the lease is renewed; well below its length.
@@ -46,8 +50,6 @@ const DRAIN: Duration = Duration::from_millis(500);
 const CHUNK: usize = 32 * 1024;
 /// The live file is written at most this often for figures alone.
 const LIVE_EVERY: Duration = Duration::from_millis(500);
-/// Rounds in which other tasks of this thread may still run when all is over.
-const GOODBYE_TURNS: usize = 8;
 /// Lines of the screen that rules look at.
 const RULE_LINES: usize = 20;
 
@@ -59,7 +61,7 @@ pub(crate) fn supervise(handover: &Path) -> Result<(), SupervisorError> {
     let handover = Handover::take(handover)?;
     let ready = handover.ready.clone();
     log_to_file(&handover)?;
-    if handover.detached {
+    if handover.tmux.is_none() {
         // A session of its own: no terminal's Ctrl-C or hang-up reaches it.
         rustix::process::setsid().ok();
     }
@@ -175,6 +177,7 @@ struct Supervision {
     tool_log: ToolLog,
     viewers: Viewers,
     pane: Option<Pane>,
+    server: Server,
     calls: mpsc::Receiver<Call>,
     seen: mpsc::Receiver<Seen>,
     jobs: mpsc::Receiver<Job>,
@@ -207,21 +210,24 @@ impl Supervision {
     /// Takes the lock, opens everything, starts the agent.
     fn begin(handover: Handover) -> Result<Self, SupervisorError> {
         let paths = StatePaths::new(&handover.common_dir);
-        let lock = FileLock::try_take(&paths.supervisor_lock(&handover.worker))?;
+        let lock = FileLock::take_within(&paths.supervisor_lock(&handover.worker), LOCK_WITHIN)?;
         let lock = lock.ok_or_else(|| SupervisorError::Taken { worker: handover.worker.clone() })?;
         let store = Arc::new(Store::open(&paths, handover.durability)?);
         let queue = Arc::new(FileQueue::new(store.clone(), &super::ledger::node_name()));
         let worker = store.worker(&handover.worker)?.ok_or(SupervisorError::NoRow)?;
+        if worker.attempt.fence != handover.fence || !matches!(worker.phase, Phase::Preparing { .. }) {
+            return Err(SupervisorError::Superseded { worker: worker.id });
+        }
         let env = handover.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let repository = Repository::discover_with(&handover.common_dir, env)?;
         let ledger = Ledger::new(store, queue, &paths, &worker)?;
-        ledger.take_over(process::own_identity()?)?;
+        ledger.take_over(process::own_identity()?, own_session(&handover))?;
         let (seen_sender, seen) = mpsc::channel(64);
         let (call_sender, calls) = mpsc::channel(64);
         let (job_results, jobs) = mpsc::channel(16);
-        server::listen(&handover.socket, call_sender)?;
+        let server = server::listen(&handover.socket, call_sender)?;
         let mut viewers = Viewers::new(seen_sender);
-        let (pane, size) = match (!handover.detached).then(|| viewers.add_pane()).flatten() {
+        let (pane, size) = match handover.tmux.as_ref().and_then(|_| viewers.add_pane()) {
             Some((pane, size)) => (Some(pane), size),
             None => (None, Size::UNSEEN),
         };
@@ -276,6 +282,7 @@ impl Supervision {
             tool_log,
             viewers,
             pane,
+            server,
             calls,
             seen,
             jobs,
@@ -307,10 +314,10 @@ impl Supervision {
         // Nobody answers from here on; the lock is still ours, so no other supervisor listens there yet.
         std::fs::remove_file(&self.handover.socket).ok();
         self.say_goodbye();
-        // The connections' tasks share this thread; they write what they were given before it goes.
-        for _ in 0..GOODBYE_TURNS {
-            tokio::task::yield_now().await;
-        }
+        self.refuse_the_rest();
+        self.server.close().await;
+        // Nobody answers there any more; the lock is still ours, so it is still our file.
+        self.note_error(files::remove_if_exists(&self.handover.socket));
         Ok(())
     }
 
@@ -398,6 +405,15 @@ impl Signals {
             child: listen(SignalKind::child())?,
         })
     }
+}
+
+/// The tmux session this process is in: its server says so in the environment of everything it starts, as
+/// `socket,server pid,session number`.
+fn own_session(handover: &Handover) -> Option<TmuxSession> {
+    let session = handover.tmux.as_ref()?;
+    let environment = config::environment();
+    let (_, number) = environment.get("TMUX")?.rsplit_once(',')?;
+    Some(TmuxSession { socket: session.socket.clone(), id: format!("${number}"), name: session.name.clone() })
 }
 
 /// How the worker's agent relates process and turns.

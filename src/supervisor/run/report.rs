@@ -87,6 +87,13 @@ impl Supervision {
             pane.say_goodbye(&format!("\r\n\x1b[2mswarm: {id} is {}: {reason}\x1b[0m\r\n", status.as_str()));
         }
     }
+
+    /// Drops the requests that nobody will answer; their clients are told that this is the end.
+    pub(super) fn refuse_the_rest(&mut self) {
+        self.calls.close();
+        while self.calls.try_recv().is_ok() {}
+        self.unanswered_sends.clear();
+    }
 }
 
 /// An error with its causes in one line.

@@ -1,0 +1,123 @@
+//! Starting an ended or lost worker again in its worktree. There is nothing to undo but the attempt itself.
+
+use super::{Continue, Spawned, Spawner, SupervisorError};
+use crate::files::FileLock;
+use crate::model::Time;
+use crate::model::event::Event;
+use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
+use crate::queue::{Claim, Reopen};
+use crate::supervisor::LEASE;
+use crate::supervisor::ledger::{Ledger, node_name};
+
+/// A worker whose ticket is taken back; its start may begin.
+#[derive(Debug)]
+pub(crate) struct ReservedAgain {
+    /// The worker.
+    worker: Worker,
+    /// Keeps other spawns of the worker out.
+    _lock: FileLock,
+}
+
+impl Spawner {
+    /// Takes an ended or lost worker for one more start: ends what its agent left running and takes the ticket back.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Spawning`] and [`SupervisorError::Superseded`] when another command was faster.
+    pub(crate) fn reserve_again(&self, again: &Continue) -> Result<ReservedAgain, SupervisorError> {
+        let mut worker = again.worker.clone();
+        let lock = self.lock_spawn(&worker.id)?;
+        let is_taken = FileLock::is_held(&self.paths.supervisor_lock(&worker.id))?;
+        if is_taken || self.store.worker(&worker.id)?.as_ref() != Some(&worker) {
+            return Err(SupervisorError::Superseded { worker: worker.id });
+        }
+        if !worker.place.worktree.is_dir() {
+            return Err(SupervisorError::NoWorktree { worker: worker.id, path: worker.place.worktree });
+        }
+        self.clean_up_after(&worker)?;
+        let before = match &worker.phase {
+            Phase::Ended { outcome, .. } | Phase::Preparing { before: Some(outcome), .. } => outcome.clone(),
+            _ => Outcome::Stopped { reason: "its supervisor was lost".to_owned() },
+        };
+        let claim = self.claim_again(&worker, again.counts_attempt)?;
+        let session = worker.attempt.session_id.clone().filter(|_| again.in_session);
+        if session.is_none() {
+            worker.attempt.number += 1;
+        }
+        worker.attempt.fence = claim.fence;
+        worker.attempt.run = self.run.clone();
+        worker.attempt.session_id = session;
+        worker.attempt.started_at = Time::now();
+        worker.attempt.headless = again.headless;
+        worker.attempt.tmux = None;
+        worker.agent = again.agent.name.clone();
+        worker.runtime = again.agent.runtime;
+        worker.phase = self.preparing(SpawnStep::Claim, Some(before), None)?;
+        self.store.put_worker(&worker)?;
+        Ok(ReservedAgain { worker, _lock: lock })
+    }
+
+    /// A lease on the ticket of a worker that nobody supervises.
+    fn claim_again(&self, worker: &Worker, counts_attempt: bool) -> Result<Claim, SupervisorError> {
+        let known = self.queue.ticket(&worker.ticket)?;
+        let fence = known.map_or(worker.attempt.fence, |known| known.fence);
+        self.queue.declare_lost(&worker.ticket, fence)?;
+        Ok(self.queue.reopen(&Reopen {
+            ticket: worker.ticket.clone(),
+            expected_fence: fence,
+            node: node_name(),
+            lease: LEASE,
+            counts_attempt,
+        })?)
+    }
+
+    /// Starts a reserved worker again in its worktree.
+    ///
+    /// # Errors
+    /// Whatever a step says; the attempt has failed then, and the worktree is as it was.
+    pub(crate) fn start_again(
+        &self,
+        again: &Continue,
+        reserved: ReservedAgain,
+        progress: &dyn Fn(SpawnStep),
+    ) -> Result<Spawned, SupervisorError> {
+        let ReservedAgain { worker, _lock } = reserved;
+        let (id, fence) = (worker.id.clone(), worker.attempt.fence);
+        let ledger = Ledger::new(self.store.clone(), self.queue.clone(), &self.paths, &worker)?;
+        self.prepare_again(again, worker, &ledger, progress).inspect_err(|error| {
+            ledger.log(Event::SpawnUndone { reason: error.to_string() }).ok();
+            self.end_supervisor(&id).ok();
+            let reason = format!("it could not be started again: {error}");
+            let outcome = Outcome::Failed { reason, exit_code: None };
+            ledger.complete(fence, &outcome).ok();
+            ledger.end(&outcome).ok();
+            self.clean_runtime(&id, fence, std::process::id()).ok();
+        })
+    }
+
+    /// The steps of a start in a worktree that is there.
+    fn prepare_again(
+        &self,
+        again: &Continue,
+        worker: Worker,
+        ledger: &Ledger,
+        progress: &dyn Fn(SpawnStep),
+    ) -> Result<Spawned, SupervisorError> {
+        let enter = |step| self.enter(ledger, step, progress);
+        let env = self.environment_of(&again.agent, &worker)?;
+        let prompt = match &again.prompt {
+            Some(prompt) => prompt.clone(),
+            None => self.prompt(&again.ticket, &worker)?,
+        };
+        let mut handover = self.handover(&worker, &again.ticket, &again.agent, env, prompt)?;
+        handover.resume.clone_from(&worker.attempt.session_id);
+        handover.returned_at.clone_from(&again.returned_at);
+        self.start_supervisor(worker, handover, &enter)
+    }
+
+    /// Both at once, for callers that check no limit.
+    pub(crate) fn go_on(&self, again: &Continue, progress: &dyn Fn(SpawnStep)) -> Result<Spawned, SupervisorError> {
+        progress(SpawnStep::Claim);
+        let reserved = self.reserve_again(again)?;
+        self.start_again(again, reserved, progress)
+    }
+}

@@ -1,0 +1,125 @@
+//! What the agent of a new attempt is given: environment, prompt, and the hand-over to its supervisor.
+
+use std::path::PathBuf;
+
+use super::{MARKER, RuntimePaths, Spawner, SupervisorError};
+use crate::config::{Template, Templates, agent_environment};
+use crate::model::agent::Agent;
+use crate::model::briefing::Briefing;
+use crate::model::ticket::Ticket;
+use crate::model::worker::Worker;
+use crate::supervisor::handover::{Handover, Session};
+use crate::terminal::session_name;
+
+impl Spawner {
+    /// The allow-listed environment with what tells the agent where it is.
+    pub(super) fn environment_of(
+        &self,
+        agent: &Agent,
+        worker: &Worker,
+    ) -> Result<Vec<(String, String)>, SupervisorError> {
+        let place = &worker.place;
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let runtime = RuntimePaths::new(self.repository.common_dir(), &worker.id)?;
+        let own = [
+            ("SWARM_SOCKET", text(runtime.socket())),
+            (MARKER, text(self.paths.worker_dir(&worker.id))),
+            ("SWARM_TICKET", worker.ticket.to_string()),
+            ("SWARM_WORKER", worker.id.to_string()),
+            ("SWARM_AGENT_NAME", agent.name.to_string()),
+            ("SWARM_ATTEMPT", worker.attempt.number.to_string()),
+            ("SWARM_RUN", worker.attempt.run.as_str().to_owned()),
+            ("SWARM_WORKTREE", text(place.worktree.clone())),
+            ("SWARM_REPO", text(self.repository.anchor().to_owned())),
+            ("SWARM_BRANCH", place.branch.to_string()),
+            ("SWARM_BASE", place.base.to_string()),
+            ("SWARM_TARGET_BRANCH", place.target.to_string()),
+            ("SWARM_PROMPT_FILE", text(self.paths.prompt(&worker.id))),
+            ("SWARM_PORT", place.first_port.to_string()),
+            ("SWARM_PORT_COUNT", place.port_count.to_string()),
+            ("TERM", crate::supervisor::run::TERM.to_owned()),
+        ];
+        let own: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(agent_environment(&self.environment, &self.settings, agent, &own))
+    }
+
+    /// The first prompt.
+    pub(super) fn prompt(&self, ticket: &Ticket, worker: &Worker) -> Result<String, SupervisorError> {
+        let mut dependencies = Vec::new();
+        for dependency in &ticket.depends_on {
+            let known = self.queue.ticket(&dependency.ticket)?;
+            dependencies.push(DependencyView {
+                ticket: dependency.ticket.to_string(),
+                title: known.as_ref().map(|known| known.ticket.title.clone()).unwrap_or_default(),
+                kind: dependency.kind,
+                state: known.map_or("unknown", |known| known.state.as_str()),
+                commit: None,
+            });
+        }
+        let briefing = Briefing::new(worker, ticket, self.repository.anchor());
+        let own = PromptVariables { body: &ticket.body, dependencies, attempt: worker.attempt.number };
+        let templates = Templates::from_files(self.templates.clone())?;
+        Ok(templates.render(Template::Prompt, briefing.with(own))?)
+    }
+
+    /// What the supervisor gets.
+    pub(super) fn handover(
+        &self,
+        worker: &Worker,
+        ticket: &Ticket,
+        agent: &Agent,
+        env: Vec<(String, String)>,
+        prompt: String,
+    ) -> Result<Handover, SupervisorError> {
+        let runtime = RuntimePaths::new(self.repository.common_dir(), &worker.id)?;
+        Ok(Handover {
+            common_dir: self.repository.common_dir().to_owned(),
+            repository: self.repository.anchor().to_owned(),
+            worker: worker.id.clone(),
+            fence: worker.attempt.fence,
+            tmux: self.expected_session(worker),
+            ticket: ticket.clone(),
+            agent: agent.clone(),
+            prompt,
+            resume: None,
+            returned_at: None,
+            env,
+            limits: self.settings.limits,
+            redact: self.settings.redact.clone(),
+            durability: self.settings.durability,
+            templates: self.templates.clone(),
+            socket: runtime.socket(),
+            ready: runtime.ready(),
+            program: self.program.clone(),
+        })
+    }
+
+    /// The session the supervisor will find itself in; none when it runs detached.
+    fn expected_session(&self, worker: &Worker) -> Option<Session> {
+        let tmux = self.tmux.as_ref().filter(|_| !worker.attempt.headless)?;
+        Some(Session { socket: tmux.socket().to_owned(), name: self.session_name(worker) })
+    }
+
+    /// The name of the worker's tmux session.
+    pub(super) fn session_name(&self, worker: &Worker) -> String {
+        session_name(&self.repository.name(), self.repository.common_dir(), &worker.id)
+    }
+}
+
+/// A dependency as `prompt.md` sees it.
+#[derive(serde::Serialize)]
+struct DependencyView {
+    ticket: String,
+    title: String,
+    kind: crate::model::ticket::DependencyKind,
+    state: &'static str,
+    commit: Option<String>,
+}
+
+/// The variables of `prompt.md` besides the common ones.
+#[derive(serde::Serialize)]
+struct PromptVariables<'a> {
+    body: &'a str,
+    dependencies: Vec<DependencyView>,
+    attempt: u32,
+}
