@@ -231,8 +231,8 @@ impl Control {
         Ok(LandedView {
             worker: worker.id.to_string(),
             commit: Some(landed.commit.to_string()),
-            tree: landed.tree,
             commits: self.landed_count(worker, &landed)?,
+            tree: landed.tree,
             target: worker.place.target.to_string(),
             gates: landed.gates.iter().map(gate_view).collect(),
             keep: landed.keep,
