@@ -203,7 +203,7 @@ impl Landing<'_> {
             worker: Some(worker.id.clone()),
             event,
         };
-        self.store.append_event(&record)?;
+        self.store.record_event(self.paths, &record)?;
         Ok(())
     }
 }
