@@ -1,8 +1,11 @@
 //! Integration tests: the real program against real git, tmux and agents.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod capacity;
 mod claude_cli;
 mod claude_worker;
+mod finish;
+mod processes;
 mod spawn;
 mod support;
 mod verbs;

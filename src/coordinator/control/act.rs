@@ -61,7 +61,11 @@ impl Control {
         let id = &worker.id;
         if let Some(mut client) = self.client(id)? {
             client.allow(self.project.settings()?.limits.grace * 2)?;
-            client.ask(&Request::Stop { reason: reason.to_owned() })?;
+            match client.ask(&Request::Stop { reason: reason.to_owned() }) {
+                // One that ends at this moment takes its answer with it; its lock says when it is over.
+                Err(error) if error.is_hang_up() => {}
+                answer => drop(answer?),
+            }
             self.await_end(worker)?;
             let known = self.know(self.worker(id.as_str())?, None);
             return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));

@@ -36,6 +36,8 @@ use crate::terminal::{CastHeader, Pty, Recording, Screen, ScreenRule, Size};
 
 /// The terminal type agents see.
 pub(super) const TERM: &str = "tmux-256color";
+/// Turns that the last answers get to be written.
+const ANSWER_TURNS: usize = 16;
 /// How long the supervisor lock may be held by others who only look at it.
 const LOCK_WITHIN: Duration = Duration::from_secs(1);
 /// How often timers are looked at.
@@ -308,6 +310,10 @@ impl Supervision {
         }
         self.write_live();
         self.say_goodbye();
+        // The tasks that write the answers run when this one does not.
+        for _ in 0..ANSWER_TURNS {
+            tokio::task::yield_now().await;
+        }
         // Nobody answers there any more; the lock is still ours, so it is still our file.
         self.note_error(files::remove_if_exists(&self.handover.socket));
         Ok(())

@@ -2,4 +2,5 @@
 
 pub(crate) mod claude;
 pub(crate) mod model_server;
+pub(crate) mod scene;
 pub(crate) mod swarm;
