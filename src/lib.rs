@@ -18,5 +18,6 @@ mod terminal;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench_internals {
+    pub use crate::coordinator::bench::ManyWorkers;
     pub use crate::queue::bench::QueueBench;
 }

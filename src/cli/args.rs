@@ -74,8 +74,10 @@ pub(crate) enum ColorChoice {
     Never,
 }
 
-/// The verbs.
+/// The verbs. The arguments of a verb are made only when it is the one that is called: all of them together were most
+/// of the time that a short command took.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Verb {
     /// Write .swarm/config.yaml and a sample ticket, and say what is missing.
     Init(InitArgs),

@@ -2,7 +2,10 @@
 
 mod args;
 mod complete;
+mod interrupt;
 mod output;
+#[cfg(test)]
+mod schemas;
 mod verbs;
 
 use std::process::ExitCode;

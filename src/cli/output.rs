@@ -115,8 +115,8 @@ impl Output {
 
     /// Writes a view as one JSON document.
     pub(crate) fn document(&self, view: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(view)
-            .map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
+        let text =
+            serde_json::to_string_pretty(view).map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
         self.line(&text)
     }
 

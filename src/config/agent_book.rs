@@ -117,6 +117,11 @@ impl AgentBook {
         }
     }
 
+    /// Whether anything, usable or broken, is defined under a name.
+    pub(crate) fn defines(&self, name: &AgentName) -> bool {
+        self.entries.contains_key(name.as_str())
+    }
+
     /// All usable agents by name.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Agent> {
         self.entries.values().filter_map(|entry| entry.agent.as_ref().ok())

@@ -3,14 +3,17 @@
 //! [`Control`] is one repository under one command: it opens what a request needs, acts, and gives back a view. It
 //! keeps no state between calls that is not in the store, so any number of commands work on a repository at once.
 
+#[cfg(feature = "bench-internals")]
+pub(crate) mod bench;
 mod control;
+pub(crate) mod demo;
 mod failure;
 mod project;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, ReviewRequest, SpawnProgress, SpawnRequest,
-    WaitRequest,
+    Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, ReviewRequest, SpawnProgress,
+    SpawnRequest, TrustQuestion, WaitRequest,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

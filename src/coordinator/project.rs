@@ -154,7 +154,7 @@ impl Project {
     }
 
     /// A file of the project as the main worktree has it, or the target branch where there is none.
-    fn project_file(&self, path: &Path) -> Result<Option<String>, Failure> {
+    pub(crate) fn project_file(&self, path: &Path) -> Result<Option<String>, Failure> {
         let bytes = match self.repository.main_worktree() {
             Some(top) => files::read_if_exists(&top.join(path))?,
             None => match self.repository.default_target() {
@@ -165,8 +165,8 @@ impl Project {
         bytes.map(|bytes| text_of(path, bytes)).transpose()
     }
 
-    /// The files right in a folder of the project, by name, from the same place.
-    pub(crate) fn project_files(&self, folder: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
+    /// Paths of the files right in a folder of the project, by name, from the same place.
+    pub(crate) fn project_paths(&self, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         let mut paths: Vec<PathBuf> = match self.repository.main_worktree() {
             Some(top) => list_folder(&top.join(folder))?.into_iter().map(|name| folder.join(name)).collect(),
             None => match self.repository.default_target() {
@@ -175,8 +175,13 @@ impl Project {
             },
         };
         paths.sort();
+        Ok(paths)
+    }
+
+    /// The files right in a folder of the project, by name, from the same place.
+    pub(crate) fn project_files(&self, folder: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
         let mut found = Vec::new();
-        for path in paths {
+        for path in self.project_paths(folder)? {
             if let Some(text) = self.project_file(&path)? {
                 found.push((path, text));
             }

@@ -101,7 +101,7 @@ pub(crate) struct WorkerView {
     pub(crate) keep: Option<String>,
 }
 
-/// `ticket list --json` and `ticket show --json`.
+/// `ticket list --json`; with one ticket, `ticket new --json` and `ticket show --json`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct TicketsView {
     /// [`VIEW_VERSION`].
@@ -131,6 +131,20 @@ pub(crate) struct TicketView {
     pub(crate) checks: Vec<String>,
     /// Free words.
     pub(crate) labels: Vec<String>,
+    /// What a node must offer to run it.
+    pub(crate) capabilities: Vec<String>,
+    /// Revision its branch starts from; the target where it names none.
+    pub(crate) base: Option<String>,
+    /// Branch it lands on, the configured or default one included; null when that cannot be told.
+    pub(crate) target: Option<String>,
+    /// Wall time of one attempt in milliseconds, the configured limit included; null is no limit.
+    pub(crate) timeout_ms: Option<u64>,
+    /// Attempts before it is dead.
+    pub(crate) max_attempts: u32,
+    /// Spending limit in US dollars; null is none.
+    pub(crate) budget_usd: Option<f64>,
+    /// Spending limit in tokens; null is none.
+    pub(crate) budget_tokens: Option<u64>,
     /// Its file; null when only the queue has it.
     pub(crate) path: Option<PathBuf>,
     /// The prompt; null in lists.
@@ -437,6 +451,16 @@ pub(crate) struct AgentView {
     pub(crate) origin: AgentOrigin,
     /// Whether it is the configured default.
     pub(crate) is_default: bool,
+    /// Program and arguments of a `command` agent; empty elsewhere.
+    pub(crate) command: Vec<String>,
+    /// Tools it may use; empty is its runtime's default set.
+    pub(crate) tools: Vec<String>,
+    /// How far it acts without asking: `default`, `acceptEdits`, `plan` or `bypass`.
+    pub(crate) permission_mode: String,
+    /// Whether it has a configuration folder of its own.
+    pub(crate) isolated: bool,
+    /// What it can do, for matching with tickets.
+    pub(crate) capabilities: Vec<String>,
     /// Result of the check; null outside `agents check`.
     pub(crate) check: Option<AgentCheckView>,
     /// The system prompt; null outside `agents show`.
@@ -483,7 +507,8 @@ pub(crate) struct FindingView {
 pub(crate) struct TrustView {
     /// [`VIEW_VERSION`].
     pub(crate) version: u32,
-    /// Commands with the present decision.
+    /// Commands with the present decision: those of this repository in the order they are configured, then with
+    /// `--list` all others that were trusted; with `--revoke` those whose trust was taken back.
     pub(crate) commands: Vec<TrustedView>,
 }
 

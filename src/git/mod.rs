@@ -12,12 +12,13 @@ mod add;
 mod ancestry;
 mod changes;
 mod checkout;
+mod copy;
 #[cfg(test)]
 pub(crate) mod crash;
+mod create;
 mod diff;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod copy;
 
 mod keep;
 mod leftovers;
@@ -25,6 +26,7 @@ mod merge;
 mod notes;
 mod object;
 mod program;
+mod reference;
 mod remove;
 mod repository;
 mod restore;
@@ -42,8 +44,8 @@ use crate::process::ProcessError;
 
 pub(crate) use add::{AddedWorktree, NewWorktree};
 pub(crate) use ancestry::CommitInfo;
-pub(crate) use diff::{DiffFigures, DiffOptions};
 pub(crate) use copy::Copied;
+pub(crate) use diff::{DiffFigures, DiffOptions};
 pub(crate) use keep::{KeepEntry, KeptWork};
 pub(crate) use leftovers::{CommitOutcome, Leftovers};
 pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair, Rehearsal};

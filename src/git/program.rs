@@ -142,7 +142,7 @@ impl Call {
     }
 
     /// Runs a call that answers by exit code: 0 is true, 1 is false.
-    pub(crate) fn is_true(self) -> Result<bool, GitError> {
+    pub(crate) fn answer(self) -> Result<bool, GitError> {
         let command = self.name();
         let done = self.run()?;
         match done.code() {

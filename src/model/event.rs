@@ -1,12 +1,13 @@
 //! The event log: facts about a worker, one JSON object a line.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::worker::{CheckResult, Outcome, SpawnStep, Status};
 use super::{CommitId, RunId, TicketId, Time, WorkerId};
 
 /// One line of `events.jsonl`, and the data of one row of the store's event table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct EventRecord {
     /// Version of this shape.
     pub(crate) schema: u32,
@@ -24,7 +25,7 @@ pub(crate) struct EventRecord {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Event {
     /// A spawn step is about to have effects.

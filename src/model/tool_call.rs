@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agent::RuntimeKind;
@@ -11,7 +12,7 @@ use super::{AgentName, RunId, TicketId, Time, WorkerId};
 pub(crate) const TOOL_LOG_SCHEMA: u32 = 1;
 
 /// One line of `tool_calls.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ToolRecord {
     /// [`TOOL_LOG_SCHEMA`].
     pub(crate) schema: u32,
@@ -38,7 +39,7 @@ pub(crate) struct ToolRecord {
 }
 
 /// Whose call it is; the same in every record of an attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ToolOrigin {
     /// Command or coordinator run.
     pub(crate) run: RunId,
@@ -57,7 +58,7 @@ pub(crate) struct ToolOrigin {
 }
 
 /// The part that differs between start and end.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum ToolBody {
     /// The call began.
@@ -92,7 +93,7 @@ pub(crate) enum ToolBody {
 }
 
 /// Size and hash of a value that was capped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Capped {
     /// Size of the whole value in bytes.
     pub(crate) bytes: u64,
@@ -101,7 +102,7 @@ pub(crate) struct Capped {
 }
 
 /// How a tool call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToolOutcome {
     /// It did what it should.
@@ -117,7 +118,7 @@ pub(crate) enum ToolOutcome {
 }
 
 /// What one call cost.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ToolUsage {
     /// Input tokens.
     pub(crate) input_tokens: u64,

@@ -132,7 +132,7 @@ pub(crate) enum Phase {
 }
 
 /// Steps of the spawn transaction, in order; each is written down before it has effects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SpawnStep {
     /// The ticket is claimed.
@@ -159,7 +159,7 @@ pub(crate) struct ProcessIdentity {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// Finished with work, which is in review.
@@ -518,7 +518,13 @@ mod tests {
     #[test]
     fn an_interrupted_spawn_is_lost_and_names_its_step() {
         let spawner = ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "b".to_owned() };
-        let phase = Phase::Preparing { step: SpawnStep::Setup, spawner, since: Time::from_millis(0), before: None, earlier: None };
+        let phase = Phase::Preparing {
+            step: SpawnStep::Setup,
+            spawner,
+            since: Time::from_millis(0),
+            before: None,
+            earlier: None,
+        };
         let verdict = worker(phase).verdict(Liveness::Dead, None, Time::from_millis(1));
         assert_eq!(verdict.status, Status::Lost);
         assert_eq!(verdict.reason, "the spawn ended while setting up the worktree");

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 pub(crate) use identity::{boot_id, identify, is_alive, own_identity};
 pub(crate) use run::{Finished, Invocation, run};
-pub(crate) use tree::{ask_to_end, find_marked, reap_orphans, signal_agent_tree, stop_agent_tree, stop_marked, stop_process};
+pub(crate) use tree::{
+    ask_to_end, find_marked, reap_orphans, signal_agent_tree, stop_agent_tree, stop_marked, stop_process,
+};
 
 /// A process that could not be started, waited for or read about.
 #[derive(Debug, thiserror::Error)]

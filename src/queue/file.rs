@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use self::operation::{Operation, entry};
+use self::operation::{Lease, Operation, entry};
 use super::{
     Claim, ClaimRequest, Completion, NewTicket, Published, Queue, QueueError, QueueEvent, QueueTicket, Renewed, Reopen,
     Settlement,
@@ -19,7 +19,7 @@ use super::{
 use crate::model::settings::Durability;
 use crate::model::ticket::{TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
-use crate::store::{StatePaths, Store};
+use crate::store::{Content, StatePaths, Store};
 
 /// The queue on the project's own store.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ impl FileQueue {
 
 impl Queue for FileQueue {
     fn publish(&self, new: &NewTicket) -> Result<Published, QueueError> {
-        self.operate(&self.by, |operation| operation.publish(new))
+        let content = Content::new(&new.ticket, &new.dedupe_key)?;
+        self.operate(&self.by, |operation| operation.publish(&content))
     }
 
     fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>, QueueError> {
@@ -155,9 +156,15 @@ impl Queue for FileQueue {
 
     fn reopen(&self, request: &Reopen) -> Result<Claim, QueueError> {
         self.operate(&request.node, |operation| {
-            let mut row = operation.load_under(&request.ticket, request.expected_fence)?;
-            let counts = request.counts_attempt || row.attempts == 0;
-            operation.lease(&mut row, TicketEvent::Reopened, &request.node, request.lease, counts)
+            let row = operation.load_under(&request.ticket, request.expected_fence)?;
+            let lease = Lease {
+                event: TicketEvent::Reopened,
+                node: &request.node,
+                duration: request.lease,
+                counts_attempt: request.counts_attempt || row.attempts == 0,
+            };
+            let ticket = operation.txn.content(&row)?;
+            operation.lease(row, ticket, &lease)
         })
     }
 

@@ -104,6 +104,17 @@ impl Store {
         read().map_err(self.failed("read"))
     }
 
+    /// What SQLite's own check finds wrong with the database, in its words; nothing is well. Reads every page.
+    pub(crate) fn quick_check(&self) -> Result<Vec<String>, StoreError> {
+        let connection = self.lock();
+        let read = || -> rusqlite::Result<Vec<String>> {
+            connection.prepare("PRAGMA quick_check(5)")?.query_map([], |row| row.get(0))?.collect()
+        };
+        let mut found = read().map_err(self.failed("check"))?;
+        found.retain(|line| line != "ok");
+        Ok(found)
+    }
+
     /// A stored fact about the project as a whole.
     pub(crate) fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.read(|txn| {

@@ -35,7 +35,7 @@ pub(crate) use landing::{IntentId, LandingIntent, Review, ReviewComment, ReviewV
 pub(crate) use live::{read_live, write_live};
 pub(crate) use log::{BadLine, JsonLog, LogReader, ReadLog, read_log};
 pub(crate) use path::StatePaths;
-pub(crate) use ticket::TicketRow;
+pub(crate) use ticket::{Content, TicketRow};
 
 /// What the store could not do.
 #[derive(Debug, thiserror::Error)]

@@ -28,8 +28,7 @@ CREATE TABLE events(
 ) STRICT;
 
 CREATE TABLE tickets(
-  row INTEGER PRIMARY KEY,
-  id TEXT NOT NULL UNIQUE COLLATE NOCASE,
+  id TEXT PRIMARY KEY COLLATE NOCASE,
   state TEXT NOT NULL CHECK(state IN ('open', 'queued', 'blocked', 'waiting_approval', 'running', 'review',
     'approved', 'landing', 'landed', 'done', 'failed', 'dead', 'lost', 'cancelled')),
   priority INTEGER NOT NULL,
@@ -46,20 +45,21 @@ CREATE TABLE tickets(
   error TEXT,
   published_at INTEGER NOT NULL,
   changed_at INTEGER NOT NULL,
-  publication TEXT NOT NULL
-) STRICT;
+  publication TEXT NOT NULL,
+  is_needed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE INDEX tickets_active ON tickets(state, priority DESC, position, capabilities)
   WHERE state IN ('queued', 'running');
 CREATE INDEX tickets_retried ON tickets(retry_at) WHERE state = 'failed' AND retry_at IS NOT NULL;
 
 CREATE TABLE publications(
   key TEXT PRIMARY KEY,
-  ticket INTEGER NOT NULL,
+  ticket TEXT NOT NULL,
   document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE dependencies(
-  ticket INTEGER NOT NULL,
+  ticket TEXT NOT NULL,
   needs TEXT NOT NULL COLLATE NOCASE,
   kind TEXT NOT NULL CHECK(kind IN ('success', 'completion')),
   PRIMARY KEY(ticket, needs, kind)

@@ -10,8 +10,8 @@ use crate::model::{TicketId, Time};
 /// An entry of the queue without its content.
 #[derive(Debug, Clone)]
 pub(crate) struct TicketRow {
-    /// Row number; 0 before it is inserted.
-    row: i64,
+    /// Whether the database has it.
+    is_stored: bool,
     /// The ticket.
     pub(crate) id: TicketId,
     /// Changed by [`TicketRow::apply`] only.
@@ -46,28 +46,57 @@ pub(crate) struct TicketRow {
     pub(crate) changed_at: Time,
     /// The key that published its content.
     publication: String,
+    /// Whether some ticket was ever published that depends on it.
+    pub(crate) is_needed: bool,
 }
 
-/// All that a claim looks at. The two conditions on the state let SQLite see that the partial index has it all.
-pub(super) const QUEUED: &str = "SELECT row, capabilities FROM tickets
-    WHERE state IN ('queued', 'running') AND state = 'queued' ORDER BY priority DESC, position";
+/// All that a claim looks at, and beside each the first time of a retry. The two conditions on the state let SQLite
+/// see that the partial index has it all. No bound value is compared with an indexed column in a subquery: SQLite
+/// would prepare the statement anew for each value.
+pub(super) const QUEUED: &str = "SELECT id, capabilities, (SELECT min(retry_at) FROM tickets
+        WHERE state = 'failed' AND retry_at IS NOT NULL)
+    FROM tickets WHERE state IN ('queued', 'running') AND state = 'queued' ORDER BY priority DESC, position";
 
 /// The columns of [`TicketRow`], in the order [`read_row`] expects.
 macro_rules! select_rows {
     ($rest:literal) => {
+        select_rows!("", $rest)
+    };
+    ($more:literal, $rest:literal) => {
         concat!(
-            "SELECT row, id, state, priority, position, capabilities, max_attempts, attempts, attempts_before, counted, \
-             fence, node, lease_until, retry_at, error, published_at, changed_at, publication FROM tickets ",
+            "SELECT id, state, priority, position, capabilities, max_attempts, attempts, attempts_before, counted, \
+             fence, node, lease_until, retry_at, error, published_at, changed_at, publication, is_needed",
+            $more,
+            " FROM tickets ",
             $rest
         )
     };
 }
 
+/// The content of a publication, ready to be stored.
+#[derive(Debug)]
+pub(crate) struct Content<'a> {
+    /// The ticket.
+    pub(crate) ticket: &'a Ticket,
+    /// The key that publishes it.
+    pub(crate) key: &'a str,
+    /// The ticket as stored.
+    document: String,
+}
+
+impl<'a> Content<'a> {
+    /// Writes the content as it is stored, before any lock is held.
+    pub(crate) fn new(ticket: &'a Ticket, key: &'a str) -> Result<Self, StoreError> {
+        Ok(Self { ticket, key, document: document("ticket", ticket.id.as_str(), ticket)? })
+    }
+}
+
 impl TicketRow {
     /// A new entry, not yet stored and `open`.
-    pub(crate) fn new(ticket: &Ticket, key: &str, at: Time) -> Self {
+    pub(crate) fn new(content: &Content<'_>, at: Time) -> Self {
+        let ticket = content.ticket;
         Self {
-            row: 0,
+            is_stored: false,
             id: ticket.id.clone(),
             state: TicketState::Open,
             priority: ticket.priority,
@@ -84,7 +113,8 @@ impl TicketRow {
             error: None,
             published_at: at,
             changed_at: at,
-            publication: key.to_owned(),
+            publication: content.key.to_owned(),
+            is_needed: false,
         }
     }
 
@@ -127,21 +157,21 @@ impl Txn<'_> {
 
     /// The entry that `key` published.
     pub(crate) fn published_by(&self, key: &str) -> Result<Option<TicketRow>, StoreError> {
-        let sql = select_rows!("WHERE row = (SELECT ticket FROM publications WHERE key = ?1)");
+        let sql = select_rows!("WHERE id = (SELECT ticket FROM publications WHERE key = ?1)");
         self.row(sql, [key], read_row)
     }
 
     /// Stores an entry without its content: new when it never was stored.
     pub(crate) fn put_ticket(&self, row: &mut TicketRow) -> Result<(), StoreError> {
-        if row.row == 0 {
-            row.row = self.insert_ticket(row)?;
-            return Ok(());
+        if !row.is_stored {
+            row.is_stored = true;
+            return self.insert_ticket(row);
         }
         // Columns that a lease changes; the others change with the content only.
         let sql = "UPDATE tickets SET state = ?2, attempts = ?3, attempts_before = ?4, counted = ?5, fence = ?6,
-            node = ?7, lease_until = ?8, retry_at = ?9, error = ?10, changed_at = ?11 WHERE row = ?1";
+            node = ?7, lease_until = ?8, retry_at = ?9, error = ?10, changed_at = ?11 WHERE id = ?1";
         let values = params![
-            row.row,
+            row.id.as_str(),
             row.state.as_str(),
             row.attempts,
             row.attempts_before,
@@ -156,11 +186,11 @@ impl Txn<'_> {
         self.run(sql, values).map(|_| ())
     }
 
-    /// Inserts a new entry; its row number.
-    fn insert_ticket(&self, row: &TicketRow) -> Result<i64, StoreError> {
+    /// Inserts a new entry.
+    fn insert_ticket(&self, row: &TicketRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO tickets(id, state, priority, position, capabilities, max_attempts, attempts,
-            attempts_before, counted, fence, published_at, changed_at, publication)
-            VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?7, ?8)";
+            attempts_before, counted, fence, published_at, changed_at, publication, is_needed)
+            VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?7, ?8, ?9)";
         let values = params![
             row.id.as_str(),
             row.state.as_str(),
@@ -170,44 +200,53 @@ impl Txn<'_> {
             row.max_attempts,
             row.published_at.as_millis(),
             row.publication,
+            row.is_needed,
         ];
-        self.insert(sql, values)
+        self.run(sql, values).map(|_| ())
     }
 
     /// Stores the content of an entry that is new.
-    pub(crate) fn put_first_content(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
-        self.put_publication(row, ticket)?;
-        self.put_dependencies(row, ticket)
+    pub(crate) fn put_first_content(&self, row: &TicketRow, content: &Content<'_>) -> Result<(), StoreError> {
+        self.put_publication(row, content)?;
+        self.put_dependencies(row, content.ticket)
     }
 
     /// Stores new content of a known entry under the key that published it, and everything that follows from it. What
     /// earlier keys published stays.
-    pub(crate) fn put_new_content(&self, row: &mut TicketRow, ticket: &Ticket, key: &str) -> Result<(), StoreError> {
-        key.clone_into(&mut row.publication);
-        self.put_publication(row, ticket)?;
+    pub(crate) fn put_new_content(&self, row: &mut TicketRow, content: &Content<'_>) -> Result<(), StoreError> {
+        let ticket = content.ticket;
+        content.key.clone_into(&mut row.publication);
+        self.put_publication(row, content)?;
         let sql = "UPDATE tickets SET priority = ?2, position = ?3, capabilities = ?4, max_attempts = ?5,
-            published_at = ?6, publication = ?7 WHERE row = ?1";
+            published_at = ?6, publication = ?7 WHERE id = ?1";
         let capabilities = capabilities_text(&ticket.capabilities)?;
         let published_at = row.published_at.as_millis();
-        let values =
-            params![row.row, ticket.priority, row.position, capabilities, ticket.max_attempts, published_at, key];
+        let values = params![
+            row.id.as_str(),
+            ticket.priority,
+            row.position,
+            capabilities,
+            ticket.max_attempts,
+            published_at,
+            content.key
+        ];
         self.run(sql, values)?;
-        self.run("DELETE FROM dependencies WHERE ticket = ?1", [row.row])?;
+        self.run("DELETE FROM dependencies WHERE ticket = ?1", [row.id.as_str()])?;
         self.put_dependencies(row, ticket)
     }
 
     /// Stores what the entry's key published.
-    fn put_publication(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
-        let text = document("ticket", ticket.id.as_str(), ticket)?;
+    fn put_publication(&self, row: &TicketRow, content: &Content<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO publications(key, ticket, document) VALUES(?1, ?2, ?3)";
-        self.run(sql, params![row.publication, row.row, text]).map(|_| ())
+        self.run(sql, params![content.key, row.id.as_str(), content.document]).map(|_| ())
     }
 
     /// Stores what a ticket waits for.
     fn put_dependencies(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
         for dependency in &ticket.depends_on {
+            self.run("UPDATE tickets SET is_needed = 1 WHERE id = ?1", [dependency.ticket.as_str()])?;
             let sql = "INSERT OR IGNORE INTO dependencies(ticket, needs, kind) VALUES(?1, ?2, ?3)";
-            self.run(sql, params![row.row, dependency.ticket.as_str(), kind_word(dependency.kind)])?;
+            self.run(sql, params![row.id.as_str(), dependency.ticket.as_str(), kind_word(dependency.kind)])?;
         }
         Ok(())
     }
@@ -219,11 +258,19 @@ impl Txn<'_> {
         parse("ticket", row.id.as_str(), text.as_deref().unwrap_or_default())
     }
 
+    /// An entry with its content.
+    pub(crate) fn ticket_and_content(&self, id: &str) -> Result<Option<(TicketRow, Ticket)>, StoreError> {
+        let sql = select_rows!(", document", "JOIN publications ON key = publication WHERE id = ?1");
+        let read = |row: &Row<'_>| Ok((read_row(row)?, row.get::<_, String>(18)?));
+        let found = self.row(sql, [id], read)?;
+        found.map(|(row, text)| Ok((row, parse("ticket", id, &text)?))).transpose()
+    }
+
     /// The dependencies of an entry, each with the ticket it means and that one's state, where it is known.
     pub(crate) fn dependencies(&self, row: &TicketRow) -> Result<Vec<(Dependency, Option<TicketState>)>, StoreError> {
         let sql = "SELECT d.needs, d.kind, t.state FROM dependencies d LEFT JOIN tickets t ON t.id = d.needs
             WHERE d.ticket = ?1";
-        self.rows(sql, [row.row], |row| {
+        self.rows(sql, [row.id.as_str()], |row| {
             let kind = kind_of(&row.get::<_, String>(1)?);
             let state = row.get::<_, Option<String>>(2)?.map(|word| state_of(2, &word)).transpose()?;
             Ok((Dependency { ticket: id_of(0, row.get(0)?)?, kind }, state))
@@ -239,41 +286,50 @@ impl Txn<'_> {
     /// The queued and blocked entries that depend on `id`.
     pub(crate) fn waiting_dependents(&self, id: &TicketId) -> Result<Vec<TicketRow>, StoreError> {
         let sql = select_rows!(
-            "WHERE row IN (SELECT ticket FROM dependencies WHERE needs = ?1) AND state IN ('queued', 'blocked')"
+            "WHERE id IN (SELECT ticket FROM dependencies WHERE needs = ?1) AND state IN ('queued', 'blocked')"
         );
         self.rows(sql, [id.as_str()], read_row)
     }
 
     /// Whether a claim could find anything: a queued entry, or a failed one whose time has come.
     pub(crate) fn has_claimable(&self, now: Time) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state IN ('queued', 'running') AND state = 'queued')
-            OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
-        Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
+        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state IN ('queued', 'running') AND state = 'queued'),
+            (SELECT min(retry_at) FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL)";
+        let found = self.row(sql, [], |row| Ok((row.get::<_, bool>(0)?, moment(row, 1)?)))?;
+        Ok(found.is_some_and(|(queued, retry_at)| queued || retry_at.is_some_and(|at| at <= now)))
     }
 
     /// Whether a sweep would find anything: an overdue lease, or a failed entry whose time has come.
     pub(crate) fn has_due(&self, now: Time) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS(SELECT 1 FROM tickets
-                WHERE state IN ('queued', 'running') AND state = 'running' AND lease_until < ?1)
-            OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
-        Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
+        let sql = "SELECT
+            (SELECT min(lease_until) FROM tickets WHERE state IN ('queued', 'running') AND state = 'running'),
+            (SELECT min(retry_at) FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL)";
+        let found = self.row(sql, [], |row| Ok((moment(row, 0)?, moment(row, 1)?)))?;
+        Ok(found.is_some_and(|(lease_until, retry_at)| {
+            lease_until.is_some_and(|at| at < now) || retry_at.is_some_and(|at| at <= now)
+        }))
     }
 
-    /// The best `limit` queued entries that `accept` takes by their capabilities, in claim order.
+    /// The ids of the best `limit` queued entries that `accept` takes by their capabilities, in claim order; `None`
+    /// when a retry is due, which has to be queued first, or nothing at all is queued.
     pub(crate) fn queued(
         &self,
+        now: Time,
         limit: usize,
         accept: impl Fn(&[String]) -> bool,
-    ) -> Result<Vec<TicketRow>, StoreError> {
-        let mut found = Vec::new();
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let mut found = None;
         self.scan(QUEUED, [], |row| {
+            if moment(row, 2)?.is_some_and(|retry_at| retry_at <= now) {
+                return Ok(false);
+            }
+            let found = found.get_or_insert_with(Vec::new);
             if accept(&capabilities_of(1, row.get_ref(1)?.as_str()?)?) {
-                found.push(row.get::<_, i64>(0)?);
+                found.push(row.get::<_, String>(0)?);
             }
             Ok(found.len() < limit)
         })?;
-        let read = |row: i64| self.row(select_rows!("WHERE row = ?1"), [row], read_row);
-        found.into_iter().filter_map(|row| read(row).transpose()).collect()
+        Ok(found)
     }
 
     /// The failed entries whose time has come, oldest time first.
@@ -305,25 +361,31 @@ impl Txn<'_> {
 /// Reads the columns of [`select_rows`].
 fn read_row(row: &Row<'_>) -> rusqlite::Result<TicketRow> {
     Ok(TicketRow {
-        row: row.get(0)?,
-        id: id_of(1, row.get(1)?)?,
-        state: state_of(2, row.get_ref(2)?.as_str()?)?,
-        priority: row.get(3)?,
-        position: row.get(4)?,
-        capabilities: capabilities_of(5, row.get_ref(5)?.as_str()?)?,
-        max_attempts: row.get(6)?,
-        attempts: row.get(7)?,
-        attempts_before: row.get(8)?,
-        counted: row.get(9)?,
-        fence: row.get::<_, i64>(10)?.unsigned_abs(),
-        node: row.get(11)?,
-        lease_until: row.get::<_, Option<i64>>(12)?.map(Time::from_millis),
-        retry_at: row.get::<_, Option<i64>>(13)?.map(Time::from_millis),
-        error: row.get(14)?,
-        published_at: Time::from_millis(row.get(15)?),
-        changed_at: Time::from_millis(row.get(16)?),
-        publication: row.get(17)?,
+        is_stored: true,
+        id: id_of(0, row.get(0)?)?,
+        state: state_of(1, row.get_ref(1)?.as_str()?)?,
+        priority: row.get(2)?,
+        position: row.get(3)?,
+        capabilities: capabilities_of(4, row.get_ref(4)?.as_str()?)?,
+        max_attempts: row.get(5)?,
+        attempts: row.get(6)?,
+        attempts_before: row.get(7)?,
+        counted: row.get(8)?,
+        fence: row.get::<_, i64>(9)?.unsigned_abs(),
+        node: row.get(10)?,
+        lease_until: moment(row, 11)?,
+        retry_at: moment(row, 12)?,
+        error: row.get(13)?,
+        published_at: Time::from_millis(row.get(14)?),
+        changed_at: Time::from_millis(row.get(15)?),
+        publication: row.get(16)?,
+        is_needed: row.get(17)?,
     })
+}
+
+/// A moment that may be missing.
+fn moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Time>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Time::from_millis))
 }
 
 /// A fence as SQLite keeps integers; fences count leases and never come near the limit.

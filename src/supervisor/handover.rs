@@ -58,7 +58,8 @@ pub(crate) struct Handover {
 impl Handover {
     /// Writes the file with access for the owner only.
     pub(super) fn write(&self, path: &Path) -> Result<HandoverFile, SupervisorError> {
-        let bytes = serde_json::to_vec(self).map_err(|source| SupervisorError::Handover { path: path.into(), source })?;
+        let bytes =
+            serde_json::to_vec(self).map_err(|source| SupervisorError::Handover { path: path.into(), source })?;
         files::write_atomically(path, &bytes, Access::Private)?;
         Ok(HandoverFile(path.to_owned()))
     }

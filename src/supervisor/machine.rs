@@ -234,10 +234,12 @@ impl Machine {
 
     /// Whether an attempt is under way, for lease and time limit.
     pub(super) fn is_attempting(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::Running | Stage::Held | Stage::Finishing | Stage::Blocked
-        )
+        matches!(self.stage, Stage::Running | Stage::Held | Stage::Finishing | Stage::Blocked)
+    }
+
+    /// Whether the agent is being ended.
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self.stage, Stage::Stopping(_))
     }
 
     /// Whether a person holds the agent's processes stopped; otherwise a stopped agent is continued.
@@ -663,7 +665,10 @@ impl Machine {
             self.say(Status::Waiting, "a message was typed and not taken; attach and look", now);
             return vec![Effect::Log(Event::Warning { text: "a message was typed and not taken".to_owned() })];
         }
-        if self.send_waits_for().is_none() && self.agent_runs && matches!(self.stage, Stage::Running | Stage::Finished(_)) {
+        if self.send_waits_for().is_none()
+            && self.agent_runs
+            && matches!(self.stage, Stage::Running | Stage::Finished(_))
+        {
             if let Some(text) = self.take_pending() {
                 return self.submit(text, now);
             }

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::protocol::{Reply, Request};
 use crate::files::FileError;
@@ -35,9 +37,29 @@ pub(super) enum Call {
     },
 }
 
-/// Listens on `socket` for as long as the runtime lives. A stale socket file is replaced: the caller holds the
-/// supervisor lock, so nobody listens on it.
-pub(super) fn listen(socket: &Path, calls: mpsc::Sender<Call>) -> Result<(), FileError> {
+/// How long clients may take to read their last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// A socket that is listened on for as long as the runtime lives.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// Takes connections.
+    accepting: JoinHandle<()>,
+    /// Ends when no request is under way.
+    answered: mpsc::Receiver<()>,
+}
+
+impl Server {
+    /// Takes no more connections and waits until every answer that was given has been written. Without that a process
+    /// that ends right after it answered would leave its clients with a closed connection.
+    pub(super) async fn close(&mut self) {
+        self.accepting.abort();
+        tokio::time::timeout(LAST_ANSWERS, self.answered.recv()).await.ok();
+    }
+}
+
+/// Listens on `socket`. A stale socket file is replaced: the caller holds the supervisor lock, so nobody listens on it.
+pub(super) fn listen(socket: &Path, calls: mpsc::Sender<Call>) -> Result<Server, FileError> {
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(FileError::on("replace the socket", socket)(error));
@@ -45,22 +67,24 @@ pub(super) fn listen(socket: &Path, calls: mpsc::Sender<Call>) -> Result<(), Fil
         _ => {}
     }
     let listener = UnixListener::bind(socket).map_err(FileError::on("listen on", socket))?;
-    tokio::spawn(async move {
+    let (under_way, answered) = mpsc::channel(1);
+    let accepting = tokio::spawn(async move {
         // Accept fails for want of descriptors only; the next round tries again.
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(serve(stream, calls.clone()));
+                    tokio::spawn(serve(stream, calls.clone(), under_way.downgrade()));
                 }
                 Err(_) => tokio::task::yield_now().await,
             }
         }
     });
-    Ok(())
+    Ok(Server { accepting, answered })
 }
 
-/// Serves one connection until it closes or becomes a terminal.
-async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) {
+/// Serves one connection until it closes or becomes a terminal. Each request holds `under_way` until its answer is
+/// written.
+async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>, under_way: mpsc::WeakSender<()>) {
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     loop {
@@ -69,6 +93,7 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) {
             Ok(count) if count > 0 => {}
             _ => return,
         }
+        let _answering = under_way.upgrade();
         let reply = match serde_json::from_slice(&line) {
             Ok(Request::Attach { columns, rows, read_only }) => {
                 if write_reply(&mut stream, &Reply::Ok).await.is_ok() {

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tmux_interface::{
-    AttachSession, CapturePane, DisplayMessage, IfShell, KillSession, ListPanes, ListSessions, NewSession, SetOption,
-    TmuxCommand,
+    AttachSession, CapturePane, DisplayMessage, IfShell, KillServer, KillSession, ListPanes, ListSessions, NewSession,
+    SetOption, TmuxCommand,
 };
 
 use super::{ProgramError, Size, program};
@@ -249,6 +249,12 @@ impl Tmux {
             return Ok(false);
         }
         Err(refused("end the session", &answer))
+    }
+
+    /// Ends the server with all its sessions; for a server of one's own only. One that is not up is no error.
+    pub(crate) fn kill_server(&self) -> Result<(), TmuxError> {
+        self.call(Path::new("/"), words(KillServer::new().build()))?;
+        Ok(())
     }
 
     /// The text on the session's screen and shortly above it, wrapped lines joined. Of a program that ended, tmux has

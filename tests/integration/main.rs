@@ -6,6 +6,8 @@ mod claude_cli;
 mod claude_worker;
 mod finish;
 mod processes;
+mod layering;
+mod licences;
 mod spawn;
 mod support;
 mod verbs;

@@ -138,7 +138,10 @@ fn a_spawner_killed_by_its_set_up_is_undone_with_what_the_set_up_started() {
         let swarm = prepared();
         let trap = swarm.root().join("trap");
         fs::create_dir(&trap).unwrap();
-        let setup = format!("echo x > half; rmdir {} && {{ setsid sleep 500 & kill -9 $PPID; sleep 500; }}; true", trap.display());
+        let setup = format!(
+            "echo x > half; rmdir {} && {{ setsid sleep 500 & kill -9 $PPID; sleep 500; }}; true",
+            trap.display()
+        );
         swarm.write(".swarm/config.yaml", &format!("setup:\n  - run: {}\n", serde_json::to_string(&setup).unwrap()));
         assert_killed(swarm.run(["spawn", "T-1", "--yes"]));
         assert_eq!(worker(&swarm)["reason"], "the spawn ended while setting up the worktree");
@@ -195,10 +198,16 @@ fn a_folder_in_the_way_is_refused_and_left_alone() {
     let swarm = prepared();
     let taken = swarm.worktree("T-1");
     swarm.write_at(&taken.join("precious"), "x");
-    fails_cleanly(&swarm, 1, "T-1", || {
-        assert_eq!(fs::read_to_string(taken.join("precious")).unwrap(), "x");
-        fs::remove_dir_all(&taken).unwrap();
-    }, &[]);
+    fails_cleanly(
+        &swarm,
+        1,
+        "T-1",
+        || {
+            assert_eq!(fs::read_to_string(taken.join("precious")).unwrap(), "x");
+            fs::remove_dir_all(&taken).unwrap();
+        },
+        &[],
+    );
 }
 
 #[test]
@@ -207,10 +216,16 @@ fn somebody_elses_worktree_in_the_way_is_refused_and_left_alone() {
     let taken = swarm.worktree("T-1");
     swarm.git(["worktree", "add", "--quiet", "-b", "mine", taken.to_str().unwrap()]).success();
     swarm.write_at(&taken.join("precious"), "x");
-    fails_cleanly(&swarm, 1, "T-1", || {
-        assert_eq!(fs::read_to_string(taken.join("precious")).unwrap(), "x");
-        swarm.git(["worktree", "remove", "--force", taken.to_str().unwrap()]).success();
-    }, &[]);
+    fails_cleanly(
+        &swarm,
+        1,
+        "T-1",
+        || {
+            assert_eq!(fs::read_to_string(taken.join("precious")).unwrap(), "x");
+            swarm.git(["worktree", "remove", "--force", taken.to_str().unwrap()]).success();
+        },
+        &[],
+    );
 }
 
 #[test]
@@ -219,12 +234,21 @@ fn a_branch_checked_out_elsewhere_is_refused_and_left_alone() {
     let other = swarm.root().join("elsewhere");
     swarm.git(["worktree", "add", "--quiet", "-b", "swarm/T-1", other.to_str().unwrap()]).success();
     swarm.write_at(&other.join("precious"), "x");
-    fails_cleanly(&swarm, 1, "elsewhere", || {
-        assert_eq!(fs::read_to_string(other.join("precious")).unwrap(), "x");
-        assert_eq!(swarm.git(["branch", "--list", "--format=%(refname:short)", "swarm/*"]).success(), "swarm/T-1\n");
-        swarm.git(["worktree", "remove", "--force", other.to_str().unwrap()]).success();
-        swarm.git(["branch", "-D", "swarm/T-1"]).success();
-    }, &[]);
+    fails_cleanly(
+        &swarm,
+        1,
+        "elsewhere",
+        || {
+            assert_eq!(fs::read_to_string(other.join("precious")).unwrap(), "x");
+            assert_eq!(
+                swarm.git(["branch", "--list", "--format=%(refname:short)", "swarm/*"]).success(),
+                "swarm/T-1\n"
+            );
+            swarm.git(["worktree", "remove", "--force", other.to_str().unwrap()]).success();
+            swarm.git(["branch", "-D", "swarm/T-1"]).success();
+        },
+        &[],
+    );
 }
 
 /// Writes a configuration whose set-up is this command.
@@ -252,7 +276,11 @@ fn an_untrusted_set_up_needs_a_person_before_any_effect() {
     let swarm = prepared();
     write_setup(&swarm, "touch ../effect", "");
     let output = swarm.run(["spawn", "T-1"]).expect_code(4);
-    assert!(output.stderr.contains("touch ../effect") && output.stderr.contains("swarm trust"), "{}", output.transcript());
+    assert!(
+        output.stderr.contains("touch ../effect") && output.stderr.contains("swarm trust"),
+        "{}",
+        output.transcript()
+    );
     assert!(!swarm.root().join("project-worktrees").exists());
     assert_eq!(status(&swarm)["workers"], serde_json::json!([]));
     swarm.run(["spawn", "T-1", "--yes"]).success();
@@ -262,7 +290,11 @@ fn an_untrusted_set_up_needs_a_person_before_any_effect() {
 #[test]
 fn a_failing_tmux_is_undone() {
     let mut swarm = prepared();
-    wrap(&mut swarm, "tmux", r#"case " $* " in *" new-session "*) [ -e "$0.mended" ] || { echo no luck >&2; exit 1; };; esac"#);
+    wrap(
+        &mut swarm,
+        "tmux",
+        r#"case " $* " in *" new-session "*) [ -e "$0.mended" ] || { echo no luck >&2; exit 1; };; esac"#,
+    );
     let mended = swarm.root().join("bin/tmux.mended");
     fails_cleanly(&swarm, 1, "no luck", || fs::write(&mended, "").unwrap(), &[]);
 }

@@ -52,7 +52,9 @@ fn follow<T: DeserializeOwned + Serialize>(
                     context.output.line(&text)?;
                 }
                 Ok(record) => context.output.line(&line(&record, context))?,
-                Err(bad) => context.output.warn(&format!("a line at byte {} is not readable: {}", bad.offset, bad.reason)),
+                Err(bad) => {
+                    context.output.warn(&format!("a line at byte {} is not readable: {}", bad.offset, bad.reason))
+                }
             }
         }
         if !living {
@@ -105,7 +107,8 @@ fn tool_line(record: &ToolRecord, context: &Context) -> String {
                 ToolOutcome::Lost => ("lost", Style::Red),
             };
             let took = duration_text(Duration::from_millis(*duration_ms));
-            let code = exit_code.filter(|code| *code != 0).map(|code| format!(", exit code {code}")).unwrap_or_default();
+            let code =
+                exit_code.filter(|code| *code != 0).map(|code| format!(", exit code {code}")).unwrap_or_default();
             let error = error.as_ref().map(|error| format!(": {}", cut(&one_line(error), 100))).unwrap_or_default();
             format!("{at} <- {}{who} {} in {took}{code}{error}", record.tool, context.output.paint(style, word))
         }
@@ -130,12 +133,16 @@ fn event_text(event: &Event) -> String {
     match event {
         Event::SpawnStep { step } => format!("spawn: {}", step.as_clause()),
         Event::SpawnUndone { reason } => format!("spawn undone: {reason}"),
-        Event::AgentStarted { pid, attempt, resumed: false } => format!("agent started as pid {pid}, attempt {attempt}"),
+        Event::AgentStarted { pid, attempt, resumed: false } => {
+            format!("agent started as pid {pid}, attempt {attempt}")
+        }
         Event::AgentStarted { pid, attempt, resumed: true } => format!("agent resumed as pid {pid}, attempt {attempt}"),
         Event::StatusChanged { status, reason } => format!("{}: {reason}", status.as_str()),
         Event::MessageSent { bytes } => format!("message delivered ({bytes} bytes)"),
         Event::ProviderRetry { reason } => format!("provider: {reason}"),
-        Event::LeftoversCommitted { commit, files } => format!("committed {files} leftover files as {}", commit.short()),
+        Event::LeftoversCommitted { commit, files } => {
+            format!("committed {files} leftover files as {}", commit.short())
+        }
         Event::CheckRan { result } => {
             let word = if result.passed { "passed" } else { "failed" };
             format!("check {word} in {}: {}", duration_text(Duration::from_millis(result.duration_ms)), result.run)

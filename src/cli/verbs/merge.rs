@@ -39,7 +39,9 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
         let commit = entry.commit.as_ref().map(|commit| format!(" as {}", &commit[..8])).unwrap_or_default();
         let commits = if entry.commits == 1 { "1 commit".to_owned() } else { format!("{} commits", entry.commits) };
         let gates = gates(&entry.gates);
-        context.output.line(&format!("{landed} `{}` on `{}`{commit} ({commits}{gates})", entry.worker, entry.target))?;
+        context
+            .output
+            .line(&format!("{landed} `{}` on `{}`{commit} ({commits}{gates})", entry.worker, entry.target))?;
     }
     if view.dry_run {
         for entry in &view.returned {

@@ -1,15 +1,23 @@
 //! One file per verb: what it asks of [`crate::coordinator::Control`], and how the answer is shown.
 
 mod act;
+mod agents;
 mod attach;
+mod completions;
+mod demo;
+mod doctor;
 mod hook;
+mod init;
 mod logs;
+mod man;
 mod merge;
 mod recover;
 mod review;
 mod spawn;
 mod status;
 mod supervise;
+mod ticket;
+mod trust;
 mod wait;
 
 use std::process::ExitCode;
@@ -21,6 +29,8 @@ use crate::coordinator::Failure;
 /// Runs a verb. Its exit code where that is not simply success.
 pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
     match verb {
+        Verb::Init(args) => init::run(&args, context)?,
+        Verb::Ticket(verb) => ticket::run(&verb, context)?,
         Verb::Spawn(args) => spawn::run(&args, context)?,
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),
@@ -37,9 +47,14 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Review(args) => review::review(&args, context)?,
         Verb::Merge(args) => merge::merge(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
+        Verb::Demo(args) => return demo::run(&args, context),
+        Verb::Trust(args) => trust::run(&args, context)?,
+        Verb::Agents(verb) => agents::run(&verb, context)?,
+        Verb::Doctor(args) => doctor::run(&args, context)?,
+        Verb::Completions(args) => completions::run(&args, context)?,
+        Verb::Man(args) => man::run(&args, context)?,
         Verb::Supervise(args) => supervise::run(&args)?,
         Verb::Hook(args) => hook::run(&args, context)?,
-        _ => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -49,9 +49,7 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
                 return context.output.document(&view);
             }
             match view.worktree {
-                Some(path) => {
-                    context.output.line(&format!("Restored `{}` in {}", view.branch, path.display()))
-                }
+                Some(path) => context.output.line(&format!("Restored `{}` in {}", view.branch, path.display())),
                 None => context.output.line(&format!("Restored `{}`", view.branch)),
             }
         }

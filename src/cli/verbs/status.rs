@@ -67,14 +67,19 @@ fn render(view: &StatusView, output: &Output) -> String {
         let tickets = if waiting > 0 { format!(" ({})", summary(view)) } else { String::new() };
         return format!("No workers{tickets}. Start one: swarm spawn TICKET\n");
     }
+    let mut text = table(view, output);
+    writeln!(text, "\n{}", output.paint(Style::Dim, &summary(view))).expect("a string takes all text");
+    text
+}
+
+/// The workers as a table.
+pub(super) fn table(view: &StatusView, output: &Output) -> String {
     let headings = ["WORKER", "AGENT", "STATUS", "AGE", "TICKET", "CHANGES", "CALLS", "COST", "CHECKS", "WHY"];
     let mut table = Table::new(&headings, Some(headings.len() - 1));
     for worker in &view.workers {
         table.row(cells(worker, view.at));
     }
-    let mut text = table.render(output.color, width());
-    writeln!(text, "\n{}", output.paint(Style::Dim, &summary(view))).expect("a string takes all text");
-    text
+    table.render(output.color, width())
 }
 
 /// One row.
@@ -152,7 +157,8 @@ pub(super) fn why(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
     let status = context.output.paint(Style::of(worker.status), worker.status.as_str());
     let mut text = format!("`{}` is {status}: {}\n", worker.id, worker.reason);
     if let Some(since) = worker.since.filter(|_| worker.status != Status::Unknown) {
-        writeln!(text, "since {since} ({} ago)", duration_text(since.age_at(view.at))).expect("a string takes all text");
+        writeln!(text, "since {since} ({} ago)", duration_text(since.age_at(view.at)))
+            .expect("a string takes all text");
     }
     text.push_str("\nFacts\n");
     for fact in &view.facts {

@@ -4,10 +4,10 @@ use super::{Control, Known, is_released, partial};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
 use crate::model::CommitId;
+use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::ticket::Ticket;
 use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
-use crate::model::Time;
 use crate::supervisor::protocol::{Reply, Request};
 use crate::supervisor::{Continue, Spawned};
 
@@ -35,9 +35,13 @@ impl Control {
         if let Some(mut client) = self.client(&id)? {
             let request = Request::Send { text: text.to_owned(), returned_at };
             return match client.ask(&request)? {
-                Reply::Queued { until } => Ok(action(&id, "queued", format!("Queued the message; it waits for {until}"))),
-                Reply::Refused { why } => Err(Failure::new(FailureKind::NeedsPerson, why)
-                    .hint(format!("swarm attach {id} shows its terminal"))),
+                Reply::Queued { until } => {
+                    Ok(action(&id, "queued", format!("Queued the message; it waits for {until}")))
+                }
+                Reply::Refused { why } => {
+                    Err(Failure::new(FailureKind::NeedsPerson, why)
+                        .hint(format!("swarm attach {id} shows its terminal")))
+                }
                 _ => Ok(action(&id, "delivered", "Delivered the message".to_owned())),
             };
         }
@@ -156,8 +160,8 @@ impl Control {
             return Ok(action(&id, "resumed", "Resumed".to_owned()));
         }
         let known = self.know(worker, None);
-        if let (Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. }, _) | (Phase::Released { .. }, _) =
-            (&known.worker.phase, known.liveness)
+        if let (Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. }, _)
+        | (Phase::Released { .. }, _) = (&known.worker.phase, known.liveness)
         {
             let text = format!("worker `{id}` is {}: {}", known.verdict.status.as_str(), known.verdict.reason);
             return Err(Failure::new(FailureKind::Failed, text)

@@ -13,8 +13,8 @@ use crate::coordinator::views::{
 };
 use crate::git::CommitInfo;
 use crate::landing::{
-    ApprovedGates, GateReport, LandEvent, LandOptions, Landed, NewReview, Outcome, Plan, Prospect, Report, ReturnReason,
-    Returned, Waiting,
+    ApprovedGates, GateReport, LandEvent, LandOptions, Landed, NewReview, Outcome, Plan, Prospect, Report,
+    ReturnReason, Returned, Waiting,
 };
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{Approval, Strategy};
@@ -63,7 +63,8 @@ impl Control {
             waiting: Vec::new(),
         };
         let settings = self.project.settings()?;
-        let message = |worker: &Worker, strategy: Strategy| self.commit_message(worker, strategy).map_err(|e| e.chain.join(": "));
+        let message =
+            |worker: &Worker, strategy: Strategy| self.commit_message(worker, strategy).map_err(|e| e.chain.join(": "));
         let prepare = |_: &Worker, scratch: &Path| self.copy_into(scratch).map_err(|e| e.chain.join(": "));
         let stop = |worker: &Worker| {
             self.stop_one(worker, "its work landed").map(drop).map_err(|failure| failure.chain.join(": "))
@@ -113,9 +114,8 @@ impl Control {
             TicketState::Review => auto,
             _ => false,
         });
-        let ids = ready.flat_map(|entry| {
-            workers.iter().filter(|worker| worker.ticket == entry.ticket.id && !is_released(worker))
-        });
+        let ids = ready
+            .flat_map(|entry| workers.iter().filter(|worker| worker.ticket == entry.ticket.id && !is_released(worker)));
         Ok(ids.map(|worker| worker.id.clone()).collect())
     }
 
@@ -334,7 +334,10 @@ const OUTPUT_SHOWN: usize = 16 * 1024;
 fn outcome(view: &MergeView, mut failures: Vec<(String, Failure)>) -> Result<(), Failure> {
     let done = view.landed.len();
     for returned in &view.returned {
-        let failure = Failure::new(FailureKind::Failed, format!("`{}` went back to its agent: {}", returned.worker, returned.why));
+        let failure = Failure::new(
+            FailureKind::Failed,
+            format!("`{}` went back to its agent: {}", returned.worker, returned.why),
+        );
         failures.push((returned.worker.clone(), failure));
     }
     for waiting in &view.waiting {

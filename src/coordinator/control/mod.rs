@@ -1,19 +1,24 @@
 //! The control surface of one repository on this machine.
 
 mod act;
+mod agents;
 mod attach;
+mod doctor;
+mod init;
 mod merge;
 mod recover;
 mod review;
 mod spawn;
 mod status;
+mod tickets;
+mod trust;
 mod wait;
-mod wip;
 
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
+use crate::config::Revoke;
 use crate::files::FileLock;
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
@@ -27,6 +32,8 @@ pub(crate) use attach::{Attachment, LogPaths};
 pub(crate) use merge::{MergeProgress, MergeRequest};
 pub(crate) use review::ReviewRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
+pub(crate) use tickets::NewTicketRequest;
+pub(crate) use trust::TrustQuestion;
 pub(crate) use wait::WaitRequest;
 
 /// How long a supervisor that lives may take to listen.
@@ -63,6 +70,26 @@ impl Control {
     /// runs become trusted.
     pub(crate) fn open(call: Call, trusts: bool) -> Result<Self, Failure> {
         Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts })
+    }
+
+    /// The history of the target as a graph for a person.
+    pub(crate) fn graph(&self, color: bool) -> Result<String, Failure> {
+        let target = self.project.repository.default_target()?;
+        Ok(self.project.repository.graph(target.as_str(), color)?)
+    }
+
+    /// Takes back the trust in this repository's commands.
+    pub(crate) fn forget_trust(&self) -> Result<(), Failure> {
+        self.project.trust()?.revoke(Revoke::Repository(self.project.repository.common_dir()))?;
+        Ok(())
+    }
+
+    /// Ends the tmux server of this repository's settings with everything in it.
+    pub(crate) fn kill_tmux_server(&self) -> Result<(), Failure> {
+        if let Some(tmux) = self.project.tmux()? {
+            tmux.kill_server()?;
+        }
+        Ok(())
     }
 
     /// The worker that `name` means: a worker id, or a ticket id with one worker.

@@ -10,10 +10,10 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, CommitView, DiffView, ReviewView, VIEW_VERSION, VerdictView};
 use crate::git::DiffOptions;
 use crate::landing::{Landing, NewReview};
+use crate::model::CommitId;
 use crate::model::briefing::Briefing;
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::Worker;
-use crate::model::CommitId;
 use crate::store::{ReviewComment, ReviewVerdict};
 
 /// A verdict or remarks.
@@ -125,7 +125,8 @@ impl Control {
     /// Gives a verdict. A rejection reaches the worker's agent as one message.
     pub(crate) fn judge(&self, request: &ReviewRequest) -> Result<ActionView, Failure> {
         let worker = self.worker(&request.worker)?;
-        let comments = request.comments.iter().map(|(place, text)| comment(place, text)).collect::<Result<Vec<_>, _>>()?;
+        let comments =
+            request.comments.iter().map(|(place, text)| comment(place, text)).collect::<Result<Vec<_>, _>>()?;
         let identity = self.project.repository.identity()?;
         let review = NewReview {
             by: format!("{} <{}>", identity.name, identity.email),
@@ -134,7 +135,8 @@ impl Control {
             commit: None,
         };
         let id = &worker.id;
-        let verdict = |action: &str, text: String| ActionView { worker: id.to_string(), action: action.to_owned(), text };
+        let verdict =
+            |action: &str, text: String| ActionView { worker: id.to_string(), action: action.to_owned(), text };
         if request.approve {
             let judged = self.with_landing(|landing| Ok(landing.approve(id, review)?))?;
             return Ok(verdict("approved", format!("Approved at {}", judged.commit.short())));
@@ -208,9 +210,9 @@ impl Control {
     /// The ticket as it was published.
     pub(super) fn published_ticket(&self, worker: &Worker) -> Result<Ticket, Failure> {
         let known = self.project.queue()?.ticket(&worker.ticket)?;
-        known.map(|known| known.ticket).ok_or_else(|| {
-            Failure::new(FailureKind::NotFound, format!("the queue has no ticket `{}`", worker.ticket))
-        })
+        known
+            .map(|known| known.ticket)
+            .ok_or_else(|| Failure::new(FailureKind::NotFound, format!("the queue has no ticket `{}`", worker.ticket)))
     }
 
     /// Whether a ticket's work is waiting for a verdict.

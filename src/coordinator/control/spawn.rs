@@ -149,10 +149,11 @@ impl Control {
     /// A ticket by id or path.
     pub(super) fn ticket_of(&self, name: &str) -> Result<Ticket, Failure> {
         let path = self.project.call.directory.join(name);
-        if name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "md") && path.is_file() {
-            let text = files::read_if_exists(&path)?.ok_or_else(|| {
-                Failure::new(FailureKind::NotFound, format!("there is no file `{name}`"))
-            })?;
+        if name.contains('/')
+            || Path::new(name).extension().is_some_and(|extension| extension == "md") && path.is_file()
+        {
+            let text = files::read_if_exists(&path)?
+                .ok_or_else(|| Failure::new(FailureKind::NotFound, format!("there is no file `{name}`")))?;
             let text = String::from_utf8(text)
                 .map_err(|_| Failure::new(FailureKind::Usage, format!("`{name}` is not UTF-8 text")))?;
             return Ok(parse_ticket(Path::new(name), &text)?);

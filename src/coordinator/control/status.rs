@@ -18,7 +18,8 @@ impl Control {
     pub(crate) fn status(&self, names: &[String], all: bool) -> Result<StatusView, Failure> {
         let mut tickets: BTreeMap<String, usize> =
             TicketState::ALL.iter().map(|state| (state.as_str().to_owned(), 0)).collect();
-        let mut view = StatusView { version: VIEW_VERSION, at: Time::now(), workers: Vec::new(), tickets: BTreeMap::new() };
+        let mut view =
+            StatusView { version: VIEW_VERSION, at: Time::now(), workers: Vec::new(), tickets: BTreeMap::new() };
         let Some(store) = Store::open_read_only(&self.project.paths)? else {
             if let Some(name) = names.first() {
                 return Err(no_worker(name));

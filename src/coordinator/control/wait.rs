@@ -149,7 +149,8 @@ fn settle(standings: &[Standing], any: bool) -> Option<Standing> {
 fn conclude(end: Standing, workers: Vec<WorkerView>) -> (WaitView, Result<(), Failure>) {
     let named = |wanted: &[Status]| {
         let hits = workers.iter().filter(|worker| wanted.contains(&worker.status));
-        hits.map(|worker| format!("`{}` is {}: {}", worker.id, worker.status.as_str(), worker.reason)).collect::<Vec<_>>()
+        hits.map(|worker| format!("`{}` is {}: {}", worker.id, worker.status.as_str(), worker.reason))
+            .collect::<Vec<_>>()
     };
     let (outcome, result) = match end {
         Standing::NeedsPerson => {

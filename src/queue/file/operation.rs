@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::ticket::{Dependency, DependencyKind, TicketEvent, TicketState};
+use crate::model::ticket::{Dependency, DependencyKind, Ticket, TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
 use crate::queue::{Claim, ClaimRequest, QUEUE_EVENT_SCHEMA, QueueError, QueueEvent, QueueTicket};
 use crate::store::{TicketRow, Txn};
@@ -32,6 +32,18 @@ pub(super) fn unmet(txn: &Txn<'_>, row: &TicketRow) -> Result<Vec<Dependency>, Q
         !state.is_some_and(|state| dependency.kind.is_satisfied_by(state))
     };
     Ok(txn.dependencies(row)?.into_iter().filter(open).map(|(dependency, _)| dependency).collect())
+}
+
+/// A lease to be given.
+pub(super) struct Lease<'a> {
+    /// The edge that leads to `running`.
+    pub(super) event: TicketEvent,
+    /// Who will hold it.
+    pub(super) node: &'a str,
+    /// How long it lasts unless renewed.
+    pub(super) duration: Duration,
+    /// Whether it counts an attempt.
+    pub(super) counts_attempt: bool,
 }
 
 /// One operation under way: a write transaction, who acts, and the one moment it happens at.
@@ -88,6 +100,9 @@ impl Operation<'_> {
 
     /// Blocks or unblocks those who wait for `row`, when its change matters to any kind of dependency.
     pub(super) fn tell_dependents(&self, row: &TicketRow, from: TicketState) -> Result<(), QueueError> {
+        if !row.is_needed {
+            return Ok(());
+        }
         let differs = |kind: DependencyKind| kind.is_satisfied_by(from) != kind.is_satisfied_by(row.state());
         if differs(DependencyKind::Success) || differs(DependencyKind::Completion) {
             for mut dependent in self.txn.waiting_dependents(&row.id)? {
@@ -140,36 +155,45 @@ impl Operation<'_> {
         Ok(row.state())
     }
 
-    /// Gives a new lease on an entry by an edge that leads to `running`.
-    pub(super) fn lease(
-        &self,
-        row: &mut TicketRow,
-        event: TicketEvent,
-        node: &str,
-        lease: Duration,
-        counts_attempt: bool,
-    ) -> Result<Claim, QueueError> {
-        let lease_until = self.now.after(lease);
+    /// Gives a new lease on an entry with this content, by an edge that leads to `running`.
+    pub(super) fn lease(&self, mut row: TicketRow, ticket: Ticket, lease: &Lease<'_>) -> Result<Claim, QueueError> {
+        let lease_until = self.now.after(lease.duration);
         row.fence += 1;
-        row.attempts += u32::from(counts_attempt);
-        row.counted = counts_attempt;
-        row.node = Some(node.to_owned());
+        row.attempts += u32::from(lease.counts_attempt);
+        row.counted = lease.counts_attempt;
+        row.node = Some(lease.node.to_owned());
         row.lease_until = Some(lease_until);
         row.retry_at = None;
-        self.change(row, event)?;
-        Ok(Claim { ticket: self.txn.content(row)?, attempt: row.attempts, fence: row.fence, lease_until })
+        self.change(&mut row, lease.event)?;
+        Ok(Claim { ticket, attempt: row.attempts, fence: row.fence, lease_until })
     }
 
     /// The body of [`crate::queue::Queue::claim`].
     pub(super) fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>, QueueError> {
-        self.queue_due_retries(self.now)?;
         let covers = |needed: &[String]| needed.iter().all(|capability| request.capabilities.contains(capability));
-        let rows = match &request.only {
-            None => self.txn.queued(request.limit, covers)?,
-            Some(only) => self.queued_among(only, request.limit, covers)?,
+        let lease =
+            Lease { event: TicketEvent::Claimed, node: &request.node, duration: request.lease, counts_attempt: true };
+        let best = |limit| self.txn.queued(self.now, limit, covers);
+        let ids = match &request.only {
+            None => match best(request.limit)? {
+                Some(ids) => ids,
+                None => {
+                    self.queue_due_retries(self.now)?;
+                    best(request.limit)?.unwrap_or_default()
+                }
+            },
+            Some(only) => {
+                self.queue_due_retries(self.now)?;
+                self.queued_among(only, request.limit, covers)?
+            }
         };
-        let lease = |mut row| self.lease(&mut row, TicketEvent::Claimed, &request.node, request.lease, true);
-        rows.into_iter().map(lease).collect()
+        let mut claims = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some((row, ticket)) = self.txn.ticket_and_content(&id)? {
+                claims.push(self.lease(row, ticket, &lease)?);
+            }
+        }
+        Ok(claims)
     }
 
     /// The best queued entries among some, in claim order.
@@ -178,14 +202,13 @@ impl Operation<'_> {
         only: &[TicketId],
         limit: usize,
         covers: impl Fn(&[String]) -> bool,
-    ) -> Result<Vec<TicketRow>, QueueError> {
+    ) -> Result<Vec<String>, QueueError> {
         let mut found = Vec::new();
         for id in only.iter().collect::<BTreeSet<_>>() {
             let row = self.txn.find_ticket(id)?.filter(|row| row.id == *id && row.state() == TicketState::Queued);
             found.extend(row.filter(|row| covers(&row.capabilities)));
         }
         found.sort_by_key(|row| (std::cmp::Reverse(row.priority), row.position));
-        found.truncate(limit);
-        Ok(found)
+        Ok(found.into_iter().take(limit).map(|row| row.id.into()).collect())
     }
 }

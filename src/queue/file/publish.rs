@@ -5,30 +5,30 @@ use std::collections::{BTreeMap, VecDeque};
 use super::operation::Operation;
 use crate::model::TicketId;
 use crate::model::ticket::{IllegalEdge, TicketEvent, TicketState};
-use crate::queue::{NewTicket, Published, QueueError};
-use crate::store::TicketRow;
+use crate::queue::{Published, QueueError};
+use crate::store::{Content, TicketRow};
 
 impl Operation<'_> {
     /// The body of [`crate::queue::Queue::publish`].
-    pub(super) fn publish(&self, new: &NewTicket) -> Result<Published, QueueError> {
-        if new.ticket.depends_on.is_empty() && self.txn.is_unheard_of(&new.dedupe_key, &new.ticket.id)? {
-            let row = self.insert(new, false)?;
+    pub(super) fn publish(&self, new: &Content<'_>) -> Result<Published, QueueError> {
+        if new.ticket.depends_on.is_empty() && self.txn.is_unheard_of(new.key, &new.ticket.id)? {
+            let row = self.insert(new, false, false)?;
             return Ok(Published { state: row.state(), ticket: row.id, fresh: true });
         }
-        if let Some(row) = self.txn.published_by(&new.dedupe_key)? {
+        if let Some(row) = self.txn.published_by(new.key)? {
             return Ok(Published { state: row.state(), ticket: row.id, fresh: false });
         }
         let known = self.txn.find_ticket(&new.ticket.id)?;
         let is_blocked = self.check_ids(new, known.as_ref())?;
         let row = match known {
-            None => self.insert(new, is_blocked)?,
+            None => self.insert(new, is_blocked, !self.txn.spelled_by_dependents(&new.ticket.id)?.is_empty())?,
             Some(row) => self.publish_again(new, row, is_blocked)?,
         };
         Ok(Published { state: row.state(), ticket: row.id, fresh: true })
     }
 
     /// Checks spelling and cycles; whether a dependency is not satisfied.
-    fn check_ids(&self, new: &NewTicket, known: Option<&TicketRow>) -> Result<bool, QueueError> {
+    fn check_ids(&self, new: &Content<'_>, known: Option<&TicketRow>) -> Result<bool, QueueError> {
         let id = &new.ticket.id;
         same_spelling(id, known.map(|row| &row.id))?;
         let dependents = self.txn.spelled_by_dependents(id)?;
@@ -46,22 +46,23 @@ impl Operation<'_> {
         Ok(is_blocked)
     }
 
-    /// Makes a new entry.
-    fn insert(&self, new: &NewTicket, is_blocked: bool) -> Result<TicketRow, QueueError> {
-        let mut row = TicketRow::new(&new.ticket, &new.dedupe_key, self.now);
+    /// Makes a new entry; `is_needed` says whether some ticket waits for it already.
+    fn insert(&self, new: &Content<'_>, is_blocked: bool, is_needed: bool) -> Result<TicketRow, QueueError> {
+        let mut row = TicketRow::new(new, self.now);
+        row.is_needed = is_needed;
         self.begin_round(&mut row, is_blocked, None)?;
         self.txn.put_ticket(&mut row)?;
-        self.txn.put_first_content(&row, &new.ticket)?;
+        self.txn.put_first_content(&row, new)?;
         Ok(row)
     }
 
     /// Publishes new content for a known id: in place while it waits, as a new round after it ended.
-    fn publish_again(&self, new: &NewTicket, mut row: TicketRow, is_blocked: bool) -> Result<TicketRow, QueueError> {
+    fn publish_again(&self, new: &Content<'_>, mut row: TicketRow, is_blocked: bool) -> Result<TicketRow, QueueError> {
         use TicketState as S;
         let from = row.state();
         match from {
             S::Queued | S::Blocked => {
-                self.txn.put_new_content(&mut row, &new.ticket, &new.dedupe_key)?;
+                self.txn.put_new_content(&mut row, new)?;
                 self.judge_dependencies(&mut row)?;
                 if row.state() == from {
                     // The content may have changed: followers are told, though the state did not.
@@ -78,7 +79,7 @@ impl Operation<'_> {
                 row.changed_at = self.now;
                 self.begin_round(&mut row, is_blocked, Some(from))?;
                 self.txn.put_ticket(&mut row)?;
-                self.txn.put_new_content(&mut row, &new.ticket, &new.dedupe_key)?;
+                self.txn.put_new_content(&mut row, new)?;
                 self.tell_dependents(&row, from)?;
             }
             S::WaitingApproval | S::Running | S::Review | S::Approved | S::Landing | S::Lost => {
@@ -99,7 +100,7 @@ impl Operation<'_> {
 
     /// Refuses a publication whose dependencies lead back to itself. Edges of tickets that ended well are not
     /// followed: nothing waits for them any more.
-    fn refuse_cycle(&self, new: &NewTicket) -> Result<(), QueueError> {
+    fn refuse_cycle(&self, new: &Content<'_>) -> Result<(), QueueError> {
         let start = &new.ticket.id;
         let mut reached_from: BTreeMap<TicketId, TicketId> = BTreeMap::new();
         let mut todo = VecDeque::new();

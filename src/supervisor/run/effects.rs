@@ -3,14 +3,14 @@
 use tokio::time::Instant;
 
 use super::{Job, Supervision};
+use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome};
-use crate::model::Time;
 use crate::supervisor::SupervisorError;
-use crate::supervisor::finish::Finish;
-use crate::supervisor::machine::{Effect, Input};
+use crate::supervisor::finish::{Finish, Progress};
 use crate::supervisor::ledger::Ledger;
+use crate::supervisor::machine::{Effect, Input};
 
 impl Supervision {
     /// Carries out one effect; what it leads to at once comes back.
@@ -77,7 +77,9 @@ impl Supervision {
             returns: self.machine.returns(),
             returned_at: self.returned_at.clone(),
             repository: self.repository.clone(),
+            progress: Progress::begin(),
         };
+        self.finishing = Some(finish.progress.clone());
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || results.blocking_send(Job::Finish(finish.run())).ok());
     }
@@ -169,6 +171,7 @@ impl Supervision {
 /// Saves a worktree to its wip ref and measures it.
 fn snapshot(repository: &crate::git::Repository, worker: &crate::model::worker::Worker) -> Result<Changes, String> {
     let place = &worker.place;
-    let taken = repository.snapshot(&place.worktree, &worker.id, &place.made_paths, false).map_err(|e| e.to_string())?;
+    let taken =
+        repository.snapshot(&place.worktree, &worker.id, &place.made_paths, false).map_err(|e| e.to_string())?;
     repository.changes(&place.base, &taken).map_err(|e| e.to_string())
 }

@@ -1,6 +1,7 @@
 //! Starting the agent's process, typing into it, and noticing its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -8,14 +9,18 @@ use super::{CHUNK, DRAIN, Job, Running, Supervision, SupervisorError};
 use crate::agent::{self, Exit, ExitInfo, Launch, LaunchPlan, Runtime};
 use crate::config;
 use crate::files::{self, Access};
+use crate::model::Time;
 use crate::model::briefing::Briefing;
 use crate::model::event::Event;
-use crate::model::Time;
 use crate::process;
+use crate::supervisor::MARKER;
 use crate::supervisor::attached::Pane;
+use crate::supervisor::finish::Progress;
 use crate::supervisor::machine::Input;
 use crate::terminal::{self, Pty, PtyCommand};
 
+/// How often a finishing that was cancelled is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Lines of the screen that help to say why an agent ended.
 const LAST_LINES: usize = 20;
 
@@ -154,7 +159,12 @@ impl Supervision {
         let group = self.agent.as_ref().map_or(0, |agent| agent.pty.child_pid());
         let grace = self.handover.limits.grace;
         let results = self.job_results.clone();
+        let finishing = self.finishing.clone().filter(|_| self.machine.is_stopping());
+        let marker = self.paths.worker_dir(&self.worker.id).to_string_lossy().into_owned();
         tokio::task::spawn_blocking(move || {
+            if let Some(finishing) = finishing {
+                end_finishing(&finishing, &marker, grace);
+            }
             process::stop_agent_tree(group, grace).ok();
             results.blocking_send(then).ok();
         });
@@ -180,6 +190,15 @@ impl Supervision {
             }
             None => self.end_tree(Job::Gone),
         }
+    }
+}
+
+/// Ends the hooks and checks of a finishing; they carry the worker's marker as the agent does.
+fn end_finishing(finishing: &Progress, marker: &str, grace: Duration) {
+    finishing.cancel();
+    while finishing.is_running() {
+        process::stop_marked(MARKER, marker, grace).ok();
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 

@@ -15,19 +15,21 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::SupervisorError;
 use super::attached::{Pane, Seen, Viewers};
-use super::finish::Finishing;
+use super::finish::{Finishing, Progress};
 use super::handover::{FirstWord, Handover};
 use super::ledger::Ledger;
 use super::machine::{Input, Machine, Mode};
 use super::protocol::Reply;
-use super::server::{self, Call};
+use super::server::{self, Call, Server};
 use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog};
 use crate::config::{self, Templates};
-use crate::files::{self, FileLock};
+use crate::files::FileLock;
 use crate::git::Repository;
 use crate::model::agent::RuntimeKind;
 use crate::model::tool_call::ToolOrigin;
-use crate::model::worker::{Changes, CheckResult, Figures, HEARTBEAT_EVERY, Outcome, Phase, ProcessIdentity, Status, TmuxSession, Worker};
+use crate::model::worker::{
+    Changes, CheckResult, Figures, HEARTBEAT_EVERY, Outcome, Phase, ProcessIdentity, Status, TmuxSession, Worker,
+};
 use crate::model::{CommitId, Time};
 use crate::process;
 use crate::queue::FileQueue;
@@ -36,8 +38,6 @@ use crate::terminal::{CastHeader, Pty, Recording, Screen, ScreenRule, Size};
 
 /// The terminal type agents see.
 pub(super) const TERM: &str = "tmux-256color";
-/// Turns that the last answers get to be written.
-const ANSWER_TURNS: usize = 16;
 /// How long the supervisor lock may be held by others who only look at it.
 const LOCK_WITHIN: Duration = Duration::from_secs(1);
 /// How often timers are looked at.
@@ -177,6 +177,7 @@ struct Supervision {
     tool_log: ToolLog,
     viewers: Viewers,
     pane: Option<Pane>,
+    server: Server,
     calls: mpsc::Receiver<Call>,
     seen: mpsc::Receiver<Seen>,
     jobs: mpsc::Receiver<Job>,
@@ -189,6 +190,7 @@ struct Supervision {
     changes: Option<Changes>,
     checks: Vec<CheckResult>,
     concluded: Option<Outcome>,
+    finishing: Option<Arc<Progress>>,
     snapshot_runs: bool,
     last_snapshot: Instant,
     last_heartbeat: Instant,
@@ -224,7 +226,7 @@ impl Supervision {
         let (seen_sender, seen) = mpsc::channel(64);
         let (call_sender, calls) = mpsc::channel(64);
         let (job_results, jobs) = mpsc::channel(16);
-        server::listen(&handover.socket, call_sender)?;
+        let server = server::listen(&handover.socket, call_sender)?;
         let mut viewers = Viewers::new(seen_sender);
         let (pane, size) = match handover.tmux.as_ref().and_then(|_| viewers.add_pane()) {
             Some((pane, size)) => (Some(pane), size),
@@ -257,6 +259,7 @@ impl Supervision {
             changes: None,
             checks: Vec::new(),
             concluded: None,
+            finishing: None,
             snapshot_runs: false,
             last_snapshot: now,
             last_heartbeat: now,
@@ -281,6 +284,7 @@ impl Supervision {
             tool_log,
             viewers,
             pane,
+            server,
             calls,
             seen,
             jobs,
@@ -309,13 +313,11 @@ impl Supervision {
             self.say_status().await;
         }
         self.write_live();
+        // Nobody answers from here on; the lock is still ours, so no other supervisor listens there yet.
+        std::fs::remove_file(&self.handover.socket).ok();
         self.say_goodbye();
-        // The tasks that write the answers run when this one does not.
-        for _ in 0..ANSWER_TURNS {
-            tokio::task::yield_now().await;
-        }
-        // Nobody answers there any more; the lock is still ours, so it is still our file.
-        self.note_error(files::remove_if_exists(&self.handover.socket));
+        self.refuse_the_rest();
+        self.server.close().await;
         Ok(())
     }
 

@@ -5,9 +5,9 @@ use std::fmt::Display;
 use tokio::time::Instant;
 
 use super::Supervision;
+use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::worker::{Live, Status};
-use crate::model::Time;
 use crate::store::write_live;
 use crate::supervisor::protocol::Reply;
 
@@ -86,6 +86,13 @@ impl Supervision {
             let id = &self.worker.id;
             pane.say_goodbye(&format!("\r\n\x1b[2mswarm: {id} is {}: {reason}\x1b[0m\r\n", status.as_str()));
         }
+    }
+
+    /// Drops the requests that nobody will answer; their clients are told that this is the end.
+    pub(super) fn refuse_the_rest(&mut self) {
+        self.calls.close();
+        while self.calls.try_recv().is_ok() {}
+        self.unanswered_sends.clear();
     }
 }
 

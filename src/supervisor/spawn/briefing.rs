@@ -13,7 +13,11 @@ use crate::terminal::session_name;
 
 impl Spawner {
     /// The allow-listed environment with what tells the agent where it is.
-    pub(super) fn environment_of(&self, agent: &Agent, worker: &Worker) -> Result<Vec<(String, String)>, SupervisorError> {
+    pub(super) fn environment_of(
+        &self,
+        agent: &Agent,
+        worker: &Worker,
+    ) -> Result<Vec<(String, String)>, SupervisorError> {
         let place = &worker.place;
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let runtime = RuntimePaths::new(self.repository.common_dir(), &worker.id)?;

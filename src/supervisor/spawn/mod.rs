@@ -244,7 +244,11 @@ impl Spawner {
             self.queue.release(&ticket.id, known.fence)?;
         }
         let is_queued = |known: &QueueTicket| {
-            known.ticket == *ticket && matches!(known.state, TicketState::Running | TicketState::Lost | TicketState::Queued | TicketState::Blocked)
+            known.ticket == *ticket
+                && matches!(
+                    known.state,
+                    TicketState::Running | TicketState::Lost | TicketState::Queued | TicketState::Blocked
+                )
         };
         if !known.as_ref().is_some_and(is_queued) {
             let dedupe_key = publication_key(&ticket.id, &self.run);
@@ -448,4 +452,3 @@ fn normalize(path: &std::path::Path) -> PathBuf {
     }
     clean
 }
-

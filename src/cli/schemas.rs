@@ -1,0 +1,148 @@
+//! The JSON Schemas in `schemas/`: generated from the views and log records, checked in, and compared here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde_json::Value;
+
+use super::args::Cli;
+use crate::coordinator::views;
+use crate::files::{self, Access};
+use crate::model::event::EventRecord;
+use crate::model::tool_call::ToolRecord;
+
+/// Set to write the files anew.
+const BLESS: &str = "SWARM_BLESS";
+
+/// The schema that each verb answers `--json` with. `logs --json` prints records.
+const ANSWERS: &[(&str, &str)] = &[
+    ("init", "init"),
+    ("ticket new", "tickets"),
+    ("ticket list", "tickets"),
+    ("ticket show", "tickets"),
+    ("spawn", "spawn"),
+    ("status", "status"),
+    ("send", "actions"),
+    ("logs", "event"),
+    ("wait", "wait"),
+    ("stop", "actions"),
+    ("pause", "actions"),
+    ("resume", "actions"),
+    ("restart", "actions"),
+    ("rm", "actions"),
+    ("why", "why"),
+    ("trust", "trust"),
+    ("diff", "diff"),
+    ("review", "review"),
+    ("merge", "merge"),
+    ("recover list", "recover"),
+    ("recover show", "recover"),
+    ("recover restore", "restored"),
+    ("agents list", "agents"),
+    ("agents show", "agents"),
+    ("agents check", "agents"),
+    ("doctor", "doctor"),
+];
+
+/// Verbs without a JSON answer (design section 7).
+const NO_ANSWER: &[&str] = &["attach", "completions", "man", "demo"];
+
+/// The schema of what is written for `T`.
+fn schema<T: JsonSchema>(title: &str) -> Schema {
+    // As it is written, not read: every key is there, and null means unknown.
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    schema.insert("title".to_owned(), Value::String(title.to_owned()));
+    let mut value = schema.to_value();
+    tidy(&mut value);
+    Schema::try_from(value).unwrap()
+}
+
+/// Takes what only readers of the source understand out of the descriptions.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value {
+                    Value::String(text) if key == "description" && text.starts_with("[`") => {
+                        *text = "Version of this shape; within one version fields are only added.".to_owned();
+                    }
+                    Value::String(text) if key == "description" => *text = text.replace("`None`", "null"),
+                    _ => tidy(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// All schemas by file name.
+fn all() -> BTreeMap<&'static str, Schema> {
+    BTreeMap::from([
+        ("actions", schema::<views::ActionsView>("swarm send, stop, pause, resume, restart, rm --json")),
+        ("agents", schema::<views::AgentsView>("swarm agents --json")),
+        ("diff", schema::<views::DiffView>("swarm diff --json")),
+        ("doctor", schema::<views::DoctorView>("swarm doctor --json")),
+        ("event", schema::<EventRecord>("One line of events.jsonl and of swarm logs --json")),
+        ("init", schema::<views::InitView>("swarm init --json")),
+        ("merge", schema::<views::MergeView>("swarm merge --json")),
+        ("recover", schema::<views::RecoverView>("swarm recover list, show --json")),
+        ("restored", schema::<views::RestoredView>("swarm recover restore --json")),
+        ("review", schema::<views::ReviewView>("swarm review --json")),
+        ("spawn", schema::<views::SpawnView>("swarm spawn --json")),
+        ("status", schema::<views::StatusView>("swarm status --json")),
+        ("tickets", schema::<views::TicketsView>("swarm ticket --json")),
+        ("tool_call", schema::<ToolRecord>("One line of tool_calls.jsonl and of swarm logs --tools --json")),
+        ("trust", schema::<views::TrustView>("swarm trust --json")),
+        ("wait", schema::<views::WaitView>("swarm wait --json")),
+        ("why", schema::<views::WhyView>("swarm why --json")),
+    ])
+}
+
+/// Where they are checked in.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas")
+}
+
+#[test]
+fn the_checked_in_schemas_are_those_of_the_code() {
+    let bless = crate::config::environment().get(BLESS).is_some();
+    let mut names = Vec::new();
+    for (name, schema) in all() {
+        let path = folder().join(format!("{name}.json"));
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+        if bless {
+            files::write_atomically(&path, text.as_bytes(), Access::Shared).unwrap();
+        }
+        let checked_in = files::read_if_exists(&path).unwrap().unwrap_or_default();
+        let same = String::from_utf8(checked_in).unwrap() == text;
+        assert!(same, "{} differs: run the tests with {BLESS}=1 to write it", path.display());
+        names.push(format!("{name}.json"));
+    }
+    let listed = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let stale: Vec<_> = listed.filter(|file| !names.contains(file)).collect();
+    assert!(stale.is_empty(), "no view has these schemas any more: {stale:?}");
+}
+
+#[test]
+fn every_verb_with_an_answer_has_a_schema() {
+    let schemas = all();
+    let command = Cli::command();
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let below: Vec<_> =
+            verb.get_subcommands().map(|sub| format!("{} {}", verb.get_name(), sub.get_name())).collect();
+        let names = if below.is_empty() { vec![verb.get_name().to_owned()] } else { below };
+        for name in names {
+            if NO_ANSWER.contains(&name.as_str()) {
+                continue;
+            }
+            let answer = ANSWERS.iter().find(|(known, _)| *known == name);
+            let (_, schema) = answer.unwrap_or_else(|| panic!("`{name}` answers with no known schema"));
+            assert!(schemas.contains_key(schema), "`{name}` answers with `{schema}`");
+        }
+    }
+}

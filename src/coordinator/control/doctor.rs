@@ -1,0 +1,331 @@
+//! `doctor`: looks at everything a repository's work rests on, and changes nothing.
+
+use std::path::Path;
+
+use super::{Control, is_released};
+use crate::agent::Probe;
+use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::views::{DoctorView, FindingView, VIEW_VERSION};
+use crate::files;
+use crate::model::worker::{Liveness, Phase, Status, Worker};
+use crate::process;
+use crate::store::Store;
+use crate::supervisor::{Client, MARKER};
+use crate::terminal::TmuxError;
+
+/// A hand-over file is read within moments; one that is older was left by a start that never came about.
+const HANDOVER_AGE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A finding that all is well.
+fn ok(subject: &str, text: impl Into<String>) -> FindingView {
+    finding("ok", subject, text, None)
+}
+
+/// A finding that wants a look but stops nothing.
+fn warning(subject: &str, text: impl Into<String>, hint: Option<String>) -> FindingView {
+    finding("warning", subject, text, hint)
+}
+
+/// A finding that stops something.
+fn problem(subject: &str, text: impl Into<String>, hint: Option<String>) -> FindingView {
+    finding("problem", subject, text, hint)
+}
+
+/// One finding.
+fn finding(level: &str, subject: &str, text: impl Into<String>, hint: Option<String>) -> FindingView {
+    FindingView { level: level.to_owned(), subject: subject.to_owned(), text: text.into(), hint }
+}
+
+/// A failure as a finding.
+fn failed(subject: &str, failure: &Failure) -> FindingView {
+    problem(subject, failure.chain.join(": "), failure.hints.first().cloned())
+}
+
+impl Control {
+    /// Looks at everything. The second value is the failure for the exit code, when something is a problem.
+    pub(crate) fn doctor(&self) -> (DoctorView, Result<(), Failure>) {
+        let mut findings = self.machine();
+        findings.extend(self.look("agents", Self::broken_agents));
+        findings.extend(self.look("trust", Self::open_trust));
+        findings.extend(self.look("state", Self::state));
+        findings.extend(self.look("workers", Self::workers_at_odds));
+        findings.extend(self.look("worktrees", Self::worktrees_at_odds));
+        findings.extend(self.look("runtime", |_| stale_runtime_files()));
+        findings.extend(self.look("kept work", Self::kept_work));
+        let count = findings.iter().filter(|finding| finding.level == "problem").count();
+        let result = match count {
+            0 => Ok(()),
+            1 => Err(Failure::new(FailureKind::Failed, "1 problem was found")),
+            _ => Err(Failure::new(FailureKind::Failed, format!("{count} problems were found"))),
+        };
+        (DoctorView { version: VIEW_VERSION, findings }, result)
+    }
+
+    /// One look; that it failed is a finding too.
+    fn look(&self, subject: &str, look: impl FnOnce(&Self) -> Result<Vec<FindingView>, Failure>) -> Vec<FindingView> {
+        look(self).unwrap_or_else(|failure| vec![failed(subject, &failure)])
+    }
+
+    /// What the machine and the repository bring along: git, tmux, who commits, target, configuration, default agent.
+    pub(super) fn machine(&self) -> Vec<FindingView> {
+        let repository = &self.project.repository;
+        let git = match repository.check_program() {
+            Ok(version) => ok("git", format!("git {version}")),
+            Err(error) => failed("git", &error.into()),
+        };
+        let identity = match repository.identity() {
+            Ok(identity) => ok("identity", format!("commits are by {} <{}>", identity.name, identity.email)),
+            Err(error) => failed("identity", &error.into()),
+        };
+        let mut findings = vec![git, identity];
+        if let Err(failure) = self.project.settings() {
+            findings.push(failed("config", &failure));
+            return findings;
+        }
+        findings.extend(self.look("tmux", |control| Ok(vec![control.tmux_program()?])));
+        findings.extend(self.look("target", |control| Ok(vec![control.target()?])));
+        findings.extend(self.look("agent", |control| Ok(vec![control.default_agent()?])));
+        findings
+    }
+
+    /// Whether sessions are possible.
+    fn tmux_program(&self) -> Result<FindingView, Failure> {
+        let without = "workers run detached, and swarm attach shows them without tmux";
+        let tmux = self.project.tmux_server(&self.project.settings()?.tmux.socket)?;
+        Ok(match tmux.available() {
+            Ok(version) => ok("tmux", format!("tmux {version}")),
+            Err(error @ (TmuxError::Missing(_) | TmuxError::TooOld { .. })) => {
+                let hint = "install tmux with your package manager, such as apt install tmux or brew install tmux";
+                warning("tmux", format!("{error}: {without}"), Some(hint.to_owned()))
+            }
+            Err(error) => failed("tmux", &error.into()),
+        })
+    }
+
+    /// Whether the branch that work lands on is there.
+    fn target(&self) -> Result<FindingView, Failure> {
+        let repository = &self.project.repository;
+        let branch = match &self.project.settings()?.target {
+            Some(target) => target.clone(),
+            None => repository.default_target()?,
+        };
+        Ok(match repository.branch_head(&branch)? {
+            Some(_) => ok("target", format!("work lands on `{branch}`")),
+            None => {
+                let hint = format!("make it: git branch {branch}, or set `target` in .swarm/config.yaml");
+                problem("target", format!("there is no branch `{branch}`"), Some(hint))
+            }
+        })
+    }
+
+    /// Whether the default agent can run.
+    fn default_agent(&self) -> Result<FindingView, Failure> {
+        let agent = self.project.agent(&self.project.settings()?.agent)?;
+        let probes = self.probe_all(&[agent])?;
+        let name = &agent.name;
+        let runtime = agent.runtime.as_str();
+        Ok(match probes.first() {
+            Some(Probe { problem: Some(text), hint, .. }) => {
+                problem("agent", format!("default agent `{name}` cannot run: {text}"), hint.clone())
+            }
+            Some(Probe { version: Some(version), .. }) => {
+                ok("agent", format!("default agent `{name}` runs on {runtime} {version}"))
+            }
+            _ => ok("agent", format!("default agent `{name}` runs on {runtime}")),
+        })
+    }
+
+    /// Agent files that define none.
+    fn broken_agents(&self) -> Result<Vec<FindingView>, Failure> {
+        let problems = self.project.agents()?.problems().iter();
+        Ok(problems.map(|error| warning("agents", error.to_string(), error.hint().map(str::to_owned))).collect())
+    }
+
+    /// Commands of the repository that would stop a spawn or a landing.
+    fn open_trust(&self) -> Result<Vec<FindingView>, Failure> {
+        let question = self.trust_question()?;
+        let view = question.view();
+        let open = view.commands.iter().filter(|command| !command.trusted).count();
+        Ok(vec![match (view.commands.len(), open) {
+            (0, _) => ok("trust", "no set-up commands or gates"),
+            (all, 0) => ok("trust", format!("all {all} set-up commands and gates are trusted")),
+            (all, open) => {
+                let text = format!("{open} of {all} set-up commands and gates are not trusted, and will not run");
+                warning("trust", text, Some("swarm trust".to_owned()))
+            }
+        }])
+    }
+
+    /// The state folder and its database.
+    fn state(&self) -> Result<Vec<FindingView>, Failure> {
+        let root = self.project.paths.root();
+        let Some(store) = Store::open_read_only(&self.project.paths)? else {
+            return Ok(vec![ok("state", "none yet; the first spawn makes it")]);
+        };
+        let faults = store.quick_check()?;
+        let mut findings = vec![ok("state", format!("in {}", root.display()))];
+        findings.push(match faults.first() {
+            None => ok("database", "it is whole"),
+            Some(fault) => {
+                let hint =
+                    "stop all workers, move the database away and start afresh; commits and kept work are in git";
+                problem("database", format!("it is damaged: {fault}"), Some(hint.to_owned()))
+            }
+        });
+        Ok(findings)
+    }
+
+    /// Workers whose facts do not fit together, and processes that nobody supervises.
+    fn workers_at_odds(&self) -> Result<Vec<FindingView>, Failure> {
+        let workers = self.recorded_workers()?;
+        let mut findings = Vec::new();
+        let mut live = 0;
+        for worker in &workers {
+            let known = self.know(worker.clone(), None);
+            let id = &worker.id;
+            match (known.verdict.status, known.liveness) {
+                (Status::Lost, _) if matches!(worker.phase, Phase::Preparing { .. }) => {
+                    let text = format!("the spawn of `{id}` was interrupted: {}", known.verdict.reason);
+                    findings.push(problem("workers", text, Some(format!("swarm resume {id}, or swarm rm {id}"))));
+                }
+                (Status::Lost, _) => {
+                    let text = format!("`{id}` is lost: {}", known.verdict.reason);
+                    findings.push(problem("workers", text, Some(format!("swarm resume {id}"))));
+                }
+                (_, Liveness::Unreadable) => {
+                    let text = format!("whether `{id}` lives cannot be told: {}", known.verdict.reason);
+                    findings.push(problem("workers", text, Some(format!("swarm why {id}"))));
+                }
+                (_, Liveness::Alive) => live += 1,
+                _ => {}
+            }
+            if known.liveness == Liveness::Dead {
+                findings.extend(self.unsupervised(worker)?);
+            }
+        }
+        if findings.is_empty() {
+            let kept = workers.iter().filter(|worker| !is_released(worker)).count();
+            findings.push(ok("workers", format!("{kept} with a worktree, {live} of them live")));
+        }
+        Ok(findings)
+    }
+
+    /// Processes that a worker without supervisor left behind.
+    fn unsupervised(&self, worker: &Worker) -> Result<Option<FindingView>, Failure> {
+        let folder = self.project.paths.worker_dir(&worker.id);
+        let running = process::find_marked(MARKER, &folder.to_string_lossy())?;
+        let pids: Vec<_> = running.iter().map(|process| process.pid.to_string()).collect();
+        let text = format!("`{}` has no supervisor, but its processes run: {}", worker.id, pids.join(", "));
+        let hint = format!("swarm stop {}", worker.id);
+        Ok((!pids.is_empty()).then(|| problem("processes", text, Some(hint))))
+    }
+
+    /// Worktrees and branches that workers record and git does not have, and the other way round.
+    fn worktrees_at_odds(&self) -> Result<Vec<FindingView>, Failure> {
+        let repository = &self.project.repository;
+        let workers = self.recorded_workers()?;
+        let mut findings = Vec::new();
+        for worker in workers.iter().filter(|worker| !is_released(worker) && !is_preparing(worker)) {
+            let (id, place) = (&worker.id, &worker.place);
+            if let Err(error) = repository.linked(&place.worktree) {
+                let text = format!("the worktree of `{id}` is not usable: {error}");
+                let hint = format!("its last snapshot is in refs/swarm/wip/{id}; swarm rm {id} keeps what is there");
+                findings.push(problem("worktrees", text, Some(hint)));
+            }
+            if repository.branch_head(&place.branch)?.is_none() {
+                let text = format!("the branch `{}` of `{id}` is gone", place.branch);
+                let hint = format!("its last snapshot is in refs/swarm/wip/{id}; swarm rm {id} keeps what is there");
+                findings.push(problem("branches", text, Some(hint)));
+            }
+        }
+        for worktree in repository.worktrees()? {
+            let is_recorded = workers.iter().any(|worker| worker.place.worktree == worktree.path);
+            if !worktree.path.exists() && !worktree.locked && !is_recorded {
+                let text = format!("git has a worktree registered at {}, which is gone", worktree.path.display());
+                findings.push(warning("worktrees", text, Some("git worktree prune".to_owned())));
+            }
+        }
+        if findings.is_empty() {
+            findings.push(ok("worktrees", "registrations, folders and branches fit together"));
+        }
+        Ok(findings)
+    }
+
+    /// What lies under refs of ours without a worker that works on it. Never a fault.
+    fn kept_work(&self) -> Result<Vec<FindingView>, Failure> {
+        let repository = &self.project.repository;
+        let workers = self.recorded_workers()?;
+        let wip = repository.references("refs/swarm/wip/")?;
+        let is_known = |name: &String| {
+            let id = name.trim_start_matches("refs/swarm/wip/");
+            workers.iter().any(|worker| worker.id.as_str() == id && !is_released(worker))
+        };
+        let orphans = wip.iter().filter(|name| !is_known(name)).count();
+        let kept = repository.references("refs/swarm/keep/")?.len();
+        let mut findings = Vec::new();
+        if kept > 0 {
+            let hint = Some("swarm recover list".to_owned());
+            findings.push(finding("ok", "kept work", format!("{kept} keep refs preserve removed work"), hint));
+        }
+        if orphans > 0 {
+            let hint = Some("git for-each-ref refs/swarm/wip".to_owned());
+            findings.push(finding("ok", "kept work", format!("{orphans} snapshots without a worker"), hint));
+        }
+        Ok(findings)
+    }
+
+    /// All workers ever spawned; none before there is any state.
+    fn recorded_workers(&self) -> Result<Vec<Worker>, Failure> {
+        let store = Store::open_read_only(&self.project.paths)?;
+        Ok(store.map(|store| store.workers()).transpose()?.unwrap_or_default())
+    }
+}
+
+/// Whether a worker's worktree may not be there yet.
+fn is_preparing(worker: &Worker) -> bool {
+    matches!(worker.phase, Phase::Preparing { .. })
+}
+
+/// Sockets nobody listens on and hand-over files nobody took. A hand-over file holds an environment, so it should not lie
+/// about.
+fn stale_runtime_files() -> Result<Vec<FindingView>, Failure> {
+    let folder = files::runtime_folder()?;
+    let entries = std::fs::read_dir(&folder).map_err(files::FileError::on("list", &folder))?;
+    let mut findings = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(files::FileError::on("list", &folder))?.path();
+        let hint = Some(format!("rm {}", path.display()));
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("sock") if Client::connect(&path)?.is_none() && path.exists() => {
+                findings.push(warning("runtime", format!("nobody listens on {}", path.display()), hint));
+            }
+            Some("json") if is_old(&path) => {
+                findings.push(warning("runtime", format!("nobody took the hand-over file {}", path.display()), hint));
+            }
+            Some("ready") if is_abandoned(&path)? => {
+                findings.push(warning("runtime", format!("nobody waits on {}", path.display()), hint));
+            }
+            _ => {}
+        }
+    }
+    if findings.is_empty() {
+        findings.push(ok("runtime", format!("nothing stale in {}", folder.display())));
+    }
+    Ok(findings)
+}
+
+/// Whether a file has been there for longer than a start takes.
+fn is_old(path: &Path) -> bool {
+    let age = std::fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age > HANDOVER_AGE)
+}
+
+/// Whether the process whose pid ends the name `HASH-PID.ready` is gone.
+fn is_abandoned(path: &Path) -> Result<bool, Failure> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let pid = stem.rsplit('-').next().and_then(|pid| pid.parse().ok());
+    Ok(match pid {
+        Some(pid) => process::identify(pid)?.is_none(),
+        None => false,
+    })
+}

@@ -1,0 +1,29 @@
+//! A new repository, for the demo.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::program::Call;
+use super::{GitError, Repository};
+
+impl Repository {
+    /// Makes a repository in `folder` on `branch`, with an identity of its own, and commits everything that lies there.
+    /// The person's hooks and signing take no part.
+    pub(crate) fn create(folder: &Path, branch: &str, identity: (&str, &str), message: &str) -> Result<Self, GitError> {
+        let run = |args: &[&str]| Call::new(folder, args.iter().map(OsString::from), &[]).output().map(drop);
+        run(&["init", "--quiet", "--template=", "-b", branch])?;
+        run(&["config", "user.name", identity.0])?;
+        run(&["config", "user.email", identity.1])?;
+        run(&["config", "commit.gpgSign", "false"])?;
+        run(&["config", "core.hooksPath", "/dev/null"])?;
+        run(&["add", "--all"])?;
+        run(&["commit", "--quiet", "-m", message])?;
+        Self::discover(folder)
+    }
+
+    /// The history of a branch as a graph, one line a commit, for a person.
+    pub(crate) fn graph(&self, branch: &str, color: bool) -> Result<String, GitError> {
+        let color = if color { "--color=always" } else { "--color=never" };
+        self.git(self.home(), ["log", "--graph", "--oneline", color, branch, "--"]).reading().text()
+    }
+}
