@@ -111,7 +111,7 @@ impl Repository {
         let add = ["update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
         call(&add).stdin(nul_list(files)).output()?;
         let head = self.head_of(&linked)?;
-        if call(&["diff-index", "--cached", "--quiet", "HEAD", "--"]).answer()? {
+        if call(&["diff-index", "--cached", "--quiet", "HEAD", "--"]).is_true()? {
             return Ok(CommitOutcome::Nothing);
         }
         let trace = tempfile::NamedTempFile::new_in(self.state_dir());

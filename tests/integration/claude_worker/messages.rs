@@ -6,7 +6,8 @@ use super::{Stage, shell, writes};
 use crate::support::model_server::{Fault, ModelServer, Script};
 
 /// A message with everything a shell, a terminal or a format might take for its own.
-const AWKWARD: &str = "He said \"it's `done`\" $HOME \\n 100% {{x}} <b>\n\n\tsecond 'paragraph'; ünï → 漢字\n  third\n!fourth\n/fifth #6";
+const AWKWARD: &str =
+    "He said \"it's `done`\" $HOME \\n 100% {{x}} <b>\n\n\tsecond 'paragraph'; ünï → 漢字\n  third\n!fourth\n/fifth #6";
 
 #[test]
 fn messages_to_a_busy_agent_arrive_at_the_turn_boundary_as_one() {
@@ -31,8 +32,7 @@ fn messages_to_a_busy_agent_arrive_at_the_turn_boundary_as_one() {
 
 #[test]
 fn a_message_to_a_finished_worker_takes_its_ticket_back_and_to_review_again() {
-    let stage =
-        Stage::with(ModelServer::builder().script("work", writes("one.txt")).script("more", writes("two.txt")));
+    let stage = Stage::with(ModelServer::builder().script("work", writes("one.txt")).script("more", writes("two.txt")));
     stage.spawn();
     assert_eq!(stage.reach("review")["commits"], 1);
     let sent = stage.swarm.run(["send", "work", "SCRIPT:more also this"]).success();
@@ -78,7 +78,8 @@ fn a_ticket_arrives_literally() {
 #[test]
 fn a_prompt_of_200_kilobytes_arrives_whole() {
     let stage = Stage::new(writes("a.txt"));
-    let lines: String = (0..4000).map(|number| format!("Line {number} of a very long and \"awkward\" prompt\n")).collect();
+    let lines: String =
+        (0..4000).map(|number| format!("Line {number} of a very long and \"awkward\" prompt\n")).collect();
     stage.swarm.write_ticket("work", "shell", &format!("{lines}The end.\nSCRIPT:work"));
     assert!(lines.len() > 200_000 - 20_000);
     stage.spawn();

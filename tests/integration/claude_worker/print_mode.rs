@@ -89,8 +89,7 @@ fn an_api_error_in_print_mode_is_a_failure_with_its_reason() {
 
 #[test]
 fn a_message_to_an_ended_headless_worker_resumes_its_conversation() {
-    let stage =
-        Stage::with(ModelServer::builder().script("work", writes("one.txt")).script("more", writes("two.txt")));
+    let stage = Stage::with(ModelServer::builder().script("work", writes("one.txt")).script("more", writes("two.txt")));
     spawn(&stage);
     stage.reach("review");
     let session = stage.session_told("SCRIPT:work");
@@ -182,8 +181,7 @@ fn without_tmux_a_headless_worker_works() {
 
 #[test]
 fn without_tmux_an_interactive_worker_works_and_can_be_attached() {
-    let mut stage =
-        Stage::with(ModelServer::builder().script("work", writes("a.txt")).script("more", writes("b.txt")));
+    let mut stage = Stage::with(ModelServer::builder().script("work", writes("a.txt")).script("more", writes("b.txt")));
     without_tmux(&mut stage);
     stage.swarm.run(["spawn", "work"]).success();
     let worker = stage.reach("review");

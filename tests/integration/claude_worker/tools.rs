@@ -13,9 +13,8 @@ fn keys(record: &Value) -> BTreeSet<&str> {
 }
 
 /// The fields that every record has.
-const COMMON: [&str; 12] = [
-    "schema", "seq", "event", "at", "run", "ticket", "worker", "attempt", "agent", "runtime", "session_id", "call_id",
-];
+const COMMON: [&str; 12] =
+    ["schema", "seq", "event", "at", "run", "ticket", "worker", "attempt", "agent", "runtime", "session_id", "call_id"];
 
 /// A script with every kind of ending a call can have by itself.
 fn all_kinds() -> Script {
@@ -40,7 +39,8 @@ fn check_all_kinds(stage: &Stage, turns: u64) {
         assert_eq!((&record["schema"], &record["seq"]), (&json!(1), &json!(index + 1)), "{record}");
         assert_eq!((&record["worker"], &record["agent"]), (&json!("work"), &json!("shell")), "{record}");
         assert_eq!((&record["runtime"], &record["session_id"]), (&json!("claude"), &json!(session)), "{record}");
-        let own: &[&str] = if record["event"] == "start" { &["input"] } else { &["outcome", "duration_ms", "output_bytes"] };
+        let own: &[&str] =
+            if record["event"] == "start" { &["input"] } else { &["outcome", "duration_ms", "output_bytes"] };
         let wanted: BTreeSet<&str> = COMMON.into_iter().chain(["tool"]).chain(own.iter().copied()).collect();
         assert!(keys(record).is_superset(&wanted), "{record}");
         let same = log.iter().filter(|other| other["call_id"] == record["call_id"]);
