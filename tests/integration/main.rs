@@ -9,5 +9,7 @@ mod processes;
 mod layering;
 mod licences;
 mod spawn;
+mod status;
 mod support;
+mod terminal;
 mod verbs;

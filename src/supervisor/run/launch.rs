@@ -21,6 +21,8 @@ use crate::terminal::{self, Pty, PtyCommand};
 
 /// How often a finishing that was cancelled is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Pieces of typing that may wait for an agent that does not read.
+const TYPED_AHEAD: usize = 256;
 /// Lines of the screen that help to say why an agent ended.
 const LAST_LINES: usize = 20;
 
@@ -41,7 +43,7 @@ impl Supervision {
         let pty = Arc::new(Pty::spawn(&command)?);
         let pid = pty.child_pid();
         self.runtime.started(pid);
-        let (typing, queue) = mpsc::channel(64);
+        let (typing, queue) = mpsc::channel(TYPED_AHEAD);
         tokio::spawn(type_in_order(pty.clone(), queue));
         let identity = process::identify(pid)?;
         let raw_output = launch.raw_output;
@@ -122,7 +124,11 @@ impl Supervision {
         let Some(agent) = &self.agent else { return };
         match self.runtime.submit(text) {
             Ok(submission) => {
-                agent.typing.send(submission.bytes).await.ok();
+                if agent.typing.try_send(submission.bytes).is_err() {
+                    // It does not read what was typed before.
+                    self.follow_up.push(Input::NotSubmitted { text: text.to_owned() });
+                    return;
+                }
                 if submission.confirm == agent::Confirm::None {
                     let taken = agent::AgentEvent::TurnStarted { prompt: text.to_owned(), is_message: true };
                     self.follow_up.push(Input::Agent(taken));
