@@ -46,7 +46,11 @@ impl Client {
         line.push(b'\n');
         self.stream.get_mut().write_all(&line).map_err(talk)?;
         let mut answer = String::new();
-        let count = self.stream.read_line(&mut answer).map_err(talk)?;
+        let count = self.stream.read_line(&mut answer).map_err(|error| match error.kind() {
+            // How a socket says that its read limit has passed.
+            std::io::ErrorKind::WouldBlock => SupervisorError::Talk { source: std::io::ErrorKind::TimedOut.into() },
+            _ => SupervisorError::Talk { source: error },
+        })?;
         if count == 0 {
             return Err(SupervisorError::Talk { source: std::io::ErrorKind::UnexpectedEof.into() });
         }
