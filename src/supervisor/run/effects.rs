@@ -173,5 +173,9 @@ fn snapshot(repository: &crate::git::Repository, worker: &crate::model::worker::
     let place = &worker.place;
     let taken =
         repository.snapshot(&place.worktree, &worker.id, &place.made_paths, false).map_err(|e| e.to_string())?;
-    repository.changes(&place.base, &taken).map_err(|e| e.to_string())
+    let base = match &taken.head {
+        Some(head) => repository.own_base(place, head).map_err(|e| e.to_string())?,
+        None => place.base.clone(),
+    };
+    repository.changes(&base, &taken).map_err(|e| e.to_string())
 }
