@@ -5,6 +5,7 @@ mod claude_cli;
 mod claude_worker;
 mod layering;
 mod licences;
+mod readme;
 mod spawn;
 mod support;
 mod verbs;
