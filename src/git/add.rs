@@ -72,9 +72,16 @@ impl Repository {
         match filled {
             Ok(added) => Ok(added),
             Err(error) => {
-                self.undo_add_worktree(new, &[])?;
+                self.take_back(new);
                 Err(error)
             }
+        }
+    }
+
+    /// Takes back what a failed call made. Its error is the one that counts, so that of this goes to the log.
+    fn take_back(&self, new: &NewWorktree) {
+        if let Err(error) = self.undo_add_worktree(new, &[]) {
+            tracing::warn!(path = %new.path.display(), %error, "a half-made worktree could not be taken back");
         }
     }
 
@@ -148,7 +155,7 @@ impl Repository {
                 Ok(_) => break,
                 Err(error) if attempt == TRIES => {
                     drop(lock);
-                    self.undo_add_worktree(new, &[])?;
+                    self.take_back(new);
                     return Err(error);
                 }
                 Err(_) => std::thread::sleep(pause),

@@ -29,8 +29,8 @@ const EXECUTABLE: u32 = 0o100_755;
 const LINK: u32 = 0o120_000;
 /// Threads that write files. More than four gained nothing on local disks.
 const MOST_THREADS: usize = 4;
-/// Files a thread takes at a time: neighbours in a tree are often neighbours in a pack.
-const BATCH: usize = 16;
+/// Files a thread takes at a time: neighbours share a folder, and threads in one folder wait for each other.
+const BATCH: usize = 64;
 
 /// What a new worktree will hold.
 #[derive(Debug)]

@@ -162,9 +162,9 @@ fn refusing_hook(trace: &Path) -> Result<Option<String>, GitError> {
     };
     let own = || events.iter().filter(|event| event.sid == session);
     let bad = own().filter(|event| event.event == "child_exit" && event.code != Some(0));
-    let hooks = bad.filter_map(|exit| {
+    let mut hooks = bad.filter_map(|exit| {
         let start = own().find(|event| event.event == "child_start" && event.child_id == exit.child_id)?;
         start.hook_name.clone()
     });
-    Ok(hooks.last())
+    Ok(hooks.next_back())
 }

@@ -142,6 +142,7 @@ impl Call {
     }
 
     /// Runs a call that answers by exit code: 0 is true, 1 is false.
+    #[expect(clippy::wrong_self_convention, reason = "running a call uses it up")]
     pub(crate) fn is_true(self) -> Result<bool, GitError> {
         let command = self.name();
         let done = self.run()?;
@@ -149,6 +150,20 @@ impl Call {
             0 => Ok(true),
             1 => Ok(false),
             _ => Err(failed(command, &done)),
+        }
+    }
+
+    /// Runs a question that git answers by exit code: 0 is yes, 1 is no.
+    ///
+    /// # Errors
+    /// Any other code.
+    pub(crate) fn is_true(self) -> Result<bool, GitError> {
+        let name = self.name();
+        let done = self.run()?;
+        match done.code() {
+            0 => Ok(true),
+            1 => Ok(false),
+            _ => Err(failed(name, &done)),
         }
     }
 

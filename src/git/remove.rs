@@ -27,17 +27,19 @@ impl Repository {
             let why = "it is the main worktree".to_owned();
             return Err(GitError::NotOurWorktree { path: path.to_owned(), why });
         }
-        let lock = self.lock_worktrees()?;
         let registered = self.worktrees()?.into_iter().find(|worktree| is_same(&worktree.path, path));
         if registered.as_ref().is_some_and(|worktree| worktree.locked) {
             let hint = format!("unlock it: git worktree unlock {}", path.display());
             return Err(refuse("it is locked", &hint));
         }
         if path.symlink_metadata().is_err() {
-            return match registered {
-                Some(gone) => self.force_remove(&gone.path),
-                None => Ok(()),
+            let Some(gone) = registered else {
+                return Ok(());
             };
+            let lock = self.lock_worktrees()?;
+            self.force_remove(&gone.path)?;
+            drop(lock);
+            return Ok(());
         }
         let linked = self.linked(path)?;
         let again = "keep its work again, then remove it";
@@ -49,9 +51,11 @@ impl Repository {
         if now.tree != covered.tree || now.state.head != covered.head || now.unsaved != covered.unsaved {
             return Err(refuse("something changed in it since its work was kept", again));
         }
+        let lock = self.lock_worktrees()?;
+        self.linked(path)?;
         self.force_remove(linked.path())?;
-        drop(snapshot_lock);
         drop(lock);
+        drop(snapshot_lock);
         Ok(())
     }
 

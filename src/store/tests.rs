@@ -372,7 +372,7 @@ fn a_claim_looks_at_one_index_in_its_order() {
     let plan: Vec<String> = store
         .read(|txn| {
             let sql: &'static str = String::leak(format!("EXPLAIN QUERY PLAN {}", ticket::QUEUED));
-            txn.rows(sql, [0], |row| row.get(3))
+            txn.rows(sql, [], |row| row.get(3))
         })
         .unwrap();
     assert_eq!(plan[0], "SEARCH tickets USING COVERING INDEX tickets_active (state=?)");

@@ -50,10 +50,11 @@ pub(crate) struct TicketRow {
     pub(crate) is_needed: bool,
 }
 
-/// All that a claim looks at, and beside each whether a retry is due. The two conditions on the state let SQLite see
-/// that the partial index has it all.
-pub(super) const QUEUED: &str = "SELECT id, capabilities, EXISTS(SELECT 1 FROM tickets
-        WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)
+/// All that a claim looks at, and beside each the first time of a retry. The two conditions on the state let SQLite
+/// see that the partial index has it all. No bound value is compared with an indexed column in a subquery: SQLite
+/// would prepare the statement anew for each value.
+pub(super) const QUEUED: &str = "SELECT id, capabilities, (SELECT min(retry_at) FROM tickets
+        WHERE state = 'failed' AND retry_at IS NOT NULL)
     FROM tickets WHERE state IN ('queued', 'running') AND state = 'queued' ORDER BY priority DESC, position";
 
 /// The columns of [`TicketRow`], in the order [`read_row`] expects.
@@ -292,17 +293,21 @@ impl Txn<'_> {
 
     /// Whether a claim could find anything: a queued entry, or a failed one whose time has come.
     pub(crate) fn has_claimable(&self, now: Time) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state IN ('queued', 'running') AND state = 'queued')
-            OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
-        Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
+        let sql = "SELECT EXISTS(SELECT 1 FROM tickets WHERE state IN ('queued', 'running') AND state = 'queued'),
+            (SELECT min(retry_at) FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL)";
+        let found = self.row(sql, [], |row| Ok((row.get::<_, bool>(0)?, moment(row, 1)?)))?;
+        Ok(found.is_some_and(|(queued, retry_at)| queued || retry_at.is_some_and(|at| at <= now)))
     }
 
     /// Whether a sweep would find anything: an overdue lease, or a failed entry whose time has come.
     pub(crate) fn has_due(&self, now: Time) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS(SELECT 1 FROM tickets
-                WHERE state IN ('queued', 'running') AND state = 'running' AND lease_until < ?1)
-            OR EXISTS(SELECT 1 FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL AND retry_at <= ?1)";
-        Ok(self.row(sql, [now.as_millis()], |row| row.get(0))?.unwrap_or(false))
+        let sql = "SELECT
+            (SELECT min(lease_until) FROM tickets WHERE state IN ('queued', 'running') AND state = 'running'),
+            (SELECT min(retry_at) FROM tickets WHERE state = 'failed' AND retry_at IS NOT NULL)";
+        let found = self.row(sql, [], |row| Ok((moment(row, 0)?, moment(row, 1)?)))?;
+        Ok(found.is_some_and(|(lease_until, retry_at)| {
+            lease_until.is_some_and(|at| at < now) || retry_at.is_some_and(|at| at <= now)
+        }))
     }
 
     /// The ids of the best `limit` queued entries that `accept` takes by their capabilities, in claim order; `None`
@@ -314,8 +319,8 @@ impl Txn<'_> {
         accept: impl Fn(&[String]) -> bool,
     ) -> Result<Option<Vec<String>>, StoreError> {
         let mut found = None;
-        self.scan(QUEUED, [now.as_millis()], |row| {
-            if row.get(2)? {
+        self.scan(QUEUED, [], |row| {
+            if moment(row, 2)?.is_some_and(|retry_at| retry_at <= now) {
                 return Ok(false);
             }
             let found = found.get_or_insert_with(Vec::new);
@@ -368,14 +373,19 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<TicketRow> {
         counted: row.get(8)?,
         fence: row.get::<_, i64>(9)?.unsigned_abs(),
         node: row.get(10)?,
-        lease_until: row.get::<_, Option<i64>>(11)?.map(Time::from_millis),
-        retry_at: row.get::<_, Option<i64>>(12)?.map(Time::from_millis),
+        lease_until: moment(row, 11)?,
+        retry_at: moment(row, 12)?,
         error: row.get(13)?,
         published_at: Time::from_millis(row.get(14)?),
         changed_at: Time::from_millis(row.get(15)?),
         publication: row.get(16)?,
         is_needed: row.get(17)?,
     })
+}
+
+/// A moment that may be missing.
+fn moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Time>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Time::from_millis))
 }
 
 /// A fence as SQLite keeps integers; fences count leases and never come near the limit.

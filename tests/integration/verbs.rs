@@ -1,6 +1,7 @@
 //! Verbs that prepare and explain: what they write, print and exit with.
 
 mod agents;
+mod answers;
 mod doctor;
 mod init;
 mod pages;

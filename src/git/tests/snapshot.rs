@@ -171,7 +171,7 @@ fn a_file_that_cannot_be_read_is_reported() {
     let place = test.add("one");
     write(&place.join("secret"), "x");
     write(&place.join("open"), "x");
-    fs::set_permissions(place.join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(place.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
     // The superuser reads everything.
     let readable = fs::File::open(place.join("secret")).is_ok();
     let snapshot = test.snapshot("one");

@@ -2,4 +2,5 @@
 
 pub(crate) mod claude;
 pub(crate) mod model_server;
+pub(crate) mod schema;
 pub(crate) mod swarm;

@@ -408,3 +408,31 @@ fn drain(mut stream: impl Read + Send + 'static) -> Receiver<String> {
     });
     receiver
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_test_outlives_it() {
+        let swarm = TestSwarm::new();
+        // A shell that ignores TERM, and a child that left its group: the worst a worker may leave behind.
+        swarm.write_shell_agent("stubborn", "trap '' TERM HUP; setsid sleep 1000 & sleep 1000; wait");
+        swarm.write_ticket("work", "stubborn", "Work.");
+        swarm.run(["spawn", "work"]).success();
+        swarm.tmux(["list-sessions", "-F", "#{session_name}"]).says("-work");
+        swarm.wait_until("both processes", || {
+            swarm.processes().iter().filter(|(_, shown)| shown.starts_with("sleep ")).count() == 2
+        });
+        assert!(swarm.worker_dir("work").join("events.jsonl").exists());
+        let (root, before) = (swarm.root().to_owned(), swarm.processes());
+        assert!(before.len() >= 4, "a tmux server, a supervisor, and the two: {before:?}");
+        drop(swarm);
+        for (pid, shown) in before {
+            let now = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let root = root.as_os_str().as_encoded_bytes();
+            assert!(!now.windows(root.len()).any(|part| part == root), "{pid} lives: {shown}");
+        }
+        assert!(!root.exists());
+    }
+}
