@@ -15,7 +15,7 @@ use clap_complete::CompleteEnv;
 
 use crate::config;
 use crate::coordinator::{Call, Control, Failure, FailureKind};
-use args::{Cli, Global, Verb};
+use args::{Cli, Global};
 use output::Output;
 
 /// What every verb gets: the flags, the streams, and the way to the repository.

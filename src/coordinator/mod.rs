@@ -13,7 +13,7 @@ pub(crate) mod views;
 
 pub(crate) use control::{
     Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, ReviewRequest, SpawnProgress,
-    SpawnRequest, TrustQuestion, WaitRequest,
+    SpawnRequest, WaitRequest,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

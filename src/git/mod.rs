@@ -42,20 +42,18 @@ use crate::files::FileError;
 use crate::model::{BranchName, CommitId, IdError};
 use crate::process::ProcessError;
 
-pub(crate) use add::{AddedWorktree, NewWorktree};
+pub(crate) use add::NewWorktree;
 pub(crate) use ancestry::CommitInfo;
-pub(crate) use copy::Copied;
-pub(crate) use diff::{DiffFigures, DiffOptions};
-pub(crate) use keep::{KeepEntry, KeptWork};
-pub(crate) use leftovers::{CommitOutcome, Leftovers};
-pub(crate) use merge::{Built, Commit, ConflictFile, ConflictKind, Forecast, Pair, Rehearsal};
+pub(crate) use diff::DiffOptions;
+pub(crate) use keep::KeepEntry;
+pub(crate) use leftovers::CommitOutcome;
+pub(crate) use merge::{Built, Commit, ConflictFile};
 pub(crate) use program::Call;
-pub(crate) use repository::{Identity, Repository};
+pub(crate) use repository::Repository;
 pub(crate) use restore::{RestoreTo, Restored};
 pub(crate) use scratch::ScratchWorktree;
-pub(crate) use snapshot::{Snapshot, Unsaved, UnsavedReason};
 pub(crate) use state::Operation;
-pub(crate) use target::{Advance, Busy, Repaired};
+pub(crate) use target::Advance;
 pub(crate) use worktree::{Head, Worktree};
 
 /// Something the repository could not do.

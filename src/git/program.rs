@@ -153,19 +153,6 @@ impl Call {
         }
     }
 
-    /// Runs a question that git answers by exit code: 0 is yes, 1 is no.
-    ///
-    /// # Errors
-    /// Any other code.
-    pub(crate) fn is_true(self) -> Result<bool, GitError> {
-        let name = self.name();
-        let done = self.run()?;
-        match done.code() {
-            0 => Ok(true),
-            1 => Ok(false),
-            _ => Err(failed(name, &done)),
-        }
-    }
 
     /// The call for messages: program, subcommand and, for commands that have them, the second word.
     pub(crate) fn name(&self) -> String {

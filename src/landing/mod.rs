@@ -53,13 +53,12 @@ use crate::process::ProcessError;
 use crate::queue::{Queue, QueueError, QueueTicket};
 use crate::store::{StatePaths, Store, StoreError};
 
-pub(crate) use gate::{ApprovedGates, GateReport, UntrustedGates};
-pub(crate) use land::{LandOptions, Prepare, Stop, WriteMessage};
+pub(crate) use gate::{ApprovedGates, GateReport};
+pub(crate) use land::LandOptions;
 pub(crate) use outcome::{
-    LandEvent, Landed, Outcome, Plan, PlannedGate, Prospect, Report, ReturnReason, Returned, Waiting, WaitingReason,
+    LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting,
 };
-pub(crate) use release::Released;
-pub(crate) use review::{NewReview, Standing};
+pub(crate) use review::NewReview;
 
 /// Landing for one repository; borrows what it works on.
 #[derive(Clone, Copy)]

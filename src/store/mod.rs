@@ -33,7 +33,7 @@ use crate::model::WorkerId;
 pub(crate) use database::{Store, Txn};
 pub(crate) use landing::{IntentId, LandingIntent, Review, ReviewComment, ReviewVerdict};
 pub(crate) use live::{read_live, write_live};
-pub(crate) use log::{BadLine, JsonLog, LogReader, ReadLog, read_log};
+pub(crate) use log::{JsonLog, LogReader, read_log};
 pub(crate) use path::StatePaths;
 pub(crate) use ticket::{Content, TicketRow};
 

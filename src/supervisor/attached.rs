@@ -76,7 +76,7 @@ impl Viewers {
         let tty = options.open("/dev/tty").ok()?;
         let mode = RawMode::enter(&tty).ok()?;
         let size = window_size(&tty)?;
-        let tty = Arc::new(AsyncFd::with_interest(tty, Interest::READABLE | Interest::WRITABLE).ok()?);
+        let tty = Arc::new(watch(tty)?);
         let (id, output) = self.add(false);
         tokio::spawn(read_pane(id, tty.clone(), self.seen.clone()));
         tokio::spawn(write_pane(tty.clone(), output));
@@ -145,6 +145,14 @@ impl Pane {
     pub(super) fn say_goodbye(&self, text: &str) {
         self.tty.get_ref().write_all(text.as_bytes()).ok();
     }
+}
+
+/// Hands our terminal to the runtime.
+fn watch(tty: File) -> Option<AsyncFd<File>> {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    #[expect(unsafe_code, reason = "an owned file stays open and the same until it is dropped with its watch")]
+    let watched = unsafe { AsyncFd::register_with_interest(tty, both) };
+    watched.ok()
 }
 
 /// The window size of a terminal.

@@ -663,11 +663,9 @@ impl Machine {
         if self.send_waits_for().is_none()
             && self.agent_runs
             && matches!(self.stage, Stage::Running | Stage::Finished(_))
-        {
-            if let Some(text) = self.take_pending() {
+            && let Some(text) = self.take_pending() {
                 return self.submit(text, now);
             }
-        }
         Vec::new()
     }
 }

@@ -15,13 +15,13 @@ mod tmux;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use mode::{RESTORE_MODES, RawMode, bracketed_paste, is_terminal, terminal_size};
+pub(crate) use mode::{RESTORE_MODES, RawMode, terminal_size};
 pub(crate) use program::ProgramError;
-pub(crate) use pty::{Drained, ExitInfo, Pty, PtyCommand, PtyError};
-pub(crate) use recording::{CastEvent, CastHeader, CastReader, EventKind, Recording, RecordingError, plain_text};
+pub(crate) use pty::{ExitInfo, Pty, PtyCommand, PtyError};
+pub(crate) use recording::{CastHeader, Recording, RecordingError, plain_text};
 pub(crate) use rules::{ScreenRule, matching_rule};
 pub(crate) use screen::Screen;
-pub(crate) use tmux::{AttachStep, NewTmuxSession, Tmux, TmuxError, TmuxPane, TmuxVersion, session_name};
+pub(crate) use tmux::{AttachStep, NewTmuxSession, Tmux, TmuxError, session_name};
 
 /// Size of a terminal in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ use crate::git::Repository;
 use crate::model::agent::RuntimeKind;
 use crate::model::tool_call::ToolOrigin;
 use crate::model::worker::{
-    Changes, CheckResult, Figures, HEARTBEAT_EVERY, Outcome, Phase, ProcessIdentity, Status, TmuxSession, Worker,
+    Changes, CheckResult, Figures, Outcome, Phase, ProcessIdentity, Status, TmuxSession, Worker,
 };
 use crate::model::{CommitId, Time};
 use crate::process;
