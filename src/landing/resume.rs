@@ -113,8 +113,8 @@ impl Landing<'_> {
             Some(evidence) => (evidence.tree, evidence.gates),
             None => (self.repository.tree_of(&intent.to)?, Vec::new()),
         };
-        let (commit, work) = (intent.to.clone(), intent.work.clone());
-        Ok(Landed { commit, tree, work, gates, updated, keep, warnings })
+        let (from, commit, work) = (intent.from.clone(), intent.to.clone(), intent.work.clone());
+        Ok(Landed { from, commit, tree, work, gates, updated, keep, warnings })
     }
 }
 

@@ -24,7 +24,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Live, Liveness, Phase, Verdict, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId};
-use crate::store::{JsonLog, read_live};
+use crate::store::read_live;
 use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
@@ -33,7 +33,6 @@ pub(crate) use merge::{MergeProgress, MergeRequest};
 pub(crate) use review::ReviewRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use tickets::NewTicketRequest;
-pub(crate) use trust::TrustQuestion;
 pub(crate) use wait::WaitRequest;
 
 /// How long a supervisor that lives may take to listen.
@@ -171,9 +170,7 @@ impl Control {
             worker: Some(worker.id.clone()),
             event,
         };
-        JsonLog::open(&self.project.paths.events(&worker.id))?.append(&record)?;
-        self.project.store()?.append_event(&record)?;
-        Ok(())
+        Ok(self.project.store()?.record_event(&self.project.paths, &record)?)
     }
 }
 
