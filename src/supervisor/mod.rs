@@ -175,6 +175,7 @@ pub(crate) enum SupervisorError {
     Process(#[from] ProcessError),
 }
 
+impl SupervisorError {
     /// What a person can do about it, where that is known.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {

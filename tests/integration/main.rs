@@ -9,6 +9,7 @@ mod landing;
 mod layering;
 mod licences;
 mod processes;
+mod readme;
 mod spawn;
 mod status;
 mod support;

@@ -254,5 +254,7 @@ fn a_message_that_nobody_took_is_told_at_the_end() {
     machine.handle(send("and the docs"), NOW);
     machine.handle(Input::Stop { reason: "a person stopped it".to_owned() }, NOW);
     let effects = machine.handle(Input::AgentGone, NOW);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Log(Event::Warning { text }) if text.contains("docs"))));
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Log(Event::Warning { text }) if text.contains("docs")))
+    );
 }
