@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::evidence::Evidence;
 use super::land::LandOptions;
-use super::outcome::{LandEvent, Landed, Outcome, Report, Waiting, WaitingReason};
+use super::outcome::{Landed, Outcome, Report, Waiting, WaitingReason};
 use super::{Landing, LandingError};
 use crate::git::crash_point;
 use crate::model::event::Event;
@@ -13,13 +13,7 @@ use crate::queue::Settlement;
 use crate::store::{IntentId, LandingIntent};
 
 impl Landing<'_> {
-    /// Finishes or takes back the landings of dead processes; waits for live ones.
-    pub(crate) fn resume(&self, options: &LandOptions<'_>) -> Result<Vec<Report>, LandingError> {
-        let _turn = self.take_turn(&mut |_: LandEvent<'_>| ())?;
-        self.resume_in_turn(options)
-    }
-
-    /// The body of [`Landing::resume`] for a process whose turn it is.
+    /// Finishes or takes back the landings of dead processes, for a process whose turn it is.
     pub(super) fn resume_in_turn(&self, options: &LandOptions<'_>) -> Result<Vec<Report>, LandingError> {
         self.repository.repair_targets()?;
         self.repository.sweep_scratch()?;

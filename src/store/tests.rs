@@ -164,7 +164,7 @@ fn port_blocks_never_overlap_and_are_freed_by_release() {
         Phase::Released { outcome: Outcome::NoChanges, keep: "refs/swarm/keep/a/1".to_owned(), at: Time::now() };
     store.put_worker(&released).unwrap();
     assert_eq!(take("f", ports, &[]).unwrap(), 41_000);
-    store.free_ports(&"c".parse().unwrap()).unwrap();
+    store.put_worker(&Worker { phase: released.phase, ..worker("c") }).unwrap();
     assert_eq!(take("g", ports, &[]).unwrap(), 41_010);
 
     let last = PortSettings { base: 65_530, size: 6 };

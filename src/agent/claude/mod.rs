@@ -30,6 +30,7 @@ use super::policy::Policy;
 use super::{AgentError, Runtime};
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
+use crate::terminal::bracketed_paste;
 
 pub(super) use self::version::probe;
 
@@ -160,15 +161,11 @@ impl Runtime for Claude {
     }
 }
 
-/// A text as a bracketed paste. Control characters would be keys, and the end mark would end the paste, so neither
-/// goes in; lines end in CR as terminals paste them. A text that begins like a command of the program would not
-/// reach the model: a space before it makes it a message.
+/// A text as one paste. A text that begins like a command of the program would not reach the model: a space before
+/// it makes it a message. Control characters are dropped from a paste, so none may hide such a beginning.
 fn paste(text: &str) -> Vec<u8> {
-    let text = text.trim().replace("\r\n", "\n");
-    let text = if text.starts_with(['/', '!']) { format!(" {text}") } else { text };
-    let plain = text.chars().filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'));
-    let body: String = plain.map(|letter| if letter == '\n' { '\r' } else { letter }).collect();
-    format!("\x1b[200~{body}\x1b[201~").into_bytes()
+    let text = text.trim_start_matches(|letter: char| letter.is_whitespace() || letter.is_control()).trim_end();
+    if text.starts_with(['/', '!']) { bracketed_paste(&format!(" {text}")) } else { bracketed_paste(text) }
 }
 
 impl Usage {

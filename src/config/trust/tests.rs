@@ -53,7 +53,7 @@ fn the_key_never_changes() {
 }
 
 #[test]
-fn decisions_are_taken_back_by_repository_or_key() {
+fn decisions_are_taken_back_by_repository() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (Path::new("/one"), Path::new("/two"));
     let wanted = settings(&["a", "b"], &["c"]);
@@ -63,8 +63,8 @@ fn decisions_are_taken_back_by_repository_or_key() {
         store.trust(&trust_keys_of_gates(&wanted, repository), Time::from_millis(1)).unwrap();
     }
     assert_eq!(store.list().len(), 6);
-    assert_eq!(store.revoke(Revoke::Repository(one)).unwrap().len(), 3);
-    assert_eq!(store.revoke(Revoke::Repository(one)).unwrap().len(), 0);
+    assert_eq!(store.revoke(one).unwrap().len(), 3);
+    assert_eq!(store.revoke(one).unwrap().len(), 0);
     let key = store.list()[0].key.as_str()[..12].to_owned();
     assert_eq!(store.revoke(Revoke::Key("")).unwrap().len(), 0);
     assert_eq!(store.revoke(Revoke::Key(&key)).unwrap().len(), 1);

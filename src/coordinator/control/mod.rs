@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
-use crate::config::Revoke;
 use crate::files::FileLock;
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
@@ -79,7 +78,7 @@ impl Control {
 
     /// Takes back the trust in this repository's commands.
     pub(crate) fn forget_trust(&self) -> Result<(), Failure> {
-        self.project.trust()?.revoke(Revoke::Repository(self.project.repository.common_dir()))?;
+        self.project.trust()?.revoke(self.project.repository.common_dir())?;
         Ok(())
     }
 

@@ -67,6 +67,9 @@ impl Control {
         request: &SpawnRequest,
         progress: &dyn SpawnProgress,
     ) -> Result<(SpawnView, Result<(), Failure>), Failure> {
+        if !request.dry_run {
+            self.project.queue()?.expire(Time::now())?;
+        }
         let tickets = self.tickets_of(request)?;
         let mut view =
             SpawnView { version: VIEW_VERSION, dry_run: request.dry_run, spawned: Vec::new(), failed: Vec::new() };
