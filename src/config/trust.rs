@@ -59,11 +59,6 @@ impl TrustKey {
         }
         Self(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
-
-    /// The text of the key.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// A command that needs trust.

@@ -7,6 +7,7 @@ use git2::Oid;
 
 use super::{GitError, Repository, commit_id};
 use crate::model::CommitId;
+use crate::model::worker::Place;
 
 /// One commit, as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -38,6 +39,14 @@ impl Repository {
             commits.push(CommitInfo { id, subject, author, ticket });
         }
         Ok(commits)
+    }
+
+    /// Where the work of a worker begins: where its branch last met its target, so that what it merged from there does
+    /// not count as its own. The base it started from, once it has landed or where the two never met.
+    pub(crate) fn own_base(&self, place: &Place, head: &CommitId) -> Result<CommitId, GitError> {
+        let target = self.branch_head(&place.target)?;
+        let met = target.map(|target| self.merge_base(&target, head)).transpose()?.flatten();
+        Ok(met.filter(|met| met != head).unwrap_or_else(|| place.base.clone()))
     }
 
     /// The best common ancestor of two commits; `None` when their histories never met.

@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
 /// Work that is in the target.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Landed {
+    /// Where the target pointed before.
+    pub(crate) from: CommitId,
     /// Where the target points now.
     pub(crate) commit: CommitId,
     /// Its tree, as hex.

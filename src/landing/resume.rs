@@ -7,6 +7,7 @@ use super::land::LandOptions;
 use super::outcome::{Landed, Outcome, Report, Waiting, WaitingReason};
 use super::{Landing, LandingError};
 use crate::git::crash_point;
+use crate::model::error_text;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::queue::Settlement;
@@ -86,7 +87,7 @@ impl Landing<'_> {
         let is_settled = warnings.is_empty() || evidence.is_none();
         let mut keep = None;
         if let Some(stop) = options.stop.filter(|_| is_settled) {
-            match stop(&worker).and_then(|()| self.release(&worker.id, "landed").map_err(|error| chain(&error))) {
+            match stop(&worker).and_then(|()| self.release(&worker.id, "landed").map_err(|error| error_text(&error))) {
                 Ok(released) => {
                     if released.has_uncommitted {
                         let text = "was not committed and did not land; it is kept";
@@ -107,19 +108,7 @@ impl Landing<'_> {
             Some(evidence) => (evidence.tree, evidence.gates),
             None => (self.repository.tree_of(&intent.to)?, Vec::new()),
         };
-        let (commit, work) = (intent.to.clone(), intent.work.clone());
-        Ok(Landed { commit, tree, work, gates, updated, keep, warnings })
+        let (from, commit, work) = (intent.from.clone(), intent.to.clone(), intent.work.clone());
+        Ok(Landed { from, commit, tree, work, gates, updated, keep, warnings })
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

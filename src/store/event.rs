@@ -2,11 +2,19 @@
 
 use rusqlite::params;
 
-use super::{Store, StoreError, Txn};
+use super::{JsonLog, StatePaths, Store, StoreError, Txn};
 use crate::model::TicketId;
 use crate::model::event::EventRecord;
 
 impl Store {
+    /// Appends an event to the store and to its worker's own log, where it has a worker.
+    pub(crate) fn record_event(&self, paths: &StatePaths, event: &EventRecord) -> Result<(), StoreError> {
+        if let Some(worker) = &event.worker {
+            JsonLog::open(&paths.events(worker))?.append(event)?;
+        }
+        self.append_event(event).map(drop)
+    }
+
     /// Appends a fact about a worker; its sequence number, which only grows and is shared with the queue's events.
     pub(crate) fn append_event(&self, event: &EventRecord) -> Result<i64, StoreError> {
         let data = document("event", event.ticket.as_str(), event)?;

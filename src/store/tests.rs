@@ -29,14 +29,15 @@ fn store() -> (TempDir, StatePaths, Store) {
 fn worker(id: &str) -> Worker {
     let commit = "0123456789012345678901234567890123456789";
     let id: WorkerId = id.parse().unwrap();
+    let ticket = id.as_str().split('+').next().unwrap();
     Worker {
-        ticket: id.ticket(),
+        ticket: ticket.parse().unwrap(),
         title: "Fix".to_owned(),
         agent: "ticket-worker".parse().unwrap(),
         runtime: RuntimeKind::Command,
         place: Place {
             worktree: PathBuf::from("/srv/project-worktrees").join(id.as_str()),
-            branch: format!("swarm/{}", id.ticket()).parse().unwrap(),
+            branch: format!("swarm/{ticket}").parse().unwrap(),
             base: commit.parse().unwrap(),
             target: "main".parse().unwrap(),
             first_port: 0,

@@ -1,17 +1,14 @@
 //! What a supervisor writes about its worker to the store, the queue and the logs. All methods block for moments;
 //! the loop calls them through [`crate::supervisor::run`]'s blocking helper.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::{LEASE, SupervisorError};
 use crate::model::event::{Event, EventRecord};
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId};
 use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
-use crate::store::{JsonLog, StatePaths, Store};
-
-/// Version of the event log's shape.
-const EVENT_SCHEMA: u32 = 1;
+use crate::store::{StatePaths, Store};
 
 /// Where facts about one worker go.
 #[derive(Clone)]
@@ -20,8 +17,8 @@ pub(crate) struct Ledger {
     store: Arc<Store>,
     /// The queue.
     queue: Arc<dyn Queue>,
-    /// The worker's own event log.
-    log: Arc<Mutex<JsonLog>>,
+    /// Where its logs lie.
+    paths: StatePaths,
     /// The worker.
     worker: WorkerId,
     /// Its ticket.
@@ -38,24 +35,14 @@ impl Ledger {
         paths: &StatePaths,
         worker: &Worker,
     ) -> Result<Self, SupervisorError> {
-        let log = Arc::new(Mutex::new(JsonLog::open(&paths.events(&worker.id))?));
         let (ticket, run) = (worker.ticket.clone(), worker.attempt.run.clone());
-        Ok(Self { store, queue, log, worker: worker.id.clone(), ticket, run })
+        Ok(Self { store, queue, paths: paths.clone(), worker: worker.id.clone(), ticket, run })
     }
 
     /// Appends an event to the worker's log and to the store's.
     pub(crate) fn log(&self, event: Event) -> Result<(), SupervisorError> {
-        let record = EventRecord {
-            schema: EVENT_SCHEMA,
-            at: Time::now(),
-            run: Some(self.run.clone()),
-            ticket: self.ticket.clone(),
-            worker: Some(self.worker.clone()),
-            event,
-        };
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).append(&record)?;
-        self.store.append_event(&record)?;
-        Ok(())
+        let record = EventRecord::now(&self.run, &self.ticket, &self.worker, event);
+        Ok(self.store.record_event(&self.paths, &record)?)
     }
 
     /// Changes the worker's row.
@@ -100,6 +87,11 @@ impl Ledger {
     /// Writes down how the worker ended.
     pub(crate) fn end(&self, outcome: &Outcome) -> Result<(), SupervisorError> {
         self.log(Event::AttemptEnded { outcome: outcome.clone() })?;
+        self.close(outcome)
+    }
+
+    /// Writes down how the worker ended whose attempt was ended before.
+    pub(crate) fn close(&self, outcome: &Outcome) -> Result<(), SupervisorError> {
         let outcome = outcome.clone();
         self.update(|worker| worker.phase = Phase::Ended { outcome, at: Time::now() })
     }

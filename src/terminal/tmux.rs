@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tmux_interface::{
-    AttachSession, IfShell, KillServer, KillSession, ListPanes, ListSessions, NewSession,
-    SetOption, TmuxCommand,
+    AttachSession, IfShell, KillServer, KillSession, ListPanes, ListSessions, NewSession, SetOption, TmuxCommand,
 };
 
 use super::{ProgramError, Size, program};

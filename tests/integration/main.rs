@@ -3,6 +3,7 @@
 
 mod claude_cli;
 mod claude_worker;
+mod landing;
 mod layering;
 mod licences;
 mod spawn;

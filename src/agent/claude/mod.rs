@@ -161,11 +161,13 @@ impl Runtime for Claude {
     }
 }
 
-/// A text as one paste. A text that begins like a command of the program would not reach the model: a space before
-/// it makes it a message. Control characters are dropped from a paste, so none may hide such a beginning.
+/// A text as one paste. A text that begins like a command of the program would not reach the model: a line before it
+/// makes it a message (after a space, the key that submits is lost); control characters are dropped from a paste, so
+/// none may hide such a beginning. A tab reaches the model as four spaces, and four lines or more come in a frame of
+/// tags: the program's doing (2.1.329).
 fn paste(text: &str) -> Vec<u8> {
     let text = text.trim_start_matches(|letter: char| letter.is_whitespace() || letter.is_control()).trim_end();
-    if text.starts_with(['/', '!']) { bracketed_paste(&format!(" {text}")) } else { bracketed_paste(text) }
+    if text.starts_with(['/', '!']) { bracketed_paste(&format!("Message:\n{text}")) } else { bracketed_paste(text) }
 }
 
 impl Usage {

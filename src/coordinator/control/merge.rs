@@ -154,7 +154,7 @@ impl Control {
         let repository = &self.project.repository;
         let head = repository.branch_head(&worker.place.branch)?;
         let commits = match head {
-            Some(head) => repository.commits_between(&worker.place.base, &head)?,
+            Some(head) => repository.commits_between(&repository.own_base(&worker.place, &head)?, &head)?,
             None => Vec::new(),
         };
         let template = if strategy == Strategy::Squash { Template::SquashCommit } else { Template::MergeCommit };
@@ -200,7 +200,10 @@ impl Control {
     /// Commits of a worker's branch since its base.
     fn commit_count(&self, worker: &Worker) -> Result<usize, Failure> {
         match self.project.repository.branch_head(&worker.place.branch)? {
-            Some(head) => Ok(self.project.repository.commits_between(&worker.place.base, &head)?.len()),
+            Some(head) => {
+                let repository = &self.project.repository;
+                Ok(repository.commits_between(&repository.own_base(&worker.place, &head)?, &head)?.len())
+            }
             None => Ok(0),
         }
     }
@@ -228,12 +231,23 @@ impl Control {
         Ok(LandedView {
             worker: worker.id.to_string(),
             commit: Some(landed.commit.to_string()),
+            commits: self.landed_count(worker, &landed)?,
             tree: landed.tree,
-            commits: self.project.repository.commits_between(&worker.place.base, &landed.work)?.len(),
             target: worker.place.target.to_string(),
             gates: landed.gates.iter().map(gate_view).collect(),
             keep: landed.keep,
         })
+    }
+
+    /// Commits that came into the target with a landing and were not there before.
+    fn landed_count(&self, worker: &Worker, landed: &Landed) -> Result<usize, Failure> {
+        let repository = &self.project.repository;
+        let since = match &landed.from {
+            from if *from != landed.work => repository.merge_base(from, &landed.work)?,
+            _ => None,
+        };
+        let since = since.unwrap_or_else(|| worker.place.base.clone());
+        Ok(repository.commits_between(&since, &landed.work)?.len())
     }
 
     /// Brings the evidence to the agent, or to a person when that was done often enough.

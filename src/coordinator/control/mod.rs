@@ -23,7 +23,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Live, Liveness, Phase, Verdict, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId};
-use crate::store::{JsonLog, read_live};
+use crate::store::read_live;
 use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
@@ -161,17 +161,8 @@ impl Control {
 
     /// Writes an event about a worker without a living supervisor.
     fn log(&self, worker: &Worker, event: Event) -> Result<(), Failure> {
-        let record = EventRecord {
-            schema: 1,
-            at: Time::now(),
-            run: Some(self.run.clone()),
-            ticket: worker.ticket.clone(),
-            worker: Some(worker.id.clone()),
-            event,
-        };
-        JsonLog::open(&self.project.paths.events(&worker.id))?.append(&record)?;
-        self.project.store()?.append_event(&record)?;
-        Ok(())
+        let record = EventRecord::now(&self.run, &worker.ticket, &worker.id, event);
+        Ok(self.project.store()?.record_event(&self.project.paths, &record)?)
     }
 }
 

@@ -50,12 +50,13 @@ impl Control {
     pub(crate) fn diff(&self, name: &str, stat: bool, color: bool, width: Option<usize>) -> Result<DiffView, Failure> {
         let worker = self.worker(name)?;
         let (head, dirty) = self.present_work(&worker)?;
+        let base = self.project.repository.own_base(&worker.place, &head)?;
         let options = DiffOptions { color, stat, width, paths: Vec::new() };
-        let text = self.project.repository.diff(&worker.place.base, &head, &options)?;
+        let text = self.project.repository.diff(&base, &head, &options)?;
         Ok(DiffView {
             version: VIEW_VERSION,
             worker: worker.id.to_string(),
-            base: worker.place.base.to_string(),
+            base: base.to_string(),
             head: head.to_string(),
             dirty,
             text: String::from_utf8_lossy(&text).into_owned(),
@@ -90,9 +91,10 @@ impl Control {
         let worker = self.worker(name)?;
         let head = self.present_head(&worker)?;
         let repository = &self.project.repository;
-        let commits = repository.commits_between(&worker.place.base, &head)?;
+        let base = repository.own_base(&worker.place, &head)?;
+        let commits = repository.commits_between(&base, &head)?;
         let options = DiffOptions { stat: true, ..DiffOptions::default() };
-        let stat = repository.diff(&worker.place.base, &head, &options)?;
+        let stat = repository.diff(&base, &head, &options)?;
         let verdicts = self.project.store()?.reviews(&worker.id)?;
         let verdicts = verdicts.into_iter().map(|review| VerdictView {
             verdict: verdict_word(review.verdict).to_owned(),

@@ -44,16 +44,6 @@ async fn until(pty: &Pty, text: &str) -> String {
     output
 }
 
-fn message(error: &PtyError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
 #[tokio::test]
 async fn exit_codes_and_signals_come_back() {
     let coded = Pty::spawn(&sh("printf hello; exit 7")).unwrap();
@@ -235,7 +225,7 @@ async fn what_cannot_start_says_why() {
         std::fs::set_permissions(&path, mode).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let failure = |command: &PtyCommand| message(&Pty::spawn(command).unwrap_err());
+    let failure = |command: &PtyCommand| crate::model::error_text(&Pty::spawn(command).unwrap_err());
 
     assert!(failure(&command(&["no-such-program"])).contains("no executable `no-such-program` found"));
     assert!(failure(&command(&["/etc/passwd"])).contains("/etc/passwd"));
