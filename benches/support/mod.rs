@@ -1,6 +1,8 @@
 //! What the benches of whole processes share: a repository in surroundings of its own, a clock around a process, and one
 //! way to print a bar.
 
+#![expect(clippy::print_stdout, reason = "figures on standard output are what a bench is for")]
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,10 +13,10 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 /// The program that is measured, of the same profile as the bench.
-pub const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
+pub(crate) const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
 
 /// A repository with its own home, runtime folder and tmux server. Everything ends and goes when dropped.
-pub struct Scene {
+pub(crate) struct Scene {
     /// Holds everything.
     folder: TempDir,
     /// Where commands run; the main worktree.
@@ -23,7 +25,7 @@ pub struct Scene {
 
 impl Scene {
     /// A repository of `files` files of about `bytes` bytes each, with an agent `sleeper` that does nothing for an hour.
-    pub fn new(files: usize, bytes: usize) -> Self {
+    pub(crate) fn new(files: usize, bytes: usize) -> Self {
         let folder = tempfile::Builder::new().prefix("swb").tempdir().expect("a temp folder");
         for name in ["home", "config", "run", "tmp", "project"] {
             fs::create_dir(folder.path().join(name)).expect("the folder is fresh");
@@ -46,29 +48,29 @@ impl Scene {
     }
 
     /// The folder around the repository.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes a file of the repository.
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.repository.join(path);
         fs::create_dir_all(path.parent().expect("it has one")).expect("the bench may write");
         File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("the bench may write");
     }
 
     /// Writes a ticket for the agent that does nothing.
-    pub fn write_ticket(&self, id: &str) {
+    pub(crate) fn write_ticket(&self, id: &str) {
         self.write(&format!(".swarm/tickets/{id}.md"), "---\nagent: sleeper\n---\nWait.\n");
     }
 
     /// Name of the tmux server of this scene.
-    pub fn tmux_server(&self) -> &OsStr {
+    pub(crate) fn tmux_server(&self) -> &OsStr {
         self.root().file_name().expect("it has a name")
     }
 
     /// A program in the repository with this scene's environment and nothing else.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         #[expect(clippy::disallowed_methods, reason = "a bench is outside the program's own door")]
         let mut command = Command::new(program);
         let path = std::env::var_os("PATH").expect("PATH is set");
@@ -83,7 +85,7 @@ impl Scene {
     }
 
     /// Runs a program to its end and demands success.
-    pub fn run<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Output {
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Output {
         let mut command = self.command(program);
         command.args(args);
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -92,7 +94,7 @@ impl Scene {
     }
 
     /// Runs git.
-    pub fn git<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) {
+    pub(crate) fn git<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) {
         self.run("git", args);
     }
 }
@@ -119,27 +121,27 @@ fn text(seed: usize, bytes: usize) -> String {
     while text.len() < bytes {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let word = (state >> 33) % 5_000;
-        text.push_str(&format!("name{word}{}", if word % 9 == 0 { "\n" } else { " " }));
+        text.push_str(&format!("name{word}{}", if word.is_multiple_of(9) { "\n" } else { " " }));
     }
     text
 }
 
 /// Milliseconds that `work` takes.
-pub fn clock(work: impl FnOnce()) -> f64 {
+pub(crate) fn clock(work: impl FnOnce()) -> f64 {
     let started = Instant::now();
     work();
     started.elapsed().as_secs_f64() * 1e3
 }
 
 /// The middle value.
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
 }
 
 /// Prints one bar: `figure` is what `ours` and `floor` make together and may be at most `bar`.
-pub fn print_bar(name: &str, [ours, floor]: [f64; 2], (what, figure): (&str, f64), bar: f64) {
+pub(crate) fn print_bar(name: &str, [ours, floor]: [f64; 2], (what, figure): (&str, f64), bar: f64) {
     let word = if figure <= bar { "met" } else { "MISSED" };
     println!("{name:<40} {ours:8.2} ms  floor {floor:8.2} ms  {what} {figure:6.2}  bar {bar:6.2}  {word}");
 }

@@ -1,7 +1,6 @@
 //! Any program as an agent: the prompt goes in by file, standard input or argument, the exit code comes out.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsStr;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -12,6 +11,7 @@ use super::launch::{
     read_from_prompt_file,
 };
 use super::{AgentError, Probe, Runtime};
+use crate::config::{CommandValues, expand_command};
 use crate::model::Time;
 use crate::model::agent::{Agent, PromptDelivery};
 
@@ -28,7 +28,17 @@ pub(super) struct Command {
 impl Runtime for Command {
     fn launch(&mut self, plan: &LaunchPlan<'_>) -> Result<Launch, AgentError> {
         let agent = plan.agent;
-        let mut argv: Vec<OsString> = agent.command.iter().map(|word| expand(word, plan)).collect();
+        let mut argv = expand_command(
+            agent,
+            &CommandValues {
+                prompt_file: plan.prompt_file.as_os_str(),
+                worktree: plan.worktree.as_os_str(),
+                repo: plan.repo.as_os_str(),
+                ticket: plan.ticket.as_str().as_ref(),
+                worker: plan.worker.as_str().as_ref(),
+                branch: plan.branch.as_str().as_ref(),
+            },
+        );
         let named = argv.first().cloned().unwrap_or_default();
         let missing =
             || AgentError::ProgramNotFound { program: named.to_string_lossy().into_owned(), hint: missing_hint(agent) };
@@ -91,37 +101,6 @@ impl Runtime for Command {
     fn stop(&self) -> StopRequest {
         StopRequest { signal: Signal::TERM, to_group: true }
     }
-}
-
-/// Puts values in place of the placeholders of a word; other braces stay as they are, and a value is not expanded
-/// again.
-fn expand(word: &str, plan: &LaunchPlan<'_>) -> OsString {
-    let values: [(&str, &OsStr); 6] = [
-        ("{prompt_file}", plan.prompt_file.as_os_str()),
-        ("{worktree}", plan.worktree.as_os_str()),
-        ("{repo}", plan.repo.as_os_str()),
-        ("{ticket}", OsStr::new(plan.ticket.as_str())),
-        ("{worker}", OsStr::new(plan.worker.as_str())),
-        ("{branch}", OsStr::new(plan.branch.as_str())),
-    ];
-    let mut done = Vec::new();
-    let mut rest = word;
-    while let Some(at) = rest.find('{') {
-        done.extend_from_slice(&rest.as_bytes()[..at]);
-        rest = &rest[at..];
-        match values.iter().find(|(name, _)| rest.starts_with(name)) {
-            Some((name, value)) => {
-                done.extend_from_slice(value.as_bytes());
-                rest = &rest[name.len()..];
-            }
-            None => {
-                done.push(b'{');
-                rest = &rest[1..];
-            }
-        }
-    }
-    done.extend_from_slice(rest.as_bytes());
-    OsString::from_vec(done)
 }
 
 /// How to get the program of `agent`.

@@ -1,5 +1,7 @@
 //! The command line of a `command` agent.
 
+use std::ffi::{OsStr, OsString};
+
 use crate::model::agent::Agent;
 
 /// The placeholders of a command, as `{name}`.
@@ -9,22 +11,22 @@ pub(super) const PLACEHOLDERS: [&str; 6] = ["prompt_file", "worktree", "repo", "
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommandValues<'a> {
     /// The file that holds the prompt.
-    pub(crate) prompt_file: &'a str,
+    pub(crate) prompt_file: &'a OsStr,
     /// The worker's worktree.
-    pub(crate) worktree: &'a str,
+    pub(crate) worktree: &'a OsStr,
     /// The main worktree.
-    pub(crate) repo: &'a str,
+    pub(crate) repo: &'a OsStr,
     /// The ticket's id.
-    pub(crate) ticket: &'a str,
+    pub(crate) ticket: &'a OsStr,
     /// The worker's id.
-    pub(crate) worker: &'a str,
+    pub(crate) worker: &'a OsStr,
     /// The worker's branch.
-    pub(crate) branch: &'a str,
+    pub(crate) branch: &'a OsStr,
 }
 
 /// The program and arguments of an agent with each `{placeholder}` filled in. No shell takes part, and a value
 /// is never searched for placeholders itself. `{{name}}` stays as `{name}`; other braces stay as they are.
-pub(crate) fn expand_command(agent: &Agent, values: &CommandValues<'_>) -> Vec<String> {
+pub(crate) fn expand_command(agent: &Agent, values: &CommandValues<'_>) -> Vec<OsString> {
     let value = |name: &str| match name {
         "prompt_file" => Some(values.prompt_file),
         "worktree" => Some(values.worktree),
@@ -38,14 +40,14 @@ pub(crate) fn expand_command(agent: &Agent, values: &CommandValues<'_>) -> Vec<S
 }
 
 /// One argument.
-fn expand<'a>(argument: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
-    let mut text = String::new();
+fn expand<'a>(argument: &str, value: impl Fn(&str) -> Option<&'a OsStr>) -> OsString {
+    let mut text = OsString::new();
     for part in parts(argument) {
         match part {
-            Part::Text(piece) => text.push_str(piece),
+            Part::Text(piece) => text.push(piece),
             Part::Name(name) => match value(name) {
-                Some(value) => text.push_str(value),
-                None => text.push_str(&format!("{{{name}}}")),
+                Some(value) => text.push(value),
+                None => text.push(format!("{{{name}}}")),
             },
         }
     }
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn values_are_filled_in_once_and_other_braces_stay() {
-        let value = |name: &str| (name == "ticket").then_some("{worker}");
+        let value = |name: &str| (name == "ticket").then_some(OsStr::new("{worker}"));
         for (argument, expected) in [
             ("{ticket}", "{worker}"),
             ("a{ticket}b{ticket}", "a{worker}b{worker}"),

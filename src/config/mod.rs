@@ -22,10 +22,11 @@ mod trust;
 mod yaml;
 
 pub(crate) use agent_book::{AgentBook, AgentSources, load_agents};
+pub(crate) use command::{CommandValues, expand_command};
 pub(crate) use environment::{Environment, agent_environment, environment};
 pub(crate) use error::ConfigError;
 pub(crate) use init::{init_files, screen_rules};
 pub(crate) use settings::{Layers, load_settings, user_folder};
 pub(crate) use template::{Template, Templates, render};
 pub(crate) use ticket::{parse_ticket, ticket_text};
-pub(crate) use trust::{Revoke, TrustItem, TrustKind, TrustStore, trust_keys_of_gates, trust_keys_of_setup};
+pub(crate) use trust::{TrustItem, TrustKind, TrustStore, trust_keys_of_gates, trust_keys_of_setup};

@@ -7,7 +7,6 @@ use minijinja::UndefinedBehavior;
 use serde::Serialize;
 
 use super::error::{ConfigError, Position, Problem};
-use super::folder::read_texts;
 
 /// Declares the templates with their files.
 macro_rules! templates {
@@ -72,20 +71,6 @@ pub(crate) struct Templates {
 }
 
 impl Templates {
-    /// The built-in templates with the files of a folder in their place; the folder need not exist.
-    ///
-    /// # Errors
-    /// As [`Templates::from_files`], and when the folder cannot be read.
-    pub(crate) fn from_folder(folder: &Path) -> Result<Self, ConfigError> {
-        Self::from_files(read_texts(folder, &["md", "txt"])?)
-    }
-
-    /// The texts that stand in place of built-in ones, as [`Templates::from_files`] takes them: for handing
-    /// them to another process as they were.
-    pub(crate) fn files(&self) -> Vec<(PathBuf, String)> {
-        self.overrides.values().cloned().collect()
-    }
-
     /// The built-in templates with these texts in their place; the file name of each path says which it is.
     ///
     /// # Errors

@@ -59,11 +59,6 @@ impl TrustKey {
         }
         Self(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
-
-    /// The text of the key.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// A command that needs trust.
@@ -122,15 +117,6 @@ pub(crate) struct Trusted {
     pub(crate) key: TrustKey,
     /// When it was decided.
     pub(crate) trusted_at: Time,
-}
-
-/// Which decisions are taken back.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Revoke<'a> {
-    /// All of the repository with this common folder.
-    Repository(&'a Path),
-    /// The one with this key, or the start of it if only one begins so.
-    Key(&'a str),
 }
 
 /// The file.
@@ -196,18 +182,12 @@ impl TrustStore {
         })
     }
 
-    /// Takes decisions back and returns them; none when nothing fits.
-    pub(crate) fn revoke(&mut self, which: Revoke<'_>) -> Result<Vec<Trusted>, ConfigError> {
+    /// Takes back all decisions on the repository with this common folder and returns them.
+    pub(crate) fn revoke(&mut self, common_dir: &Path) -> Result<Vec<Trusted>, ConfigError> {
         let mut revoked = Vec::new();
         self.change(|kept| {
-            let fits = |item: &Trusted| match which {
-                Revoke::Repository(common_dir) => item.key == TrustKey::of(item.kind, common_dir, &item.run),
-                Revoke::Key(start) => !start.is_empty() && item.key.as_str().starts_with(start),
-            };
-            let ambiguous = matches!(which, Revoke::Key(_)) && kept.iter().filter(|item| fits(item)).count() > 1;
-            if !ambiguous {
-                revoked = kept.extract_if(.., |item| fits(item)).collect();
-            }
+            let fits = |item: &Trusted| item.key == TrustKey::of(item.kind, common_dir, &item.run);
+            revoked = kept.extract_if(.., |item| fits(item)).collect();
         })?;
         Ok(revoked)
     }

@@ -8,7 +8,7 @@ use crate::config::ConfigError;
 use crate::files::FileError;
 use crate::git::GitError;
 use crate::landing::LandingError;
-use crate::model::IdError;
+use crate::model::{IdError, causes};
 use crate::process::ProcessError;
 use crate::queue::QueueError;
 use crate::store::StoreError;
@@ -85,13 +85,7 @@ impl Failure {
 
     /// A failure from an error and its causes.
     pub(crate) fn from_error(kind: FailureKind, error: &(dyn Error + 'static)) -> Self {
-        let mut chain = vec![error.to_string()];
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            chain.push(error.to_string());
-            cause = error.source();
-        }
-        Self { kind, chain, hints: Vec::new() }
+        Self { kind, chain: causes(error), hints: Vec::new() }
     }
 
     /// Adds a hint.

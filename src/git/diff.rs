@@ -18,17 +18,6 @@ pub(crate) struct DiffOptions {
     pub(crate) paths: Vec<PathBuf>,
 }
 
-/// The size of a difference.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct DiffFigures {
-    /// Files that differ; a rename is one.
-    pub(crate) files: usize,
-    /// Lines added; binary files have none.
-    pub(crate) insertions: usize,
-    /// Lines removed.
-    pub(crate) deletions: usize,
-}
-
 impl Repository {
     /// What `head` changed since it left `base` (`base...head`), as bytes for a terminal or a pipe.
     ///
@@ -44,29 +33,6 @@ impl Repository {
         }
         call = call.args([range.as_str(), "--"]).args(options.paths.iter().map(|path| path.as_os_str()));
         Ok(call.output()?.stdout)
-    }
-
-    /// The size of what [`Repository::diff`] prints.
-    pub(crate) fn diff_figures(&self, base: &CommitId, head: &CommitId) -> Result<DiffFigures, GitError> {
-        let range = format!("{base}...{head}");
-        let call =
-            self.git(self.attributes_folder(), ["diff", "--numstat", "--no-ext-diff", "-M", range.as_str(), "--"]);
-        let text = call.reading().output()?.text();
-        let mut figures = DiffFigures::default();
-        for line in text.lines() {
-            let mut counts = line.split('\t').map(|count| count.parse::<usize>().unwrap_or(0));
-            figures.files += 1;
-            figures.insertions += counts.next().unwrap_or(0);
-            figures.deletions += counts.next().unwrap_or(0);
-        }
-        Ok(figures)
-    }
-
-    /// Paths that differ between the trees of two commits, sorted.
-    pub(crate) fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<PathBuf>, GitError> {
-        let call = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", from.as_str(), to.as_str()];
-        let output = self.git(self.home(), call).reading().output()?.stdout;
-        Ok(super::program::split_nul(&output).map(super::program::path_of).collect())
     }
 
     /// The newest `limit` commits of `theirs` that touched any of `paths` since `ours` left it, one line each: short

@@ -81,11 +81,6 @@ impl Repository {
         &self.common_dir
     }
 
-    /// The git folder of the worktree this was found from; equal to the common folder in the main worktree.
-    pub(crate) fn git_dir(&self) -> &Path {
-        &self.git_dir
-    }
-
     /// The main worktree; `None` in a bare repository.
     pub(crate) fn main_worktree(&self) -> Option<&Path> {
         self.main_worktree.as_deref()

@@ -48,7 +48,7 @@ use crate::git::{GitError, Repository};
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
-use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId};
+use crate::model::{BranchName, CommitId, RunId, TicketId, WorkerId};
 use crate::process::ProcessError;
 use crate::queue::{Queue, QueueError, QueueTicket};
 use crate::store::{StatePaths, Store, StoreError};
@@ -193,14 +193,7 @@ impl Landing<'_> {
 
     /// Writes down what happened.
     fn note_event(&self, worker: &Worker, event: Event) -> Result<(), LandingError> {
-        let record = EventRecord {
-            schema: 1,
-            at: Time::now(),
-            run: Some(self.run.clone()),
-            ticket: worker.ticket.clone(),
-            worker: Some(worker.id.clone()),
-            event,
-        };
+        let record = EventRecord::now(self.run, &worker.ticket, &worker.id, event);
         self.store.record_event(self.paths, &record)?;
         Ok(())
     }

@@ -5,11 +5,6 @@ use crate::git::{DiffOptions, KeepEntry, RestoreTo, Restored};
 use crate::model::WorkerId;
 
 impl Landing<'_> {
-    /// All kept work, newest first.
-    pub(crate) fn kept(&self) -> Result<Vec<KeepEntry>, LandingError> {
-        Ok(self.repository.kept()?)
-    }
-
     /// What is kept of one worker, newest first.
     pub(crate) fn kept_of(&self, worker: &WorkerId) -> Result<Vec<KeepEntry>, LandingError> {
         let mut kept = self.repository.kept()?;

@@ -4,22 +4,17 @@ use std::path::PathBuf;
 
 use super::evidence::Evidence;
 use super::land::LandOptions;
-use super::outcome::{LandEvent, Landed, Outcome, Report, Waiting, WaitingReason};
+use super::outcome::{Landed, Outcome, Report, Waiting, WaitingReason};
 use super::{Landing, LandingError};
 use crate::git::crash_point;
+use crate::model::error_text;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::queue::Settlement;
 use crate::store::{IntentId, LandingIntent};
 
 impl Landing<'_> {
-    /// Finishes or takes back the landings of dead processes; waits for live ones.
-    pub(crate) fn resume(&self, options: &LandOptions<'_>) -> Result<Vec<Report>, LandingError> {
-        let _turn = self.take_turn(&mut |_: LandEvent<'_>| ())?;
-        self.resume_in_turn(options)
-    }
-
-    /// The body of [`Landing::resume`] for a process whose turn it is.
+    /// Finishes or takes back the landings of dead processes, for a process whose turn it is.
     pub(super) fn resume_in_turn(&self, options: &LandOptions<'_>) -> Result<Vec<Report>, LandingError> {
         self.repository.repair_targets()?;
         self.repository.sweep_scratch()?;
@@ -92,7 +87,7 @@ impl Landing<'_> {
         let is_settled = warnings.is_empty() || evidence.is_none();
         let mut keep = None;
         if let Some(stop) = options.stop.filter(|_| is_settled) {
-            match stop(&worker).and_then(|()| self.release(&worker.id, "landed").map_err(|error| chain(&error))) {
+            match stop(&worker).and_then(|()| self.release(&worker.id, "landed").map_err(|error| error_text(&error))) {
                 Ok(released) => {
                     if released.has_uncommitted {
                         let text = "was not committed and did not land; it is kept";
@@ -116,16 +111,4 @@ impl Landing<'_> {
         let (from, commit, work) = (intent.from.clone(), intent.to.clone(), intent.work.clone());
         Ok(Landed { from, commit, tree, work, gates, updated, keep, warnings })
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

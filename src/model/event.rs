@@ -24,6 +24,17 @@ pub(crate) struct EventRecord {
     pub(crate) event: Event,
 }
 
+impl EventRecord {
+    /// Version of the shape of a line.
+    const SCHEMA: u32 = 1;
+
+    /// A fact about a worker that is true from now on.
+    pub(crate) fn now(run: &RunId, ticket: &TicketId, worker: &WorkerId, event: Event) -> Self {
+        let (run, ticket, worker) = (run.clone(), ticket.clone(), worker.clone());
+        Self { schema: Self::SCHEMA, at: Time::now(), run: Some(run), ticket, worker: Some(worker), event }
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]

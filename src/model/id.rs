@@ -100,12 +100,6 @@ impl WorkerId {
     pub(crate) fn of(ticket: &TicketId, number: u32) -> Self {
         if number <= 1 { Self(ticket.0.clone()) } else { Self(format!("{}+{number}", ticket.0)) }
     }
-
-    /// The ticket this worker belongs to.
-    pub(crate) fn ticket(&self) -> TicketId {
-        let ticket = self.0.split('+').next().unwrap_or(&self.0);
-        TicketId(ticket.to_owned())
-    }
 }
 
 impl CommitId {
@@ -201,7 +195,6 @@ mod tests {
         let ticket: TicketId = "fix".parse().unwrap();
         assert_eq!(WorkerId::of(&ticket, 1).as_str(), "fix");
         assert_eq!(WorkerId::of(&ticket, 3).as_str(), "fix+3");
-        assert_eq!("fix+3".parse::<WorkerId>().unwrap().ticket(), ticket);
         for bad in ["fix+1", "fix+02", "fix+", "fix++2", "+2"] {
             assert!(bad.parse::<WorkerId>().is_err(), "{bad}");
         }

@@ -5,6 +5,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod briefing;
+mod causes;
 pub(crate) mod event;
 mod id;
 pub(crate) mod settings;
@@ -13,5 +14,6 @@ mod time;
 pub(crate) mod tool_call;
 pub(crate) mod worker;
 
+pub(crate) use causes::{causes, error_text};
 pub(crate) use id::{AgentName, BranchName, CommitId, IdError, RunId, TicketId, WorkerId};
 pub(crate) use time::{Time, duration_text, parse_duration, serde_duration};

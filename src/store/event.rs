@@ -21,7 +21,9 @@ impl Store {
         self.write(|txn| txn.append_event("worker", &event.ticket, &data))
     }
 
-    /// Up to `limit` facts about workers after sequence number `seq`, oldest first; 0 is before the first.
+    /// Up to `limit` facts about workers after sequence number `seq`, oldest first; 0 is before the first. Commands
+    /// read a worker's own log instead.
+    #[cfg(test)]
     pub(crate) fn events_since(&self, seq: i64, limit: usize) -> Result<Vec<(i64, EventRecord)>, StoreError> {
         self.read(|txn| txn.events_since("worker", seq, limit))
     }

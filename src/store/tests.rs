@@ -29,14 +29,15 @@ fn store() -> (TempDir, StatePaths, Store) {
 fn worker(id: &str) -> Worker {
     let commit = "0123456789012345678901234567890123456789";
     let id: WorkerId = id.parse().unwrap();
+    let ticket = id.as_str().split('+').next().unwrap();
     Worker {
-        ticket: id.ticket(),
+        ticket: ticket.parse().unwrap(),
         title: "Fix".to_owned(),
         agent: "ticket-worker".parse().unwrap(),
         runtime: RuntimeKind::Command,
         place: Place {
             worktree: PathBuf::from("/srv/project-worktrees").join(id.as_str()),
-            branch: format!("swarm/{}", id.ticket()).parse().unwrap(),
+            branch: format!("swarm/{ticket}").parse().unwrap(),
             base: commit.parse().unwrap(),
             target: "main".parse().unwrap(),
             first_port: 0,
@@ -164,7 +165,7 @@ fn port_blocks_never_overlap_and_are_freed_by_release() {
         Phase::Released { outcome: Outcome::NoChanges, keep: "refs/swarm/keep/a/1".to_owned(), at: Time::now() };
     store.put_worker(&released).unwrap();
     assert_eq!(take("f", ports, &[]).unwrap(), 41_000);
-    store.free_ports(&"c".parse().unwrap()).unwrap();
+    store.put_worker(&Worker { phase: released.phase, ..worker("c") }).unwrap();
     assert_eq!(take("g", ports, &[]).unwrap(), 41_010);
 
     let last = PortSettings { base: 65_530, size: 6 };

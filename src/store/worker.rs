@@ -74,11 +74,6 @@ impl Store {
         }
         self.write(|txn| txn.take_ports(worker, ports, refused))
     }
-
-    /// Frees the worker's ports; no error when it has none. Releasing a worker does the same.
-    pub(crate) fn free_ports(&self, worker: &WorkerId) -> Result<(), StoreError> {
-        self.write(|txn| txn.free_ports(worker))
-    }
 }
 
 impl Txn<'_> {

@@ -16,7 +16,7 @@ use crate::model::event::Event;
 use crate::model::settings::Limits;
 use crate::model::ticket::Ticket;
 use crate::model::worker::{CheckResult, Place};
-use crate::model::{CommitId, duration_text};
+use crate::model::{CommitId, duration_text, error_text};
 use crate::process::{self, Invocation, ProcessError};
 
 /// Bytes of a check's output that are kept.
@@ -264,21 +264,12 @@ fn too_much(files: &[PathBuf], bytes: u64) -> String {
     )
 }
 
-/// An error with its causes in one line.
+/// An error with its causes and its hint in one line.
 fn sentence(error: &GitError) -> String {
-    use std::error::Error;
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+    match error.hint() {
+        Some(hint) => format!("{}; {hint}", error_text(error)),
+        None => error_text(error),
     }
-    if let Some(hint) = error.hint() {
-        text.push_str("; ");
-        text.push_str(&hint);
-    }
-    text
 }
 
 /// Variables of `hook_failed.md`.

@@ -12,7 +12,7 @@ use crate::files::{self, Access, FileError};
 use crate::model::agent::Agent;
 use crate::model::settings::{Durability, Limits};
 use crate::model::ticket::Ticket;
-use crate::model::{CommitId, WorkerId};
+use crate::model::{CommitId, WorkerId, error_text};
 
 /// Everything a supervisor needs besides the store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,14 +120,7 @@ pub(crate) enum FirstWord {
 impl FirstWord {
     /// The word for an error, with its causes and what it hints at.
     pub(super) fn failed(error: &SupervisorError) -> Self {
-        use std::error::Error;
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self::Failed { error: text, hint: error.hint() }
+        Self::Failed { error: error_text(error), hint: error.hint() }
     }
 }
 

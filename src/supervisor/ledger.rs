@@ -10,9 +10,6 @@ use crate::model::{RunId, TicketId, Time, WorkerId};
 use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
 use crate::store::{StatePaths, Store};
 
-/// Version of the event log's shape.
-const EVENT_SCHEMA: u32 = 1;
-
 /// Where facts about one worker go.
 #[derive(Clone)]
 pub(crate) struct Ledger {
@@ -44,14 +41,7 @@ impl Ledger {
 
     /// Appends an event to the worker's log and to the store's.
     pub(crate) fn log(&self, event: Event) -> Result<(), SupervisorError> {
-        let record = EventRecord {
-            schema: EVENT_SCHEMA,
-            at: Time::now(),
-            run: Some(self.run.clone()),
-            ticket: self.ticket.clone(),
-            worker: Some(self.worker.clone()),
-            event,
-        };
+        let record = EventRecord::now(&self.run, &self.ticket, &self.worker, event);
         Ok(self.store.record_event(&self.paths, &record)?)
     }
 

@@ -15,7 +15,7 @@ mod tmux;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use mode::{RESTORE_MODES, RawMode, terminal_size};
+pub(crate) use mode::{RESTORE_MODES, RawMode, bracketed_paste, terminal_size};
 pub(crate) use program::ProgramError;
 pub(crate) use pty::{ExitInfo, Pty, PtyCommand, PtyError};
 pub(crate) use recording::{CastHeader, Recording, RecordingError, plain_text};

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::Size;
 
@@ -43,11 +43,6 @@ impl Drop for RawMode {
     }
 }
 
-/// Whether `fd` is a terminal.
-pub(crate) fn is_terminal(fd: impl AsFd) -> bool {
-    isatty(fd)
-}
-
 /// The size of the terminal on standard output, error or input, whichever is one; `None` without a terminal or
 /// when it does not know its size.
 pub(crate) fn terminal_size() -> Option<Size> {
@@ -61,31 +56,16 @@ fn size_of(fd: impl AsFd) -> Option<Size> {
     (size.ws_col > 0 && size.ws_row > 0).then_some(Size { columns: size.ws_col, rows: size.ws_row })
 }
 
-/// The bytes that type `text` into a program without pressing any key but those of the text.
+/// The bytes that put `text` into a program as one paste, without pressing any key but those of the text.
 ///
 /// Control characters other than tab and newline are dropped, so nothing in a text can end the paste, interrupt the
-/// program or move its cursor. With `bracketed` (the program asked for it, [`super::Screen::bracketed_paste`]) the whole
-/// is marked as one paste, in which line ends are carriage returns as terminals send them, and submit nothing. Without,
-/// they are line feeds: the end of a line to programs that read lines, and to editors a new line where a carriage
-/// return would be the Enter key. Nothing is submitted at the end.
-pub(crate) fn bracketed_paste(text: &str, bracketed: bool) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() + 12);
-    if bracketed {
-        bytes.extend_from_slice(b"\x1b[200~");
-    }
+/// program or move its cursor. Line ends are carriage returns, as terminals send them; within a paste they submit
+/// nothing, and nothing is submitted at the end.
+pub(crate) fn bracketed_paste(text: &str) -> Vec<u8> {
     let text = text.replace("\x1b[200~", "").replace("\x1b[201~", "").replace("\r\n", "\n");
-    for character in text.chars() {
-        match character {
-            '\n' | '\r' => bytes.push(if bracketed { b'\r' } else { b'\n' }),
-            '\t' => bytes.push(b'\t'),
-            control if control.is_control() => {}
-            other => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    if bracketed {
-        bytes.extend_from_slice(b"\x1b[201~");
-    }
-    bytes
+    let plain = text.chars().filter(|character| !character.is_control() || matches!(character, '\n' | '\r' | '\t'));
+    let body: String = plain.map(|character| if character == '\n' { '\r' } else { character }).collect();
+    format!("\x1b[200~{body}\x1b[201~").into_bytes()
 }
 
 #[cfg(test)]
@@ -99,10 +79,9 @@ mod tests {
     #[test]
     fn a_prompt_cannot_leave_the_paste_or_press_keys() {
         let hostile = "a\x1b[201~\x03rm\r\nb\x1b[20\x1b[201~1~c\x04\u{9b}d\te\x7f";
-        let bytes = bracketed_paste(hostile, true);
+        let bytes = bracketed_paste(hostile);
         assert_eq!(String::from_utf8(bytes).unwrap(), "\x1b[200~arm\rb[201~cd\te\x1b[201~");
-        assert_eq!(bracketed_paste("one\ntwo ü", false), "one\ntwo ü".as_bytes());
-        assert_eq!(bracketed_paste("", true), b"\x1b[200~\x1b[201~");
+        assert_eq!(bracketed_paste(""), b"\x1b[200~\x1b[201~");
     }
 
     #[test]
@@ -110,7 +89,7 @@ mod tests {
         let pair = portable_pty::native_pty_system().openpty(portable_pty::PtySize::default()).unwrap();
         let slave = std::fs::File::open(pair.master.tty_name().unwrap()).unwrap();
         let is_cooked = || tcgetattr(&slave).unwrap().local_modes.contains(LocalModes::ECHO | LocalModes::ICANON);
-        assert!(is_cooked() && is_terminal(&slave));
+        assert!(is_cooked());
         let result = catch_unwind(AssertUnwindSafe(|| {
             let _raw = RawMode::enter(&slave).unwrap();
             assert!(!is_cooked());
@@ -121,8 +100,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_no_terminal() {
+    fn a_pipe_has_no_modes_and_no_size() {
         let (reader, _writer) = std::io::pipe().unwrap();
-        assert!(!is_terminal(&reader) && RawMode::enter(&reader).is_err() && size_of(&reader).is_none());
+        assert!(RawMode::enter(&reader).is_err() && size_of(&reader).is_none());
     }
 }

@@ -185,11 +185,6 @@ impl Pty {
         }
     }
 
-    /// How the program ended, if it has.
-    pub(crate) fn try_wait(&self) -> io::Result<Option<ExitInfo>> {
-        self.child.try_wait()
-    }
-
     /// Whether the program was stopped (Ctrl-Z, SIGSTOP) since this was last asked.
     pub(crate) fn take_stop(&self) -> bool {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;

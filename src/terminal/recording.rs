@@ -64,11 +64,6 @@ impl CastHeader {
     pub(crate) fn size(&self) -> Size {
         Size { columns: self.width, rows: self.height }.clamped()
     }
-
-    /// What it is a recording of.
-    pub(crate) fn title(&self) -> &str {
-        &self.title
-    }
 }
 
 /// A recording that could not be written or read.
@@ -142,11 +137,6 @@ impl Recording {
     pub(crate) fn resize(&mut self, size: Size) {
         let Size { columns, rows } = size.clamped();
         self.push(&(self.seconds(), "r", format!("{columns}x{rows}")));
-    }
-
-    /// Records input. Callers do so only where a person asked for it: input holds secrets.
-    pub(crate) fn input(&mut self, text: &str) -> Result<(), RecordingError> {
-        self.event("i", text)
     }
 
     /// Writes what is buffered; how long that may wait is the caller's decision.

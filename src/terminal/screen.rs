@@ -53,21 +53,6 @@ impl Screen {
         &self.parser.callbacks().title
     }
 
-    /// How often it rang the bell.
-    pub(crate) fn bell_count(&self) -> u64 {
-        self.parser.callbacks().bell_count
-    }
-
-    /// Whether it draws on the alternate screen.
-    pub(crate) fn alternate(&self) -> bool {
-        self.parser.screen().alternate_screen()
-    }
-
-    /// Whether it wants pastes marked.
-    pub(crate) fn bracketed_paste(&self) -> bool {
-        self.parser.screen().bracketed_paste()
-    }
-
     /// Bytes that draw the present state on a terminal of the same size: screen, cursor, title and the modes that
     /// decide what its keys and mouse send. Scroll margins are not known here; a resize makes the program set its own.
     pub(crate) fn repaint(&self) -> Vec<u8> {
@@ -101,8 +86,6 @@ struct Watcher {
     replies: Vec<u8>,
     /// Title.
     title: String,
-    /// Bells so far.
-    bell_count: u64,
     /// Focus reports (`?1004`).
     reports_focus: bool,
     /// xterm's modifyOtherKeys level.
@@ -150,10 +133,6 @@ impl Watcher {
 }
 
 impl Callbacks for Watcher {
-    fn audible_bell(&mut self, _: &mut vt100::Screen) {
-        self.bell_count += 1;
-    }
-
     fn set_window_title(&mut self, _: &mut vt100::Screen, title: &[u8]) {
         self.title = String::from_utf8_lossy(title).chars().filter(|character| !character.is_control()).collect();
     }

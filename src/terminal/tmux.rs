@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tmux_interface::{
-    AttachSession, CapturePane, DisplayMessage, IfShell, KillServer, KillSession, ListPanes, ListSessions, NewSession,
-    SetOption, TmuxCommand,
+    AttachSession, IfShell, KillServer, KillSession, ListPanes, ListSessions, NewSession, SetOption, TmuxCommand,
 };
 
 use super::{ProgramError, Size, program};
@@ -34,8 +33,6 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 const TRIES: u32 = 8;
 /// Time before the second try; doubled each time, well under a second in all.
 const FIRST_WAIT: Duration = Duration::from_millis(5);
-/// Lines above the screen that are captured with it.
-const HISTORY: &str = "-200";
 /// The caller's variables that tmux may see, and so every pane: what finds programs, the socket and the language.
 const FORWARDED: [&str; 12] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TERM", "TMUX_TMPDIR", "TZ"];
@@ -255,29 +252,6 @@ impl Tmux {
     pub(crate) fn kill_server(&self) -> Result<(), TmuxError> {
         self.call(Path::new("/"), words(KillServer::new().build()))?;
         Ok(())
-    }
-
-    /// The text on the session's screen and shortly above it, wrapped lines joined. Of a program that ended, tmux has
-    /// pushed the first line off the screen to make room for its own notice; what it wrote in its last instant may be
-    /// missing (7 of 100 programs that printed a line and ended, tmux 3.3a), so no error should be told only there.
-    ///
-    /// # Errors
-    /// [`TmuxError::Gone`] when it is not there.
-    pub(crate) fn capture(&self, session: &TmuxSession) -> Result<String, TmuxError> {
-        let name = DisplayMessage::new().print().target_pane(target(session)).message("#{session_name}").build();
-        let pane = CapturePane::new().stdout().join().start_line(HISTORY).target_pane(target(session)).build();
-        let mut args = words(name);
-        args.push(";".into());
-        args.extend(words(pane));
-        let answer = self.call(Path::new("/"), args)?;
-        let text = answer.text();
-        match text.split_once('\n') {
-            Some((name, screen)) if answer.status.success() && name == session.name => Ok(screen.to_owned()),
-            _ if !answer.status.success() && self.is_up() && self.has_session(session)? => {
-                Err(refused("read the screen", &answer))
-            }
-            _ => Err(TmuxError::Gone(session.name.clone())),
-        }
     }
 
     /// Program and arguments that show the session on a terminal outside tmux.

@@ -296,7 +296,7 @@ fn a_failing_tmux_is_undone() {
         r#"case " $* " in *" new-session "*) [ -e "$0.mended" ] || { echo no luck >&2; exit 1; };; esac"#,
     );
     let mended = swarm.root().join("bin/tmux.mended");
-    fails_cleanly(&swarm, 1, "no luck", || fs::write(&mended, "").unwrap(), &[]);
+    fails_cleanly(&swarm, 1, "no luck", || swarm.write_at(&mended, ""), &[]);
 }
 
 #[test]

@@ -30,6 +30,7 @@ use super::policy::Policy;
 use super::{AgentError, Runtime};
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
+use crate::terminal::bracketed_paste;
 
 pub(super) use self::version::probe;
 
@@ -160,16 +161,13 @@ impl Runtime for Claude {
     }
 }
 
-/// A text as a bracketed paste. Control characters would be keys, and the end mark would end the paste, so neither
-/// goes in; lines end in CR as terminals paste them. A text that begins like a command of the program would not
-/// reach the model: a line before it makes it a message (after a space, the key that submits is lost). A tab reaches the model as four spaces, and four lines or
-/// more come in a frame of tags: the program's doing (2.1.329).
+/// A text as one paste. A text that begins like a command of the program would not reach the model: a line before it
+/// makes it a message (after a space, the key that submits is lost); control characters are dropped from a paste, so
+/// none may hide such a beginning. A tab reaches the model as four spaces, and four lines or more come in a frame of
+/// tags: the program's doing (2.1.329).
 fn paste(text: &str) -> Vec<u8> {
-    let text = text.trim().replace("\r\n", "\n");
-    let text = if text.starts_with(['/', '!']) { format!("Message:\n{text}") } else { text };
-    let plain = text.chars().filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'));
-    let body: String = plain.map(|letter| if letter == '\n' { '\r' } else { letter }).collect();
-    format!("\x1b[200~{body}\x1b[201~").into_bytes()
+    let text = text.trim_start_matches(|letter: char| letter.is_whitespace() || letter.is_control()).trim_end();
+    if text.starts_with(['/', '!']) { bracketed_paste(&format!("Message:\n{text}")) } else { bracketed_paste(text) }
 }
 
 impl Usage {

@@ -1,8 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::command::{CommandValues, expand_command};
-use crate::config::render;
+use crate::config::{CommandValues, expand_command, render};
 use crate::model::agent::{PermissionMode, PromptDelivery, RuntimeKind};
 
 /// A book with these files of the repository.
@@ -73,12 +72,12 @@ Hello {{ worker }}
     assert_eq!((agent.env["PORT"].as_str(), agent.env["V"].as_str()), ("010", "1.10"));
     assert_eq!(agent.system_prompt, "Hello {{ worker }}");
     let values = CommandValues {
-        prompt_file: "/p {repo}",
-        worktree: "/w",
-        repo: "/r",
-        ticket: "t",
-        worker: "t+2",
-        branch: "swarm/t+2",
+        prompt_file: "/p {repo}".as_ref(),
+        worktree: "/w".as_ref(),
+        repo: "/r".as_ref(),
+        ticket: "t".as_ref(),
+        worker: "t+2".as_ref(),
+        branch: "swarm/t+2".as_ref(),
     };
     assert_eq!(expand_command(agent, &values), ["sh", "work.sh", "/p {repo}", "--w=/w", "{ticket}"]);
 }

@@ -1,7 +1,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::files;
 
 /// What every template gets, and what some get besides.
 fn context() -> serde_json::Value {
@@ -59,17 +58,11 @@ fn a_missing_value_is_an_error() {
 
 #[test]
 fn a_project_replaces_templates_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let templates = Templates::from_folder(&folder.path().join("none")).unwrap();
-    assert_eq!(templates.text(Template::Prompt), Template::Prompt.built_in());
-    files::write_new(&folder.path().join("prompt.md"), b"Hello {{ worker }}").unwrap();
-    files::write_new(&folder.path().join("README.md"), b"{% not a template").unwrap();
-    files::write_new(&folder.path().join(".prompt.md"), b"{% an editor's file").unwrap();
-    let templates = Templates::from_folder(folder.path()).unwrap();
+    let file = |name: &str, text: &str| (PathBuf::from(".swarm/templates").join(name), text.to_owned());
+    let files = vec![file("prompt.md", "Hello {{ worker }}"), file("README.md", "{% not a template")];
+    let templates = Templates::from_files(files).unwrap();
     assert_eq!(templates.render(Template::Prompt, context()).unwrap(), "Hello fix");
     assert_eq!(templates.text(Template::Conflict), Template::Conflict.built_in());
-    let handed_on = Templates::from_files(templates.files()).unwrap();
-    assert_eq!(handed_on.text(Template::Prompt), "Hello {{ worker }}");
 }
 
 #[test]

@@ -19,8 +19,6 @@ pub(crate) enum Attachment {
 /// Where a worker's logs are.
 #[derive(Debug, Clone)]
 pub(crate) struct LogPaths {
-    /// The worker's id.
-    pub(crate) worker: String,
     /// Event log.
     pub(crate) events: PathBuf,
     /// Tool log.
@@ -62,7 +60,6 @@ impl Control {
         let worker = self.worker(name)?;
         let paths = &self.project.paths;
         Ok(LogPaths {
-            worker: worker.id.to_string(),
             events: paths.events(&worker.id),
             tools: paths.tool_calls(&worker.id),
             terminal: paths.recording(&worker.id, worker.attempt.number),

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
-use crate::config::Revoke;
 use crate::files::FileLock;
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
@@ -79,7 +78,7 @@ impl Control {
 
     /// Takes back the trust in this repository's commands.
     pub(crate) fn forget_trust(&self) -> Result<(), Failure> {
-        self.project.trust()?.revoke(Revoke::Repository(self.project.repository.common_dir()))?;
+        self.project.trust()?.revoke(self.project.repository.common_dir())?;
         Ok(())
     }
 
@@ -162,14 +161,7 @@ impl Control {
 
     /// Writes an event about a worker without a living supervisor.
     fn log(&self, worker: &Worker, event: Event) -> Result<(), Failure> {
-        let record = EventRecord {
-            schema: 1,
-            at: Time::now(),
-            run: Some(self.run.clone()),
-            ticket: worker.ticket.clone(),
-            worker: Some(worker.id.clone()),
-            event,
-        };
+        let record = EventRecord::now(&self.run, &worker.ticket, &worker.id, event);
         Ok(self.project.store()?.record_event(&self.project.paths, &record)?)
     }
 }

@@ -51,6 +51,9 @@ enum Taken {
     Again(Box<Continue>, ReservedAgain),
 }
 
+/// Something for each ticket, by its id, or why there is none.
+type ByTicket<T> = Vec<(String, Result<T, Failure>)>;
+
 /// Hears of each ticket's steps while several are spawned.
 pub(crate) trait SpawnProgress: Sync {
     /// A step of a ticket is about to be done.
@@ -67,6 +70,9 @@ impl Control {
         request: &SpawnRequest,
         progress: &dyn SpawnProgress,
     ) -> Result<(SpawnView, Result<(), Failure>), Failure> {
+        if !request.dry_run {
+            self.project.queue()?.expire(Time::now())?;
+        }
         let tickets = self.tickets_of(request)?;
         let mut view =
             SpawnView { version: VIEW_VERSION, dry_run: request.dry_run, spawned: Vec::new(), failed: Vec::new() };
@@ -105,7 +111,7 @@ impl Control {
         spawner: &Spawner,
         ready: Vec<(String, Prepared)>,
         progress: &dyn SpawnProgress,
-    ) -> Result<Vec<(String, Result<Taken, Failure>)>, Failure> {
+    ) -> Result<ByTicket<Taken>, Failure> {
         let _lock = FileLock::wait(&self.project.paths.lock("spawn"))?;
         self.check_capacity(ready.len())?;
         if let Some(text) = &request.text {
@@ -333,11 +339,7 @@ impl Control {
 }
 
 /// Carries out spawns, a few at once; results in the given order.
-fn carry_out(
-    spawner: &Spawner,
-    reserved: Vec<(String, Result<Taken, Failure>)>,
-    progress: &dyn SpawnProgress,
-) -> Vec<(String, Result<Spawned, Failure>)> {
+fn carry_out(spawner: &Spawner, reserved: ByTicket<Taken>, progress: &dyn SpawnProgress) -> ByTicket<Spawned> {
     let count = reserved.len();
     let todo = Mutex::new(reserved.into_iter().enumerate());
     let results = Mutex::new(Vec::new());

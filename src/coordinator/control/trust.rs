@@ -1,7 +1,7 @@
 //! `trust`: which set-up and gate commands of this repository may run on this machine.
 
 use super::Control;
-use crate::config::{Revoke, TrustItem, TrustKind, TrustStore, trust_keys_of_gates, trust_keys_of_setup};
+use crate::config::{TrustItem, TrustKind, TrustStore, trust_keys_of_gates, trust_keys_of_setup};
 use crate::coordinator::failure::Failure;
 use crate::coordinator::views::{TrustView, TrustedView, VIEW_VERSION};
 use crate::model::Time;
@@ -58,7 +58,7 @@ impl Control {
 
     /// Takes back the trust in all commands of this repository, present and earlier ones.
     pub(crate) fn revoke_trust(&self) -> Result<TrustView, Failure> {
-        let revoked = self.project.trust()?.revoke(Revoke::Repository(self.project.repository.common_dir()))?;
+        let revoked = self.project.trust()?.revoke(self.project.repository.common_dir())?;
         let commands = revoked.iter().map(|item| trusted_view(item.kind, &item.run, &item.repository, false));
         Ok(TrustView { version: VIEW_VERSION, commands: commands.collect() })
     }

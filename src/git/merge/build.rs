@@ -126,7 +126,7 @@ impl Repository {
         let (mut tip, mut tree) = (target.clone(), self.tree_of(target)?);
         for original in originals.iter().filter(|original| original.parents.len() == 1) {
             let line = format!("{} -- {tip} {}", original.parents[0], original.id);
-            let forecast = self.merge_lines(&[line], &tip, None)?.remove(0);
+            let forecast = self.merge_line(&line, &tip)?;
             let next = match conflict_or_tree(forecast, Some(&original.id)) {
                 Ok(next) => next,
                 Err(conflict) => return Ok(conflict),

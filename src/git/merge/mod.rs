@@ -22,12 +22,12 @@ pub(crate) use build::{Built, Commit};
 pub(crate) enum Forecast {
     /// They merge.
     Clean {
-        /// Object id of the merged tree; in the repository only when it was built, not when it was forecast.
+        /// Object id of the merged tree.
         tree: String,
     },
     /// They do not.
     Conflict {
-        /// Object id of the tree with conflict markers in its files, with the same restriction.
+        /// Object id of the tree with conflict markers in its files.
         tree: String,
         /// The files, by path; never empty.
         files: Vec<ConflictFile>,
@@ -79,21 +79,6 @@ pub(crate) enum ConflictKind {
     Other,
 }
 
-impl Forecast {
-    /// Whether git would merge without asking.
-    pub(crate) fn is_clean(&self) -> bool {
-        matches!(self, Self::Clean { .. })
-    }
-
-    /// The files in conflict; empty when it merges, and when the histories are unrelated.
-    pub(crate) fn conflicts(&self) -> &[ConflictFile] {
-        match self {
-            Self::Conflict { files, .. } => files,
-            Self::Clean { .. } | Self::Unrelated => &[],
-        }
-    }
-}
-
 impl ConflictKind {
     /// The word used in JSON and on screen.
     pub(crate) fn as_str(self) -> &'static str {
@@ -125,9 +110,6 @@ impl ConflictKind {
     }
 }
 
-/// A pair of commits to merge: the one on the target's side first.
-pub(crate) type Pair = (CommitId, CommitId);
-
 /// A view of a repository in which commits can be built without a trace: new objects go to a scratch folder that is
 /// gone with this value, and nothing is signed.
 #[derive(Debug)]
@@ -148,7 +130,7 @@ impl Rehearsal {
 impl Repository {
     /// Opens a view for trying out what building would give.
     pub(crate) fn rehearsal(&self) -> Result<Rehearsal, GitError> {
-        let objects = scratch_folder()?;
+        let objects = tempfile::tempdir().map_err(FileError::on("make a folder in", &std::env::temp_dir()))?;
         let mut env = self.program_env().to_vec();
         env.push(("GIT_OBJECT_DIRECTORY".into(), objects.path().into()));
         env.push(("GIT_ALTERNATE_OBJECT_DIRECTORIES".into(), quoted(&self.common_dir().join("objects"))));
@@ -159,69 +141,31 @@ impl Repository {
         Ok(Rehearsal { _objects: objects, repository })
     }
 
-    /// Says of each pair what merging it would give, in the order asked.
-    ///
-    /// One process does them all; what it writes goes to a scratch folder, so nothing grows in the repository.
-    pub(crate) fn merge_forecast(&self, pairs: &[Pair]) -> Result<Vec<Forecast>, GitError> {
-        if pairs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let scratch = scratch_folder()?;
-        self.merge_all(pairs, Some(scratch.path()))
-    }
-
-    /// Merges one pair; the tree is in the repository afterwards.
+    /// Merges two commits, the one on the target's side first; the tree is in the repository afterwards.
     fn merge_pair(&self, ours: &CommitId, theirs: &CommitId) -> Result<Forecast, GitError> {
-        let mut answers = self.merge_all(&[(ours.clone(), theirs.clone())], None)?;
-        Ok(answers.remove(0))
-    }
-
-    /// Merges pairs; a pair without a common ancestor ends git's whole process, so they are then asked one by one.
-    fn merge_all(&self, pairs: &[Pair], scratch: Option<&Path>) -> Result<Vec<Forecast>, GitError> {
-        let lines: Vec<_> = pairs.iter().map(|(ours, theirs)| format!("{ours} {theirs}")).collect();
-        match self.merge_lines(&lines, &pairs[0].0, scratch) {
-            Err(GitError::Failed { .. }) if pairs.len() > 1 => {
-                let one_by_one = pairs.chunks(1).map(|pair| Ok(self.merge_all(pair, scratch)?.remove(0)));
-                one_by_one.collect()
-            }
-            Err(GitError::Failed { .. }) if !self.have_common_ancestor(&pairs[0])? => Ok(vec![Forecast::Unrelated]),
+        match self.merge_line(&format!("{ours} {theirs}"), ours) {
+            Err(GitError::Failed { .. }) if !self.have_common_ancestor(ours, theirs)? => Ok(Forecast::Unrelated),
             answer => answer,
         }
     }
 
-    /// Feeds lines of the input format to one `git merge-tree`. Attributes (merge drivers, `merge=union`) are those
-    /// of `attributes`, as if it were checked out; git before 2.41 takes those of the main worktree instead.
-    fn merge_lines(
-        &self,
-        lines: &[String],
-        attributes: &CommitId,
-        scratch: Option<&Path>,
-    ) -> Result<Vec<Forecast>, GitError> {
-        let mut call = self.git(self.home(), ["merge-tree", "--write-tree", "-z", "--messages", "--stdin"]);
-        call = call.env("GIT_ATTR_SOURCE", attributes.as_str());
-        if let Some(scratch) = scratch {
-            let objects = self.common_dir().join("objects");
-            call = call.env("GIT_OBJECT_DIRECTORY", scratch);
-            call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted(&objects));
-        }
+    /// Feeds a line of the input format to `git merge-tree`. Attributes (merge drivers, `merge=union`) are those of
+    /// `attributes`, as if it were checked out; git before 2.41 takes those of the main worktree instead.
+    fn merge_line(&self, line: &str, attributes: &CommitId) -> Result<Forecast, GitError> {
+        let call = self.git(self.home(), ["merge-tree", "--write-tree", "-z", "--messages", "--stdin"]);
+        let call = call.env("GIT_ATTR_SOURCE", attributes.as_str());
         let command = call.name();
-        let input = lines.iter().fold(String::new(), |input, line| input + line + "\n");
-        let output = call.stdin(input.into_bytes()).output()?.stdout;
-        parse::parse_forecasts(&output, lines.len()).ok_or_else(|| {
+        let output = call.stdin(format!("{line}\n").into_bytes()).output()?.stdout;
+        parse::parse_forecast(&output).ok_or_else(|| {
             let answer = String::from_utf8_lossy(&output[..output.len().min(200)]).into_owned();
             GitError::Unexpected { command, answer }
         })
     }
 
     /// Whether two commits have a common ancestor.
-    fn have_common_ancestor(&self, (ours, theirs): &Pair) -> Result<bool, GitError> {
+    fn have_common_ancestor(&self, ours: &CommitId, theirs: &CommitId) -> Result<bool, GitError> {
         self.git(self.home(), ["merge-base", ours.as_str(), theirs.as_str()]).reading().is_true()
     }
-}
-
-/// A temp folder for objects.
-fn scratch_folder() -> Result<TempDir, GitError> {
-    Ok(tempfile::tempdir().map_err(FileError::on("make a folder in", &std::env::temp_dir()))?)
 }
 
 /// A folder as an entry of a list that is split at colons, in git's quoting.

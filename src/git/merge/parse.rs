@@ -15,15 +15,9 @@ struct Stages {
     entries: [Option<(String, String)>; 3],
 }
 
-/// Splits the output of as many merges as were asked for; `None` when it does not have that shape.
-pub(super) fn parse_forecasts(output: &[u8], count: usize) -> Option<Vec<Forecast>> {
+/// Reads the record of one merge; `None` when the output does not have that shape.
+pub(super) fn parse_forecast(output: &[u8]) -> Option<Forecast> {
     let mut fields = output.split(|byte| *byte == 0).map(|field| String::from_utf8_lossy(field).into_owned());
-    let forecasts: Vec<_> = (0..count).map_while(|_| parse_one(&mut fields)).collect();
-    (forecasts.len() == count).then_some(forecasts)
-}
-
-/// Reads one record.
-fn parse_one(fields: &mut impl Iterator<Item = String>) -> Option<Forecast> {
     let is_clean = match fields.next()?.as_str() {
         "1" => true,
         "0" => false,
@@ -119,19 +113,16 @@ mod tests {
 
     #[test]
     fn a_record_that_is_cut_short_is_not_a_forecast() {
-        assert!(parse_forecasts(b"1\0aa\0\0\0", 1).is_some());
-        assert!(parse_forecasts(b"1\0aa\0\0\0", 2).is_none());
-        assert!(parse_forecasts(b"0\0aa\x00100644 bb 1\tx", 1).is_none());
-        assert!(parse_forecasts(b"", 1).is_none());
+        assert_eq!(parse_forecast(b"1\0aa\0\0\0"), Some(Forecast::Clean { tree: "aa".to_owned() }));
+        assert!(parse_forecast(b"0\0aa\x00100644 bb 1\tx").is_none());
+        assert!(parse_forecast(b"").is_none());
     }
 
     #[test]
-    fn clean_and_conflicted_records_follow_each_other() {
-        let output = b"1\0aa\0\0\x000\0bb\x00100644 c 2\tboth\x00100644 d 3\tboth\0\0\
+    fn the_kind_that_says_most_names_a_file() {
+        let output = b"0\0bb\x00100644 c 2\tboth\x00100644 d 3\tboth\0\0\
             1\0both\0Auto-merging\0Auto-merging both\n\x001\0both\0CONFLICT (contents)\0CONFLICT (add/add): x\n\0\0";
-        let forecasts = parse_forecasts(output, 2).unwrap();
-        assert_eq!(forecasts[0], Forecast::Clean { tree: "aa".to_owned() });
-        let Forecast::Conflict { files, messages, .. } = &forecasts[1] else { panic!("{forecasts:?}") };
+        let Some(Forecast::Conflict { files, messages, .. }) = parse_forecast(output) else { panic!() };
         assert_eq!(files[..], [ConflictFile { path: "both".to_owned(), kind: ConflictKind::AddAdd }]);
         assert_eq!(messages[..], ["CONFLICT (add/add): x"]);
     }

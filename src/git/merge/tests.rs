@@ -18,6 +18,12 @@ fn built(built: Built) -> (CommitId, String) {
     (commit, tree)
 }
 
+/// The files in which two commits do not fit.
+fn conflicts(fixture: &Fixture, ours: &CommitId, theirs: &CommitId) -> Vec<ConflictFile> {
+    let Forecast::Conflict { files, .. } = fixture.open().merge_pair(ours, theirs).unwrap() else { panic!() };
+    files
+}
+
 #[test]
 fn conflict_kinds_are_those_of_git() {
     let fixture = Fixture::new();
@@ -47,8 +53,8 @@ fn conflict_kinds_are_those_of_git() {
     put(&x.join("slot/inner"), "x\n");
     put(&y.join("slot"), "y\n");
     let (x, y) = (fixture.commit_in(&x, "x"), fixture.commit_in(&y, "y"));
-    let forecast = fixture.open().merge_forecast(&[(x, y)]).unwrap().remove(0);
-    let found: Vec<_> = forecast.conflicts().iter().map(|file| (file.path.as_str(), file.kind.as_str())).collect();
+    let conflicts = conflicts(&fixture, &x, &y);
+    let found: Vec<_> = conflicts.iter().map(|file| (file.path.as_str(), file.kind.as_str())).collect();
     for expected in [
         ("a", "content"),
         ("bin", "binary"),
@@ -71,38 +77,18 @@ fn two_modes_for_one_new_file_are_a_mode_conflict() {
     put(&y.join("tool"), "same\n");
     std::fs::set_permissions(y.join("tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let (x, y) = (fixture.commit_in(&x, "x"), fixture.commit_in(&y, "y"));
-    let forecast = fixture.open().merge_forecast(&[(x, y)]).unwrap().remove(0);
-    assert_eq!(forecast.conflicts(), [ConflictFile { path: "tool".to_owned(), kind: ConflictKind::Mode }]);
+    assert_eq!(conflicts(&fixture, &x, &y), [ConflictFile { path: "tool".to_owned(), kind: ConflictKind::Mode }]);
 }
 
 #[test]
-fn a_forecast_of_many_pairs_leaves_nothing_in_the_repository() {
+fn commits_without_common_ancestor_do_not_merge() {
     let fixture = Fixture::new();
-    let x = fixture.branch("x", &[("a", &with_line("a", 5, "X"))]);
-    let y = fixture.branch("y", &[("a", &with_line("a", 5, "Y"))]);
-    let z = fixture.branch("z", &[("a", &with_line("a", 15, "Z"))]);
-    let before = fixture.git(&fixture.root, &["count-objects", "-v"]);
-    let pairs = [(x.clone(), z.clone()), (x.clone(), y.clone()), (y.clone(), z.clone()), (x.clone(), x.clone())];
-    let forecasts = fixture.open().merge_forecast(&pairs).unwrap();
-    let clean: Vec<_> = forecasts.iter().map(Forecast::is_clean).collect();
-    assert_eq!(clean, [true, false, true, true]);
-    assert_eq!(fixture.git(&fixture.root, &["count-objects", "-v"]), before);
-    assert_eq!(fixture.open().merge_forecast(&[]).unwrap(), []);
-}
-
-#[test]
-fn a_pair_without_common_ancestor_spoils_only_itself() {
-    let fixture = Fixture::new();
-    let x = fixture.branch("x", &[("a", "x\n")]);
     let tree = fixture.git(&fixture.root, &["write-tree"]);
     let orphan: CommitId = fixture.git(&fixture.root, &["commit-tree", "-m", "orphan", &tree]).parse().unwrap();
     let main = fixture.head("main");
-    let pairs = [(main.clone(), x), (main.clone(), orphan.clone())];
-    let forecasts = fixture.open().merge_forecast(&pairs).unwrap();
-    assert!(forecasts[0].is_clean());
-    assert_eq!(forecasts[1], Forecast::Unrelated);
+    assert_eq!(fixture.open().merge_pair(&main, &orphan).unwrap(), Forecast::Unrelated);
     let missing = "1".repeat(40).parse().unwrap();
-    assert!(fixture.open().merge_forecast(&[(main.clone(), missing)]).is_err());
+    assert!(fixture.open().merge_pair(&main, &missing).is_err());
     assert!(matches!(fixture.open().build_merge(&main, &orphan, &COMMIT).unwrap(), Built::Conflict { .. }));
 }
 
@@ -116,7 +102,6 @@ fn attributes_of_the_target_decide_the_merge() {
     fixture.git(&fixture.root, &["update-ref", "refs/heads/main", target.as_str()]);
     let x = fixture.branch("x", &[("log", "start\nx\n")]);
     let y = fixture.branch("y", &[("log", "start\ny\n")]);
-    assert!(fixture.open().merge_forecast(&[(x.clone(), y.clone())]).unwrap()[0].is_clean());
     assert!(matches!(fixture.open().build_merge(&x, &y, &COMMIT).unwrap(), Built::New { .. }));
 }
 

@@ -107,7 +107,7 @@ fn a_conflict_returns_with_the_evidence_and_changes_nothing() {
         yard.assert_tidy();
         // The caller takes it back to the agent with what was answered.
         let reopen = crate::queue::Reopen {
-            ticket: worker.ticket(),
+            ticket: worker.as_str().parse().unwrap(),
             expected_fence: returned.fence,
             node: "test".to_owned(),
             lease: std::time::Duration::from_secs(60),

@@ -43,7 +43,7 @@ fn a_landing_killed_at_any_step_is_before_or_after_and_the_next_call_completes_i
         assert!(yard.landing().land(std::slice::from_ref(&worker), &with_gate(), &mut |_| ()).is_err(), "{point}");
         assert!(crash::revive(), "{point}");
         assert_eq!(yard.head() != before, has_moved, "{point}");
-        let reports = yard.landing().resume(&with_gate()).unwrap();
+        let reports = yard.resumed(&with_gate());
         let outcome = reports.into_iter().next().map(|report| report.outcome.unwrap());
         if has_moved {
             assert!(
@@ -92,7 +92,7 @@ fn a_target_that_went_on_after_the_crash_still_counts_as_landed() {
     assert!(crash::revive());
     yard.git.write("c", "later\n");
     yard.git.commit("somebody goes on");
-    assert!(matches!(yard.landing().resume(&releasing()).unwrap()[0].outcome, Ok(Outcome::Landed(_))));
+    assert!(matches!(yard.resumed(&releasing())[0].outcome, Ok(Outcome::Landed(_))));
     assert_eq!(yard.state(&worker), TicketState::Landed);
     yard.assert_tidy();
 }
@@ -105,7 +105,7 @@ fn a_landing_that_a_person_took_back_after_the_crash_is_not_landed() {
     assert!(yard.landing().land(std::slice::from_ref(&worker), &releasing(), &mut |_| ()).is_err());
     assert!(crash::revive());
     yard.git.git(&yard.git.root, &["reset", "-q", "--hard", "main~1"]);
-    assert!(matches!(yard.landing().resume(&releasing()).unwrap()[0].outcome, Ok(Outcome::Waiting(_))));
+    assert!(matches!(yard.resumed(&releasing())[0].outcome, Ok(Outcome::Waiting(_))));
     assert_eq!(yard.state(&worker), TicketState::Approved);
     assert!(yard.worktree("fix").exists());
     yard.assert_tidy();

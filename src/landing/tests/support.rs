@@ -204,6 +204,13 @@ impl Yard {
         self.landing().land(workers, options, &mut events).unwrap()
     }
 
+    /// Finishes or takes back what dead processes left.
+    pub(super) fn resumed(&self, options: &LandOptions<'_>) -> Vec<Report> {
+        let landing = self.landing();
+        let _turn = landing.take_turn(&mut |_| ()).unwrap();
+        landing.resume_in_turn(options).unwrap()
+    }
+
     /// Lands one worker.
     pub(super) fn land(&self, worker: &WorkerId, options: &LandOptions<'_>) -> Outcome {
         self.land_all(std::slice::from_ref(worker), options).remove(0).outcome.unwrap()
@@ -231,7 +238,7 @@ impl Yard {
     }
 
     pub(super) fn state(&self, worker: &WorkerId) -> TicketState {
-        self.queue.ticket(&worker.ticket()).unwrap().unwrap().state
+        self.queue.ticket(&worker.as_str().parse().unwrap()).unwrap().unwrap().state
     }
 
     pub(super) fn head(&self) -> CommitId {

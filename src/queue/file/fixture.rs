@@ -42,7 +42,7 @@ fn moment() -> Time {
 fn worker(name: &str, phase: Phase) -> Worker {
     Worker {
         id: name.parse().unwrap(),
-        ticket: name.parse::<WorkerId>().unwrap().ticket(),
+        ticket: name.split('+').next().unwrap().parse().unwrap(),
         title: "Fix the parser".to_owned(),
         agent: "ticket-worker".parse().unwrap(),
         runtime: RuntimeKind::Claude,

@@ -22,7 +22,7 @@ use super::machine::{Input, Machine, Mode};
 use super::protocol::Reply;
 use super::server::{self, Call, Server};
 use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog};
-use crate::config::{self, Templates};
+use crate::config;
 use crate::files::FileLock;
 use crate::git::Repository;
 use crate::model::agent::RuntimeKind;
@@ -165,7 +165,6 @@ struct Supervision {
     repository: Repository,
     worker: Worker,
     ledger: Ledger,
-    templates: Templates,
     machine: Machine,
     runtime: Box<dyn Runtime>,
     agent: Option<Running>,
@@ -240,7 +239,6 @@ impl Supervision {
         let late = agent::late_events(worker.runtime, &agent::take_spool(&spool)?, None);
         let tool_log = ToolLog::open(&paths.tool_calls(&worker.id), origin, redactor, &late, Time::now())?;
         agent::discard_spool(&spool)?;
-        let templates = Templates::from_files(handover.templates.clone())?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now();
@@ -279,7 +277,6 @@ impl Supervision {
             repository,
             worker,
             ledger,
-            templates,
             recording,
             tool_log,
             viewers,

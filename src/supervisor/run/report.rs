@@ -1,13 +1,11 @@
 //! What the supervisor says about its worker: the live file, status events, its own log, the last word in the pane.
 
-use std::fmt::Display;
-
 use tokio::time::Instant;
 
 use super::Supervision;
-use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::worker::{Live, Status};
+use crate::model::{Time, error_text};
 use crate::store::write_live;
 use crate::supervisor::protocol::Reply;
 
@@ -72,7 +70,7 @@ impl Supervision {
     /// Writes an error to the supervisor's log; the worker goes on.
     pub(super) fn note_error<T, E: std::error::Error>(&self, result: Result<T, E>) {
         if let Err(error) = result {
-            tracing::warn!(error = %Chain(&error), "went on after an error");
+            tracing::warn!(error = error_text(&error), "went on after an error");
         }
     }
 
@@ -93,20 +91,5 @@ impl Supervision {
         self.calls.close();
         while self.calls.try_recv().is_ok() {}
         self.unanswered_sends.clear();
-    }
-}
-
-/// An error with its causes in one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

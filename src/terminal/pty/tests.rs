@@ -44,23 +44,12 @@ async fn until(pty: &Pty, text: &str) -> String {
     output
 }
 
-fn message(error: &PtyError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
 #[tokio::test]
 async fn exit_codes_and_signals_come_back() {
     let coded = Pty::spawn(&sh("printf hello; exit 7")).unwrap();
     assert_eq!(finish(&coded).await, ("hello".into(), ExitInfo { code: Some(7), signal: None }));
     let killed = Pty::spawn(&sh("kill -TERM $$")).unwrap();
     assert_eq!(finish(&killed).await.1, ExitInfo { code: None, signal: Some(15) });
-    assert_eq!(killed.try_wait().unwrap(), Some(ExitInfo { code: None, signal: Some(15) }));
     assert_eq!(killed.wait().await.unwrap().signal, Some(15));
 }
 
@@ -236,7 +225,7 @@ async fn what_cannot_start_says_why() {
         std::fs::set_permissions(&path, mode).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let failure = |command: &PtyCommand| message(&Pty::spawn(command).unwrap_err());
+    let failure = |command: &PtyCommand| crate::model::error_text(&Pty::spawn(command).unwrap_err());
 
     assert!(failure(&command(&["no-such-program"])).contains("no executable `no-such-program` found"));
     assert!(failure(&command(&["/etc/passwd"])).contains("/etc/passwd"));

@@ -168,25 +168,12 @@ fn a_program_that_ends_at_once_leaves_its_code() {
 }
 
 #[test]
-fn the_screen_of_an_ended_program_can_be_read() {
-    let server = Server::new();
-    let session = server.start("r-1-w", &["sh", "-c", "echo last words; until [ -e go ]; do sleep 0.02; done"]);
-    // tmux itself drops, now and then, what a program wrote in its last instant.
-    wait_for(|| server.tmux.capture(&session).unwrap().contains("last words").then_some(()));
-    crate::files::write_new(&server.folder.path().join("go"), b"").unwrap();
-    server.ended(&session);
-    let screen = server.tmux.capture(&session).unwrap();
-    assert!(screen.starts_with("last words\n"), "{screen}");
-}
-
-#[test]
 fn names_that_are_prefixes_of_each_other_are_never_confused() {
     let server = Server::new();
     let long = server.start("r-1-w12", SLEEP);
     let gone = TmuxSession { id: "$7".to_owned(), name: "r-1-w1".to_owned(), ..long.clone() };
     assert!(!server.tmux.has_session(&gone).unwrap());
     assert!(!server.tmux.kill_session(&gone).unwrap());
-    assert!(matches!(server.tmux.capture(&gone), Err(TmuxError::Gone(_))));
     let short = server.start("r-1-w1", SLEEP);
     assert!(server.tmux.kill_session(&short).unwrap());
     assert_eq!(server.names(), ["r-1-w12"]);
@@ -201,7 +188,6 @@ fn an_id_that_names_another_session_now_is_left_alone() {
     assert_eq!(old.id, new.id);
     assert!(!server.tmux.has_session(&old).unwrap());
     assert!(!server.tmux.kill_session(&old).unwrap());
-    assert!(matches!(server.tmux.capture(&old), Err(TmuxError::Gone(_))));
     assert!(server.tmux.has_session(&new).unwrap());
 }
 
@@ -237,7 +223,6 @@ fn a_persons_own_settings_do_not_matter() {
     let server = Server::with_config(config);
     let session = server.start("r-1-w", &["sh", "-c", "exit 4"]);
     assert_eq!(server.ended(&session).exit_code, Some(4));
-    assert!(server.tmux.capture(&session).unwrap().contains("dead"));
     server.raw(&["split-window", "-t", &target(&session), "sleep", "300"]);
     assert_eq!(server.names(), ["r-1-w"]);
     assert!(server.ended(&session).is_dead);

@@ -38,7 +38,6 @@ pub(crate) struct TestSwarm {
 
 /// How a program ended.
 #[derive(Debug, Clone)]
-#[must_use]
 pub(crate) struct Output {
     /// Exit code; 128+n when signal n ended it.
     pub(crate) code: i32,
@@ -199,16 +198,19 @@ impl TestSwarm {
     }
 
     /// Runs `swarm` in the repository, with nothing on standard input.
+    #[must_use = "a program may have failed"]
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         self.run_program(SWARM, &self.repository(), args, None)
     }
 
     /// Runs `swarm` in the repository with a text on standard input.
+    #[must_use = "a program may have failed"]
     pub(crate) fn run_with_input<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, input: &str) -> Output {
         self.run_program(SWARM, &self.repository(), args, Some(input))
     }
 
     /// Runs `swarm` in another folder.
+    #[must_use = "a program may have failed"]
     pub(crate) fn run_in<S: AsRef<OsStr>>(&self, folder: &Path, args: impl IntoIterator<Item = S>) -> Output {
         self.run_program(SWARM, folder, args, None)
     }
@@ -222,16 +224,19 @@ impl TestSwarm {
     }
 
     /// Runs git in the repository.
+    #[must_use = "a program may have failed"]
     pub(crate) fn git<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         self.run_program("git", &self.repository(), args, None)
     }
 
     /// Runs git in another folder.
+    #[must_use = "a program may have failed"]
     pub(crate) fn git_in<S: AsRef<OsStr>>(&self, folder: &Path, args: impl IntoIterator<Item = S>) -> Output {
         self.run_program("git", folder, args, None)
     }
 
     /// Runs tmux on the server of this test.
+    #[must_use = "a program may have failed"]
     pub(crate) fn tmux<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         let socket = self.environment["SWARM_TMUX_SOCKET"].clone();
         let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
@@ -289,11 +294,13 @@ impl TestSwarm {
     }
 
     /// Runs `swarm` in a terminal of 120 columns, typing `input` at once; `stdout` is what the terminal was sent.
+    #[must_use = "a program may have failed"]
     pub(crate) fn run_in_terminal<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, input: &str) -> Output {
         self.run_in_terminal_after("", args, input)
     }
 
     /// The same, typing `input` when the terminal has been sent `cue`.
+    #[must_use = "a program may have failed"]
     pub(crate) fn run_in_terminal_after<S: AsRef<OsStr>>(
         &self,
         cue: &str,
