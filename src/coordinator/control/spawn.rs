@@ -51,6 +51,9 @@ enum Taken {
     Again(Box<Continue>, ReservedAgain),
 }
 
+/// A ticket with what became of taking it.
+type Reservation = (String, Result<Taken, Failure>);
+
 /// Hears of each ticket's steps while several are spawned.
 pub(crate) trait SpawnProgress: Sync {
     /// A step of a ticket is about to be done.
@@ -105,7 +108,7 @@ impl Control {
         spawner: &Spawner,
         ready: Vec<(String, Prepared)>,
         progress: &dyn SpawnProgress,
-    ) -> Result<Vec<(String, Result<Taken, Failure>)>, Failure> {
+    ) -> Result<Vec<Reservation>, Failure> {
         let _lock = FileLock::wait(&self.project.paths.lock("spawn"))?;
         self.check_capacity(ready.len())?;
         if let Some(text) = &request.text {
@@ -335,7 +338,7 @@ impl Control {
 /// Carries out spawns, a few at once; results in the given order.
 fn carry_out(
     spawner: &Spawner,
-    reserved: Vec<(String, Result<Taken, Failure>)>,
+    reserved: Vec<Reservation>,
     progress: &dyn SpawnProgress,
 ) -> Vec<(String, Result<Spawned, Failure>)> {
     let count = reserved.len();
