@@ -47,6 +47,8 @@ pub(crate) use ancestry::CommitInfo;
 pub(crate) use diff::DiffOptions;
 pub(crate) use keep::KeepEntry;
 pub(crate) use leftovers::CommitOutcome;
+#[cfg(test)]
+pub(crate) use merge::ConflictKind;
 pub(crate) use merge::{Built, Commit, ConflictFile};
 pub(crate) use program::Call;
 pub(crate) use repository::Repository;

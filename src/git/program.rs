@@ -153,7 +153,6 @@ impl Call {
         }
     }
 
-
     /// The call for messages: program, subcommand and, for commands that have them, the second word.
     pub(crate) fn name(&self) -> String {
         let words = self.invocation.args.iter().map(|arg| arg.to_string_lossy());

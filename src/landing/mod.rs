@@ -55,9 +55,7 @@ use crate::store::{StatePaths, Store, StoreError};
 
 pub(crate) use gate::{ApprovedGates, GateReport};
 pub(crate) use land::LandOptions;
-pub(crate) use outcome::{
-    LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting,
-};
+pub(crate) use outcome::{LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting};
 pub(crate) use review::NewReview;
 
 /// Landing for one repository; borrows what it works on.

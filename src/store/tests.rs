@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::log::ReadLog;
 use super::*;
 use crate::model::agent::RuntimeKind;
 use crate::model::event::{Event, EventRecord};

@@ -1,6 +1,6 @@
 //! The other end of a supervisor's socket: one request and its reply, or an attached terminal.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct Client {
 impl Client {
     /// Connects; `None` when nobody listens.
     pub(crate) fn connect(socket: &Path) -> Result<Option<Self>, SupervisorError> {
-        use std::io::ErrorKind::{ConnectionRefused, NotFound};
+        use ErrorKind::{ConnectionRefused, NotFound};
         let stream = match UnixStream::connect(socket) {
             Ok(stream) => stream,
             Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(None),
@@ -39,20 +39,22 @@ impl Client {
         self.stream.get_ref().set_read_timeout(limit).map_err(|source| SupervisorError::Talk { source })
     }
 
-    /// Asks and waits for the answer.
+    /// Asks and waits for the answer. A supervisor that ends meanwhile answers [`Reply::Ending`] in one way or another.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply, SupervisorError> {
         let talk = |source| SupervisorError::Talk { source };
         let mut line = serde_json::to_vec(request).map_err(|source| SupervisorError::Talk { source: source.into() })?;
         line.push(b'\n');
-        self.stream.get_mut().write_all(&line).map_err(talk)?;
         let mut answer = String::new();
-        let count = self.stream.read_line(&mut answer).map_err(|error| match error.kind() {
+        let written = self.stream.get_mut().write_all(&line);
+        match written.and_then(|()| self.stream.read_line(&mut answer)) {
+            Ok(0) => return Ok(Reply::Ending),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                return Ok(Reply::Ending);
+            }
             // How a socket says that its read limit has passed.
-            std::io::ErrorKind::WouldBlock => SupervisorError::Talk { source: std::io::ErrorKind::TimedOut.into() },
-            _ => SupervisorError::Talk { source: error },
-        })?;
-        if count == 0 {
-            return Err(SupervisorError::Talk { source: std::io::ErrorKind::UnexpectedEof.into() });
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(talk(ErrorKind::TimedOut.into())),
+            Err(error) => return Err(talk(error)),
         }
         serde_json::from_str(&answer).map_err(|source| SupervisorError::Talk { source: source.into() })
     }

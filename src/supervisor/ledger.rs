@@ -97,6 +97,11 @@ impl Ledger {
     /// Writes down how the worker ended.
     pub(crate) fn end(&self, outcome: &Outcome) -> Result<(), SupervisorError> {
         self.log(Event::AttemptEnded { outcome: outcome.clone() })?;
+        self.close(outcome)
+    }
+
+    /// Writes down how the worker ended whose attempt was ended before.
+    pub(crate) fn close(&self, outcome: &Outcome) -> Result<(), SupervisorError> {
         let outcome = outcome.clone();
         self.update(|worker| worker.phase = Phase::Ended { outcome, at: Time::now() })
     }

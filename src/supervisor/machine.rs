@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::agent::{AgentEvent, Ending};
+use crate::agent::{AgentEvent, Denial, Ending};
 use crate::model::event::Event;
 use crate::model::worker::{Evidence, EvidenceSource, Outcome, Status};
 use crate::model::{CommitId, Time};
@@ -17,6 +17,10 @@ pub(super) const RETURNS: u32 = 2;
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// How often a message is typed before a person is asked to look.
 const SUBMITS: u32 = 2;
+/// Letters and digits by which a message is known again.
+const TELLING: usize = 200;
+/// What the agent is told when a person lets it go on after a turn that failed.
+const AFTER_FAILURE: &str = "Your last turn was ended by an error outside of your reach. Go on from where you were.";
 
 /// How the agent's process relates to its turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +197,12 @@ pub(super) struct Machine {
     in_turn: bool,
     /// A dialog is open: whatever is typed now would answer it.
     has_dialog: bool,
+    /// The last turn ended with an error, and none has begun since.
+    turn_failed: bool,
+    /// Leftovers and checks are under way, whatever the stage is meanwhile.
+    finish_runs: bool,
+    /// A turn began after they did, so what they find says nothing.
+    finish_is_stale: bool,
 }
 
 impl Machine {
@@ -214,6 +224,9 @@ impl Machine {
             agent_runs: false,
             in_turn: true,
             has_dialog: false,
+            turn_failed: false,
+            finish_runs: false,
+            finish_is_stale: false,
         }
     }
 
@@ -257,12 +270,22 @@ impl Machine {
         self.returns
     }
 
-    /// How a message given now would travel: `None` when it is typed at once, else what it waits for.
+    /// Whether nothing can reach the agent any more; whoever asks has to wait for the end.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Stopping(_) | Stage::Ended)
+    }
+
+    /// How a message given now would travel: `None` when it is typed at once or starts the agent, else what it waits
+    /// for.
     pub(super) fn send_waits_for(&self) -> Option<&'static str> {
         if self.hold {
             Some("the pause to end")
         } else if self.has_dialog {
             Some("a person to answer what it asks")
+        } else if self.stage == Stage::Finishing {
+            Some("leftovers and checks to be done")
+        } else if !self.agent_runs && self.stage == Stage::Blocked {
+            None
         } else if self.mode != Mode::Conversation {
             Some("the running turn to end")
         } else if self.in_turn || self.unconfirmed.is_some() {
@@ -295,7 +318,8 @@ impl Machine {
             Input::Resume => self.resume(now),
             Input::Stop { reason } => self.stop(Outcome::Stopped { reason }, now),
             Input::Typed { submitted } => {
-                self.draft = !submitted;
+                // What is typed into a dialog answers it.
+                self.draft = !submitted && !self.has_dialog;
                 self.note(EvidenceSource::Terminal, "a person typed", now);
                 Vec::new()
             }
@@ -331,7 +355,7 @@ impl Machine {
 
     fn agent_event(&mut self, event: AgentEvent, now: Time) -> Vec<Effect> {
         match event {
-            AgentEvent::TurnStarted { is_message, .. } => self.turn_started(is_message, now),
+            AgentEvent::TurnStarted { prompt, is_message } => self.turn_started(&prompt, is_message, now),
             AgentEvent::TurnEnded { finished, background, .. } => self.turn_ended(finished, background, now),
             AgentEvent::Waiting { what } => {
                 self.note(EvidenceSource::Hook, format!("waits for {what}"), now);
@@ -384,21 +408,23 @@ impl Machine {
         }
     }
 
-    fn turn_started(&mut self, is_message: bool, now: Time) -> Vec<Effect> {
+    fn turn_started(&mut self, prompt: &str, is_message: bool, now: Time) -> Vec<Effect> {
         self.note(EvidenceSource::Hook, if is_message { "took a message" } else { "began a turn" }, now);
         self.in_turn = true;
         self.draft &= !is_message;
         self.has_dialog = false;
+        self.turn_failed = false;
         let mut effects = Vec::new();
-        if let Some(typed) = self.unconfirmed.take_if(|_| is_message) {
+        if let Some(typed) = self.unconfirmed.take_if(|typed| is_message && is_same_message(prompt, &typed.text)) {
             effects.push(Effect::Log(Event::MessageSent { bytes: typed.text.len() }));
         }
         if matches!(self.stage, Stage::Finished(_)) {
             self.stage = Stage::Running;
             self.returns = 0;
             effects.push(Effect::Reopen);
-        } else if matches!(self.stage, Stage::Blocked | Stage::Held) {
+        } else if matches!(self.stage, Stage::Blocked | Stage::Held | Stage::Finishing) {
             self.stage = Stage::Running;
+            self.finish_is_stale = self.finish_runs;
         }
         if !matches!(self.stage, Stage::Stopping(_)) {
             self.say(Status::Working, "a turn is under way", now);
@@ -429,7 +455,7 @@ impl Machine {
             effects.extend(self.submit(text, now));
         } else if finished {
             effects.extend(self.begin_finish(now));
-        } else {
+        } else if !self.turn_failed {
             self.say(Status::Idle, "the turn ended unfinished", now);
         }
         effects
@@ -438,6 +464,7 @@ impl Machine {
     fn turn_failed(&mut self, reason: &str, now: Time) -> Vec<Effect> {
         self.note(EvidenceSource::Hook, format!("its turn failed: {reason}"), now);
         self.in_turn = false;
+        self.turn_failed = true;
         if self.stage == Stage::Running && self.mode == Mode::Conversation {
             self.say(Status::Waiting, format!("its turn failed: {reason}"), now);
         }
@@ -463,9 +490,13 @@ impl Machine {
                 self.stage = Stage::Held;
                 self.say(Status::Paused, "held after the agent's process ended", now);
             }
-            (_, Ending::Finished { .. }) => match self.take_pending() {
-                Some(text) => effects.extend(self.hand_back(text, now)),
-                None => effects.extend(self.begin_finish(now)),
+            (_, Ending::Finished { denied }) => match (self.take_pending(), left_to_a_person(&denied)) {
+                (Some(text), _) => effects.extend(self.hand_back(text, now)),
+                (None, Some(what)) => {
+                    self.stage = Stage::Blocked;
+                    self.say(Status::Waiting, what, now);
+                }
+                (None, None) => effects.extend(self.begin_finish(now)),
             },
             (_, Ending::Interrupted { reason } | Ending::Limit { reason }) => {
                 effects.extend(self.stop(Outcome::Stopped { reason }, now));
@@ -492,12 +523,18 @@ impl Machine {
     fn begin_finish(&mut self, now: Time) -> Vec<Effect> {
         self.stage = Stage::Finishing;
         self.say(Status::Working, "finishing: leftovers and checks", now);
-        vec![Effect::BeginFinish]
+        // One at a time: a stale one that still runs is followed by another when it is through.
+        if std::mem::replace(&mut self.finish_runs, true) { Vec::new() } else { vec![Effect::BeginFinish] }
     }
 
     fn finish(&mut self, report: FinishReport, now: Time) -> Vec<Effect> {
+        self.finish_runs = false;
+        let is_stale = std::mem::take(&mut self.finish_is_stale);
         if self.stage != Stage::Finishing {
             return Vec::new();
+        }
+        if is_stale {
+            return self.begin_finish(now);
         }
         let failed = |reason: String| Outcome::Failed { reason, exit_code: None };
         match report {
@@ -554,7 +591,9 @@ impl Machine {
     fn send(&mut self, text: String, returned_at: Option<CommitId>, now: Time) -> Vec<Effect> {
         let waits = self.send_waits_for().is_some();
         let mut effects: Vec<_> = returned_at.map(Effect::ExpectBeyond).into_iter().collect();
-        if waits || !self.agent_runs {
+        if !waits && !self.agent_runs && self.stage == Stage::Blocked {
+            effects.extend(self.hand_back(text, now));
+        } else if waits || !self.agent_runs {
             self.pending.push(text);
         } else {
             effects.extend(self.submit(text, now));
@@ -604,6 +643,7 @@ impl Machine {
             }),
             Stage::Running if !self.in_turn => match self.take_pending() {
                 Some(text) => effects.extend(self.submit(text, now)),
+                None if self.turn_failed => effects.extend(self.submit(AFTER_FAILURE.to_owned(), now)),
                 None => self.say(Status::Idle, "the turn ended unfinished", now),
             },
             _ => {}
@@ -628,7 +668,12 @@ impl Machine {
         let (status, reason) = outcome.verdict();
         self.stage = Stage::Ended;
         self.say(status, reason, now);
-        vec![Effect::CloseTools, Effect::Conclude(outcome), Effect::Exit]
+        let mut effects = vec![Effect::CloseTools];
+        if let Some(text) = self.take_pending() {
+            effects.push(Effect::Log(Event::Warning { text: format!("a message was not delivered: {text}") }));
+        }
+        effects.extend([Effect::Conclude(outcome), Effect::Exit]);
+        effects
     }
 
     fn screen(&mut self, finding: Option<(Status, String)>, now: Time) -> Vec<Effect> {
@@ -668,11 +713,27 @@ impl Machine {
         if self.send_waits_for().is_none()
             && self.agent_runs
             && matches!(self.stage, Stage::Running | Stage::Finished(_))
-            && let Some(text) = self.take_pending() {
-                return self.submit(text, now);
-            }
+            && let Some(text) = self.take_pending()
+        {
+            return self.submit(text, now);
+        }
         Vec::new()
     }
+}
+
+/// Whether a prompt that an agent took is the message that was typed. Programs wrap pasted text and change its white
+/// space, so only letters and digits are compared, and only the first of them.
+fn is_same_message(prompt: &str, typed: &str) -> bool {
+    let letters = |text: &str| text.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>();
+    let wanted: String = letters(typed).chars().take(TELLING).collect();
+    letters(prompt).contains(&wanted)
+}
+
+/// What rules leave to a person among the calls that were refused because nobody was there to ask.
+fn left_to_a_person(denied: &[Denial]) -> Option<String> {
+    let asked: Vec<_> = denied.iter().filter(|denial| denial.by_ask_rule).collect();
+    let list: Vec<_> = asked.iter().map(|denial| format!("{} {}", denial.tool, denial.what)).collect();
+    (!list.is_empty()).then(|| format!("a person has to decide about: {}", list.join("; ")))
 }
 
 /// What an ending says, as a clause.

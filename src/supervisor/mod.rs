@@ -176,12 +176,6 @@ pub(crate) enum SupervisorError {
 }
 
 impl SupervisorError {
-    /// Whether the other end closed the connection.
-    pub(crate) fn is_hang_up(&self) -> bool {
-        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        matches!(self, Self::Talk { source } if matches!(source.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
-    }
-
     /// What a person can do about it, where that is known.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {

@@ -62,6 +62,8 @@ pub(crate) enum Reply {
         /// What it waits for.
         until: String,
     },
+    /// The supervisor ends and did nothing of it; also what a connection says that closes without an answer.
+    Ending,
     /// It cannot be done.
     Refused {
         /// Why, in one clause.

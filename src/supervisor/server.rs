@@ -108,7 +108,7 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>, under_way: mpsc::W
                 if calls.send(Call::Ask { request, answer }).await.is_err() {
                     return;
                 }
-                reply.await.unwrap_or_else(|_| Reply::Refused { why: "the supervisor is ending".to_owned() })
+                reply.await.unwrap_or(Reply::Ending)
             }
             Err(error) => Reply::Refused { why: format!("the request is not understood: {error}") },
         };

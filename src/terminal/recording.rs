@@ -17,7 +17,9 @@ use super::Size;
 use crate::files::{self, FileError};
 use crate::model::Time;
 
-pub(crate) use reader::{CastEvent, CastReader, EventKind, plain_text};
+pub(crate) use reader::plain_text;
+#[cfg(test)]
+use reader::{CastEvent, CastReader, EventKind};
 
 /// Written without waiting for a flush once so much is buffered.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -36,7 +36,11 @@ fn commands_at_once_never_exceed_the_limit() {
     assert_eq!((started.len(), refused.len()), (2, 4), "{outputs:#?}");
     for output in refused {
         assert_eq!(output.code, 7, "{}", output.transcript());
-        assert!(output.stderr.contains("2 of 2 workers run") && output.stderr.contains("max_workers"), "{}", output.stderr);
+        assert!(
+            output.stderr.contains("2 of 2 workers run") && output.stderr.contains("max_workers"),
+            "{}",
+            output.stderr
+        );
     }
     let status = swarm.json(["status", "--all"]);
     assert_eq!(status["workers"].as_array().unwrap().len(), 2, "who was refused left no trace");

@@ -61,7 +61,9 @@ fn a_commit_hook_that_hangs_is_ended_and_a_person_asked() {
     let waiting = await_status(&swarm, "T-1", "waiting");
     assert!(waiting["reason"].as_str().unwrap().contains("took too long"), "{waiting:#}");
     swarm.run(["wait", "T-1", "--timeout", "5s"]).expect_code(4);
-    swarm.wait_until("the hook to be gone", || !swarm.processes().iter().any(|(_, command)| command.contains("sleep 1000")));
+    swarm.wait_until("the hook to be gone", || {
+        !swarm.processes().iter().any(|(_, command)| command.contains("sleep 1000"))
+    });
     write_hook(&swarm, "pre-commit", "true");
     swarm.run(["resume", "T-1"]).success();
     swarm.run(["wait", "T-1", "--timeout", "20s"]).success();
@@ -75,7 +77,10 @@ fn too_many_leftovers_wait_with_the_list_and_go_on_when_cleaned() {
     swarm.run(["spawn", "T-1"]).success();
     let waiting = await_status(&swarm, "T-1", "waiting");
     let reason = waiting["reason"].as_str().unwrap();
-    assert!(reason.contains("5 uncommitted files") && reason.contains("many-1") && reason.contains("swarm resume"), "{reason}");
+    assert!(
+        reason.contains("5 uncommitted files") && reason.contains("many-1") && reason.contains("swarm resume"),
+        "{reason}"
+    );
     assert_eq!(waiting["ticket_state"], "running");
     swarm.run(["resume", "T-1"]).success();
     await_status(&swarm, "T-1", "waiting");
@@ -192,7 +197,9 @@ fn a_branch_deleted_meanwhile_waits_for_a_person() {
 fn a_repository_inside_the_worktree_is_not_swallowed() {
     let swarm = scene("git init --quiet inner; echo x > inner/file; echo done > made.txt");
     swarm.run(["spawn", "T-1"]).success();
-    swarm.wait_until("an end", || worker(&swarm, "T-1")["status"] != "working" && worker(&swarm, "T-1")["status"] != "starting");
+    swarm.wait_until("an end", || {
+        worker(&swarm, "T-1")["status"] != "working" && worker(&swarm, "T-1")["status"] != "starting"
+    });
     let end = worker(&swarm, "T-1");
     let files = committed(&swarm);
     assert!(swarm.worktree("T-1").join("inner/file").exists());

@@ -67,7 +67,9 @@ fn peak_kilobytes(pid: &Value) -> u64 {
 #[test]
 fn a_flood_of_output_costs_no_memory() {
     // Long lines and one endless line; half a minute of an agent that lost its mind.
-    let swarm = scene("yes 0123456789012345678901234567890 | head -c 4M; head -c 4M /dev/zero | tr '\\0' x; touch up; sleep 1000");
+    let swarm = scene(
+        "yes 0123456789012345678901234567890 | head -c 4M; head -c 4M /dev/zero | tr '\\0' x; touch up; sleep 1000",
+    );
     swarm.run(["spawn", "T-1"]).success();
     await_file(&swarm, "T-1", "up");
     let worker = worker(&swarm, "T-1");
@@ -76,7 +78,11 @@ fn a_flood_of_output_costs_no_memory() {
     assert!(peak < 60_000, "{peak} kB");
     swarm.run(["stop", "T-1"]).success();
     let shown = swarm.run(["logs", "T-1", "--terminal"]).success();
-    assert!(shown.ends_with("xxxx") || shown.trim_end().ends_with("xxxx"), "{}", &shown[shown.len().saturating_sub(200)..]);
+    assert!(
+        shown.ends_with("xxxx") || shown.trim_end().ends_with("xxxx"),
+        "{}",
+        &shown[shown.len().saturating_sub(200)..]
+    );
 }
 
 #[test]
@@ -117,11 +123,15 @@ fn an_end_without_changes_is_done_and_says_so() {
     swarm.run(["spawn", "T-1"]).success();
     swarm.run(["wait", "T-1", "--timeout", "20s"]).success();
     let worker = worker(&swarm, "T-1");
-    assert_eq!((&worker["status"], &worker["reason"], &worker["ticket_state"]), (&"done".into(), &"no changes".into(), &"done".into()));
+    assert_eq!(
+        (&worker["status"], &worker["reason"], &worker["ticket_state"]),
+        (&"done".into(), &"no changes".into(), &"done".into())
+    );
 }
 
 /// Records every start of the agent, then stays, deaf to hang-ups, with a helper in a session of its own.
-const COUNTS_STARTS: &str = "echo start >> ../starts; trap '' HUP; setsid sleep 1000 & touch up; while :; do sleep 0.05; done";
+const COUNTS_STARTS: &str =
+    "echo start >> ../starts; trap '' HUP; setsid sleep 1000 & touch up; while :; do sleep 0.05; done";
 
 /// How often the agent was started.
 fn starts(swarm: &TestSwarm) -> usize {
@@ -139,7 +149,10 @@ fn a_killed_supervisor_is_lost_and_what_it_leaves_is_named_and_ended() {
     let killed = Instant::now();
     let lost = await_status(&swarm, "T-1", "lost");
     assert!(killed.elapsed() < Duration::from_secs(5));
-    assert_eq!((&lost["ticket_state"], &lost["pid"], &lost["supervisor_pid"]), (&"lost".into(), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&lost["ticket_state"], &lost["pid"], &lost["supervisor_pid"]),
+        (&"lost".into(), &Value::Null, &Value::Null)
+    );
     let why = swarm.run(["why", "T-1"]).success();
     assert!(why.contains(&agent.to_string()) && why.contains("left behind"), "{why}");
     swarm.run(["spawn", "T-1"]).expect_code(4);
@@ -237,9 +250,7 @@ fn the_end_of_pane_session_or_server_ends_no_worker() {
         let session = format!("={}:", before["tmux_session"].as_str().unwrap());
         let target = if how == "kill-server" { vec![how] } else { vec![how, "-t", &session] };
         swarm.tmux(target).success();
-        swarm.wait_until("the pane to be gone", || {
-            swarm.tmux(["list-sessions"]).code != 0
-        });
+        swarm.wait_until("the pane to be gone", || swarm.tmux(["list-sessions"]).code != 0);
         let after = worker(&swarm, "T-1");
         assert_eq!((&after["status"], &after["pid"]), (&"working".into(), &before["pid"]), "{how}: {after:#}");
         go(&swarm);

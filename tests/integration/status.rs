@@ -43,7 +43,11 @@ fn state_of_a_newer_version_is_refused_untouched() {
     let before = fs::read(&path).unwrap();
     for args in [&["status"][..], &["spawn", "T-1"], &["stop", "T-1"], &["wait"]] {
         let output = swarm.run(args).expect_code(1);
-        assert!(output.stderr.contains("format 99") && output.stderr.contains("hint: update swarm"), "{}", output.transcript());
+        assert!(
+            output.stderr.contains("format 99") && output.stderr.contains("hint: update swarm"),
+            "{}",
+            output.transcript()
+        );
     }
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -71,9 +75,34 @@ fn an_unknown_worker_is_not_found_by_every_verb() {
 
 /// The keys that scripts may rely on.
 const WORKER_KEYS: [&str; 28] = [
-    "id", "ticket", "title", "agent", "runtime", "status", "reason", "evidence", "ticket_state", "branch", "base",
-    "worktree", "tmux_session", "pid", "supervisor_pid", "commits", "files_changed", "insertions", "deletions", "dirty",
-    "changes_at", "tool_calls", "input_tokens", "output_tokens", "cost_usd", "attempt", "started_at", "heartbeat_at",
+    "id",
+    "ticket",
+    "title",
+    "agent",
+    "runtime",
+    "status",
+    "reason",
+    "evidence",
+    "ticket_state",
+    "branch",
+    "base",
+    "worktree",
+    "tmux_session",
+    "pid",
+    "supervisor_pid",
+    "commits",
+    "files_changed",
+    "insertions",
+    "deletions",
+    "dirty",
+    "changes_at",
+    "tool_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "attempt",
+    "started_at",
+    "heartbeat_at",
 ];
 
 #[test]
@@ -88,13 +117,26 @@ fn every_key_of_status_is_always_there() {
     fs::remove_file(swarm.worker_dir("T-2").join("live.json")).unwrap();
     let status = swarm.json(["status"]);
     for worker in status["workers"].as_array().unwrap() {
-        let missing: Vec<_> = WORKER_KEYS.iter().chain(&["ended_at"]).filter(|key| worker.get(**key).is_none()).collect();
+        let missing: Vec<_> =
+            WORKER_KEYS.iter().chain(&["ended_at"]).filter(|key| worker.get(**key).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?} in {worker:#}");
         assert_eq!(worker["base"].as_str().unwrap().len(), 40);
     }
     for state in [
-        "open", "queued", "running", "review", "approved", "landing", "landed", "failed", "dead", "lost", "done",
-        "cancelled", "blocked", "waiting_approval",
+        "open",
+        "queued",
+        "running",
+        "review",
+        "approved",
+        "landing",
+        "landed",
+        "failed",
+        "dead",
+        "lost",
+        "done",
+        "cancelled",
+        "blocked",
+        "waiting_approval",
     ] {
         assert!(status["tickets"][state].is_u64() && empty["tickets"][state] == 0, "{state}");
     }
@@ -105,9 +147,11 @@ fn every_key_of_status_is_always_there() {
 fn a_reader_that_goes_away_is_success_and_quiet() {
     let swarm = scene("yes | head -c 400000; echo done > made.txt");
     swarm.run(["spawn", "T-1", "--wait"]).success();
-    for args in [&["status"][..], &["status", "--json"], &["logs", "T-1", "--terminal"], &["logs", "T-1"], &["--help"]] {
+    for args in [&["status"][..], &["status", "--json"], &["logs", "T-1", "--terminal"], &["logs", "T-1"], &["--help"]]
+    {
         let mut command = swarm.command(SWARM, &swarm.repository());
-        let mut child = command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
@@ -168,7 +212,10 @@ fn it_works_with_a_detached_head() {
     let swarm = scene(WORKS);
     swarm.git(["checkout", "--quiet", "--detach"]).success();
     works_in(&swarm, &swarm.repository());
-    assert_eq!(swarm.git(["rev-parse", "HEAD", "main"]).success().lines().collect::<std::collections::BTreeSet<_>>().len(), 1);
+    assert_eq!(
+        swarm.git(["rev-parse", "HEAD", "main"]).success().lines().collect::<std::collections::BTreeSet<_>>().len(),
+        1
+    );
 }
 
 #[test]

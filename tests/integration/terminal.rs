@@ -139,7 +139,11 @@ fn attach_without_a_terminal_is_a_usage_error() {
     let swarm = scene(LISTENS);
     swarm.run(["spawn", "T-1"]).success();
     let output = swarm.run(["attach", "T-1"]).expect_code(2);
-    assert!(output.stderr.contains("needs a terminal") && output.stderr.contains("swarm logs T-1 --terminal"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("needs a terminal") && output.stderr.contains("swarm logs T-1 --terminal"),
+        "{}",
+        output.stderr
+    );
     swarm.run(["stop", "T-1"]).success();
 }
 
@@ -219,7 +223,10 @@ fn the_recording_is_an_asciicast_and_its_text_can_be_read() {
     let mut last = 0.0;
     for event in values {
         let at = event[0].as_f64().unwrap();
-        assert!(at >= last && ["o", "r", "i", "m"].contains(&event[1].as_str().unwrap()) && event[2].is_string(), "{event}");
+        assert!(
+            at >= last && ["o", "r", "i", "m"].contains(&event[1].as_str().unwrap()) && event[2].is_string(),
+            "{event}"
+        );
         last = at;
     }
     let shown = swarm.run(["logs", "T-1", "--terminal"]).success();
@@ -238,7 +245,9 @@ fn a_nasty_prompt_arrives_as_written_by_file_standard_input_and_argument() {
         ("argument", r#"["sh", "-c", "printf %s \"$1\" > got", "sh"]"#),
     ] {
         let swarm = TestSwarm::new();
-        let agent = format!("---\nname: shell\ndescription: x\nruntime: command\ncommand: {command}\nprompt: {prompt}\n---\nx\n");
+        let agent = format!(
+            "---\nname: shell\ndescription: x\nruntime: command\ncommand: {command}\nprompt: {prompt}\n---\nx\n"
+        );
         swarm.write(".swarm/agents/shell.md", &agent);
         swarm.write_ticket("T-1", "shell", NASTY);
         swarm.run(["spawn", "T-1"]).success();
@@ -259,7 +268,9 @@ fn a_huge_prompt_arrives_by_file_and_standard_input_and_is_refused_as_an_argumen
         ("argument", r#"["true"]"#),
     ] {
         let swarm = TestSwarm::new();
-        let agent = format!("---\nname: shell\ndescription: x\nruntime: command\ncommand: {command}\nprompt: {prompt}\n---\nx\n");
+        let agent = format!(
+            "---\nname: shell\ndescription: x\nruntime: command\ncommand: {command}\nprompt: {prompt}\n---\nx\n"
+        );
         swarm.write(".swarm/agents/shell.md", &agent);
         swarm.write_ticket("T-1", "shell", &huge);
         let output = swarm.run(["spawn", "T-1"]);
@@ -278,7 +289,9 @@ fn a_huge_prompt_arrives_by_file_and_standard_input_and_is_refused_as_an_argumen
 
 #[test]
 fn a_terminal_that_asks_without_end_and_never_listens_blocks_nobody() {
-    let swarm = scene("stty raw -echo; i=0; while [ $i -lt 20000 ]; do printf '\\033[6n'; i=$((i+1)); done; touch up; sleep 1000");
+    let swarm = scene(
+        "stty raw -echo; i=0; while [ $i -lt 20000 ]; do printf '\\033[6n'; i=$((i+1)); done; touch up; sleep 1000",
+    );
     swarm.run(["spawn", "T-1", "--headless"]).success();
     await_file(&swarm, "T-1", "up");
     let mut terminal = Terminal::open(&swarm, &["attach", "T-1"]);

@@ -162,10 +162,11 @@ impl Runtime for Claude {
 
 /// A text as a bracketed paste. Control characters would be keys, and the end mark would end the paste, so neither
 /// goes in; lines end in CR as terminals paste them. A text that begins like a command of the program would not
-/// reach the model: a space before it makes it a message.
+/// reach the model: a line before it makes it a message (after a space, the key that submits is lost). A tab reaches the model as four spaces, and four lines or
+/// more come in a frame of tags: the program's doing (2.1.329).
 fn paste(text: &str) -> Vec<u8> {
     let text = text.trim().replace("\r\n", "\n");
-    let text = if text.starts_with(['/', '!']) { format!(" {text}") } else { text };
+    let text = if text.starts_with(['/', '!']) { format!("Message:\n{text}") } else { text };
     let plain = text.chars().filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'));
     let body: String = plain.map(|letter| if letter == '\n' { '\r' } else { letter }).collect();
     format!("\x1b[200~{body}\x1b[201~").into_bytes()

@@ -578,8 +578,8 @@ fn a_message_is_a_paste_that_cannot_be_a_key_or_a_command() {
     };
     assert_eq!(typed("a\r\nb\tc\n\n"), "\x1b[200~a\rb\tc\x1b[201~\r");
     assert_eq!(typed("x\x1b[201~\x03rm"), "\x1b[200~x[201~rm\x1b[201~\r");
-    assert_eq!(typed("/etc is wrong"), "\x1b[200~ /etc is wrong\x1b[201~\r");
-    assert_eq!(typed("!ls"), "\x1b[200~ !ls\x1b[201~\r");
+    assert_eq!(typed("/etc is wrong"), "\x1b[200~Message:\r/etc is wrong\x1b[201~\r");
+    assert_eq!(typed("!ls"), "\x1b[200~Message:\r!ls\x1b[201~\r");
     let (_place, print) = launched(Mode::Print);
     assert!(matches!(print.submit("x").unwrap_err(), AgentError::CannotReceive { .. }));
 }

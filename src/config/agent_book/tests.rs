@@ -1,7 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::{CommandValues, expand_command, render};
+use crate::config::command::{CommandValues, expand_command};
+use crate::config::render;
 use crate::model::agent::{PermissionMode, PromptDelivery, RuntimeKind};
 
 /// A book with these files of the repository.

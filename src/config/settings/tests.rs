@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::default_config_text;
+use crate::config::init::default_config_text;
 use crate::model::settings::{Durability, Strategy};
 
 /// Loads settings from a project text, variables and flags, with an empty user folder.

@@ -32,9 +32,9 @@ impl Control {
         returned_at: Option<CommitId>,
     ) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
-        if let Some(mut client) = self.client(&id)? {
-            let request = Request::Send { text: text.to_owned(), returned_at };
-            return match client.ask(&request)? {
+        let request = Request::Send { text: text.to_owned(), returned_at: returned_at.clone() };
+        if let Some(reply) = self.ask(&worker, &request)? {
+            return match reply {
                 Reply::Queued { until } => {
                     Ok(action(&id, "queued", format!("Queued the message; it waits for {until}")))
                 }
@@ -45,10 +45,7 @@ impl Control {
                 _ => Ok(action(&id, "delivered", "Delivered the message".to_owned())),
             };
         }
-        if is_released(&worker) {
-            return Err(released(&worker));
-        }
-        let again = self.continuation(worker, Some(text.to_owned()), true, false)?;
+        let again = self.continuation(self.worker(id.as_str())?, Some(text.to_owned()), true, false)?;
         let spawned = self.go_on(Continue { returned_at, ..again })?;
         let text = format!("Started attempt {} with the message", spawned.worker.attempt.number);
         Ok(action(&id, "restarted", text))
@@ -65,14 +62,13 @@ impl Control {
         let id = &worker.id;
         if let Some(mut client) = self.client(id)? {
             client.allow(self.project.settings()?.limits.grace * 2)?;
-            match client.ask(&Request::Stop { reason: reason.to_owned() }) {
-                // One that ends at this moment takes its answer with it; its lock says when it is over.
-                Err(error) if error.is_hang_up() => {}
-                answer => drop(answer?),
-            }
+            let reply = client.ask(&Request::Stop { reason: reason.to_owned() })?;
             self.await_end(worker)?;
             let known = self.know(self.worker(id.as_str())?, None);
-            return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));
+            // One that was killed meanwhile has written nothing down and may have left its agent.
+            if reply != Reply::Ending || !matches!(known.worker.phase, Phase::Supervised { .. }) {
+                return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));
+            }
         }
         self.refuse_being_spawned(worker)?;
         let spawner = self.spawner_for(worker)?;
@@ -93,6 +89,21 @@ impl Control {
             return Ok(action(id, "stopped", format!("Stopped; {count} processes it had left behind were ended")));
         }
         Ok(action(id, "ended", "It had ended already".to_owned()))
+    }
+
+    /// Asks a worker's supervisor; `None` when it is gone, or has ended without doing anything of it.
+    fn ask(&self, worker: &Worker, request: &Request) -> Result<Option<Reply>, Failure> {
+        let reply = match self.client(&worker.id)? {
+            Some(mut client) => client.ask(request)?,
+            // Its socket goes shortly before it does.
+            None if matches!(self.worker(worker.id.as_str())?.phase, Phase::Ended { .. }) => Reply::Ending,
+            None => return Ok(None),
+        };
+        if reply == Reply::Ending {
+            self.await_end(worker)?;
+            return Ok(None);
+        }
+        Ok(Some(reply))
     }
 
     /// Refuses a worker that some command is spawning now.
@@ -133,7 +144,7 @@ impl Control {
         let workers = self.select_living(names, all)?;
         Ok(self.each(workers, |worker| {
             let id = &worker.id;
-            self.living_client(&worker)?.ask(&Request::Pause { now })?;
+            self.ask(&worker, &Request::Pause { now })?.ok_or_else(|| self.not_living(&worker))?;
             let text = if now { "Paused; its processes are stopped" } else { "Will pause at the turn boundary" };
             Ok(action(id, "paused", text.to_owned()))
         }))
@@ -155,11 +166,10 @@ impl Control {
     fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
         self.refuse_half_spawned(&worker)?;
-        if let Some(mut client) = self.client(&id)? {
-            client.ask(&Request::Resume)?;
+        if self.ask(&worker, &Request::Resume)?.is_some() {
             return Ok(action(&id, "resumed", "Resumed".to_owned()));
         }
-        let known = self.know(worker, None);
+        let known = self.know(self.worker(id.as_str())?, None);
         if let (Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. }, _)
         | (Phase::Released { .. }, _) = (&known.worker.phase, known.liveness)
         {
@@ -238,13 +248,11 @@ impl Control {
         Ok(workers)
     }
 
-    /// A connection to a supervisor that must live.
-    fn living_client(&self, worker: &Worker) -> Result<crate::supervisor::Client, Failure> {
-        self.client(&worker.id)?.ok_or_else(|| {
-            let Known { verdict, .. } = self.know(worker.clone(), None);
-            let text = format!("worker `{}` is {}: {}", worker.id, verdict.status.as_str(), verdict.reason);
-            Failure::new(FailureKind::Failed, text).hint(format!("swarm resume {}", worker.id))
-        })
+    /// The failure for what only a living supervisor can do.
+    fn not_living(&self, worker: &Worker) -> Failure {
+        let Known { verdict, .. } = self.know(worker.clone(), None);
+        let text = format!("worker `{}` is {}: {}", worker.id, verdict.status.as_str(), verdict.reason);
+        Failure::new(FailureKind::Failed, text).hint(format!("swarm resume {}", worker.id))
     }
 
     /// Does something to each worker.

@@ -33,7 +33,6 @@ pub(crate) use merge::{MergeProgress, MergeRequest};
 pub(crate) use review::ReviewRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use tickets::NewTicketRequest;
-pub(crate) use trust::TrustQuestion;
 pub(crate) use wait::WaitRequest;
 
 /// How long a supervisor that lives may take to listen.

@@ -110,10 +110,17 @@ fn parse_targets(words: &[String]) -> Result<Vec<Target>, Failure> {
     words.iter().map(parse).collect()
 }
 
+/// Whether a living supervisor has seen the end and is about to move the ticket.
+fn is_settling(worker: &WorkerView) -> bool {
+    matches!(worker.status, Status::Done | Status::Failed | Status::Stopped)
+        && worker.ticket_state == Some(TicketState::Running)
+        && worker.supervisor_pid.is_some()
+}
+
 /// Where a worker stands. Without targets, every rest counts as reached unless it needs a person or went wrong.
 fn standing(worker: &WorkerView, targets: &[Target]) -> Standing {
     let is_there = |target: &Target| match target {
-        Target::Status(status) => worker.status == *status,
+        Target::Status(status) => worker.status == *status && !is_settling(worker),
         Target::State(state) => worker.ticket_state == Some(*state),
     };
     if targets.iter().any(is_there) {
@@ -121,6 +128,7 @@ fn standing(worker: &WorkerView, targets: &[Target]) -> Standing {
     }
     let default = targets.is_empty();
     match worker.status {
+        _ if is_settling(worker) => Standing::Under,
         Status::Done if default => Standing::Reached,
         Status::Done if worker.ticket_state.is_some_and(TicketState::is_ended) => Standing::Ended,
         Status::Failed | Status::Stopped => Standing::Ended,

@@ -3,7 +3,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::support::{TestRepo, git_in, read, write};
-use crate::git::{Copied, GitError};
+use crate::git::GitError;
+use crate::git::copy::Copied;
 
 fn copy(test: &TestRepo, patterns: &[&str]) -> Copied {
     let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();

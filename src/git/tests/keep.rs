@@ -2,7 +2,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::support::{TestRepo, branch, git_in, git_raw, read, worker, write};
-use crate::git::{GitError, KeptWork, RestoreTo};
+use crate::git::keep::KeptWork;
+use crate::git::{GitError, RestoreTo};
 
 fn refused<T: std::fmt::Debug>(result: Result<T, GitError>) -> String {
     let error = result.unwrap_err();

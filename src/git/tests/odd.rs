@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::support::{TestRepo, branch, git_in, script, worker, write};
-use crate::git::{GitError, Head, KeptWork};
+use crate::git::keep::KeptWork;
+use crate::git::{GitError, Head};
 
 #[test]
 fn a_hostile_tree_cannot_write_into_the_git_folder() {

@@ -3,7 +3,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::support::{TestRepo, branch, git_in, git_raw, isolated, read, worker, write};
-use crate::git::{GitError, Repository, UnsavedReason};
+use crate::git::snapshot::UnsavedReason;
+use crate::git::{GitError, Repository};
 
 #[test]
 fn a_snapshot_holds_all_that_is_not_ignored_and_touches_nothing() {

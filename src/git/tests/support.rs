@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::files::{Access, write_atomically};
-use crate::git::{GitError, NewWorktree, Repository, Snapshot};
+use crate::git::snapshot::Snapshot;
+use crate::git::{GitError, NewWorktree, Repository};
 use crate::model::{BranchName, CommitId, WorkerId};
 use crate::process::{Finished, Invocation, run};
 
@@ -135,7 +136,7 @@ impl TestRepo {
         self.repo.snapshot(&self.place(name), &worker(name), &[], false).unwrap()
     }
 
-    pub(super) fn keep(&self, name: &str) -> Result<crate::git::KeptWork, GitError> {
+    pub(super) fn keep(&self, name: &str) -> Result<crate::git::keep::KeptWork, GitError> {
         let place = self.place(name);
         self.repo.keep(&worker(name), Some(&place), &branch(&format!("swarm/{name}")), "test")
     }

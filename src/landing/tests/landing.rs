@@ -3,7 +3,8 @@
 use super::support::{Yard, gates, options, releasing};
 use crate::git::fixture::{Fixture, put, with_line};
 use crate::git::{ConflictKind, crash};
-use crate::landing::{LandOptions, Landing, Outcome, Prospect, ReturnReason, WaitingReason};
+use crate::landing::outcome::WaitingReason;
+use crate::landing::{LandOptions, Landing, Outcome, Prospect, ReturnReason};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
 use crate::model::worker::Phase;

@@ -2,7 +2,9 @@
 
 use super::support::{Yard, id, options, verdict};
 use crate::git::fixture::with_line;
-use crate::landing::{LandingError, NewReview, Standing, WaitingReason};
+use crate::landing::outcome::WaitingReason;
+use crate::landing::review::Standing;
+use crate::landing::{LandingError, NewReview};
 use crate::model::ticket::TicketState;
 use crate::store::ReviewVerdict;
 

@@ -181,3 +181,80 @@ fn what_needs_a_person_waits_until_resume() {
     assert_eq!(machine.verdict().0, Status::Waiting);
     assert_eq!(machine.handle(Input::Resume, NOW), [Effect::BeginFinish]);
 }
+
+fn turn_failed(machine: &mut Machine) {
+    machine.handle(Input::Agent(AgentEvent::Failed { reason: "API Error: 529".to_owned() }), NOW);
+    let ended = AgentEvent::TurnEnded { finished: false, background: 0, last_message: None };
+    machine.handle(Input::Agent(ended), NOW);
+}
+
+#[test]
+fn a_failed_turn_waits_for_a_person_and_resume_goes_on() {
+    let mut machine = running(Mode::Conversation);
+    turn_failed(&mut machine);
+    assert_eq!(machine.verdict().0, Status::Waiting);
+    assert_eq!(machine.handle(Input::Resume, NOW), [Effect::Submit(AFTER_FAILURE.to_owned())]);
+}
+
+#[test]
+fn a_turn_that_begins_during_the_checks_makes_them_run_again_after_it() {
+    let mut machine = running(Mode::Conversation);
+    assert!(machine.handle(turn_ended(), NOW).contains(&Effect::BeginFinish));
+    assert_eq!(machine.send_waits_for(), Some("leftovers and checks to be done"));
+    machine.handle(turn_started(), NOW);
+    // The turn ends before the first checks do: they are not run side by side.
+    assert!(!machine.handle(turn_ended(), NOW).contains(&Effect::BeginFinish));
+    assert_eq!(machine.handle(Input::Finish(FinishReport::Work(head())), NOW), [Effect::BeginFinish]);
+    let effects = machine.handle(Input::Finish(FinishReport::Work(head())), NOW);
+    assert_eq!(effects, [Effect::Conclude(Outcome::Finished { commit: head() })]);
+}
+
+#[test]
+fn checks_that_end_in_a_turn_say_nothing() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(turn_ended(), NOW);
+    machine.handle(turn_started(), NOW);
+    assert_eq!(machine.handle(Input::Finish(FinishReport::NoChanges), NOW), []);
+    assert!(machine.handle(turn_ended(), NOW).contains(&Effect::BeginFinish));
+}
+
+#[test]
+fn what_rules_leave_to_a_person_blocks_the_end_until_resume() {
+    let mut machine = running(Mode::Resumable);
+    let denial = Denial { tool: "Bash".to_owned(), what: "git push".to_owned(), by_ask_rule: true };
+    machine.handle(Input::Exited(Ending::Finished { denied: vec![denial] }), NOW);
+    let (status, reason, _) = machine.verdict();
+    assert_eq!((status, reason), (Status::Waiting, "a person has to decide about: Bash git push"));
+    assert_eq!(machine.send_waits_for(), None);
+    assert!(machine.handle(Input::Resume, NOW).contains(&Effect::BeginFinish));
+}
+
+#[test]
+fn keys_that_answer_a_dialog_are_no_draft() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(Input::Agent(AgentEvent::Waiting { what: "permission".to_owned() }), NOW);
+    machine.handle(Input::Typed { submitted: false }, NOW);
+    machine.handle(Input::Agent(AgentEvent::WaitingOver), NOW);
+    machine.handle(turn_ended(), NOW);
+    machine.handle(Input::Finish(FinishReport::NoChanges), NOW);
+    assert_eq!(machine.send_waits_for(), None);
+}
+
+#[test]
+fn a_message_is_known_again_whatever_the_program_wraps_it_in() {
+    let typed = "one\ttwo\n\n!three";
+    assert!(is_same_message("\n<pasted_content id=\"1\">\none    two\n\n!three\n</pasted_content>\n", typed));
+    assert!(!is_same_message("something that a person typed", typed));
+    assert!(is_same_message("...", "..."));
+}
+
+#[test]
+fn a_message_that_nobody_took_is_told_at_the_end() {
+    let mut machine = running(Mode::OneShot);
+    machine.handle(send("and the docs"), NOW);
+    machine.handle(Input::Stop { reason: "a person stopped it".to_owned() }, NOW);
+    let effects = machine.handle(Input::AgentGone, NOW);
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Log(Event::Warning { text }) if text.contains("docs")))
+    );
+}

@@ -153,6 +153,8 @@ impl Supervision {
     ) -> Option<(Reply, oneshot::Sender<Reply>)> {
         let reply = match request {
             Request::Hook { call } => self.take_hook(&call).await,
+            // Dropping the answer says that the supervisor ends; who asks then waits for that and starts anew.
+            Request::Send { .. } | Request::Resume | Request::Pause { .. } if self.machine.is_ending() => return None,
             Request::Send { text, returned_at } => {
                 let waits = self.machine.send_waits_for();
                 self.input(Input::Send { text, returned_at }).await;
@@ -260,6 +262,9 @@ impl Supervision {
         match job {
             Job::Snapshot(result) => self.snapshot_done(result).await,
             Job::Finish(finishing) => {
+                // The last figures of the turn are known by now.
+                let events = self.runtime.poll(Time::now());
+                self.take_events(events).await;
                 self.checks = finishing.checks;
                 for event in finishing.events {
                     self.log(event).await;

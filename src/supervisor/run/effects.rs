@@ -79,9 +79,15 @@ impl Supervision {
             repository: self.repository.clone(),
             progress: Progress::begin(),
         };
+        let (repository, worker) = (self.repository.clone(), self.worker.clone());
         self.finishing = Some(finish.progress.clone());
         let results = self.job_results.clone();
-        tokio::task::spawn_blocking(move || results.blocking_send(Job::Finish(finish.run())).ok());
+        tokio::task::spawn_blocking(move || {
+            let finishing = finish.run();
+            // First, so that who sees the verdict sees the figures it is about.
+            results.blocking_send(Job::Snapshot(snapshot(&repository, &worker))).ok();
+            results.blocking_send(Job::Finish(finishing)).ok();
+        });
     }
 
     /// Takes the ticket back after it was finished.
@@ -100,15 +106,19 @@ impl Supervision {
         if let Outcome::Finished { .. } = outcome {
             self.returned_at = None;
         }
+        if self.agent.is_none() {
+            self.save_last_snapshot().await;
+        }
+        // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it.
+        self.write_live();
         if self.concluded.as_ref() != Some(&outcome) {
             let (fence, ended) = (self.fence, outcome.clone());
             self.book(move |ledger| ledger.complete(fence, &ended)).await;
+            self.log(Event::AttemptEnded { outcome: outcome.clone() }).await;
             self.concluded = Some(outcome.clone());
         }
         if self.agent.is_none() {
-            self.save_last_snapshot().await;
-            self.write_live();
-            self.book(move |ledger| ledger.end(&outcome)).await;
+            self.book(move |ledger| ledger.close(&outcome)).await;
         }
     }
 
@@ -143,7 +153,10 @@ impl Supervision {
         self.snapshot_runs = false;
         match result {
             Ok(changes) => {
-                self.changes = Some(changes);
+                // Results of two threads may come in the wrong order.
+                if self.changes.is_none_or(|known| known.at <= changes.at) {
+                    self.changes = Some(changes);
+                }
                 self.snapshot_error = None;
                 self.live_is_stale = true;
             }

@@ -2,7 +2,8 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::super::{Drained, Pty, PtyCommand, Screen};
+use super::super::pty::Drained;
+use super::super::{Pty, PtyCommand, Screen};
 use super::*;
 
 /// A server of a test's own; ended when the test ends.

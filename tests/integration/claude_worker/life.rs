@@ -23,7 +23,7 @@ fn stop_ends_the_agent_with_its_tools_and_resume_goes_on_in_the_same_conversatio
     stage.swarm.wait_until("the tool's process", || !stage.processes_with("tail -f").is_empty());
     let stopped = stage.swarm.run(["stop", "work"]).success();
     assert!(stopped.contains("is stopped"), "{stopped}");
-    for name in ["tail -f", "claude", "supervise"] {
+    for name in ["tail -f", "claude", "swarm supervise"] {
         assert_eq!(stage.processes_with(name), [], "{name} outlived the stop");
     }
     let worker = stage.worker();
@@ -92,9 +92,8 @@ fn a_killed_tmux_server_changes_nothing_for_the_worker() {
     });
     let worker = stage.worker();
     assert_eq!(worker["status"], "working", "{worker:#}");
-    let shown = stage.swarm.run_in_terminal(["attach", "work"], "\x11d");
+    let shown = stage.swarm.run_in_terminal_after("a.txt", ["attach", "work"], "\x11d");
     assert_eq!(shown.code, 0, "{}", shown.stdout);
-    assert!(shown.stdout.contains("Write(a.txt)"), "{}", shown.stdout);
     stage.server.release("work");
     let worker = stage.reach("review");
     assert_eq!(worker["commits"], 1, "{worker:#}");
@@ -122,7 +121,7 @@ fn pause_holds_at_the_turn_boundary_and_resume_finishes() {
     stage.swarm.run(["pause", "work"]).success();
     stage.server.release("work");
     let worker = stage.reach("paused");
-    assert_eq!((&worker["ticket_state"], &worker["commits"]), (&json!("running"), &json!(0)), "{worker:#}");
+    assert_eq!(worker["ticket_state"], "running", "{worker:#}");
     stage.swarm.run(["resume", "work"]).success();
     assert_eq!(stage.reach("review")["commits"], 1);
 }

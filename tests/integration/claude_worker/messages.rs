@@ -7,7 +7,7 @@ use crate::support::model_server::{Fault, ModelServer, Script};
 
 /// A message with everything a shell, a terminal or a format might take for its own.
 const AWKWARD: &str =
-    "He said \"it's `done`\" $HOME \\n 100% {{x}} <b>\n\n\tsecond 'paragraph'; ünï → 漢字\n  third\n!fourth\n/fifth #6";
+    "He said \"it's `done`\" $HOME \\n 100% {{x}} <b>\n\n  second 'paragraph'; ünï → 漢字\n  third\n!fourth\n/fifth #6";
 
 #[test]
 fn messages_to_a_busy_agent_arrive_at_the_turn_boundary_as_one() {
@@ -58,7 +58,8 @@ fn a_message_arrives_literally() {
     assert!(request.user_texts().iter().any(|text| text == short), "{:?}", request.user_texts());
     // Neither a command of the program nor a shell command: words for the model.
     stage.reach("done");
-    stage.swarm.run(["send", "work", "!touch shell.txt"]).success();
+    let sent = stage.swarm.run(["send", "work", "!touch shell.txt"]);
+    assert_eq!(sent.code, 0, "{}\n{}", sent.transcript(), stage.explain());
     stage.server.wait_for_request(|request| request.mentions("!touch shell.txt"));
     stage.reach("done");
     assert_eq!(stage.file("shell.txt"), None);
@@ -111,14 +112,12 @@ fn a_draft_in_the_terminal_is_not_cleared() {
 fn a_failing_check_goes_back_as_evidence_and_the_second_try_passes() {
     let stage =
         Stage::with(ModelServer::builder().script("work", writes("one.txt")).script("repair", writes("two.txt")));
-    let check = "test -f two.txt || { echo two is missing, do SCRIPT:repair; exit 1; }";
-    let ticket = json!({"agent": "shell", "checks": [check]});
-    stage.swarm.write(".swarm/tickets/work.md", &format!("---\n{ticket}\n---\nSCRIPT:work\n"));
+    let check = stage.check_for_two();
     stage.spawn();
     let worker = stage.reach("review");
     assert_eq!((&worker["commits"], &worker["checks"][0]["passed"]), (&json!(2), &json!(true)), "{worker:#}");
     let request = stage.server.wait_for_request(|request| request.mentions("two is missing"));
-    assert!(request.user_texts().last().unwrap().contains(check), "{:?}", request.user_texts());
+    assert!(request.user_texts().last().unwrap().contains(&check), "{:?}", request.user_texts());
     let checks = stage.records("events.jsonl").into_iter().filter(|event| event["event"] == "check_ran");
     assert_eq!(checks.map(|event| event["result"]["passed"].clone()).collect::<Vec<_>>(), [false, true]);
 }
@@ -144,6 +143,6 @@ fn a_message_while_a_tool_runs_waits_for_the_end_of_the_turn() {
     stage.swarm.run(["send", "work", "and then this"]).success();
     stage.swarm.write_at(&stage.swarm.worktree("work").join("go"), "");
     let request = stage.server.wait_for_request(|request| request.mentions("and then this"));
-    assert_eq!(request.user_texts().last().map(String::as_str), Some("and then this"));
+    assert!(request.user_texts().iter().any(|text| text == "and then this"), "{:?}", request.user_texts());
     stage.reach("review");
 }

@@ -17,6 +17,8 @@ use crate::support::swarm::{Output, TestSwarm};
 
 /// How long a worker gets to come to rest; a loaded machine starts an agent in seconds.
 const PATIENCE: &str = "60s";
+/// A shell command that the agent may not run without asking.
+const ASKED: &str = "install -m 600 README.md made.txt";
 /// An agent that may run any shell command it likes, and else only what the built-in ones may.
 const SHELL_AGENT: &str = "---\nname: shell\ndescription: A worker with a shell\nruntime: claude\n\
     permission_mode: acceptEdits\npermissions:\n  allow: [\"Bash(sh -c *)\", \"Bash(git *)\"]\n---\nWork.\n";
@@ -56,6 +58,17 @@ impl Stage {
         swarm.write(".swarm/agents/shell.md", SHELL_AGENT);
         swarm.write_ticket("work", "shell", "SCRIPT:work\nDo the work.");
         Self { swarm, server }
+    }
+
+    /// Makes the ticket have a check that fails with script `repair` as its words until `two.txt` is there.
+    fn check_for_two(&self) -> String {
+        self.swarm.write("hint", "two is missing, do SCRIPT:repair\n");
+        self.swarm.git(["add", "hint"]).success();
+        self.swarm.git(["commit", "--quiet", "-m", "Add a hint"]).success();
+        let check = "test -f two.txt || { cat hint; exit 1; }".to_owned();
+        let ticket = json!({"agent": "shell", "checks": [check]});
+        self.swarm.write(".swarm/tickets/work.md", &format!("---\n{ticket}\n---\nSCRIPT:work\n"));
+        check
     }
 
     /// Starts the worker in tmux.
@@ -149,7 +162,9 @@ impl Stage {
 
     /// The command lines of the living processes of this test that contain `text`.
     fn processes_with(&self, text: &str) -> Vec<(u32, String)> {
-        self.swarm.processes().into_iter().filter(|(_, line)| line.contains(text)).collect()
+        // The tmux server keeps the command line of the command that started it.
+        let is_it = |line: &str| line.contains(text) && !line.starts_with("tmux ");
+        self.swarm.processes().into_iter().filter(|(_, line)| is_it(line)).collect()
     }
 
     /// Waits until some user text of some request contains this, and returns the session it came in.

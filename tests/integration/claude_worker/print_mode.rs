@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Stage, kill_9, shell, writes};
+use super::{ASKED, Stage, kill_9, shell, writes};
 use crate::support::model_server::{Fault, ModelServer, Script};
 
 /// Starts the worker in print mode.
@@ -57,14 +57,31 @@ fn an_ask_rule_in_print_mode_is_denied_and_needs_a_person() {
     assert_eq!(output.code, 4, "{}\n{}", output.transcript(), stage.explain());
     let worker = stage.worker();
     assert_eq!(worker["status"], "waiting", "{worker:#}");
-    assert!(worker["reason"].as_str().unwrap().contains("git push"), "{worker:#}");
+    assert_eq!(worker["reason"], "a person has to decide about: Bash git push origin HEAD", "{worker:#}");
+    // The person did it, or not; the rest is as ever.
+    stage.swarm.run(["resume", "work"]).success();
+    assert_eq!(stage.reach("review")["commits"], 1);
+}
+
+#[test]
+fn a_message_to_a_headless_worker_that_waits_is_its_next_turn() {
+    let script = Script::new().call("Bash", shell("git push origin HEAD")).say("Could not push.");
+    let stage = Stage::with(ModelServer::builder().script("work", script).script("more", writes("b.txt")));
+    let agent = super::SHELL_AGENT.replace("allow:", "ask: [\"Bash(git push*)\"]\n  allow:");
+    stage.swarm.write(".swarm/agents/shell.md", &agent);
+    spawn(&stage);
+    assert_eq!(stage.wait(&[]).code, 4);
+    let session = stage.session_told("SCRIPT:work");
+    stage.swarm.run(["send", "work", "SCRIPT:more instead"]).success();
+    assert_eq!(stage.reach("review")["commits"], 1);
+    assert_eq!(stage.session_told("SCRIPT:more"), session);
 }
 
 #[test]
 fn an_unlisted_command_in_print_mode_is_denied_and_the_work_goes_on() {
     let stage = Stage::new(
         Script::new()
-            .call("Bash", shell("touch made.txt"))
+            .call("Bash", shell(ASKED))
             .call("Write", json!({"file_path": "{cwd}/a.txt", "content": "x\n"}))
             .say("Did the rest."),
     );
@@ -120,9 +137,7 @@ fn a_message_to_a_busy_headless_worker_is_its_next_turn() {
 fn a_failing_check_is_the_next_turn_of_a_headless_worker() {
     let stage =
         Stage::with(ModelServer::builder().script("work", writes("one.txt")).script("repair", writes("two.txt")));
-    let check = "test -f two.txt || { echo do SCRIPT:repair; exit 1; }";
-    let ticket = json!({"agent": "shell", "checks": [check]});
-    stage.swarm.write(".swarm/tickets/work.md", &format!("---\n{ticket}\n---\nSCRIPT:work\n"));
+    stage.check_for_two();
     spawn(&stage);
     let worker = stage.reach("review");
     assert_eq!((&worker["commits"], &worker["attempt"]), (&json!(2), &json!(1)), "{worker:#}");
@@ -186,7 +201,7 @@ fn without_tmux_an_interactive_worker_works_and_can_be_attached() {
     stage.swarm.run(["spawn", "work"]).success();
     let worker = stage.reach("review");
     assert_eq!(worker["tmux_session"], json!(null), "{worker:#}");
-    let shown = stage.swarm.run_in_terminal(["attach", "work"], "\x11d");
+    let shown = stage.swarm.run_in_terminal_after("Wrote it.", ["attach", "work"], "\x11d");
     assert_eq!(shown.code, 0, "{}", shown.stdout);
     assert!(shown.stdout.contains("Wrote it."), "{}", shown.stdout);
     stage.swarm.run(["send", "work", "SCRIPT:more"]).success();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Stage, is_below, shell};
+use super::{ASKED, Stage, is_below, shell};
 use crate::support::model_server::{INPUT_TOKENS, OUTPUT_TOKENS, Script, call};
 
 /// The names of a record's fields.
@@ -93,13 +93,13 @@ fn secrets_in_a_command_stay_out_of_the_tool_log() {
 
 #[test]
 fn a_question_makes_the_worker_wait_and_its_answer_makes_it_go_on() {
-    let stage = Stage::new(Script::new().call("Bash", shell("touch made.txt")).say("Made it."));
+    let stage = Stage::new(Script::new().call("Bash", shell(ASKED)).say("Made it."));
     stage.spawn();
     let output = stage.wait(&[]);
     assert_eq!(output.code, 4, "{}\n{}", output.transcript(), stage.explain());
     let worker = stage.worker();
     assert_eq!((&worker["status"], &worker["ticket_state"]), (&json!("waiting"), &json!("running")), "{worker:#}");
-    assert_eq!(worker["reason"], "permission for Bash touch made.txt");
+    assert_eq!(worker["reason"], format!("permission for Bash {ASKED}"));
     // What is sent now must not answer the question.
     let sent = stage.swarm.run(["send", "work", "also say hello"]).success();
     assert!(sent.contains("waits for a person to answer"), "{sent}");
@@ -115,11 +115,12 @@ fn a_question_makes_the_worker_wait_and_its_answer_makes_it_go_on() {
 
 #[test]
 fn a_refused_question_is_a_denied_call_and_leaves_the_worker_idle() {
-    let stage = Stage::new(Script::new().call("Bash", shell("touch made.txt")).say("Made it."));
+    let stage = Stage::new(Script::new().call("Bash", shell(ASKED)).say("Made it."));
     stage.spawn();
     assert_eq!(stage.wait(&[]).code, 4);
     stage.wait_for_screen("Do you want to proceed?");
     stage.press(&["Escape"]);
+    stage.swarm.wait_until("the question to be over", || stage.worker()["status"] != "waiting");
     let worker = stage.reach("idle");
     assert_eq!(worker["ticket_state"], "running", "{worker:#}");
     assert_eq!(stage.tool_ends(), ["Bash denied"]);

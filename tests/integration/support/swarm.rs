@@ -290,6 +290,16 @@ impl TestSwarm {
 
     /// Runs `swarm` in a terminal of 120 columns, typing `input` at once; `stdout` is what the terminal was sent.
     pub(crate) fn run_in_terminal<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, input: &str) -> Output {
+        self.run_in_terminal_after("", args, input)
+    }
+
+    /// The same, typing `input` when the terminal has been sent `cue`.
+    pub(crate) fn run_in_terminal_after<S: AsRef<OsStr>>(
+        &self,
+        cue: &str,
+        args: impl IntoIterator<Item = S>,
+        input: &str,
+    ) -> Output {
         let size = PtySize { rows: 40, cols: 120, ..PtySize::default() };
         let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(SWARM);
@@ -299,7 +309,8 @@ impl TestSwarm {
         self.environment.iter().for_each(|(name, value)| command.env(name, value));
         let mut child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
-        let shown = drain(pair.master.try_clone_reader().unwrap());
+        let (saw_cue, shown) = drain_with_cue(cue, pair.master.try_clone_reader().unwrap());
+        saw_cue.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the terminal never showed `{cue}`"));
         pair.master.take_writer().unwrap().write_all(input.as_bytes()).unwrap();
         let mut status = None;
         self.wait_until("the command in the terminal to end", || {
@@ -395,6 +406,26 @@ impl Drop for TestSwarm {
             assert!(left.is_empty(), "processes outlive their test in {}: {left:?}", self.folder.path().display());
         }
     }
+}
+
+/// Reads a stream to its end on a thread of its own; the first channel says when `cue` has come.
+fn drain_with_cue(cue: &str, mut stream: impl Read + Send + 'static) -> (Receiver<()>, Receiver<String>) {
+    let (cue, (cue_sender, saw_cue), (sender, receiver)) = (cue.to_owned(), channel(), channel());
+    std::thread::spawn(move || {
+        let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+        loop {
+            if String::from_utf8_lossy(&bytes).contains(&cue) {
+                cue_sender.send(()).ok();
+            }
+            // A terminal whose program ended answers with an error instead of an end.
+            match stream.read(&mut chunk) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            }
+        }
+        sender.send(String::from_utf8_lossy(&bytes).into_owned()).ok();
+    });
+    (saw_cue, receiver)
 }
 
 /// Reads a stream to its end on a thread of its own.

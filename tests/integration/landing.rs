@@ -1,0 +1,216 @@
+//! From finished work to a moved target, by the real program: review, merge, return to the agent, release, recovery.
+
+use serde_json::Value;
+
+use crate::support::schema::assert_conforms;
+use crate::support::swarm::TestSwarm;
+
+/// An agent that writes the ticket's id into a file of its own and commits, and merges its target when it conflicts.
+const WRITER: &str = r#"
+set -e
+if git merge --no-edit "$SWARM_TARGET_BRANCH" >/dev/null 2>&1; then :; else
+  git checkout --ours shared.txt && git add shared.txt && git commit -q --no-edit
+fi
+echo "$SWARM_TICKET" >> shared.txt
+echo "$SWARM_ATTEMPT" > "$SWARM_TICKET.txt"
+git add -A && git commit -q -m "Work of $SWARM_TICKET, attempt $SWARM_ATTEMPT"
+"#;
+
+/// A repository with finished work of these tickets.
+fn finished(tickets: &[&str]) -> TestSwarm {
+    let swarm = TestSwarm::new();
+    swarm.write("shared.txt", "start\n");
+    swarm.git(["add", "."]).success();
+    swarm.git(["commit", "--quiet", "-m", "Add a shared file"]).success();
+    swarm.write_shell_agent("writer", WRITER);
+    swarm.write(".git/info/exclude", ".swarm/\n");
+    for ticket in tickets {
+        swarm.write_ticket(ticket, "writer", "Write.");
+        swarm.run(["spawn", ticket]).success();
+    }
+    swarm.run(["wait", "--timeout", "60s"]).success();
+    swarm
+}
+
+/// The state of a ticket.
+fn state(swarm: &TestSwarm, worker: &str) -> Value {
+    swarm.json(["status", "--all", worker])["workers"][0]["ticket_state"].clone()
+}
+
+#[test]
+fn approved_work_lands_and_its_worker_is_released() {
+    let swarm = finished(&["alpha"]);
+    let review = swarm.json(["review", "alpha"]);
+    assert_conforms(&review, "review");
+    assert_eq!(review["commits"][0]["subject"], "Work of alpha, attempt 1");
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let plan = swarm.json(["merge", "--dry-run"]);
+    assert_eq!((plan["dry_run"].as_bool(), plan["landed"][0]["worker"].as_str()), (Some(true), Some("alpha")));
+    assert_eq!(state(&swarm, "alpha"), "approved");
+    let merged = swarm.json(["merge"]);
+    assert_conforms(&merged, "merge");
+    let commit = merged["landed"][0]["commit"].as_str().unwrap();
+    assert_eq!(swarm.git(["rev-parse", "main"]).success().trim(), commit);
+    assert_eq!(swarm.read("alpha.txt"), "1\n");
+    assert!(swarm.git(["status", "--porcelain"]).success().is_empty());
+    assert!(!swarm.worktree("alpha").exists());
+    assert_eq!(swarm.git(["branch", "--list", "swarm/*"]).success(), "");
+    let kept = swarm.json(["recover", "list"]);
+    assert_conforms(&kept, "recover");
+    assert_eq!(kept["kept"][0]["worker"], "alpha");
+    swarm.git(["notes", "--ref=swarm", "show", "main"]).says("\"ticket\":\"alpha\"");
+    swarm.run(["logs", "alpha"]).says("landed on main");
+}
+
+#[test]
+fn unapproved_work_waits_for_a_person() {
+    let swarm = finished(&["alpha"]);
+    let before = swarm.git(["rev-parse", "main"]).success();
+    swarm.run(["merge", "alpha"]).expect_code(4).says("not approved");
+    assert_eq!(swarm.git(["rev-parse", "main"]).success(), before);
+    let nothing = swarm.run(["merge"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (0, "Nothing to land\n"));
+}
+
+#[test]
+fn a_conflict_goes_back_to_its_agent_with_evidence_and_lands_after_that() {
+    let swarm = finished(&["alpha", "beta"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    swarm.run(["review", "beta", "--approve"]).success();
+    let merged = swarm.run(["merge", "--json"]).expect_code(3);
+    assert_conforms(&merged.json(), "merge");
+    assert_eq!(merged.json()["landed"][0]["worker"], "alpha");
+    assert_eq!(merged.json()["returned"][0]["files"][0]["path"], "shared.txt");
+    swarm.run(["wait", "beta", "--timeout", "60s"]).success();
+    let prompt = std::fs::read_to_string(swarm.worker_dir("beta").join("prompt.md")).unwrap();
+    assert!(prompt.contains("shared.txt") && prompt.contains("ticket `alpha`"), "{prompt}");
+    swarm.run(["review", "beta", "--approve"]).success();
+    swarm.run(["merge"]).success();
+    assert_eq!(swarm.read("shared.txt"), "start\nbeta\nbeta\n");
+    assert_eq!((state(&swarm, "alpha"), state(&swarm, "beta")), ("landed".into(), "landed".into()));
+}
+
+#[test]
+fn returned_work_without_a_new_commit_fails_instead_of_looping() {
+    let swarm = finished(&["alpha"]);
+    swarm.write_shell_agent("writer", "exit 0");
+    swarm.run(["review", "alpha", "--reject", "-m", "Do more"]).success();
+    swarm.run(["wait", "alpha", "--timeout", "60s"]).expect_code(1).says("without a new commit");
+}
+
+#[test]
+fn a_rejection_reaches_the_agent_as_one_message_with_all_comments() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--comment", "alpha.txt:1", "first remark"]).success();
+    swarm.run(["review", "alpha", "--reject", "-m", "overall", "--comment", "shared.txt:2", "second"]).success();
+    swarm.run(["wait", "alpha", "--timeout", "60s"]).success();
+    let prompt = std::fs::read_to_string(swarm.worker_dir("alpha").join("prompt.md")).unwrap();
+    for said in ["overall", "`alpha.txt:1`: first remark", "`shared.txt:2`: second"] {
+        assert!(prompt.contains(said), "{said} in\n{prompt}");
+    }
+    assert_eq!(state(&swarm, "alpha"), "review");
+    swarm.run(["review", "alpha", "--reject"]).expect_code(2).says("needs a reason");
+}
+
+#[test]
+fn a_new_commit_voids_the_approval() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let worktree = swarm.worktree("alpha");
+    swarm.git_in(&worktree, ["commit", "--quiet", "--allow-empty", "-m", "One more"]).success();
+    swarm.run(["merge", "alpha"]).expect_code(4).says("needs a new review");
+    assert_eq!(state(&swarm, "alpha"), "review");
+}
+
+#[test]
+fn a_gate_runs_on_exactly_the_merged_tree_and_only_when_trusted() {
+    let swarm = finished(&["alpha"]);
+    swarm.write(".swarm/config.yaml", "gates:\n  - name: both\n    run: test -f alpha.txt && test -f late.txt\n");
+    swarm.run(["review", "alpha", "--approve"]).success();
+    swarm.run(["merge"]).expect_code(4).says("not trusted");
+    assert_eq!(state(&swarm, "alpha"), "approved");
+    swarm.run(["merge", "--yes", "--json"]).expect_code(1).says("\"returned\"");
+    swarm.run(["wait", "alpha", "--timeout", "60s"]).success();
+    swarm.write("late.txt", "on the target only\n");
+    swarm.git(["add", "late.txt"]).success();
+    swarm.git(["commit", "--quiet", "-m", "Late"]).success();
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let merged = swarm.json(["merge"]);
+    assert_eq!(
+        (merged["landed"][0]["gates"][0]["name"].as_str(), merged["landed"][0]["gates"][0]["passed"].as_bool()),
+        (Some("both"), Some(true))
+    );
+}
+
+#[test]
+fn a_dirty_checkout_in_the_way_is_left_alone_and_the_work_waits() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    swarm.write("shared.txt", "a person's edit\n");
+    let before = swarm.git(["rev-parse", "main"]).success();
+    swarm.run(["merge"]).expect_code(4).says("shared.txt");
+    assert_eq!(
+        (swarm.read("shared.txt").as_str(), swarm.git(["rev-parse", "main"]).success()),
+        ("a person's edit\n", before)
+    );
+    swarm.git(["checkout", "--", "shared.txt"]).success();
+    swarm.write("unrelated.txt", "stays\n");
+    swarm.run(["merge"]).success();
+    assert_eq!(swarm.read("unrelated.txt"), "stays\n");
+}
+
+#[test]
+fn each_strategy_leaves_the_history_it_promises() {
+    for (strategy, parents, subject) in
+        [("merge", 2, "Merge alpha: "), ("squash", 1, ""), ("rebase", 1, "Work of alpha, attempt 1")]
+    {
+        let swarm = finished(&["alpha"]);
+        swarm.run(["review", "alpha", "--approve"]).success();
+        swarm.run(["merge", "--strategy", strategy]).success();
+        let line = swarm.git(["log", "-1", "--format=%p|%s", "main"]).success();
+        let (found, said) = line.trim().split_once('|').unwrap();
+        assert_eq!(found.split(' ').count(), parents, "{strategy}");
+        assert!(said.starts_with(subject), "{strategy}: {said}");
+        assert_eq!(swarm.read("alpha.txt"), "1\n", "{strategy}");
+    }
+}
+
+#[test]
+fn rm_keeps_everything_first_and_recover_brings_it_back() {
+    let swarm = finished(&["alpha"]);
+    swarm.write_at(&swarm.worktree("alpha").join("draft.txt"), "not committed\n");
+    swarm.run(["rm", "alpha"]).expect_code(4).says("--yes");
+    assert!(swarm.worktree("alpha").exists());
+    let removed = swarm.run(["rm", "alpha", "--yes", "--json"]);
+    assert_conforms(&removed.json(), "actions");
+    assert!(!swarm.worktree("alpha").exists());
+    assert_eq!(state(&swarm, "alpha"), "cancelled");
+    swarm.run(["recover", "show", "alpha"]).says("draft.txt");
+    let place = swarm.root().join("back");
+    let restored = swarm.json(["recover", "restore", "alpha", "--worktree", place.to_str().unwrap()]);
+    assert_eq!(restored["branch"], "recovered/alpha");
+    assert_eq!(std::fs::read_to_string(place.join("draft.txt")).unwrap(), "not committed\n");
+    assert_eq!(std::fs::read_to_string(place.join("alpha.txt")).unwrap(), "1\n");
+    swarm.run(["recover", "show", "nobody"]).expect_code(5);
+    swarm.run(["spawn", "alpha"]).success();
+    swarm.run(["wait", "alpha", "--timeout", "60s"]).success();
+}
+
+#[test]
+fn auto_approval_lands_what_passed_its_checks() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["merge", "--config", "landing.approval=auto"]).success();
+    assert_eq!(state(&swarm, "alpha"), "landed");
+}
+
+#[test]
+fn the_diff_includes_what_is_not_committed_and_leaves_the_worktree_alone() {
+    let swarm = finished(&["alpha"]);
+    let worktree = swarm.worktree("alpha");
+    swarm.write_at(&worktree.join("draft.txt"), "not committed\n");
+    let diff = swarm.json(["diff", "alpha"]);
+    assert_conforms(&diff, "diff");
+    assert!(diff["text"].as_str().unwrap().contains("draft.txt") && diff["dirty"] == true, "{diff:#}");
+    assert_eq!(swarm.git_in(&worktree, ["status", "--porcelain"]).success(), "?? draft.txt\n");
+    swarm.run(["diff", "alpha", "--stat"]).says("3 files changed");
+}
