@@ -10,6 +10,7 @@ mod layering;
 mod licences;
 mod processes;
 mod readme;
+mod real_package;
 mod spawn;
 mod status;
 mod support;

@@ -51,13 +51,8 @@ enum Taken {
     Again(Box<Continue>, ReservedAgain),
 }
 
-<<<<<<< HEAD
 /// Something for each ticket, by its id, or why there is none.
 type ByTicket<T> = Vec<(String, Result<T, Failure>)>;
-=======
-/// A ticket with what became of taking it.
-type Reservation = (String, Result<Taken, Failure>);
->>>>>>> hostile
 
 /// Hears of each ticket's steps while several are spawned.
 pub(crate) trait SpawnProgress: Sync {
@@ -116,11 +111,7 @@ impl Control {
         spawner: &Spawner,
         ready: Vec<(String, Prepared)>,
         progress: &dyn SpawnProgress,
-<<<<<<< HEAD
     ) -> Result<ByTicket<Taken>, Failure> {
-=======
-    ) -> Result<Vec<Reservation>, Failure> {
->>>>>>> hostile
         let _lock = FileLock::wait(&self.project.paths.lock("spawn"))?;
         self.check_capacity(ready.len())?;
         if let Some(text) = &request.text {
@@ -348,15 +339,7 @@ impl Control {
 }
 
 /// Carries out spawns, a few at once; results in the given order.
-<<<<<<< HEAD
 fn carry_out(spawner: &Spawner, reserved: ByTicket<Taken>, progress: &dyn SpawnProgress) -> ByTicket<Spawned> {
-=======
-fn carry_out(
-    spawner: &Spawner,
-    reserved: Vec<Reservation>,
-    progress: &dyn SpawnProgress,
-) -> Vec<(String, Result<Spawned, Failure>)> {
->>>>>>> hostile
     let count = reserved.len();
     let todo = Mutex::new(reserved.into_iter().enumerate());
     let results = Mutex::new(Vec::new());
