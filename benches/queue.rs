@@ -7,6 +7,8 @@
 //!
 //! Run it with `cargo bench --bench queue --features bench-internals`.
 
+#![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
