@@ -16,8 +16,10 @@ use crate::model::settings::Durability;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A busy database is asked this often before the operation fails: half a minute in all.
 const BUSY_ROUNDS: u32 = 6;
-/// The write-ahead log is cut back to this size after a checkpoint, in bytes.
-const LOG_SIZE_LIMIT: i64 = 8 * 1024 * 1024;
+/// The write-ahead log is cut back to this size when it begins anew, in bytes. A checkpoint needs a moment without
+/// readers for that: eight processes in a tight loop on a busy machine let the log grow to 40-300 MB before one came.
+/// A smaller limit only makes the file system free and allocate the same blocks again and again.
+const LOG_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 /// Distinct statements kept prepared per connection; more than this crate has.
 const STATEMENTS: usize = 64;
 

@@ -60,14 +60,10 @@ pub(super) const QUEUED: &str = "SELECT id, capabilities, (SELECT min(retry_at) 
 /// The columns of [`TicketRow`], in the order [`read_row`] expects.
 macro_rules! select_rows {
     ($rest:literal) => {
-        select_rows!("", $rest)
-    };
-    ($more:literal, $rest:literal) => {
         concat!(
             "SELECT id, state, priority, position, capabilities, max_attempts, attempts, attempts_before, counted, \
-             fence, node, lease_until, retry_at, error, published_at, changed_at, publication, is_needed",
-            $more,
-            " FROM tickets ",
+             fence, node, lease_until, retry_at, error, published_at, changed_at, publication, is_needed \
+             FROM tickets ",
             $rest
         )
     };
@@ -258,12 +254,10 @@ impl Txn<'_> {
         parse("ticket", row.id.as_str(), text.as_deref().unwrap_or_default())
     }
 
-    /// An entry with its content.
+    /// An entry with its content. Two statements, because SQLite prepares a join by a bound id anew at each use.
     pub(crate) fn ticket_and_content(&self, id: &str) -> Result<Option<(TicketRow, Ticket)>, StoreError> {
-        let sql = select_rows!(", document", "JOIN publications ON key = publication WHERE id = ?1");
-        let read = |row: &Row<'_>| Ok((read_row(row)?, row.get::<_, String>(18)?));
-        let found = self.row(sql, [id], read)?;
-        found.map(|(row, text)| Ok((row, parse("ticket", id, &text)?))).transpose()
+        let row = self.row(select_rows!("WHERE id = ?1"), [id], read_row)?;
+        row.map(|row| self.content(&row).map(|ticket| (row, ticket))).transpose()
     }
 
     /// The dependencies of an entry, each with the ticket it means and that one's state, where it is known.
