@@ -52,6 +52,8 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                 return Ok(Reply::Ending);
             }
+            // How a socket says that its read limit has passed.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(talk(ErrorKind::TimedOut.into())),
             Err(error) => return Err(talk(error)),
         }
         serde_json::from_str(&answer).map_err(|source| SupervisorError::Talk { source: source.into() })

@@ -2,6 +2,8 @@
 //! there is judged against the base. Blocking; the supervisor runs it on a thread of its own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -43,6 +45,34 @@ pub(super) struct Finish {
     pub(super) returns: u32,
     /// A commit beyond this one is needed.
     pub(super) returned_at: Option<CommitId>,
+    /// Whether it runs, and whether it should not any more.
+    pub(super) progress: Arc<Progress>,
+}
+
+/// Where a finishing is, for who wants to end it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// It runs.
+    is_running: AtomicBool,
+    /// No further command is to be started.
+    is_cancelled: AtomicBool,
+}
+
+impl Progress {
+    /// One that is about to run.
+    pub(super) fn begin() -> Arc<Self> {
+        Arc::new(Self { is_running: AtomicBool::new(true), is_cancelled: AtomicBool::new(false) })
+    }
+
+    /// Whether it still runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
+    }
+
+    /// Makes it start no further command; the present one is the caller's to end.
+    pub(super) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+    }
 }
 
 /// What finishing found and did.
@@ -64,11 +94,14 @@ impl Finish {
             Ok(report) => report,
             Err(error) => FinishReport::NeedsPerson(error),
         };
+        self.progress.is_running.store(false, Ordering::Release);
         finishing
     }
 
     /// The steps in order.
     fn judge(&self, done: &mut Finishing) -> Result<FinishReport, String> {
+        // Without it everything would look new.
+        self.head()?;
         if let Some(report) = self.commit_leftovers(done)? {
             return Ok(report);
         }
@@ -90,6 +123,12 @@ impl Finish {
         }
     }
 
+    /// Says no once it is cancelled.
+    fn go_on(&self) -> Result<(), String> {
+        let is_cancelled = self.progress.is_cancelled.load(Ordering::Acquire);
+        if is_cancelled { Err("finishing was interrupted".to_owned()) } else { Ok(()) }
+    }
+
     /// Commits what is left; a report when that ends the finishing.
     fn commit_leftovers(&self, done: &mut Finishing) -> Result<Option<FinishReport>, String> {
         let worktree = &self.place.worktree;
@@ -107,6 +146,7 @@ impl Finish {
         if leftovers.files.len() > self.limits.leftover_files || leftovers.bytes > self.limits.leftover_bytes {
             return Ok(Some(FinishReport::NeedsPerson(too_much(&leftovers.files, leftovers.bytes))));
         }
+        self.go_on()?;
         let message = self.render(Template::CommitLeftovers, ())?;
         let env: Vec<_> = self.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let outcome = self
@@ -130,12 +170,16 @@ impl Finish {
     /// The branch's head in the worktree.
     fn head(&self) -> Result<CommitId, String> {
         let head = self.repository.branch_head(&self.place.branch).map_err(|e| sentence(&e))?;
-        head.ok_or_else(|| format!("its branch `{}` is gone", self.place.branch))
+        head.ok_or_else(|| {
+            let branch = &self.place.branch;
+            format!("its branch `{branch}` is gone; bring it back (git branch {branch} COMMIT), then `swarm resume`")
+        })
     }
 
     /// Runs the ticket's checks in order, to the first that fails.
     fn run_checks(&self, done: &mut Finishing) -> Result<(), String> {
         for run in &self.ticket.checks {
+            self.go_on()?;
             let result = run_command(run, &self.place.worktree, &self.env, self.limits.check_timeout)
                 .map_err(|error| format!("check `{run}` could not run: {error}"))?;
             done.events.push(Event::CheckRan { result: result.clone() });

@@ -250,6 +250,11 @@ impl Machine {
         matches!(self.stage, Stage::Running | Stage::Held | Stage::Finishing | Stage::Blocked)
     }
 
+    /// Whether the agent is being ended.
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self.stage, Stage::Stopping(_))
+    }
+
     /// Whether a person holds the agent's processes stopped; otherwise a stopped agent is continued.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitIdOptions, WaitOptions, kill_process_group, pidfd_open, waitid, waitpid,
@@ -89,6 +90,9 @@ pub(crate) enum PtyError {
     },
 }
 
+/// Pause before more is typed into a terminal whose input is full.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+
 /// A running program and the master side of its terminal.
 ///
 /// All methods take `&self`, so one task may read, write and wait at once. Dropping it hangs the terminal up (SIGHUP to
@@ -139,9 +143,13 @@ impl Pty {
         }
     }
 
-    /// Types what fits into the terminal's input now, at least one byte, and returns how much. Cancel safe.
+    /// Types what fits into the terminal's input now and returns how much; 0 when it is full. Cancel safe.
     pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let write = |fd: &OwnedFd| rustix::io::write(fd, bytes).map_err(io::Error::from);
+        let write = |fd: &OwnedFd| match rustix::io::write(fd, bytes) {
+            // Full for ever: nobody is left to read it. The runtime takes a hang-up for readiness and would never rest.
+            Err(Errno::AGAIN) if is_hung_up(fd) => Err(Errno::IO.into()),
+            result => result.map_err(io::Error::from),
+        };
         self.master.async_io(Interest::WRITABLE, retrying(write)).await
     }
 
@@ -151,6 +159,10 @@ impl Pty {
         while !bytes.is_empty() {
             let count = self.write(bytes).await?;
             bytes = &bytes[count..];
+            if count == 0 {
+                // A terminal whose input is full and raw takes nothing and calls that success.
+                tokio::time::sleep(FULL_PAUSE).await;
+            }
         }
         Ok(())
     }
@@ -193,6 +205,13 @@ impl Pty {
             }
         }
     }
+}
+
+/// Whether nobody has the other side open.
+fn is_hung_up(master: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(master, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 /// Repeats a call that a signal interrupted.

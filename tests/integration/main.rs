@@ -1,11 +1,17 @@
 //! Integration tests: the real program against real git, tmux and agents.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod capacity;
 mod claude_cli;
 mod claude_worker;
+mod finish;
 mod landing;
 mod layering;
 mod licences;
+mod processes;
+mod readme;
 mod spawn;
+mod status;
 mod support;
+mod terminal;
 mod verbs;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
+use crate::support::scene::processes;
 use crate::support::swarm::{Output, TestSwarm};
 
 /// An agent that writes one file and ends well.
@@ -57,8 +58,7 @@ fn assert_nothing_is_left(swarm: &TestSwarm) {
     assert_eq!(sessions(swarm), "", "session");
     let left: Vec<_> = fs::read_dir(swarm.runtime_folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| name == "tmux.conf"), "runtime folder: {left:?}");
-    let processes: Vec<_> = swarm.processes().into_iter().filter(|(_, command)| !command.starts_with("tmux")).collect();
-    assert!(processes.is_empty(), "processes: {processes:?}");
+    assert_eq!(processes(swarm), [""; 0], "processes");
     let status = status(swarm);
     assert_eq!(status["workers"], serde_json::json!([]), "worker");
     for state in ["queued", "running", "lost", "failed"] {

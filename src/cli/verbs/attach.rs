@@ -5,6 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 use crate::cli::Context;
 use crate::cli::args::AttachArgs;
 use crate::coordinator::{Attachment, Failure, FailureKind};
@@ -80,46 +83,56 @@ enum End {
     Closed,
 }
 
+/// How often the terminal's size is looked at; nobody sees the difference from a signal.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
 /// Copies both ways until one side ends.
 fn shuttle(stream: &UnixStream, ahead: &[u8]) -> std::io::Result<End> {
-    let mut writer = stream.try_clone()?;
-    let typing = std::thread::spawn(move || -> std::io::Result<()> {
-        let mut keys = Keys::default();
-        let mut size = terminal::terminal_size();
-        let mut buffer = [0; 4096];
-        let mut stdin = std::io::stdin().lock();
-        loop {
-            let count = stdin.read(&mut buffer)?;
-            if terminal::terminal_size() != size {
-                size = terminal::terminal_size();
-                if let Some(Size { columns, rows }) = size {
-                    writer.write_all(&Frame::Resize { columns, rows }.encode())?;
-                }
+    let (mut reader, mut writer) = (stream, stream);
+    // Below the buffer of the standard library, which poll would know nothing of.
+    let stdin = std::io::stdin();
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(ahead)?;
+    stdout.flush()?;
+    let mut keys = Keys::default();
+    let mut size = terminal::terminal_size();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let [from_person, from_worker] = readable(&stdin, stream)?;
+        let now = terminal::terminal_size();
+        if now != size {
+            size = now;
+            if let Some(Size { columns, rows }) = now {
+                writer.write_all(&Frame::Resize { columns, rows }.encode())?;
             }
+        }
+        if from_person {
+            let count = rustix::io::read(&stdin, &mut buffer)?;
             let (pass, leaves) = keys.take(&buffer[..count]);
             if !pass.is_empty() {
                 writer.write_all(&Frame::Input(pass).encode())?;
             }
             if leaves || count == 0 {
-                // Ends the reading side too.
-                return writer.shutdown(std::net::Shutdown::Both);
+                return Ok(End::Left);
             }
         }
-    });
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(ahead)?;
-    let mut buffer = [0; 16 * 1024];
-    let mut reader = stream;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => {
-                stdout.write_all(&buffer[..count])?;
-                stdout.flush()?;
+        if from_worker {
+            match reader.read(&mut buffer) {
+                Ok(0) | Err(_) => return Ok(End::Closed),
+                Ok(count) => stdout.write_all(&buffer[..count]).and_then(|()| stdout.flush())?,
             }
         }
     }
-    Ok(if typing.is_finished() { End::Left } else { End::Closed })
+}
+
+/// Waits for either side, for a moment: which of the two can be read.
+fn readable(stdin: &std::io::Stdin, stream: &UnixStream) -> std::io::Result<[bool; 2]> {
+    let mut fds = [PollFd::new(stdin, PollFlags::IN), PollFd::new(stream, PollFlags::IN)];
+    match poll(&mut fds, Some(&LOOK_EVERY)) {
+        Ok(_) => Ok(fds.map(|fd| !fd.revents().is_empty())),
+        Err(Errno::INTR) => Ok([false; 2]),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Finds the keys that leave among what is typed.

@@ -43,14 +43,15 @@ impl Supervision {
         self.note_error(recorded);
         // A tmux pane answers queries itself; only without one is the supervisor the terminal.
         if self.pane.is_none() && !replies.is_empty() {
-            self.type_raw(replies).await;
+            self.type_raw(replies);
         }
     }
 
-    /// Types bytes as they are.
-    async fn type_raw(&mut self, bytes: Vec<u8>) {
+    /// Types bytes as they are. What an agent that does not read leaves standing for too long is dropped, as a terminal
+    /// would: waiting here would hold up everything else.
+    fn type_raw(&mut self, bytes: Vec<u8>) {
         if let Some(agent) = &self.agent {
-            agent.typing.send(bytes).await.ok();
+            agent.typing.try_send(bytes).ok();
         }
     }
 
@@ -98,7 +99,7 @@ impl Supervision {
                     let submitted = bytes.ends_with(b"\r") || bytes.ends_with(b"\n");
                     self.input(Input::Typed { submitted }).await;
                 }
-                self.type_raw(bytes).await;
+                self.type_raw(bytes);
             }
             Seen::Input(..) => {}
             Seen::Resize(id, size) if self.viewers.may_type(id) => self.resize(size),

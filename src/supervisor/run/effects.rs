@@ -8,7 +8,7 @@ use crate::model::event::Event;
 use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome};
 use crate::supervisor::SupervisorError;
-use crate::supervisor::finish::Finish;
+use crate::supervisor::finish::{Finish, Progress};
 use crate::supervisor::ledger::Ledger;
 use crate::supervisor::machine::{Effect, Input};
 
@@ -77,8 +77,10 @@ impl Supervision {
             returns: self.machine.returns(),
             returned_at: self.returned_at.clone(),
             repository: self.repository.clone(),
+            progress: Progress::begin(),
         };
         let (repository, worker) = (self.repository.clone(), self.worker.clone());
+        self.finishing = Some(finish.progress.clone());
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || {
             let finishing = finish.run();

@@ -1,6 +1,7 @@
 //! Starting the agent's process, typing into it, and noticing its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -12,10 +13,16 @@ use crate::model::Time;
 use crate::model::briefing::Briefing;
 use crate::model::event::Event;
 use crate::process;
+use crate::supervisor::MARKER;
 use crate::supervisor::attached::Pane;
+use crate::supervisor::finish::Progress;
 use crate::supervisor::machine::Input;
 use crate::terminal::{self, Pty, PtyCommand};
 
+/// How often a finishing that was cancelled is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Pieces of typing that may wait for an agent that does not read.
+const TYPED_AHEAD: usize = 256;
 /// Lines of the screen that help to say why an agent ended.
 const LAST_LINES: usize = 20;
 
@@ -36,7 +43,7 @@ impl Supervision {
         let pty = Arc::new(Pty::spawn(&command)?);
         let pid = pty.child_pid();
         self.runtime.started(pid);
-        let (typing, queue) = mpsc::channel(64);
+        let (typing, queue) = mpsc::channel(TYPED_AHEAD);
         tokio::spawn(type_in_order(pty.clone(), queue));
         let identity = process::identify(pid)?;
         let raw_output = launch.raw_output;
@@ -117,7 +124,11 @@ impl Supervision {
         let Some(agent) = &self.agent else { return };
         match self.runtime.submit(text) {
             Ok(submission) => {
-                agent.typing.send(submission.bytes).await.ok();
+                if agent.typing.try_send(submission.bytes).is_err() {
+                    // It does not read what was typed before.
+                    self.follow_up.push(Input::NotSubmitted { text: text.to_owned() });
+                    return;
+                }
                 if submission.confirm == agent::Confirm::None {
                     let taken = agent::AgentEvent::TurnStarted { prompt: text.to_owned(), is_message: true };
                     self.follow_up.push(Input::Agent(taken));
@@ -154,7 +165,12 @@ impl Supervision {
         let group = self.agent.as_ref().map_or(0, |agent| agent.pty.child_pid());
         let grace = self.handover.limits.grace;
         let results = self.job_results.clone();
+        let finishing = self.finishing.clone().filter(|_| self.machine.is_stopping());
+        let marker = self.paths.worker_dir(&self.worker.id).to_string_lossy().into_owned();
         tokio::task::spawn_blocking(move || {
+            if let Some(finishing) = finishing {
+                end_finishing(&finishing, &marker, grace);
+            }
             process::stop_agent_tree(group, grace).ok();
             results.blocking_send(then).ok();
         });
@@ -180,6 +196,15 @@ impl Supervision {
             }
             None => self.end_tree(Job::Gone),
         }
+    }
+}
+
+/// Ends the hooks and checks of a finishing; they carry the worker's marker as the agent does.
+fn end_finishing(finishing: &Progress, marker: &str, grace: Duration) {
+    finishing.cancel();
+    while finishing.is_running() {
+        process::stop_marked(MARKER, marker, grace).ok();
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::SupervisorError;
 use super::attached::{Pane, Seen, Viewers};
-use super::finish::Finishing;
+use super::finish::{Finishing, Progress};
 use super::handover::{FirstWord, Handover};
 use super::ledger::Ledger;
 use super::machine::{Input, Machine, Mode};
@@ -23,7 +23,7 @@ use super::protocol::Reply;
 use super::server::{self, Call, Server};
 use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog};
 use crate::config;
-use crate::files::{self, FileLock};
+use crate::files::FileLock;
 use crate::git::Repository;
 use crate::model::agent::RuntimeKind;
 use crate::model::tool_call::ToolOrigin;
@@ -189,6 +189,7 @@ struct Supervision {
     changes: Option<Changes>,
     checks: Vec<CheckResult>,
     concluded: Option<Outcome>,
+    finishing: Option<Arc<Progress>>,
     snapshot_runs: bool,
     last_snapshot: Instant,
     last_heartbeat: Instant,
@@ -256,6 +257,7 @@ impl Supervision {
             changes: None,
             checks: Vec::new(),
             concluded: None,
+            finishing: None,
             snapshot_runs: false,
             last_snapshot: now,
             last_heartbeat: now,
@@ -313,8 +315,6 @@ impl Supervision {
         self.say_goodbye();
         self.refuse_the_rest();
         self.server.close().await;
-        // Nobody answers there any more; the lock is still ours, so it is still our file.
-        self.note_error(files::remove_if_exists(&self.handover.socket));
         Ok(())
     }
 

@@ -2,5 +2,6 @@
 
 pub(crate) mod claude;
 pub(crate) mod model_server;
+pub(crate) mod scene;
 pub(crate) mod schema;
 pub(crate) mod swarm;
