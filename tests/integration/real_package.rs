@@ -64,5 +64,5 @@ fn a_published_crate_with_its_own_tests_as_gate_takes_good_work_and_returns_bad_
     let merged = swarm.run(["merge", "break", "--json"]).expect_code(1).json();
     assert!(merged["returned"][0]["why"].as_str().unwrap().contains("tests"), "{merged:#}");
     assert_eq!(swarm.git(["rev-parse", "main"]).success(), before);
-    swarm.run(["stop", "--all"]);
+    swarm.run(["stop", "--all"]).success();
 }
