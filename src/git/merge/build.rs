@@ -70,12 +70,9 @@ impl Repository {
         branch: &CommitId,
         commit: &Commit<'_>,
     ) -> Result<Built, GitError> {
-        if self.is_ancestor(branch, target)? {
-            return Ok(Built::Nothing);
-        }
-        let tree = match conflict_or_tree(self.merge_pair(target, branch)?, None) {
+        let tree = match self.merged_tree(target, branch)? {
             Ok(tree) => tree,
-            Err(conflict) => return Ok(conflict),
+            Err(answer) => return Ok(answer),
         };
         let commit = self.commit_tree(&tree, &[target, branch], commit.message, None, commit.timeout)?;
         Ok(Built::New { commit, tree })
@@ -89,12 +86,9 @@ impl Repository {
         branch: &CommitId,
         commit: &Commit<'_>,
     ) -> Result<Built, GitError> {
-        if self.is_ancestor(branch, target)? {
-            return Ok(Built::Nothing);
-        }
-        let tree = match conflict_or_tree(self.merge_pair(target, branch)?, None) {
+        let tree = match self.merged_tree(target, branch)? {
             Ok(tree) => tree,
-            Err(conflict) => return Ok(conflict),
+            Err(answer) => return Ok(answer),
         };
         if tree == self.tree_of(target)? {
             return Ok(Built::Nothing);
@@ -140,6 +134,14 @@ impl Repository {
             return Ok(conflict);
         }
         Ok(if tip == *target { Built::Nothing } else { Built::New { commit: tip, tree } })
+    }
+
+    /// The tree of a merge of `branch` into `target`, or the answer where there is none to commit.
+    fn merged_tree(&self, target: &CommitId, branch: &CommitId) -> Result<Result<String, Built>, GitError> {
+        if self.is_ancestor(branch, target)? {
+            return Ok(Err(Built::Nothing));
+        }
+        Ok(conflict_or_tree(self.merge_pair(target, branch)?, None))
     }
 
     /// Whether the branch is a straight line from `target` on.

@@ -112,12 +112,7 @@ fn only_the_kept_worktree_and_branch_can_be_removed() {
 #[test]
 fn a_conflict_half_resolved_is_kept_with_its_other_side() {
     let test = TestRepo::new();
-    let place = test.add("one");
-    write(&place.join("README.md"), "ours\n");
-    git_in(&place, &["commit", "-qam", "ours"]);
-    write(&test.root.join("README.md"), "theirs\n");
-    test.git(&["commit", "-qam", "theirs"]);
-    assert_ne!(git_raw(&place, test.folder.path(), &["merge", "-q", "main"]).code(), 0);
+    let place = test.add_with_half_a_merge("one");
     write(&place.join("README.md"), "half resolved\n");
     let kept = test.keep("one").unwrap();
     assert_eq!(shown(&test, &kept, "README.md").as_deref(), Some("half resolved\n"));

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::support::{TestRepo, git_in, git_raw, isolated, script, write};
+use super::support::{TestRepo, git_in, isolated, script, write};
 use crate::git::{CommitOutcome, GitError, Operation};
 
 /// Commits everything that is left.
@@ -77,12 +77,7 @@ fn a_hook_that_hangs_or_asks_is_ended() {
 #[test]
 fn an_unfinished_merge_is_not_concluded() {
     let test = TestRepo::new();
-    let place = test.add("one");
-    write(&place.join("README.md"), "ours\n");
-    git_in(&place, &["commit", "-qam", "ours"]);
-    write(&test.root.join("README.md"), "theirs\n");
-    test.git(&["commit", "-qam", "theirs"]);
-    git_raw(&place, test.folder.path(), &["merge", "-q", "main"]);
+    let place = test.add_with_half_a_merge("one");
     assert_eq!(commit(&test, &place).unwrap(), CommitOutcome::Unfinished(Operation::Merge));
 }
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::support::{TestRepo, branch, git_in, git_raw, isolated, read, worker, write};
+use super::support::{TestRepo, branch, git_in, isolated, read, worker, write};
 use crate::git::snapshot::UnsavedReason;
 use crate::git::{GitError, Repository};
 
@@ -96,12 +96,7 @@ fn nested_repositories_are_reported_and_not_embedded() {
 #[test]
 fn a_merge_in_progress_and_a_locked_index_do_not_stop_it() {
     let test = TestRepo::new();
-    let place = test.add("one");
-    write(&place.join("README.md"), "ours\n");
-    git_in(&place, &["commit", "-qam", "ours"]);
-    write(&test.root.join("README.md"), "theirs\n");
-    test.git(&["commit", "-qam", "theirs"]);
-    assert_ne!(git_raw(&place, test.folder.path(), &["merge", "-q", "main"]).code(), 0);
+    let place = test.add_with_half_a_merge("one");
     let lock = test.repo.linked(&place).unwrap().git_dir().join("index.lock");
     write(&lock, "");
     let snapshot = test.snapshot("one");

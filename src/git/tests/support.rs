@@ -132,6 +132,17 @@ impl TestRepo {
         self.repo.add_worktree(&self.plan(name)).unwrap().path
     }
 
+    /// Makes a worker's worktree in which a merge of `main` stopped at a conflict in `README.md`: `ours` and `theirs`.
+    pub(super) fn add_with_half_a_merge(&self, name: &str) -> PathBuf {
+        let place = self.add(name);
+        write(&place.join("README.md"), "ours\n");
+        git_in(&place, &["commit", "-qam", "ours"]);
+        write(&self.root.join("README.md"), "theirs\n");
+        self.git(&["commit", "-qam", "theirs"]);
+        assert_ne!(git_raw(&place, self.folder.path(), &["merge", "-q", "main"]).code(), 0);
+        place
+    }
+
     pub(super) fn snapshot(&self, name: &str) -> Snapshot {
         self.repo.snapshot(&self.place(name), &worker(name), &[], false).unwrap()
     }
