@@ -177,6 +177,9 @@ pub(crate) fn width() -> Option<usize> {
     io::stdout().is_terminal().then(|| crate::terminal::terminal_size().map(|size| usize::from(size.columns)))?
 }
 
+/// Room that the flexible column gets before optional ones are shown.
+const FLEXIBLE_MIN: usize = 24;
+
 /// A table without lines: columns are as wide as needed, and the one marked flexible gives way on a terminal.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -184,18 +187,44 @@ pub(crate) struct Table {
     rows: Vec<Vec<(Style, String)>>,
     /// Index of the column that is cut when the terminal is too narrow.
     flexible: Option<usize>,
+    /// Columns that are left out on a terminal that is too narrow, the first one first.
+    optional: Vec<usize>,
 }
 
 impl Table {
     /// A table with these headings; the column `flexible` gives way.
     pub(crate) fn new(headings: &[&str], flexible: Option<usize>) -> Self {
         let header = headings.iter().map(|heading| (Style::Dim, (*heading).to_owned())).collect();
-        Self { rows: vec![header], flexible }
+        Self { rows: vec![header], flexible, optional: Vec::new() }
     }
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = (Style, String)>) {
         self.rows.push(cells.into_iter().map(|(style, text)| (style, one_line(&text))).collect());
+    }
+
+    /// Names columns that a narrow terminal does without, the first one first.
+    pub(crate) fn optional(mut self, columns: &[usize]) -> Self {
+        self.optional = columns.to_vec();
+        self
+    }
+
+    /// The columns that fit into `width` with at least `FLEXIBLE_MIN` for the flexible one.
+    fn fitting(&self, widths: &[usize], width: Option<usize>) -> Vec<usize> {
+        let mut shown: Vec<usize> = (0..widths.len()).collect();
+        let Some(limit) = width else { return shown };
+        let needed = |column: usize| match self.flexible {
+            Some(flexible) if flexible == column => widths[column].min(FLEXIBLE_MIN),
+            _ => widths[column],
+        };
+        for column in &self.optional {
+            let total: usize = shown.iter().map(|column| needed(*column) + 2).sum();
+            if total.saturating_sub(2) <= limit {
+                break;
+            }
+            shown.retain(|shown| shown != column);
+        }
+        shown
     }
 
     /// The table as text, at most `width` columns wide where that is possible.
@@ -205,17 +234,19 @@ impl Table {
             .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(|(_, text)| text.width()).max())
             .map(Option::unwrap_or_default)
             .collect();
+        let shown = self.fitting(&widths, width);
         if let (Some(limit), Some(flexible)) = (width, self.flexible) {
-            let total: usize = widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1);
+            let total: usize = shown.iter().map(|column| widths[*column] + 2).sum::<usize>().saturating_sub(2);
             let others = total - widths[flexible];
             widths[flexible] = widths[flexible].min(limit.saturating_sub(others).max(12));
         }
+        let last = shown.last().copied();
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
-            for (column, (style, cell)) in row.iter().enumerate() {
+            for (column, (style, cell)) in row.iter().enumerate().filter(|(column, _)| shown.contains(column)) {
                 let cell = cut(cell, widths[column]);
-                let pad = if column + 1 == columns { 0 } else { widths[column] - cell.width() + 2 };
+                let pad = if Some(column) == last { 0 } else { widths[column] - cell.width() + 2 };
                 write!(line, "{}{:pad$}", paint(color, *style, &cell), "").expect("a string takes all text");
             }
             text.push_str(line.trim_end());
@@ -260,6 +291,16 @@ mod tests {
         A  B
         x  a long text th…
         ");
+    }
+
+    #[test]
+    fn a_narrow_terminal_does_without_the_optional_columns() {
+        let mut table = Table::new(&["A", "BRANCH", "WHY"], Some(2)).optional(&[1]);
+        let cells = ["x", "a-branch-with-a-long-name", "a reason of thirty characters."];
+        table.row(cells.map(|cell| (Style::Plain, cell.to_owned())));
+        assert!(table.render(false, Some(80)).contains("BRANCH"));
+        let narrow = table.render(false, Some(40));
+        assert!(!narrow.contains("BRANCH") && narrow.contains("a reason of thirty characters."), "{narrow}");
     }
 
     #[test]

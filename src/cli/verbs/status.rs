@@ -74,8 +74,10 @@ fn render(view: &StatusView, output: &Output) -> String {
 
 /// The workers as a table.
 pub(super) fn table(view: &StatusView, output: &Output) -> String {
-    let headings = ["WORKER", "AGENT", "STATUS", "AGE", "TICKET", "CHANGES", "CALLS", "COST", "CHECKS", "WHY"];
-    let mut table = Table::new(&headings, Some(headings.len() - 1));
+    let headings =
+        ["WORKER", "AGENT", "BRANCH", "STATUS", "AGE", "TICKET", "CHANGES", "CALLS", "COST", "CHECKS", "WHY"];
+    // A narrow terminal does without branch, agent, cost, calls, in this order.
+    let mut table = Table::new(&headings, Some(headings.len() - 1)).optional(&[2, 1, 8, 7]);
     for worker in &view.workers {
         table.row(cells(worker, view.at));
     }
@@ -94,6 +96,7 @@ fn cells(worker: &WorkerView, now: Time) -> Vec<(Style, String)> {
     vec![
         (Style::Bold, worker.id.clone()),
         plain(worker.agent.clone()),
+        plain(worker.branch.clone()),
         (Style::of(worker.status), worker.status.as_str().to_owned()),
         plain(age),
         plain(state),
