@@ -1,6 +1,7 @@
 //! The file engine as `benches/queue.rs` sees it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ClaimRequest, Completion, FileQueue, NewTicket, Queue};
@@ -14,8 +15,8 @@ pub struct QueueBench(FileQueue);
 impl QueueBench {
     /// Opens the queue whose state is under `folder`.
     pub fn open(folder: &Path) -> Self {
-        let queue = FileQueue::open(&StatePaths::new(folder), Durability::Normal, "bench");
-        Self(queue.expect("the bench has a folder of its own"))
+        let store = Store::open(&StatePaths::new(folder), Durability::Normal);
+        Self(FileQueue::new(Arc::new(store.expect("the bench has a folder of its own")), "bench"))
     }
 
     /// Publishes a ticket of ordinary size.

@@ -16,10 +16,9 @@ use super::{
     Claim, ClaimRequest, Completion, NewTicket, Published, Queue, QueueError, QueueEvent, QueueTicket, Renewed, Reopen,
     Settlement,
 };
-use crate::model::settings::Durability;
 use crate::model::ticket::{TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
-use crate::store::{Content, StatePaths, Store};
+use crate::store::{Content, Store};
 
 /// The queue on the project's own store.
 #[derive(Debug)]
@@ -36,11 +35,6 @@ impl FileQueue {
     /// A queue on an open store; `by` names who acts in events.
     pub(crate) fn new(store: Arc<Store>, by: &str) -> Self {
         Self { store, by: by.to_owned(), found_last: AtomicBool::new(false) }
-    }
-
-    /// Opens the store of a project for its queue alone; `by` names who acts in events.
-    pub(crate) fn open(paths: &StatePaths, durability: Durability, by: &str) -> Result<Self, QueueError> {
-        Ok(Self::new(Arc::new(Store::open(paths, durability)?), by))
     }
 
     /// Runs one operation as a transaction under the name `by`.

@@ -1,12 +1,14 @@
 //! The file engine under the contract, and what only it promises.
 
+use std::sync::Arc;
+
 use tempfile::TempDir;
 
 use super::FileQueue;
 use crate::model::settings::Durability;
 use crate::queue::Queue;
 use crate::queue::contract::{Engine, queue_contract};
-use crate::store::StatePaths;
+use crate::store::{StatePaths, Store};
 
 /// A file queue in a temp folder.
 struct FileEngine(TempDir);
@@ -26,7 +28,7 @@ impl Engine for FileEngine {
 
     fn handle_at(address: &str) -> Box<dyn Queue> {
         let paths = StatePaths::new(address.as_ref());
-        Box::new(FileQueue::open(&paths, Durability::Normal, "tests").unwrap())
+        Box::new(FileQueue::new(Arc::new(Store::open(&paths, Durability::Normal).unwrap()), "tests"))
     }
 }
 
