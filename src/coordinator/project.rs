@@ -111,7 +111,22 @@ impl Project {
     /// The tmux server of the settings; `None` where tmux is missing or too old.
     pub(crate) fn tmux(&self) -> Result<Option<Tmux>, Failure> {
         let tmux = self.tmux_server(&self.settings()?.tmux.socket)?;
-        Ok(tmux.available().is_ok().then_some(tmux))
+        Ok(self.is_usable(&tmux)?.then_some(tmux))
+    }
+
+    /// Whether tmux is there and new enough. Asking it costs a process, so a yes is remembered beside the sockets for
+    /// as long as the program file stays the same.
+    fn is_usable(&self, tmux: &Tmux) -> Result<bool, Failure> {
+        let Some(stamp) = tmux.program_stamp() else { return Ok(false) };
+        let known = files::runtime_folder()?.join("tmux.known");
+        if files::read_if_exists(&known)?.as_deref() == Some(stamp.as_bytes()) {
+            return Ok(true);
+        }
+        let is_usable = tmux.available().is_ok();
+        if is_usable {
+            files::write_atomically(&known, stamp.as_bytes(), files::Access::Private)?;
+        }
+        Ok(is_usable)
     }
 
     /// The tmux server behind `socket`. Our own configuration is written beside the sockets when it changed; a

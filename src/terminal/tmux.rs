@@ -10,6 +10,7 @@
 mod format;
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -120,6 +121,16 @@ impl Tmux {
     /// The server's socket name, or path.
     pub(crate) fn socket(&self) -> &str {
         &self.socket
+    }
+
+    /// Path, size and time of change of the installed program: what stays the same as long as its version does. `None`
+    /// when there is none.
+    pub(crate) fn program_stamp(&self) -> Option<String> {
+        let name = [OsString::from("tmux")];
+        let program = program::check(&name, &self.env, Path::new("/")).ok()?;
+        let meta = std::fs::metadata(&program).ok()?;
+        let (size, changed) = (meta.len(), (meta.mtime(), meta.mtime_nsec()));
+        Some(format!("{} {size} {changed:?}", program.display()))
     }
 
     /// The installed version.

@@ -57,7 +57,7 @@ fn assert_nothing_is_left(swarm: &TestSwarm) {
     assert_eq!(swarm.git(["worktree", "list"]).success().lines().count(), 1, "registration");
     assert_eq!(sessions(swarm), "", "session");
     let left: Vec<_> = fs::read_dir(swarm.runtime_folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| name == "tmux.conf"), "runtime folder: {left:?}");
+    assert!(left.iter().all(|name| name == "tmux.conf" || name == "tmux.known"), "runtime folder: {left:?}");
     assert_eq!(processes(swarm), [""; 0], "processes");
     let status = status(swarm);
     assert_eq!(status["workers"], serde_json::json!([]), "worker");
