@@ -115,6 +115,8 @@ pub(crate) enum Verb {
     Diff(DiffArgs),
     /// Show a worker's finished work, approve it, or send it back with comments.
     Review(ReviewArgs),
+    /// Show which workers' work does not fit the target or each other, while the agents still work.
+    Conflicts(ConflictsArgs),
     /// Land approved work: test merge, gates on exactly the merged tree, then move the target branch.
     Merge(MergeArgs),
     /// List, show and restore work kept from removed workers.
@@ -243,6 +245,17 @@ pub(crate) struct StatusArgs {
     /// Also show released and removed workers.
     #[arg(long, short)]
     pub(crate) all: bool,
+}
+
+/// `conflicts`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every worker's newest saved state, uncommitted files included, is merged in memory with the target and with every \
+other worker of that target; no file of anybody is touched. Conflicts are an answer, not a failure: the exit code is 0.")]
+pub(crate) struct ConflictsArgs {
+    /// Redraw in place until Ctrl-C.
+    #[arg(long, short)]
+    pub(crate) watch: bool,
 }
 
 /// One worker.

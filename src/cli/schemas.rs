@@ -37,6 +37,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("trust", "trust"),
     ("diff", "diff"),
     ("review", "review"),
+    ("conflicts", "conflicts"),
     ("merge", "merge"),
     ("recover list", "recover"),
     ("recover show", "recover"),
@@ -85,6 +86,7 @@ fn all() -> BTreeMap<&'static str, Schema> {
     BTreeMap::from([
         ("actions", schema::<views::ActionsView>("swarm send, stop, pause, resume, restart, rm --json")),
         ("agents", schema::<views::AgentsView>("swarm agents --json")),
+        ("conflicts", schema::<views::ConflictsView>("swarm conflicts --json")),
         ("diff", schema::<views::DiffView>("swarm diff --json")),
         ("doctor", schema::<views::DoctorView>("swarm doctor --json")),
         ("event", schema::<EventRecord>("One line of events.jsonl and of swarm logs --json")),

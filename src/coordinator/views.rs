@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::git::Hunk;
+pub(crate) use crate::landing::OverlapVerdict;
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::ticket::TicketState;
@@ -375,6 +377,41 @@ pub(crate) struct ConflictView {
     pub(crate) path: String,
     /// Kind of conflict as git names it.
     pub(crate) kind: String,
+}
+
+/// Answer of `conflicts`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ConflictsView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// The branch that work lands on where a ticket names no other.
+    pub(crate) target: String,
+    /// Every pair: each worker with its target, then workers with each other.
+    pub(crate) pairs: Vec<OverlapView>,
+}
+
+/// What merging two states gives.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct OverlapView {
+    /// A target branch, or the worker whose id sorts first.
+    pub(crate) a: String,
+    /// The other worker.
+    pub(crate) b: String,
+    /// Whether they merge.
+    pub(crate) verdict: OverlapVerdict,
+    /// Files in conflict, by path; none where the histories have no common ancestor.
+    pub(crate) files: Vec<OverlapFileView>,
+}
+
+/// One file in which two states do not fit.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct OverlapFileView {
+    /// Path within the repository.
+    pub(crate) path: String,
+    /// Kind of conflict as git names it.
+    pub(crate) kind: String,
+    /// The places, for files that merge by lines; at most twenty.
+    pub(crate) hunks: Vec<Hunk>,
 }
 
 /// One worker that waits for a person.

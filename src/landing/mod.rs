@@ -36,6 +36,7 @@ mod evidence;
 mod gate;
 mod land;
 mod outcome;
+mod radar;
 mod recover;
 mod release;
 mod resume;
@@ -56,6 +57,7 @@ use crate::store::{StatePaths, Store, StoreError};
 pub(crate) use gate::{ApprovedGates, GateReport};
 pub(crate) use land::LandOptions;
 pub(crate) use outcome::{LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting};
+pub(crate) use radar::{Overlap, OverlapVerdict};
 pub(crate) use review::NewReview;
 
 /// Landing for one repository; borrows what it works on.

@@ -3,6 +3,7 @@
 mod act;
 mod agents;
 mod attach;
+mod conflicts;
 mod doctor;
 mod init;
 mod merge;

@@ -2,6 +2,7 @@
 
 mod gates;
 mod landing;
+mod radar;
 mod release;
 mod resume;
 mod review;
