@@ -214,3 +214,40 @@ fn the_diff_includes_what_is_not_committed_and_leaves_the_worktree_alone() {
     assert_eq!(swarm.git_in(&worktree, ["status", "--porcelain"]).success(), "?? draft.txt\n");
     swarm.run(["diff", "alpha", "--stat"]).says("3 files changed");
 }
+
+#[test]
+fn conflicts_are_seen_while_agents_still_work() {
+    let swarm = TestSwarm::new();
+    // Both wait after writing, so nothing is committed; the snapshot before the wait has it.
+    let script =
+        "echo \"$SWARM_TICKET\" > shared.txt; touch \"$SWARM_TICKET.txt\"; until [ -e ../go ]; do sleep 0.05; done";
+    swarm.write_shell_agent("writer", script);
+    swarm.write(".swarm/config.yaml", "limits: {snapshot_every: 1s}\n");
+    for ticket in ["alpha", "beta"] {
+        swarm.write_ticket(ticket, "writer", "Write.");
+        swarm.run(["spawn", ticket]).success();
+    }
+    let mut view = Value::Null;
+    swarm.wait_until("the conflict", || {
+        view = swarm.json(["conflicts"]);
+        view["pairs"].as_array().unwrap().iter().any(|pair| pair["verdict"] == "conflict")
+    });
+    assert_conforms(&view, "conflicts");
+    assert_eq!((&view["target"], view["pairs"].as_array().unwrap().len()), (&Value::from("main"), 3));
+    let pair = &view["pairs"][2];
+    assert_eq!(
+        (&pair["a"], &pair["b"], &pair["files"][0]["path"]),
+        (&"alpha".into(), &"beta".into(), &"shared.txt".into())
+    );
+    assert_eq!(
+        (&pair["files"][0]["kind"], &pair["files"][0]["hunks"][0]["a"][0]),
+        (&"add_add".into(), &"alpha".into())
+    );
+    let text = swarm.run(["conflicts"]).success();
+    for expected in
+        ["WORKER", "CONFLICT", "`alpha` and `beta` conflict in 1 file", "shared.txt  add/add", "3 pairs, 1 conflict"]
+    {
+        assert!(text.contains(expected), "`{expected}` in\n{text}");
+    }
+    swarm.write("../project-worktrees/go", "");
+}
