@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::git::Hunk;
-pub(crate) use crate::landing::OverlapVerdict;
+pub(crate) use crate::landing::{OverlapVerdict, Tested};
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::ticket::TicketState;
@@ -332,13 +332,15 @@ pub(crate) struct LandedView {
     pub(crate) worker: String,
     /// The commit the target points at now; null in a dry run.
     pub(crate) commit: Option<String>,
-    /// The tree that was tested and landed.
+    /// Its tree.
     pub(crate) tree: String,
+    /// What the gates ran on: this commit, or the tip of the batch in which it landed; null in a dry run.
+    pub(crate) tested: Option<Tested>,
     /// Commits of the branch that went in.
     pub(crate) commits: usize,
     /// The branch it landed on.
     pub(crate) target: String,
-    /// Gate results on exactly that tree.
+    /// Gate results on exactly the tested tree.
     pub(crate) gates: Vec<GateView>,
     /// The keep ref that still holds the branch.
     pub(crate) keep: Option<String>,

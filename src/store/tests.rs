@@ -205,8 +205,8 @@ fn reviews_and_intents_are_kept_in_order() {
         to: commit,
         at: Time::now(),
     };
-    let first = store.put_intent(&intent).unwrap();
-    let second = store.put_intent(&intent).unwrap();
+    let ids = store.put_intents(&[intent.clone(), intent.clone()]).unwrap();
+    let [first, second] = ids[..] else { panic!("{ids:?}") };
     let seen = Store::open(&paths, Durability::Full).unwrap().intents().unwrap();
     assert_eq!(seen, [(first, intent.clone()), (second, intent.clone())]);
     store.close_intent(first).unwrap();

@@ -1,5 +1,6 @@
 //! `swarm merge` and `swarm rm`.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
@@ -38,7 +39,12 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
     for entry in &view.landed {
         let commit = entry.commit.as_ref().map(|commit| format!(" as {}", &commit[..8])).unwrap_or_default();
         let commits = if entry.commits == 1 { "1 commit".to_owned() } else { format!("{} commits", entry.commits) };
-        let gates = gates(&entry.gates);
+        let mut gates = gates(&entry.gates);
+        if let (Some(tested), Some(commit)) = (&entry.tested, &entry.commit)
+            && tested.commit.as_str() != commit
+        {
+            write!(gates, " on the batch up to {}", tested.commit.short()).expect("a string takes all text");
+        }
         context
             .output
             .line(&format!("{landed} `{}` on `{}`{commit} ({commits}{gates})", entry.worker, entry.target))?;

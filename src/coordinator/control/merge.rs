@@ -80,6 +80,7 @@ impl Control {
             prepare: Some(&prepare),
             stop: Some(&stop),
             rebuilds: REBUILDS,
+            batch: settings.landing.batch,
         };
         if request.dry_run {
             let plans = self.with_landing(|landing| Ok(landing.plan(&workers, &options)?))?;
@@ -177,6 +178,7 @@ impl Control {
                 worker: worker.id.to_string(),
                 commit: None,
                 tree,
+                tested: None,
                 commits: self.commit_count(&worker)?,
                 target: worker.place.target.to_string(),
                 gates: gates
@@ -233,6 +235,7 @@ impl Control {
             commit: Some(landed.commit.to_string()),
             commits: self.landed_count(worker, &landed)?,
             tree: landed.tree,
+            tested: landed.tested,
             target: worker.place.target.to_string(),
             gates: landed.gates.iter().map(gate_view).collect(),
             keep: landed.keep,

@@ -1,5 +1,6 @@
 //! Landing against real git, a real store and the file queue.
 
+mod batch;
 mod gates;
 mod landing;
 mod radar;

@@ -53,6 +53,7 @@ pub(super) fn options() -> LandOptions<'static> {
         prepare: None,
         stop: None,
         rebuilds: 3,
+        batch: 8,
     }
 }
 

@@ -150,7 +150,7 @@ fn write_state(common_dir: &Path) {
     store.put_worker(&worker("landed+2", Phase::Released { outcome, keep, at: moment() })).unwrap();
     store.take_ports(&"running".parse().unwrap(), PortSettings::default(), &[]).unwrap();
     store.put_review(&review()).unwrap();
-    store.put_intent(&intent()).unwrap();
+    store.put_intents(&[intent()]).unwrap();
     store.append_event(&event()).unwrap();
 
     let running: WorkerId = "running".parse().unwrap();
