@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::act::{Acted, action};
+use super::act::{Acted, Admission, action};
 use super::{Control, is_released};
 use crate::config::{Template, trust_keys_of_gates};
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -261,7 +261,7 @@ impl Control {
         let prompt = self.evidence(&worker, returned)?;
         let head = self.project.repository.branch_head(&worker.place.branch)?;
         let entry = returned_view(&worker.id, returned);
-        self.deliver(worker, &prompt, head)?;
+        self.deliver(worker, &prompt, head, Admission::Always)?;
         view.returned.push(entry);
         Ok(())
     }
