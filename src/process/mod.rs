@@ -49,6 +49,8 @@ pub(crate) enum ProcessError {
         program: String,
         /// The time it was given.
         limit: Duration,
+        /// The end of what it had written by then, standard error last.
+        output: String,
     },
     /// The process table could not be read.
     #[error("could not read `{}`", path.display())]

@@ -396,9 +396,7 @@ impl Spawner {
             if !result.passed {
                 let how = match result.exit_code {
                     Some(code) => format!("failed with exit code {code}"),
-                    None if result.duration_ms >= timeout.as_millis().try_into().unwrap_or(u64::MAX) => {
-                        format!("took longer than {}", duration_text(timeout))
-                    }
+                    None if result.timed_out => format!("took longer than {}", duration_text(timeout)),
                     None => "was ended by a signal".to_owned(),
                 };
                 return Err(SupervisorError::Setup { run: command.run.clone(), how, output: result.output_tail });
