@@ -141,6 +141,14 @@ impl Supervision {
         tokio::task::spawn_blocking(move || results.blocking_send(Job::Snapshot(snapshot(&repository, &worker))).ok());
     }
 
+    /// Starts a snapshot where the agent found a branch or worktree with work in it, so that its figures are right from
+    /// the beginning.
+    pub(super) fn measure_earlier_work(&mut self) {
+        if !self.assignment.worker.is_untouched() {
+            self.begin_snapshot();
+        }
+    }
+
     /// Starts a snapshot when the last one is old enough.
     pub(super) fn begin_snapshot_if_due(&mut self) {
         if self.machine.is_attempting()

@@ -62,6 +62,7 @@ pub(crate) fn supervise(handover: &Path) -> Result<(), SupervisorError> {
     let result = runtime.block_on(async {
         let mut supervision = Supervision::begin(handover)?;
         supervision.tell_ready();
+        supervision.measure_earlier_work();
         supervision.run().await
     });
     if let Err(error) = &result {
@@ -187,7 +188,7 @@ impl Supervision {
             machine: Machine::new(assignment.mode(), Time::now()),
             runtime: agent::runtime(assignment.worker.runtime),
             agent: None,
-            facts: Facts::of(&assignment.worker),
+            facts: Facts::of(&assignment),
             timers: Timers::begin(now),
             snapshots: Snapshots::begin(now),
             told: Told::nothing(),

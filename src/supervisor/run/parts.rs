@@ -17,7 +17,7 @@ use crate::model::worker::{Changes, CheckResult, Figures, Phase, Status, TmuxSes
 use crate::model::{CommitId, Time};
 use crate::process;
 use crate::queue::FileQueue;
-use crate::store::{StatePaths, Store};
+use crate::store::{StatePaths, Store, read_live};
 use crate::supervisor::SupervisorError;
 use crate::supervisor::attached::{Pane, Seen, Viewers};
 use crate::supervisor::handover::Handover;
@@ -227,11 +227,13 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Nothing is measured yet.
-    pub(super) fn of(worker: &Worker) -> Self {
+    /// What is known before anything is measured.
+    pub(super) fn of(assignment: &Assignment) -> Self {
+        let worker = &assignment.worker;
+        let last = read_live(&assignment.paths.live(&worker.id)).ok().flatten();
         Self {
             figures: Figures::default(),
-            changes: None,
+            changes: worker.early_changes(last.as_ref()),
             checks: Vec::new(),
             tells_tools: worker.runtime == RuntimeKind::Claude,
         }
