@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use crate::support::scene::processes;
-use crate::support::swarm::{Output, TestSwarm};
+use crate::support::swarm::{Output, SWARM, TestSwarm};
 
 /// An agent that writes one file and ends well.
 const WORKS: &str = "echo done > made.txt";
@@ -103,6 +103,35 @@ fn killed_at(program: &str, script: &str, step: &str) {
         }
         assert_spawns(&swarm, &[]);
     }
+}
+
+#[test]
+fn a_spawner_killed_between_the_claim_and_the_worker_is_told_and_undone() {
+    let swarm = prepared();
+    // It stops where it opens the tool log, with its claim and before its worker is written down.
+    let log = swarm.worker_dir("T-1").join("tool_calls.jsonl");
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    assert!(swarm.command("mkfifo", swarm.root()).arg(&log).status().unwrap().success());
+    let mut spawner = swarm.command(SWARM, &swarm.repository()).args(["spawn", "T-1"]).spawn().unwrap();
+    swarm.wait_until("the claim", || status(&swarm)["tickets"]["running"] == 1);
+    let no_worker = "in the queue, and no worker is at it";
+    assert!(!swarm.run(["doctor"]).stdout.contains(no_worker), "a spawn under way is no fault");
+    spawner.kill().unwrap();
+    assert!(!spawner.wait().unwrap().success());
+    assert_eq!(status(&swarm)["workers"], serde_json::json!([]));
+    let told = swarm.run(["doctor"]).expect_code(1).stdout;
+    assert!(told.contains("ticket `T-1` is running in the queue, and no worker is at it"), "{told}");
+    assert!(told.contains("swarm spawn T-1"), "{told}");
+    // Long after: nobody has told the queue that the lease is over.
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    database.execute("UPDATE tickets SET lease_until = 1", []).unwrap();
+    let told = swarm.run(["doctor"]).expect_code(1).stdout;
+    assert!(told.contains("ticket `T-1` is lost in the queue, and no worker is at it"), "{told}");
+    assert_eq!(status(&swarm)["tickets"]["running"], 0);
+    fs::remove_file(&log).unwrap();
+    assert_spawns(&swarm, &[]);
+    assert_eq!(status(&swarm)["tickets"]["running"], 0);
+    assert!(!swarm.run(["doctor"]).stdout.contains(no_worker));
 }
 
 #[test]
@@ -267,8 +296,8 @@ fn a_failing_set_up_is_told_with_its_output_and_undone() {
 #[test]
 fn a_set_up_that_hangs_is_ended_and_undone() {
     let swarm = prepared();
-    write_setup(&swarm, "sleep 500 & sleep 500", "limits: {setup_timeout: 1s}\n");
-    fails_cleanly(&swarm, 1, "took longer than 1s", || write_setup(&swarm, "true", ""), &["--yes"]);
+    write_setup(&swarm, "echo fetching; sleep 500 & sleep 500", "limits: {setup_timeout: 1s}\n");
+    fails_cleanly(&swarm, 1, "took longer than 1s\nfetching", || write_setup(&swarm, "true", ""), &["--yes"]);
 }
 
 #[test]
