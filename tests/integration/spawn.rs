@@ -394,6 +394,28 @@ fn an_agent_program_that_vanishes_meanwhile_is_undone() {
 }
 
 #[test]
+fn an_agent_that_cannot_start_leaves_the_record_of_an_earlier_life() {
+    let swarm = prepared();
+    assert_spawns(&swarm, &[]);
+    swarm.run(["rm", "T-1", "--yes"]).success();
+    let before = worker(&swarm);
+    assert!(before["keep"].is_string(), "{before:#}");
+    let program = swarm.root().join("agent.sh");
+    swarm.write_at(&program, "#!/bin/sh\n");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let agent = format!("---\ndescription: A script\nruntime: command\ncommand: [{}]\n---\nWork.\n", program.display());
+    swarm.write(".swarm/agents/gone.md", &agent);
+    write_setup(&swarm, &format!("rm {}", program.display()), "");
+    let output = swarm.run(["spawn", "T-1", "--agent", "gone", "--yes"]).expect_code(1);
+    assert!(output.stderr.contains("agent.sh"), "{}", output.transcript());
+    let after = worker(&swarm);
+    assert_eq!((&after["keep"], &after["attempt"]), (&before["keep"], &before["attempt"]), "{after:#}");
+    write_setup(&swarm, "true", "");
+    swarm.run(["spawn", "T-1", "--yes"]).success();
+    assert_eq!(worker(&swarm)["attempt"], 2, "recordings are named by it");
+}
+
+#[test]
 fn a_spawn_undone_after_an_earlier_life_leaves_that_life_as_it_was() {
     let swarm = prepared();
     assert_spawns(&swarm, &[]);

@@ -216,12 +216,12 @@ impl Spawner {
         progress: &dyn Fn(SpawnStep),
     ) -> Result<Spawned, SupervisorError> {
         let Reserved { worker, _lock } = reserved;
-        let (id, fence) = (worker.id.clone(), worker.attempt.fence);
+        let reserved = worker.clone();
         let ledger = Ledger::new(self.store.clone(), self.queue.clone(), &self.paths, &worker)?;
         self.prepare(start, &ledger, worker, progress).inspect_err(|error| {
             // The first error is the one to tell; what cannot be undone stays written down for the next spawn.
             ledger.log(Event::SpawnUndone { reason: error.to_string() }).ok();
-            if let Err(error) = self.undo_own(&id, fence) {
+            if let Err(error) = self.undo_own(&reserved) {
                 ledger.log(Event::Warning { text: format!("the spawn could not be undone: {error}") }).ok();
             }
         })
