@@ -194,7 +194,7 @@ pub(crate) struct TextArgs {
     /// The text itself.
     #[arg(short = 'p', long = "prompt", value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
-    /// A file with the text; `-` is standard input.
+    /// A file with the text, from the folder of -C; `-` is standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
 }
@@ -454,6 +454,9 @@ pub(crate) enum AgentsVerb {
     /// Show one agent's definition.
     Show(AgentArgs),
     /// Check whether agents can run here; all when none is named.
+    ///
+    /// Exit code: of named agents 0 when all can run, 3 when some cannot, 1 when none can. Without names all are shown
+    /// and the default agent alone decides: 0 when it can run, else 1.
     Check(AgentsCheckArgs),
 }
 

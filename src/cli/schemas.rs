@@ -12,7 +12,9 @@ use super::args::Cli;
 use crate::coordinator::views;
 use crate::files::{self, Access};
 use crate::model::event::EventRecord;
+use crate::model::ticket::Ticket;
 use crate::model::tool_call::ToolRecord;
+use crate::queue::QueueEvent;
 
 /// Set to write the files anew.
 const BLESS: &str = "SWARM_BLESS";
@@ -92,11 +94,13 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("event", schema::<EventRecord>("One line of events.jsonl and of swarm logs --json")),
         ("init", schema::<views::InitView>("swarm init --json")),
         ("merge", schema::<views::MergeView>("swarm merge --json")),
+        ("queue_event", schema::<QueueEvent>("One change of a ticket in the queue")),
         ("recover", schema::<views::RecoverView>("swarm recover list, show --json")),
         ("restored", schema::<views::RestoredView>("swarm recover restore --json")),
         ("review", schema::<views::ReviewView>("swarm review --json")),
         ("spawn", schema::<views::SpawnView>("swarm spawn --json")),
         ("status", schema::<views::StatusView>("swarm status --json")),
+        ("ticket", schema::<Ticket>("A ticket as published in the queue")),
         ("tickets", schema::<views::TicketsView>("swarm ticket --json")),
         ("tool_call", schema::<ToolRecord>("One line of tool_calls.jsonl and of swarm logs --tools --json")),
         ("trust", schema::<views::TrustView>("swarm trust --json")),

@@ -359,6 +359,8 @@ pub(crate) struct GateView {
     pub(crate) duration_ms: u64,
     /// Whether the result was known for this tree from an earlier run.
     pub(crate) cached: bool,
+    /// The end of its output where it failed, else empty.
+    pub(crate) output_tail: String,
 }
 
 /// One worker whose work went back.
@@ -370,6 +372,8 @@ pub(crate) struct ReturnedView {
     pub(crate) why: String,
     /// Files in conflict.
     pub(crate) files: Vec<ConflictView>,
+    /// The gates that ran, the one that failed last.
+    pub(crate) gates: Vec<GateView>,
 }
 
 /// One file in conflict.
@@ -423,6 +427,8 @@ pub(crate) struct WaitingView {
     pub(crate) worker: String,
     /// Why, in one sentence.
     pub(crate) why: String,
+    /// The gates that ran, the one that failed last.
+    pub(crate) gates: Vec<GateView>,
 }
 
 /// `recover list --json` and `recover show --json`.

@@ -168,7 +168,7 @@ impl Bench<'_> {
                 report.exit_code = Some(finished.code());
                 report.output_tail = tail_text(&finished);
             }
-            Err(error @ ProcessError::TimedOut { .. }) => report.output_tail = error.to_string(),
+            Err(ProcessError::TimedOut { output, .. }) => report.output_tail = output,
             Err(error) => return Err(error.into()),
         }
         Ok(report)

@@ -143,6 +143,25 @@ fn a_gate_runs_on_exactly_the_merged_tree_and_only_when_trusted() {
 }
 
 #[test]
+fn a_gate_out_of_time_shows_its_last_words_to_the_person_and_to_the_agent() {
+    let swarm = finished(&["alpha"]);
+    let gate = "gates:\n  - {name: slow, run: echo still linking; sleep 1000, timeout: 1s}\n";
+    swarm.write(".swarm/config.yaml", gate);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let output = swarm.run(["merge", "--yes"]).expect_code(1);
+    assert!(output.stderr.contains("gate `slow` ran out of time"), "{}", output.transcript());
+    assert!(output.stderr.contains("wrote at its end:\n    still linking\n"), "{}", output.transcript());
+    swarm.run(["wait", "alpha", "--timeout", "60s"]).success();
+    let prompt = std::fs::read_to_string(swarm.worker_dir("alpha").join("prompt.md")).unwrap();
+    assert!(prompt.contains("not finished within 1s") && prompt.contains("    still linking\n"), "{prompt}");
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let merged = swarm.run(["merge", "--json"]).expect_code(1).json();
+    assert_conforms(&merged, "merge");
+    let gate = &merged["returned"][0]["gates"][0];
+    assert_eq!((&gate["passed"], &gate["output_tail"]), (&false.into(), &"still linking\n".into()), "{merged:#}");
+}
+
+#[test]
 fn a_dirty_checkout_in_the_way_is_left_alone_and_the_work_waits() {
     let swarm = finished(&["alpha"]);
     swarm.run(["review", "alpha", "--approve"]).success();

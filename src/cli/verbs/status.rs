@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::Context;
 use crate::cli::args::{StatusArgs, WorkerArgs};
-use crate::cli::output::{Output, Style, Table, cut, one_line, width};
+use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, width};
 use crate::coordinator::Failure;
 use crate::coordinator::views::{StatusView, WorkerView};
 use crate::model::worker::{Evidence, Status};
@@ -177,6 +177,15 @@ pub(super) fn why(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
     text.push_str("\nFacts\n");
     for fact in &view.facts {
         writeln!(text, "  {fact}").expect("a string takes all text");
+    }
+    if !worker.checks.is_empty() {
+        text.push_str("\nChecks\n");
+    }
+    for check in &worker.checks {
+        writeln!(text, "  {}: {}", check.clause(), one_line(&check.run)).expect("a string takes all text");
+        if !check.passed {
+            text.push_str(&last_lines(&check.output_tail));
+        }
     }
     if !worker.evidence.is_empty() {
         text.push_str("\nEvidence, strongest first\n");

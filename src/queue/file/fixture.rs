@@ -221,6 +221,7 @@ fn live() -> Live {
         },
         changes: Some(Changes { commits: 1, files_changed: 2, insertions: 3, deletions: 4, dirty: true, at: moment() }),
         checks: vec![CheckResult {
+            timed_out: false,
             run: "cargo test".to_owned(),
             passed: false,
             exit_code: Some(101),
