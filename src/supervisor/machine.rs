@@ -19,6 +19,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 const SUBMITS: u32 = 2;
 /// Letters and digits by which a message is known again.
 const TELLING: usize = 200;
+/// What is said of an agent between the other things that it does in a turn.
+const IN_TURN: &str = "a turn is under way";
 /// What the agent is told when a person lets it go on after a turn that failed.
 const AFTER_FAILURE: &str = "Your last turn was ended by an error outside of your reach. Go on from where you were.";
 
@@ -98,11 +100,22 @@ pub(super) enum Input {
         submitted: bool,
     },
     /// A screen rule matches, or none does any more.
-    Screen(Option<(Status, String)>),
+    Screen(Option<Finding>),
     /// Time passed.
     Tick,
     /// The lease is lost and somebody else has it.
     LeaseLost,
+}
+
+/// What a screen rule says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// What the agent is doing.
+    pub(super) status: Status,
+    /// The same as a clause.
+    pub(super) what: String,
+    /// Whether nothing but the screen tells this.
+    pub(super) is_news: bool,
 }
 
 /// What finishing found.
@@ -195,8 +208,14 @@ pub(super) struct Machine {
     agent_runs: bool,
     /// Whether a turn is under way.
     in_turn: bool,
-    /// A dialog is open: whatever is typed now would answer it.
-    has_dialog: bool,
+    /// Background tasks and timers that will begin the next turn.
+    background: usize,
+    /// A dialog is open, as this source says: whatever is typed now would answer it.
+    dialog: Option<EvidenceSource>,
+    /// What the screen said last.
+    on_screen: Option<Finding>,
+    /// Where the events of the agent come from at present.
+    source: EvidenceSource,
     /// The last turn ended with an error, and none has begun since.
     turn_failed: bool,
     /// Leftovers and checks are under way, whatever the stage is meanwhile.
@@ -223,7 +242,10 @@ impl Machine {
             returns: 0,
             agent_runs: false,
             in_turn: true,
-            has_dialog: false,
+            background: 0,
+            dialog: None,
+            on_screen: None,
+            source: EvidenceSource::Hook,
             turn_failed: false,
             finish_runs: false,
             finish_is_stale: false,
@@ -243,6 +265,11 @@ impl Machine {
     /// Notes what a source says without judging it.
     pub(super) fn note(&mut self, source: EvidenceSource, says: impl Into<String>, now: Time) {
         self.evidence.insert(source, Evidence { source, says: says.into(), at: now });
+    }
+
+    /// The events of the agent that follow come from this source.
+    pub(super) fn hear(&mut self, source: EvidenceSource) {
+        self.source = source;
     }
 
     /// Whether an attempt is under way, for lease and time limit.
@@ -280,7 +307,7 @@ impl Machine {
     pub(super) fn send_waits_for(&self) -> Option<&'static str> {
         if self.hold {
             Some("the pause to end")
-        } else if self.has_dialog {
+        } else if self.dialog.is_some() {
             Some("a person to answer what it asks")
         } else if self.stage == Stage::Finishing {
             Some("leftovers and checks to be done")
@@ -319,7 +346,7 @@ impl Machine {
             Input::Stop { reason } => self.stop(Outcome::Stopped { reason }, now),
             Input::Typed { submitted } => {
                 // What is typed into a dialog answers it.
-                self.draft = !submitted && !self.has_dialog;
+                self.draft = !submitted && self.dialog.is_none();
                 self.note(EvidenceSource::Terminal, "a person typed", now);
                 Vec::new()
             }
@@ -358,35 +385,35 @@ impl Machine {
             AgentEvent::TurnStarted { prompt, is_message } => self.turn_started(&prompt, is_message, now),
             AgentEvent::TurnEnded { finished, background, .. } => self.turn_ended(finished, background, now),
             AgentEvent::Waiting { what } => {
-                self.note(EvidenceSource::Hook, format!("waits for {what}"), now);
-                self.has_dialog = true;
+                self.note(self.source, format!("waits for {what}"), now);
+                self.dialog = Some(self.source);
                 self.say(Status::Waiting, what, now);
                 Vec::new()
             }
             AgentEvent::WaitingOver => {
-                self.has_dialog = false;
-                if self.status == Status::Waiting && self.stage == Stage::Running {
-                    self.say(Status::Working, "a turn is under way", now);
-                }
+                self.note(self.source, "waits for nobody any more", now);
+                self.dialog = None;
+                self.say_goes_on(now);
                 Vec::new()
             }
             AgentEvent::ToolStarted(start) => {
-                self.note(EvidenceSource::Hook, format!("began {}", start.tool), now);
+                self.note(self.source, format!("began {}", start.tool), now);
                 if self.stage == Stage::Running && !self.frozen {
-                    self.in_turn = true;
-                    self.say(Status::Working, format!("runs {}", start.tool), now);
+                    // A sub-agent may work when the conversation's own turn is over and messages are taken.
+                    self.in_turn |= start.agent_id.is_none() && start.parent_call_id.is_none();
+                    if self.dialog.is_none() {
+                        self.say(Status::Working, format!("runs {}", start.tool), now);
+                    }
                 }
                 Vec::new()
             }
             AgentEvent::ToolEnded(_) => {
-                self.note(EvidenceSource::Hook, "a tool call ended", now);
-                if matches!(self.status, Status::Working | Status::Waiting) && self.stage == Stage::Running {
-                    self.say(Status::Working, "a turn is under way", now);
-                }
+                self.note(self.source, "a tool call ended", now);
+                self.say_goes_on(now);
                 Vec::new()
             }
             AgentEvent::Retry { reason } => {
-                self.note(EvidenceSource::Hook, format!("retries: {reason}"), now);
+                self.note(self.source, format!("retries: {reason}"), now);
                 if self.stage == Stage::Running {
                     self.say(Status::Working, format!("its provider says: {reason}"), now);
                 }
@@ -394,14 +421,14 @@ impl Machine {
             }
             AgentEvent::Failed { reason } => self.turn_failed(&reason, now),
             AgentEvent::SessionStarted { .. } => {
-                self.note(EvidenceSource::Hook, "its conversation began", now);
+                self.note(self.source, "its conversation began", now);
                 if self.status == Status::Starting {
                     self.say(Status::Working, "its conversation began", now);
                 }
                 Vec::new()
             }
             AgentEvent::SessionEnded { reason } => {
-                self.note(EvidenceSource::Hook, format!("said goodbye: {reason}"), now);
+                self.note(self.source, format!("said goodbye: {reason}"), now);
                 Vec::new()
             }
             AgentEvent::Usage(_) | AgentEvent::Display(_) => Vec::new(),
@@ -409,10 +436,11 @@ impl Machine {
     }
 
     fn turn_started(&mut self, prompt: &str, is_message: bool, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, if is_message { "took a message" } else { "began a turn" }, now);
+        self.note(self.source, if is_message { "took a message" } else { "began a turn" }, now);
         self.in_turn = true;
+        self.background = 0;
         self.draft &= !is_message;
-        self.has_dialog = false;
+        self.dialog = None;
         self.turn_failed = false;
         let mut effects = Vec::new();
         if let Some(typed) = self.unconfirmed.take_if(|typed| is_message && is_same_message(prompt, &typed.text)) {
@@ -427,20 +455,31 @@ impl Machine {
             self.finish_is_stale = self.finish_runs;
         }
         if !matches!(self.stage, Stage::Stopping(_)) {
-            self.say(Status::Working, "a turn is under way", now);
+            self.say(Status::Working, IN_TURN, now);
         }
         effects
     }
 
-    fn turn_ended(&mut self, finished: bool, background: usize, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, "its turn ended", now);
-        self.in_turn = background > 0;
-        self.has_dialog = false;
-        if self.stage != Stage::Running {
-            return Vec::new();
+    /// Says that the agent goes on with what it did before a question or a tool call, unless a question is open.
+    fn say_goes_on(&mut self, now: Time) {
+        let is_open = matches!(self.status, Status::Working | Status::Waiting) && self.dialog.is_none();
+        if !is_open || self.stage != Stage::Running {
+            return;
         }
-        if background > 0 {
-            self.say(Status::Working, format!("{background} of its background tasks run"), now);
+        match self.background {
+            count if count > 0 && !self.in_turn => self.say(Status::Working, behind_the_turn(count), now),
+            _ => self.say(Status::Working, IN_TURN, now),
+        }
+    }
+
+    fn turn_ended(&mut self, finished: bool, background: usize, now: Time) -> Vec<Effect> {
+        let is_broken =
+            !finished && background == 0 && !self.turn_failed && self.mode == Mode::Conversation;
+        self.note(self.source, if is_broken { "its turn was interrupted" } else { "its turn ended" }, now);
+        self.in_turn = false;
+        self.background = background;
+        self.dialog = None;
+        if self.stage != Stage::Running {
             return Vec::new();
         }
         let mut effects = vec![Effect::Snapshot];
@@ -456,13 +495,21 @@ impl Machine {
         } else if finished {
             effects.extend(self.begin_finish(now));
         } else if !self.turn_failed {
-            self.say(Status::Idle, "the turn ended unfinished", now);
+            self.say_at_rest(now);
         }
         effects
     }
 
+    /// Says what an agent does whose turn is over and not its work.
+    fn say_at_rest(&mut self, now: Time) {
+        match self.background {
+            0 => self.say(Status::Idle, "its turn was interrupted", now),
+            count => self.say(Status::Working, behind_the_turn(count), now),
+        }
+    }
+
     fn turn_failed(&mut self, reason: &str, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, format!("its turn failed: {reason}"), now);
+        self.note(self.source, format!("its turn failed: {reason}"), now);
         self.in_turn = false;
         self.turn_failed = true;
         if self.stage == Stage::Running && self.mode == Mode::Conversation {
@@ -475,6 +522,7 @@ impl Machine {
         self.agent_runs = false;
         self.in_turn = false;
         self.frozen = false;
+        self.background = 0;
         self.evidence.remove(&EvidenceSource::Process);
         self.note(EvidenceSource::Exit, clause(&ending), now);
         let mut effects = vec![Effect::CloseTools];
@@ -644,7 +692,7 @@ impl Machine {
             Stage::Running if !self.in_turn => match self.take_pending() {
                 Some(text) => effects.extend(self.submit(text, now)),
                 None if self.turn_failed => effects.extend(self.submit(AFTER_FAILURE.to_owned(), now)),
-                None => self.say(Status::Idle, "the turn ended unfinished", now),
+                None => self.say_at_rest(now),
             },
             _ => {}
         }
@@ -676,23 +724,36 @@ impl Machine {
         effects
     }
 
-    fn screen(&mut self, finding: Option<(Status, String)>, now: Time) -> Vec<Effect> {
-        let from_screen = self.evidence.get(&EvidenceSource::Terminal).is_some_and(|e| e.says.starts_with("shows"));
+    /// Takes what the screen shows. It is the weakest source: it opens no question twice, closes only what it opened
+    /// itself, and gives a reason only where nothing else does.
+    fn screen(&mut self, finding: Option<Finding>, now: Time) -> Vec<Effect> {
+        let before = std::mem::replace(&mut self.on_screen, finding.clone());
+        if finding.is_some() || before.is_some() {
+            let what = finding.as_ref().map_or("nothing special", |finding| &finding.what);
+            self.note(EvidenceSource::Terminal, format!("on the screen: {what}"), now);
+        }
+        let is_running = self.stage == Stage::Running && !self.hold;
         match finding {
-            Some((Status::Waiting, what)) if self.stage == Stage::Running && !self.hold => {
-                self.note(EvidenceSource::Terminal, format!("shows {what}"), now);
-                self.has_dialog = true;
-                self.say(Status::Waiting, what, now);
-            }
-            Some((_, what)) => self.note(EvidenceSource::Terminal, format!("shows {what}"), now),
-            None if from_screen => {
-                self.note(EvidenceSource::Terminal, "shows nothing special", now);
-                self.has_dialog = false;
-                if self.status == Status::Waiting && self.stage == Stage::Running {
-                    self.say(Status::Working, "what it waited for is gone from the screen", now);
+            Some(Finding { status: Status::Waiting, what, .. }) => {
+                if is_running && self.dialog.is_none_or(|source| source == EvidenceSource::Terminal) {
+                    self.dialog = Some(EvidenceSource::Terminal);
+                    self.say(Status::Waiting, what, now);
                 }
             }
-            None => {}
+            Some(Finding { status: Status::Working, what, is_news: true }) if is_running && self.in_turn => {
+                let is_new = before.is_none_or(|before| before.what != what);
+                if self.dialog.is_none() && self.status == Status::Working {
+                    self.say(Status::Working, what.clone(), now);
+                }
+                return if is_new { vec![Effect::Log(Event::ProviderRetry { reason: what })] } else { Vec::new() };
+            }
+            _ => {
+                if self.dialog.take_if(|source| *source == EvidenceSource::Terminal).is_some()
+                    || before.is_some_and(|before| before.is_news && before.what == self.reason)
+                {
+                    self.say_goes_on(now);
+                }
+            }
         }
         Vec::new()
     }
@@ -718,6 +779,14 @@ impl Machine {
             return self.submit(text, now);
         }
         Vec::new()
+    }
+}
+
+/// What is said of an agent whose turn is over while things it started run on.
+fn behind_the_turn(count: usize) -> String {
+    match count {
+        1 => "its turn ended, and a background task runs".to_owned(),
+        _ => format!("its turn ended, and {count} background tasks run"),
     }
 }
 

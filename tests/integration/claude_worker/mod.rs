@@ -1,8 +1,12 @@
 //! Workers whose agent is the real Claude Code CLI, against a scripted model on loopback, in real tmux.
 
+mod commit_hooks;
+mod isolated;
 mod life;
 mod messages;
 mod print_mode;
+mod questions;
+mod sub_agents;
 mod tools;
 mod trouble;
 
@@ -135,6 +139,20 @@ impl Stage {
         self.swarm.wait_until("a tool call", || {
             self.tool_log().iter().filter(|record| record["event"] == "start").count() >= count
         });
+    }
+
+    /// What a source of evidence says about the worker.
+    fn evidence(&self, source: &str) -> Option<String> {
+        let worker = self.worker();
+        let mut evidence = worker["evidence"].as_array().unwrap().iter();
+        let said = evidence.find(|evidence| evidence["source"] == source)?;
+        Some(said["says"].as_str().unwrap().to_owned())
+    }
+
+    /// Waits until nobody is waited for any more.
+    #[track_caller]
+    fn wait_for_answer(&self) {
+        self.swarm.wait_until("the question to be over", || self.worker()["status"] != "waiting");
     }
 
     /// What the worker's tmux pane shows.
