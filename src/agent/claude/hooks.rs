@@ -173,7 +173,8 @@ fn notification(call: &HookCall, session: &mut Session, events: &mut Vec<AgentEv
 /// A sub-agent ended.
 fn stop_sub_agent(call: &HookCall, session: &mut Session, events: &mut Vec<AgentEvent>) {
     if let Some(id) = call.text("agent_id") {
-        session.stop_sub_agent(id, call.at, events);
+        let by_itself = call.text("last_assistant_message").is_some();
+        session.stop_sub_agent(id, by_itself, call.at, events);
     }
 }
 

@@ -173,7 +173,7 @@ impl Session {
             self.queued_count += 1;
         } else {
             self.held_end = None;
-            self.close_idle_calls(at, events);
+            self.close_idle_calls(ToolOutcome::Interrupted, at, events);
             self.settle_waiting(false, events);
         }
         self.begin_turn(prompt, at, events);
@@ -213,7 +213,8 @@ impl Session {
         if background == 0 && !self.is_print {
             self.sub_agents.clear();
         }
-        self.close_idle_calls(at, events);
+        // An interrupt ends no turn like this, and a tool that ran has told its end: these were refused by a rule.
+        self.close_idle_calls(ToolOutcome::Denied, at, events);
         self.settle_waiting(false, events);
         if self.is_print && self.turn != Turn::Running {
             return;
@@ -230,7 +231,7 @@ impl Session {
 
     /// The turn ended with an error.
     pub(super) fn fail_turn(&mut self, reason: &str, at: Time, events: &mut Vec<AgentEvent>) {
-        self.close_idle_calls(at, events);
+        self.close_idle_calls(ToolOutcome::Interrupted, at, events);
         self.settle_waiting(false, events);
         self.failure = Some(reason.to_owned());
         events.push(AgentEvent::Failed { reason: reason.to_owned() });
@@ -238,10 +239,13 @@ impl Session {
         self.stop_turn(false, 0, None, at, events);
     }
 
-    /// The turn was broken off: nothing says so but that the program listens again.
+    /// The turn was broken off, and with it the sub-agents that it waited for: nothing says so but that the program
+    /// listens again.
     fn break_turn(&mut self, at: Time, events: &mut Vec<AgentEvent>) {
         self.has_input.set(true);
-        self.close_calls(ToolOutcome::Interrupted, at, events, |call| !call.is_nested);
+        let tasks = self.tasks.clone();
+        self.sub_agents.retain(|agent, _| tasks.contains(agent));
+        self.close_idle_calls(ToolOutcome::Interrupted, at, events);
         self.settle_waiting(false, events);
         self.queued_count = 0;
         self.stop_turn(false, 0, None, at, events);
@@ -337,9 +341,9 @@ impl Session {
 
     /// Ends the open calls that nobody is working on any more at a turn's border: those of the conversation itself
     /// and of sub-agents that are known not to run.
-    fn close_idle_calls(&mut self, at: Time, events: &mut Vec<AgentEvent>) {
+    fn close_idle_calls(&mut self, outcome: ToolOutcome, at: Time, events: &mut Vec<AgentEvent>) {
         let running: BTreeSet<String> = self.sub_agents.keys().cloned().collect();
-        self.close_calls(ToolOutcome::Interrupted, at, events, |call| {
+        self.close_calls(outcome, at, events, |call| {
             call.agent_id.as_ref().map_or(!call.is_nested, |agent| !running.contains(agent))
         });
     }
@@ -392,10 +396,11 @@ impl Session {
         self.tasks.insert(id.to_owned());
     }
 
-    /// A sub-agent stopped.
-    pub(super) fn stop_sub_agent(&mut self, id: &str, at: Time, events: &mut Vec<AgentEvent>) {
+    /// A sub-agent stopped: by itself, which tells of calls as the end of a turn does, or not.
+    pub(super) fn stop_sub_agent(&mut self, id: &str, by_itself: bool, at: Time, events: &mut Vec<AgentEvent>) {
         self.sub_agents.remove(id);
-        self.close_calls(ToolOutcome::Interrupted, at, events, |call| call.agent_id.as_deref() == Some(id));
+        let outcome = if by_itself { ToolOutcome::Denied } else { ToolOutcome::Interrupted };
+        self.close_calls(outcome, at, events, |call| call.agent_id.as_deref() == Some(id));
     }
 
     /// How many sub-agents are known to run.

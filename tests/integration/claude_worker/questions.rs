@@ -86,14 +86,30 @@ fn a_plan_waits_for_approval_and_nothing_is_written_before() {
     assert_eq!((&worker["status"], &worker["ticket_state"]), (&json!("waiting"), &json!("running")), "{worker:#}");
     assert_eq!(worker["reason"], "a decision on its plan", "{worker:#}");
     assert_eq!(stage.file("a.txt"), None);
-    println!("{}", stage.explain());
+    stage.wait_for_screen("1. Yes");
     stage.press(&["1"]);
-    stage.swarm.wait_until("the plan to be decided", || stage.worker()["reason"] != "a decision on its plan");
-    println!("{}", stage.explain());
-    stage.wait(&[]);
-    println!("{}", stage.explain());
-    println!("{:?}", stage.tool_ends());
-    panic!();
+    // What follows is the program's mode that asks each time, whatever mode the plan was made in.
+    stage.swarm.wait_until("the plan to be decided", || stage.tool_ends().len() == 2);
+    stage.wait_for_screen("Do you want to create a.txt?");
+    assert_eq!((stage.wait(&[]).code, stage.file("a.txt")), (4, None));
+    stage.press(&["1"]);
+    stage.wait_for_answer();
+    stage.reach("review");
+    assert_eq!(stage.tool_ends(), ["Bash ok 0", "ExitPlanMode ok", "Write ok"]);
+}
+
+#[test]
+fn a_plan_that_is_not_approved_leaves_the_worker_idle() {
+    let stage = plans();
+    stage.spawn();
+    assert_eq!(stage.wait(&[]).code, 4);
+    stage.wait_for_screen("1. Yes");
+    stage.press(&["Escape"]);
+    stage.wait_for_answer();
+    let worker = stage.reach("idle");
+    assert_eq!(worker["ticket_state"], "running", "{worker:#}");
+    assert_eq!(stage.tool_ends(), ["Bash ok 0", "ExitPlanMode denied"]);
+    assert_eq!(stage.file("a.txt"), None);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn check_all_kinds(stage: &Stage, turns: u64) {
     ends[3..5].sort();
     assert_eq!(ends, ["Write ok", "Edit ok", "Bash error 3", "Bash ok 0", "Read ok", "Write denied"]);
     let log = stage.tool_log();
-    let session = stage.server.requests()[0].session_id().to_owned();
+    let session = stage.session_told("SCRIPT:work");
     for (index, record) in log.iter().enumerate() {
         assert_eq!((&record["schema"], &record["seq"]), (&json!(1), &json!(index + 1)), "{record}");
         assert_eq!((&record["worker"], &record["agent"]), (&json!("work"), &json!("shell")), "{record}");
