@@ -473,8 +473,7 @@ impl Machine {
     }
 
     fn turn_ended(&mut self, finished: bool, background: usize, now: Time) -> Vec<Effect> {
-        let is_broken =
-            !finished && background == 0 && !self.turn_failed && self.mode == Mode::Conversation;
+        let is_broken = !finished && background == 0 && !self.turn_failed && self.mode == Mode::Conversation;
         self.note(self.source, if is_broken { "its turn was interrupted" } else { "its turn ended" }, now);
         self.in_turn = false;
         self.background = background;

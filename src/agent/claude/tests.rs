@@ -446,8 +446,7 @@ fn nothing_waits_in_print_mode() {
 fn a_question_tool_waits_for_a_person() {
     let (_place, mut runtime) = launched(Mode::Interactive);
     let input = json!({"questions": [{"question": "Which colour?"}, {"question": "Which size?"}]});
-    let payload =
-        json!({"session_id": "s", "tool_name": "AskUserQuestion", "tool_input": input, "tool_use_id": "t"});
+    let payload = json!({"session_id": "s", "tool_name": "AskUserQuestion", "tool_input": input, "tool_use_id": "t"});
     let call = |event: &str| HookCall { at: at(0), event: event.to_owned(), payload: payload.clone() };
     let events = hook_events(&mut runtime, &[call("PreToolUse"), call("PermissionRequest"), call("PostToolUse")]);
     let waiting: Vec<_> =

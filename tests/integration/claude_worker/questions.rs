@@ -35,8 +35,7 @@ fn a_question_waits_for_a_person_and_no_message_answers_it() {
     assert_eq!((&worker["status"], &worker["ticket_state"]), (&json!("waiting"), &json!("running")), "{worker:#}");
     assert_eq!(worker["reason"], "an answer to: Which colour should it be?", "{worker:#}");
     assert_eq!(stage.file("a.txt"), None);
-    stage.press(&["2"]);
-    stage.wait_for_answer();
+    stage.answer("2");
     let request = stage.server.wait_for_request(|request| request.user_texts().iter().any(|text| text == "1"));
     assert!(request.tool_results()[0].0.contains("Blue"), "{:?}", request.tool_results());
     stage.reach("review");
@@ -49,8 +48,7 @@ fn a_question_that_is_not_answered_leaves_the_worker_idle() {
     stage.spawn();
     assert_eq!(stage.wait(&[]).code, 4);
     stage.wait_for_screen("Enter to select");
-    stage.press(&["Escape"]);
-    stage.wait_for_answer();
+    stage.answer("Escape");
     let worker = stage.reach("idle");
     assert_eq!(worker["reason"], "its turn was interrupted", "{worker:#}");
     assert_eq!(stage.tool_ends(), ["AskUserQuestion denied"]);
@@ -87,13 +85,11 @@ fn a_plan_waits_for_approval_and_nothing_is_written_before() {
     assert_eq!(worker["reason"], "a decision on its plan", "{worker:#}");
     assert_eq!(stage.file("a.txt"), None);
     stage.wait_for_screen("1. Yes");
-    stage.press(&["1"]);
+    stage.answer("1");
     // What follows is the program's mode that asks each time, whatever mode the plan was made in.
-    stage.swarm.wait_until("the plan to be decided", || stage.tool_ends().len() == 2);
     stage.wait_for_screen("Do you want to create a.txt?");
     assert_eq!((stage.wait(&[]).code, stage.file("a.txt")), (4, None));
-    stage.press(&["1"]);
-    stage.wait_for_answer();
+    stage.answer("1");
     stage.reach("review");
     assert_eq!(stage.tool_ends(), ["Bash ok 0", "ExitPlanMode ok", "Write ok"]);
 }
@@ -104,8 +100,7 @@ fn a_plan_that_is_not_approved_leaves_the_worker_idle() {
     stage.spawn();
     assert_eq!(stage.wait(&[]).code, 4);
     stage.wait_for_screen("1. Yes");
-    stage.press(&["Escape"]);
-    stage.wait_for_answer();
+    stage.answer("Escape");
     let worker = stage.reach("idle");
     assert_eq!(worker["ticket_state"], "running", "{worker:#}");
     assert_eq!(stage.tool_ends(), ["Bash ok 0", "ExitPlanMode denied"]);
@@ -156,9 +151,9 @@ fn a_worker_is_not_done_while_a_command_runs_behind_its_turn() {
 fn stop_ends_what_runs_behind_the_turn() {
     let stage = Stage::new(in_background());
     stage.spawn();
-    stage.swarm.wait_until("the turn to end", || {
-        stage.worker()["reason"] == "its turn ended, and a background task runs"
-    });
+    stage
+        .swarm
+        .wait_until("the turn to end", || stage.worker()["reason"] == "its turn ended, and a background task runs");
     stage.swarm.run(["stop", "work"]).success();
     assert_eq!(stage.processes_with("until test"), []);
     assert_eq!(stage.worker()["status"], "stopped");

@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ASKED, Stage, shell};
-use crate::support::model_server::{
-    Fault, INPUT_TOKENS, ModelServer, ModelServerBuilder, OUTPUT_TOKENS, Script, call,
-};
+use crate::support::model_server::{Fault, INPUT_TOKENS, ModelServer, ModelServerBuilder, OUTPUT_TOKENS, Script, call};
 
 /// A call of a sub-agent that plays a script.
 fn agent(script: &str) -> Value {
@@ -51,7 +49,8 @@ fn check_pairs(stage: &Stage) {
 fn check_owners(stage: &Stage, names: &[&str]) {
     let starts = starts(stage);
     for name in names {
-        let is_launch = |start: &&Value| start["tool"] == "Agent" && start["input"]["description"] == format!("Do {name}");
+        let is_launch =
+            |start: &&Value| start["tool"] == "Agent" && start["input"]["description"] == format!("Do {name}");
         let launch = starts.iter().find(is_launch).unwrap();
         assert!(launch["agent_id"].is_null() && launch["parent_call_id"].is_null(), "{launch}");
         let is_own = |start: &&Value| start["tool"] != "Agent" && start["input"].to_string().contains(name);
@@ -119,8 +118,13 @@ fn sub_agents_behind_the_turn_keep_their_calls_apart_and_both_are_waited_for() {
     stage.reach("review");
     check_pairs(&stage);
     check_owners(&stage, &["left", "right"]);
-    let reports = stage.server.requests().iter().flat_map(crate::support::model_server::Request::user_texts)
-        .filter(|text| text.contains("<task-id>")).collect::<std::collections::BTreeSet<_>>();
+    let reports = stage
+        .server
+        .requests()
+        .iter()
+        .flat_map(crate::support::model_server::Request::user_texts)
+        .filter(|text| text.contains("<task-id>"))
+        .collect::<std::collections::BTreeSet<_>>();
     assert_eq!(reports.len(), 2, "{reports:?}");
     let ended = stage.records("events.jsonl").into_iter().filter(|event| event["event"] == "attempt_ended");
     assert_eq!(ended.count(), 1);
@@ -169,8 +173,7 @@ fn a_question_of_a_sub_agent_makes_the_worker_wait() {
     assert_eq!((&worker["status"], &worker["ticket_state"]), (&json!("waiting"), &json!("running")), "{worker:#}");
     assert_eq!(worker["reason"], format!("permission for Bash {ASKED}"));
     stage.wait_for_screen("Do you want to proceed?");
-    stage.press(&["1"]);
-    stage.swarm.wait_until("the question to be over", || stage.worker()["status"] != "waiting");
+    stage.answer("1");
     stage.reach("review");
     check_pairs(&stage);
     assert!(stage.file("made.txt").is_some());

@@ -105,7 +105,7 @@ fn a_question_makes_the_worker_wait_and_its_answer_makes_it_go_on() {
     assert!(sent.contains("waits for a person to answer"), "{sent}");
     stage.wait_for_screen("Do you want to proceed?");
     assert_eq!(stage.file("made.txt"), None);
-    stage.press(&["1"]);
+    stage.answer("1");
     let request = stage.server.wait_for_request(|request| request.mentions("also say hello"));
     assert_eq!(request.tool_results().len(), 1);
     stage.reach("review");
@@ -119,8 +119,7 @@ fn a_refused_question_is_a_denied_call_and_leaves_the_worker_idle() {
     stage.spawn();
     assert_eq!(stage.wait(&[]).code, 4);
     stage.wait_for_screen("Do you want to proceed?");
-    stage.press(&["Escape"]);
-    stage.swarm.wait_until("the question to be over", || stage.worker()["status"] != "waiting");
+    stage.answer("Escape");
     let worker = stage.reach("idle");
     assert_eq!(worker["ticket_state"], "running", "{worker:#}");
     assert_eq!(stage.tool_ends(), ["Bash denied"]);
