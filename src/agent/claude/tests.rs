@@ -247,6 +247,10 @@ fn limits_and_other_results_have_their_own_endings() {
     // An error that comes with exit code 0 is an error all the same.
     let odd = json!({"subtype": "success", "terminal_reason": "api_error", "result": "no", "api_error_status": 404});
     assert!(matches!(result(odd, 0), Ending::Failed { is_transient: false, .. }));
+    // 2.1.197 calls the turn completed that an overloaded provider ended.
+    let old = json!({"subtype": "success", "is_error": true, "terminal_reason": "completed", "result": "529",
+        "api_error_status": 529});
+    assert_eq!(result(old, 1), failed("529", true));
     let late = json!({"subtype": "success", "is_error": false, "result": "done"});
     assert_eq!(result(late, 1), failed("claude exited with code 1", false));
 }

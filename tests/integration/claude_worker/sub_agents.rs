@@ -1,16 +1,19 @@
 //! Sub-agents: whose call is whose, and that work that runs behind a turn is not taken for its end.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{ASKED, Stage, shell};
 use crate::support::model_server::{Fault, INPUT_TOKENS, ModelServer, ModelServerBuilder, OUTPUT_TOKENS, Script, call};
 
-/// A call of a sub-agent that plays a script.
+/// A call of a sub-agent that plays a script. That it runs behind the turn is what 2.1.329 does anyway.
 fn agent(script: &str) -> Value {
     json!({
         "description": format!("Do {script}"),
         "subagent_type": "general-purpose",
         "prompt": format!("SCRIPT:{script}\nDo your part."),
+        "run_in_background": true,
     })
 }
 
@@ -81,7 +84,7 @@ fn two_helpers() -> ModelServerBuilder {
     ModelServer::builder().script("work", script).script("left", helper("left")).script("right", helper("right"))
 }
 
-/// Makes the turn wait for its sub-agents; otherwise they run behind it, whatever their call says (2.1.329).
+/// Makes the turn wait for its sub-agents, whatever their call says.
 fn in_the_foreground(mut stage: Stage) -> Stage {
     stage.swarm.set_env("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1");
     stage
@@ -122,9 +125,9 @@ fn sub_agents_behind_the_turn_keep_their_calls_apart_and_both_are_waited_for() {
         .server
         .requests()
         .iter()
-        .flat_map(crate::support::model_server::Request::user_texts)
+        .flat_map(Request::user_texts)
         .filter(|text| text.contains("<task-id>"))
-        .collect::<std::collections::BTreeSet<_>>();
+        .collect::<BTreeSet<_>>();
     assert_eq!(reports.len(), 2, "{reports:?}");
     let ended = stage.records("events.jsonl").into_iter().filter(|event| event["event"] == "attempt_ended");
     assert_eq!(ended.count(), 1);
