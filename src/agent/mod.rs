@@ -24,6 +24,8 @@ mod tool_log;
 
 pub(crate) use error::AgentError;
 pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply};
+#[cfg(test)]
+pub(crate) use event::{ToolEnd, ToolStart};
 pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission};
 pub(crate) use policy::{Policy, policy_file, reply_by_policy};
 pub(crate) use probe::{Probe, probe};
