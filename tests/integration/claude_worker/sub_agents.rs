@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{ASKED, Stage, shell};
-use crate::support::model_server::{Fault, INPUT_TOKENS, ModelServer, ModelServerBuilder, OUTPUT_TOKENS, Script, call};
+use crate::support::model_server::{
+    Fault, INPUT_TOKENS, ModelServer, ModelServerBuilder, OUTPUT_TOKENS, Request, Script, call,
+};
 
 /// A call of a sub-agent that plays a script. That it runs behind the turn is what 2.1.329 does anyway.
 fn agent(script: &str) -> Value {
