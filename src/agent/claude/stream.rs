@@ -117,10 +117,8 @@ impl Stream {
                 session.note_running(at, events);
             }
             ("system", "api_retry") => events.push(retry(event)),
-            ("system", "task_started") => {
-                if !text("task_id").is_empty() && !text("tool_use_id").is_empty() {
-                    session.name_parent(text("task_id"), text("tool_use_id"));
-                }
+            ("system", "task_started") if !text("task_id").is_empty() && !text("tool_use_id").is_empty() => {
+                session.name_parent(text("task_id"), text("tool_use_id"));
             }
             ("system", "permission_denied") => self.denied(event, at, session, events),
             ("assistant", _) => self.assistant(event, at, session, events),
