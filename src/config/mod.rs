@@ -30,3 +30,4 @@ pub(crate) use settings::{Layers, load_settings, user_folder};
 pub(crate) use template::{Template, Templates, render};
 pub(crate) use ticket::{parse_ticket, ticket_text};
 pub(crate) use trust::{TrustItem, TrustKind, TrustStore, trust_keys_of_gates, trust_keys_of_setup};
+pub(crate) use yaml::parse_yaml;

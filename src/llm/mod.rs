@@ -6,6 +6,9 @@
 
 mod error;
 mod message;
+mod play;
+pub(crate) mod replay;
+pub(crate) mod script;
 
 pub(crate) use error::{ChatError, Trouble};
 pub(crate) use message::{Answer, Block, ChatRequest, Delta, Message, StopReason, ToolResult, ToolSpec, Usage};
