@@ -7,6 +7,7 @@ mod coordinator;
 mod files;
 mod git;
 mod landing;
+mod llm;
 mod model;
 mod process;
 mod queue;

@@ -17,7 +17,7 @@ const fn layer(module: &'static str, may_import: &'static [&'static str]) -> Lay
 }
 
 /// Everything below the supervisor.
-const BELOW_4: &[&str] = &["model", "process", "files", "config", "store", "git", "terminal", "queue", "agent"];
+const BELOW_4: &[&str] = &["model", "process", "files", "config", "store", "git", "terminal", "llm", "queue", "agent"];
 
 /// The table; a change here is a change of the design.
 const LAYERS: &[Layer] = &[
@@ -31,16 +31,30 @@ const LAYERS: &[Layer] = &[
     layer("store", &["model", "process", "files", "config"]),
     layer("git", &["model", "process", "files", "config"]),
     layer("terminal", &["model", "process", "files", "config"]),
+    layer("llm", &["model", "process", "files", "config"]),
     // 3
     layer("queue", &["model", "process", "files", "config", "store"]),
-    layer("agent", &["model", "process", "files", "config", "store", "terminal"]),
+    layer("agent", &["model", "process", "files", "config", "store", "llm", "terminal"]),
     // 4
     layer("supervisor", BELOW_4),
     layer("landing", BELOW_4),
     // 5
     layer(
         "coordinator",
-        &["model", "process", "files", "config", "store", "git", "terminal", "queue", "agent", "supervisor", "landing"],
+        &[
+            "model",
+            "process",
+            "files",
+            "config",
+            "store",
+            "git",
+            "terminal",
+            "llm",
+            "queue",
+            "agent",
+            "supervisor",
+            "landing",
+        ],
     ),
     // 7: everything.
     layer(
@@ -53,6 +67,7 @@ const LAYERS: &[Layer] = &[
             "store",
             "git",
             "terminal",
+            "llm",
             "queue",
             "agent",
             "supervisor",
