@@ -11,9 +11,11 @@
 
 mod claude;
 mod command;
+mod display;
 mod error;
 mod event;
 mod launch;
+mod own;
 mod policy;
 mod probe;
 mod redact;
@@ -79,6 +81,10 @@ pub(crate) fn late_events(kind: RuntimeKind, calls: &[HookCall], policy: Option<
             calls.iter().flat_map(|call| runtime.hook(call).0).collect()
         }
         RuntimeKind::Command => Vec::new(),
+        RuntimeKind::Ollama | RuntimeKind::Replay => {
+            let mut runtime = own::Own::default();
+            calls.iter().flat_map(|call| runtime.hook(call).0).collect()
+        }
     }
 }
 
@@ -87,5 +93,6 @@ pub(crate) fn runtime(kind: RuntimeKind) -> Box<dyn Runtime> {
     match kind {
         RuntimeKind::Claude => Box::new(claude::Claude::default()),
         RuntimeKind::Command => Box::new(command::Command::default()),
+        RuntimeKind::Ollama | RuntimeKind::Replay => Box::new(own::Own::default()),
     }
 }

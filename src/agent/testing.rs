@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::launch::{LaunchPlan, Mode};
 use crate::files::{Access, write_atomically};
 use crate::model::agent::{Agent, AgentOrigin, PermissionMode, Permissions, PromptDelivery, RuntimeKind};
+use crate::model::settings::Limits;
 use crate::model::{BranchName, TicketId, WorkerId};
 
 /// Folders of one worker.
@@ -19,6 +20,7 @@ pub(super) struct Place {
     worker_dir: PathBuf,
     common_dir: PathBuf,
     exe: PathBuf,
+    limits: Limits,
     /// The environment of the plan.
     pub(super) env: Vec<(String, String)>,
     /// The conversation to resume.
@@ -46,6 +48,7 @@ impl Place {
             common_dir: at("repo/.git"),
             worktree: at("tree"),
             exe: at("it's here/swarm"),
+            limits: Limits::default(),
             env: vec![
                 variable("PATH", "/usr/bin:/bin"),
                 variable("HOME", &at("home").display().to_string()),
@@ -100,6 +103,7 @@ impl Place {
             env: &self.env,
             swarm_exe: &self.exe,
             writable: &[],
+            limits: &self.limits,
         }
     }
 }

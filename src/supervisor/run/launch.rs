@@ -85,6 +85,7 @@ impl Supervision {
             env: &handover.env,
             swarm_exe: &handover.program,
             writable: &[],
+            limits: &handover.limits,
         };
         let mut runtime = agent::runtime(self.worker.runtime);
         let launch = runtime.launch(&plan)?;

@@ -265,7 +265,7 @@ impl Supervision {
             started: now,
             live_is_stale: true,
             said: (Status::Starting, String::new()),
-            tells_tools: worker.runtime == RuntimeKind::Claude,
+            tells_tools: worker.runtime != RuntimeKind::Command,
             snapshot_error: None,
             follow_up: Vec::new(),
             unanswered_sends: Vec::new(),
@@ -416,8 +416,8 @@ fn own_session(handover: &Handover) -> Option<TmuxSession> {
 /// How the worker's agent relates process and turns.
 fn mode(worker: &Worker) -> Mode {
     match (worker.runtime, worker.attempt.headless) {
-        (RuntimeKind::Claude, false) => Mode::Conversation,
-        (RuntimeKind::Claude, true) => Mode::Resumable,
+        (RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay, false) => Mode::Conversation,
+        (RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay, true) => Mode::Resumable,
         (RuntimeKind::Command, _) => Mode::OneShot,
     }
 }
