@@ -84,6 +84,11 @@ pub(super) enum Report {
         /// One clause.
         reason: String,
     },
+    /// Something that people should be able to find later.
+    Noted {
+        /// One clause.
+        text: String,
+    },
     /// How the loop ends.
     Concluded(Conclusion),
 }

@@ -96,6 +96,7 @@ impl Told {
                 vec![AgentEvent::Usage(Usage { input_tokens, output_tokens, cost_usd })]
             }
             Report::Retrying { reason } => vec![AgentEvent::Retry { reason }],
+            Report::Noted { text } => vec![AgentEvent::Note { text }],
             Report::Concluded(conclusion) => {
                 self.conclusion = Some(conclusion);
                 Vec::new()
