@@ -11,6 +11,7 @@ mod init;
 mod logs;
 mod man;
 mod merge;
+mod own_loop;
 mod recover;
 mod review;
 mod spawn;
@@ -54,6 +55,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Completions(args) => completions::run(&args, context)?,
         Verb::Man(args) => man::run(&args, context)?,
         Verb::Supervise(args) => supervise::run(&args)?,
+        Verb::Loop(args) => return own_loop::run(&args, context),
         Verb::Hook(args) => hook::run(&args, context)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -86,6 +86,7 @@ impl Supervision {
             swarm_exe: &handover.program,
             writable: &[],
             limits: &handover.limits,
+            models: &handover.models,
         };
         let mut runtime = agent::runtime(self.worker.runtime);
         let launch = runtime.launch(&plan)?;
