@@ -8,6 +8,7 @@ mod finish;
 mod landing;
 mod layering;
 mod licences;
+mod own_loop;
 mod processes;
 mod readme;
 mod real_package;

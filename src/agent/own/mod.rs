@@ -4,6 +4,8 @@
 //! killing and resuming work as for every agent. This side of it, [`Own`], starts that process and reads its reports;
 //! the other side, [`run`], is the process.
 
+#[cfg(feature = "bench-internals")]
+mod bench;
 mod context;
 mod conversation;
 mod face;
@@ -21,6 +23,8 @@ use std::ffi::OsString;
 
 use uuid::Uuid;
 
+#[cfg(feature = "bench-internals")]
+pub use self::bench::{LoopTimes, measure as measure_loop};
 pub(crate) use self::plan::LoopPlan;
 use self::plan::conversation_file;
 pub(crate) use self::report::Reporter;

@@ -14,6 +14,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -287,7 +288,12 @@ impl Running {
     async fn wait(&self, timeout: Duration, mut stop: watch::Receiver<bool>) -> std::io::Result<Over> {
         let pid =
             i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidInput)?;
-        let ended = AsyncFd::register(pidfd_open(pid, PidfdFlags::empty())?)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        #[expect(
+            unsafe_code,
+            reason = "an owned descriptor stays open and the same until it is dropped with its watch"
+        )]
+        let ended = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
         let deadline = Instant::now() + timeout;
         loop {
             tokio::select! {
