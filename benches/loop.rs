@@ -14,7 +14,7 @@ use swarm::bench_internals::measure_loop;
 const ROUNDS: usize = 201;
 /// Turns of the process whose memory is looked at, and numbers that each of them prints: 10 MB in all.
 const TURNS: usize = 200;
-const NUMBERS: usize = 10_000;
+const NUMBERS: usize = 10_400;
 
 fn main() {
     let folder = tempfile::tempdir().expect("a temp folder");
@@ -32,10 +32,12 @@ fn memory() -> f64 {
     let scene = Scene::new(10, 100);
     let folder = tempfile::tempdir().expect("a temp folder");
     let file = |name: &str| folder.path().join(name);
-    let turn = format!("      - calls:\n          - Bash: {{command: seq 1 {NUMBERS}}}\n");
+    // Each another one: a model that makes the same call again and again is stopped.
+    let turn = |at: usize| format!("      - calls:\n          - Bash: {{command: seq {at} {}}}\n", at + NUMBERS);
+    let turns: String = (0..TURNS).map(turn).collect();
     let last =
         "      - calls:\n          - Bash: {command: grep VmHWM /proc/$PPID/status > peak}\n      - say: Done.\n";
-    let script = format!("conversations:\n  - name: flood\n    for: any\n    turns:\n{}{last}", turn.repeat(TURNS));
+    let script = format!("conversations:\n  - name: flood\n    for: any\n    turns:\n{turns}{last}");
     std::fs::write(file("script.yaml"), script).expect("it is writable");
     let plan = serde_json::json!({
         "session": "bench", "conversation": file("c.jsonl"), "is_print": true,
