@@ -31,6 +31,11 @@ pub(crate) fn screen_rules<T: DeserializeOwned>(runtime: RuntimeKind) -> Result<
     }
 }
 
+/// Prices and limits of the models of clouds; the type of an entry belongs to who asks models.
+pub(crate) fn model_facts<T: DeserializeOwned>() -> Result<Vec<T>, ConfigError> {
+    parse_yaml(Path::new("templates/prices.yaml"), include_str!("../../templates/prices.yaml"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

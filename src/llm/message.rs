@@ -139,6 +139,9 @@ pub(crate) enum StopReason {
 pub(crate) struct Usage {
     /// Input tokens, cached ones included.
     pub(crate) input_tokens: u64,
+    /// Those of the input tokens that the provider had in its cache.
+    #[serde(default)]
+    pub(crate) cached_tokens: u64,
     /// Output tokens, thoughts included.
     pub(crate) output_tokens: u64,
     /// US dollars by the price table; zero for local models, `None` where no price is known.

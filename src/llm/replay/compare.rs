@@ -57,7 +57,8 @@ pub(super) fn with_placeholder(text: &str, folder: &str, placeholder: &str) -> S
     for (at, _) in text.match_indices(folder) {
         let end = at + folder.len();
         let is_longer = text[end..].chars().next().is_some_and(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
-        let is_inner = text[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        let is_inner =
+            text[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
         if !is_longer && !is_inner {
             replaced.push_str(&text[copied..at]);
             replaced.push_str(placeholder);
@@ -146,7 +147,9 @@ mod tests {
         let many: String = (0..50).map(|line| format!("line {line}\n")).collect();
         let text = difference(&format!("same\nold\n{many}end"), "same\nnew\nend");
         assert_eq!(text.lines().count(), 1 + SHOWN_LINES + 1 + 2, "{text}");
-        assert!(text.starts_with("  recorded, from line 2:\n    old\n") && text.ends_with("now, from line 2:\n    new"));
+        assert!(
+            text.starts_with("  recorded, from line 2:\n    old\n") && text.ends_with("now, from line 2:\n    new")
+        );
         assert!(difference("a", "a\nb").contains("recorded, from line 2:\n    (nothing)"));
     }
 }

@@ -16,11 +16,11 @@ use std::time::Duration;
 pub(crate) use recorder::Recorder;
 pub(crate) use recording::{BadExchange, Exchange, Recording};
 
+use super::ChatModel;
 use super::error::{ChatError, Trouble};
 use super::message::{Answer, Block, ChatRequest, Delta, Usage};
 use super::play::{Astray, Dialogue, FaultCounts, Play, Step};
 use super::script::{Fault, FaultKind};
-use super::ChatModel;
 use crate::model::causes;
 
 /// Bytes of text that one piece of a streamed answer has at most.
@@ -112,6 +112,7 @@ impl Replay {
         }
         let usage = Usage {
             input_tokens: step.tokens.input_tokens,
+            cached_tokens: 0,
             output_tokens: step.tokens.output_tokens,
             // Playing costs nothing, whatever the recorded answer did cost.
             cost_usd: Some(0.0),

@@ -184,7 +184,9 @@ fn said(messages: &[Message], cwd: &str) -> String {
     let parts = messages.iter().map(|message| match message {
         Message::User { text } => format!("user:\n{}", normal(text, cwd)),
         Message::Assistant { .. } => String::new(),
-        Message::Tool { results } => results.iter().map(|result| result_text(result, cwd)).collect::<Vec<_>>().join("\n"),
+        Message::Tool { results } => {
+            results.iter().map(|result| result_text(result, cwd)).collect::<Vec<_>>().join("\n")
+        }
     });
     parts.collect::<Vec<_>>().join("\n")
 }

@@ -298,7 +298,11 @@ impl TryFrom<u64> for Version {
     type Error = String;
 
     fn try_from(version: u64) -> Result<Self, String> {
-        if version == 1 { Ok(Self) } else { Err(format!("version {version} is not known; this program reads version 1")) }
+        if version == 1 {
+            Ok(Self)
+        } else {
+            Err(format!("version {version} is not known; this program reads version 1"))
+        }
     }
 }
 
