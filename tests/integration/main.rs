@@ -10,6 +10,7 @@ mod layering;
 mod processes;
 mod readme;
 mod real_package;
+mod replay;
 mod spawn;
 mod status;
 mod support;
