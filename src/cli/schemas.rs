@@ -11,8 +11,14 @@ use serde_json::Value;
 use super::args::Cli;
 use crate::coordinator::views;
 use crate::files::{self, Access};
+use crate::llm::play::PlayView;
+use crate::llm::replay::Exchange;
+use crate::llm::script::Script;
+use crate::llm::serve::{RequestRecord, ServeView};
 use crate::model::event::EventRecord;
+use crate::model::ticket::Ticket;
 use crate::model::tool_call::ToolRecord;
+use crate::queue::QueueEvent;
 
 /// Set to write the files anew.
 const BLESS: &str = "SWARM_BLESS";
@@ -37,6 +43,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("trust", "trust"),
     ("diff", "diff"),
     ("review", "review"),
+    ("conflicts", "conflicts"),
     ("merge", "merge"),
     ("recover list", "recover"),
     ("recover show", "recover"),
@@ -45,6 +52,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("agents show", "agents"),
     ("agents check", "agents"),
     ("doctor", "doctor"),
+    ("replay serve", "replay_serve"),
+    ("replay check", "replay"),
 ];
 
 /// Verbs without a JSON answer (design section 7).
@@ -54,7 +63,17 @@ const NO_ANSWER: &[&str] = &["attach", "completions", "man", "demo"];
 fn schema<T: JsonSchema>(title: &str) -> Schema {
     // As it is written, not read: every key is there, and null means unknown.
     let settings = SchemaSettings::draft2020_12().for_serialize();
-    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    titled(settings.into_generator().into_root_schema_for::<T>(), title)
+}
+
+/// The schema of what is read into `T`: keys may be missing.
+fn input_schema<T: JsonSchema>(title: &str) -> Schema {
+    let settings = SchemaSettings::draft2020_12().for_deserialize();
+    titled(settings.into_generator().into_root_schema_for::<T>(), title)
+}
+
+/// A schema with its title.
+fn titled(mut schema: Schema, title: &str) -> Schema {
     schema.insert("title".to_owned(), Value::String(title.to_owned()));
     let mut value = schema.to_value();
     tidy(&mut value);
@@ -85,16 +104,24 @@ fn all() -> BTreeMap<&'static str, Schema> {
     BTreeMap::from([
         ("actions", schema::<views::ActionsView>("swarm send, stop, pause, resume, restart, rm --json")),
         ("agents", schema::<views::AgentsView>("swarm agents --json")),
+        ("conflicts", schema::<views::ConflictsView>("swarm conflicts --json")),
         ("diff", schema::<views::DiffView>("swarm diff --json")),
         ("doctor", schema::<views::DoctorView>("swarm doctor --json")),
         ("event", schema::<EventRecord>("One line of events.jsonl and of swarm logs --json")),
         ("init", schema::<views::InitView>("swarm init --json")),
         ("merge", schema::<views::MergeView>("swarm merge --json")),
+        ("queue_event", schema::<QueueEvent>("One change of a ticket in the queue")),
         ("recover", schema::<views::RecoverView>("swarm recover list, show --json")),
+        ("recording", schema::<Exchange>("One line of a recording of a model conversation")),
+        ("replay", schema::<PlayView>("swarm replay check --json")),
+        ("replay_request", schema::<RequestRecord>("One line of the file of swarm replay serve --requests")),
+        ("replay_serve", schema::<ServeView>("swarm replay serve --json")),
         ("restored", schema::<views::RestoredView>("swarm recover restore --json")),
         ("review", schema::<views::ReviewView>("swarm review --json")),
+        ("script", input_schema::<Script>("A script for swarm replay serve and model: replay:FILE")),
         ("spawn", schema::<views::SpawnView>("swarm spawn --json")),
         ("status", schema::<views::StatusView>("swarm status --json")),
+        ("ticket", schema::<Ticket>("A ticket as published in the queue")),
         ("tickets", schema::<views::TicketsView>("swarm ticket --json")),
         ("tool_call", schema::<ToolRecord>("One line of tool_calls.jsonl and of swarm logs --tools --json")),
         ("trust", schema::<views::TrustView>("swarm trust --json")),

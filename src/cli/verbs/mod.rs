@@ -4,6 +4,7 @@ mod act;
 mod agents;
 mod attach;
 mod completions;
+mod conflicts;
 mod demo;
 mod doctor;
 mod hook;
@@ -13,6 +14,7 @@ mod man;
 mod merge;
 mod own_loop;
 mod recover;
+mod replay;
 mod review;
 mod spawn;
 mod status;
@@ -46,9 +48,11 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Rm(args) => merge::rm(&args, context)?,
         Verb::Diff(args) => review::diff(&args, context)?,
         Verb::Review(args) => review::review(&args, context)?,
+        Verb::Conflicts(args) => conflicts::run(&args, context)?,
         Verb::Merge(args) => merge::merge(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
         Verb::Demo(args) => return demo::run(&args, context),
+        Verb::Replay(verb) => replay::run(&verb, context)?,
         Verb::Trust(args) => trust::run(&args, context)?,
         Verb::Agents(verb) => agents::run(&verb, context)?,
         Verb::Doctor(args) => doctor::run(&args, context)?,
