@@ -33,6 +33,9 @@ pub(crate) enum AgentError {
         /// Which argument.
         what: &'static str,
     },
+    /// Our own loop has no model to ask.
+    #[error("the agent names no model")]
+    NoModel,
     /// Print mode was asked for with nothing to do.
     #[error("the prompt is empty")]
     EmptyPrompt,
@@ -92,6 +95,7 @@ impl AgentError {
             Self::AsksPerson => "attach and answer, then send again",
             Self::NotReady => "wait a moment, then send again",
             Self::ZeroByte { .. } => "use `prompt: file`",
+            Self::NoModel => "add a line such as `model: qwen3-coder` to the agent definition",
             Self::EmptyPrompt => "write the body of the ticket",
             Self::Pattern { .. } | Self::File(_) | Self::Log { .. } => return None,
         };

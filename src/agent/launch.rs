@@ -8,6 +8,8 @@ use rustix::process::Signal;
 
 use super::AgentError;
 use crate::model::agent::Agent;
+use crate::model::providers::ModelSettings;
+use crate::model::settings::Limits;
 use crate::model::{BranchName, TicketId, WorkerId};
 
 /// Size limit of one argument with its final zero byte: `MAX_ARG_STRLEN`, 32 pages (execve(2)).
@@ -48,6 +50,10 @@ pub(crate) struct LaunchPlan<'a> {
     pub(crate) swarm_exe: &'a Path,
     /// Folders and files outside the worktree that the agent may write to. Absolute.
     pub(crate) writable: &'a [PathBuf],
+    /// Durations and sizes.
+    pub(crate) limits: &'a Limits,
+    /// Who serves models.
+    pub(crate) models: &'a ModelSettings,
 }
 
 /// With a person's terminal or without.

@@ -11,9 +11,11 @@
 
 mod claude;
 mod command;
+mod display;
 mod error;
 mod event;
 mod launch;
+mod own;
 mod policy;
 mod probe;
 mod redact;
@@ -27,6 +29,9 @@ pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, Hoo
 #[cfg(test)]
 pub(crate) use event::{ToolEnd, ToolStart};
 pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission};
+pub(crate) use own::{LoopIo, LoopPlan, RECORD, Reporter, run as run_loop};
+#[cfg(feature = "bench-internals")]
+pub use own::{LoopTimes, measure_loop};
 pub(crate) use policy::{Policy, policy_file, reply_by_policy};
 pub(crate) use probe::{Probe, probe};
 pub(crate) use redact::Redactor;
@@ -81,6 +86,10 @@ pub(crate) fn late_events(kind: RuntimeKind, calls: &[HookCall], policy: Option<
             calls.iter().flat_map(|call| runtime.hook(call).0).collect()
         }
         RuntimeKind::Command => Vec::new(),
+        RuntimeKind::Ollama | RuntimeKind::Replay => {
+            let mut runtime = own::Own::default();
+            calls.iter().flat_map(|call| runtime.hook(call).0).collect()
+        }
     }
 }
 
@@ -89,5 +98,6 @@ pub(crate) fn runtime(kind: RuntimeKind) -> Box<dyn Runtime> {
     match kind {
         RuntimeKind::Claude => Box::new(claude::Claude::default()),
         RuntimeKind::Command => Box::new(command::Command::default()),
+        RuntimeKind::Ollama | RuntimeKind::Replay => Box::new(own::Own::default()),
     }
 }

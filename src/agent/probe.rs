@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{claude, command};
+use super::{claude, command, own};
 use crate::model::agent::{Agent, RuntimeKind};
 
 /// What was found out about an agent's program.
@@ -26,5 +26,6 @@ pub(crate) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Prob
     match agent.runtime {
         RuntimeKind::Claude => claude::probe(env, cwd),
         RuntimeKind::Command => command::probe(agent, env, cwd),
+        RuntimeKind::Ollama | RuntimeKind::Replay => own::probe(agent),
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use super::launch::{LaunchPlan, Mode};
 use crate::files::{Access, write_atomically};
 use crate::model::agent::{Agent, AgentOrigin, PermissionMode, Permissions, PromptDelivery, RuntimeKind};
+use crate::model::providers::ModelSettings;
+use crate::model::settings::Limits;
 use crate::model::{BranchName, TicketId, WorkerId};
 
 /// Folders of one worker.
@@ -19,6 +21,8 @@ pub(super) struct Place {
     worker_dir: PathBuf,
     common_dir: PathBuf,
     exe: PathBuf,
+    limits: Limits,
+    models: ModelSettings,
     /// The environment of the plan.
     pub(super) env: Vec<(String, String)>,
     /// The conversation to resume.
@@ -46,6 +50,8 @@ impl Place {
             common_dir: at("repo/.git"),
             worktree: at("tree"),
             exe: at("it's here/swarm"),
+            limits: Limits::default(),
+            models: ModelSettings::default(),
             env: vec![
                 variable("PATH", "/usr/bin:/bin"),
                 variable("HOME", &at("home").display().to_string()),
@@ -100,6 +106,8 @@ impl Place {
             env: &self.env,
             swarm_exe: &self.exe,
             writable: &[],
+            limits: &self.limits,
+            models: &self.models,
         }
     }
 }

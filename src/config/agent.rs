@@ -274,6 +274,10 @@ impl Check<'_> {
                 self.problem("command", None, &format!("the runtime `{}` has no use for it", runtime.as_str()));
             return Err(problem.with_hint("add `runtime: command`"));
         }
+        if *runtime == RuntimeKind::Replay && self.agent.model.is_none() {
+            let problem = self.problem("model", None, "the runtime `replay` needs the recording that it plays");
+            return Err(problem.with_hint("for example `model: recordings/parser.jsonl`"));
+        }
         for (index, argument) in command.iter().enumerate() {
             self.argument(index, argument)?;
         }

@@ -60,8 +60,8 @@ impl Environment {
 
 /// Names of variables with the reason why agents get them. A name that ends in `*` stands for all that begin so.
 struct Group {
-    /// The runtime they are for; `None` is every runtime.
-    runtime: Option<RuntimeKind>,
+    /// The runtimes they are for; none is every runtime.
+    runtimes: &'static [RuntimeKind],
     /// A variable that must be set, and not to `0` or nothing, for the group to count.
     needs: Option<&'static str>,
     /// The names.
@@ -70,12 +70,17 @@ struct Group {
 
 /// A group for every runtime.
 const fn all(names: &'static [&'static str]) -> Group {
-    Group { runtime: None, needs: None, names }
+    Group { runtimes: &[], needs: None, names }
 }
 
 /// A group for Claude Code.
 const fn claude(needs: Option<&'static str>, names: &'static [&'static str]) -> Group {
-    Group { runtime: Some(RuntimeKind::Claude), needs, names }
+    Group { runtimes: &[RuntimeKind::Claude], needs, names }
+}
+
+/// A group for our own agent loop.
+const fn own(names: &'static [&'static str]) -> Group {
+    Group { runtimes: &[RuntimeKind::Ollama, RuntimeKind::Replay], needs: None, names }
 }
 
 /// What agents get of the environment of the process that spawns them.
@@ -147,6 +152,8 @@ const ALLOWED: &[Group] = &[
         &["GOOGLE_*", "GCLOUD_*", "CLOUDSDK_*", "CLOUD_ML_REGION", "VERTEX_REGION_*"],
     ),
     claude(Some("CLAUDE_CODE_USE_FOUNDRY"), &["AZURE_*"]),
+    // Where the person's own providers listen; the variables with keys are named in the settings.
+    own(&["OLLAMA_HOST", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"]),
 ];
 
 /// What no agent gets, whoever names it: variables that tie a program to another session, terminal or
@@ -233,12 +240,15 @@ pub(crate) fn agent_environment(
         written.or_else(|| environment.get(name))
     };
     let counts = |group: &Group| {
-        group.runtime.is_none_or(|runtime| runtime == agent.runtime)
+        (group.runtimes.is_empty() || group.runtimes.contains(&agent.runtime))
             && group.needs.is_none_or(|name| !matches!(value(name), None | Some("" | "0" | "false")))
     };
     let allowed: Vec<&str> =
         ALLOWED.iter().filter(|group| counts(group)).flat_map(|group| group.names).copied().collect();
-    let passed = |name: &str| is_in(name, &allowed) || settings.pass_env.iter().any(|named| named == name);
+    let models = settings.for_models();
+    let keys = if agent.runtime.is_own() { models.key_variables() } else { Vec::new() };
+    let is_named = |name: &str| keys.contains(&name) || settings.pass_env.iter().any(|named| named == name);
+    let passed = |name: &str| is_in(name, &allowed) || is_named(name);
     let mut result: BTreeMap<&str, &str> =
         environment.pairs().filter(|(name, _)| passed(name) && !is_in(name, REFUSED)).collect();
     result.extend(settings.env.iter().chain(&agent.env).map(|(name, value)| (name.as_str(), value.as_str())));

@@ -27,7 +27,8 @@ pub(crate) fn screen_rules<T: DeserializeOwned>(runtime: RuntimeKind) -> Result<
             let text = include_str!("../../templates/screen_rules/claude.yaml");
             parse_yaml(Path::new("templates/screen_rules/claude.yaml"), text)
         }
-        RuntimeKind::Command => Ok(Vec::new()),
+        // Our own loop says everything by reports.
+        RuntimeKind::Command | RuntimeKind::Ollama | RuntimeKind::Replay => Ok(Vec::new()),
     }
 }
 

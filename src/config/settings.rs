@@ -250,9 +250,13 @@ impl Check<'_> {
             ("gate_timeout", limits.gate_timeout),
             ("commit_timeout", limits.commit_timeout),
             ("snapshot_every", limits.snapshot_every),
+            ("tool_timeout", limits.tool_timeout),
         ];
         let zero = times.into_iter().find(|(_, time)| time.is_zero());
-        zero.map_or(Ok(()), |(key, _)| Err(self.problem(&format!("limits.{key}"), "it must be longer than zero")))
+        let zero = zero.map(|(key, _)| self.problem(&format!("limits.{key}"), "it must be longer than zero"));
+        zero.map_or(Ok(()), Err)?;
+        self.ensure(limits.max_turns > 0, "limits.max_turns", "expected a number from 1")?;
+        self.ensure(limits.tool_output >= 1000, "limits.tool_output", "expected a number from 1000")
     }
 
     /// Names and values of variables.

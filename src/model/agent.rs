@@ -51,6 +51,10 @@ pub(crate) enum RuntimeKind {
     Claude,
     /// Any program.
     Command,
+    /// The agent loop of `swarm` itself, with a model from Ollama or any other provider.
+    Ollama,
+    /// The same loop with a recorded conversation in place of a model.
+    Replay,
 }
 
 impl RuntimeKind {
@@ -59,7 +63,14 @@ impl RuntimeKind {
         match self {
             Self::Claude => "claude",
             Self::Command => "command",
+            Self::Ollama => "ollama",
+            Self::Replay => "replay",
         }
+    }
+
+    /// Whether it is the agent loop of `swarm` itself.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Ollama | Self::Replay)
     }
 }
 

@@ -206,6 +206,13 @@ pub(crate) struct Limits {
     pub(crate) leftover_files: usize,
     /// Leftover bytes above which a person is asked instead of committing them.
     pub(crate) leftover_bytes: u64,
+    /// Answers that swarm's own agent loop may ask of a model in one turn, from 1.
+    pub(crate) max_turns: u32,
+    /// Time that a tool of the loop may take where the call names none.
+    #[serde(with = "serde_duration")]
+    pub(crate) tool_timeout: Duration,
+    /// Bytes of a tool's output that the loop's model gets to read, from 1000.
+    pub(crate) tool_output: usize,
 }
 
 impl Default for Limits {
@@ -221,6 +228,9 @@ impl Default for Limits {
             snapshot_every: Duration::from_secs(30),
             leftover_files: 200,
             leftover_bytes: 10_000_000,
+            max_turns: 200,
+            tool_timeout: Duration::from_secs(2 * MINUTE),
+            tool_output: 30_000,
         }
     }
 }

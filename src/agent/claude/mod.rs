@@ -5,7 +5,6 @@
 //! tells each thing once. What was measured about the program, with which versions, is noted where it is used.
 
 mod arguments;
-mod display;
 mod ending;
 mod folder;
 mod hooks;
@@ -24,6 +23,7 @@ use self::session::Session;
 use self::status_file::{Doing, StatusFile};
 use self::stream::Stream;
 use self::transcript::Transcript;
+use super::display;
 use super::event::{AgentEvent, Ending, ExitInfo, HookCall, HookReply, Usage};
 use super::launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission};
 use super::policy::Policy;

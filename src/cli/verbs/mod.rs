@@ -12,7 +12,9 @@ mod init;
 mod logs;
 mod man;
 mod merge;
+mod own_loop;
 mod recover;
+mod replay;
 mod review;
 mod spawn;
 mod status;
@@ -50,12 +52,14 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Merge(args) => merge::merge(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
         Verb::Demo(args) => return demo::run(&args, context),
+        Verb::Replay(verb) => replay::run(&verb, context)?,
         Verb::Trust(args) => trust::run(&args, context)?,
         Verb::Agents(verb) => agents::run(&verb, context)?,
         Verb::Doctor(args) => doctor::run(&args, context)?,
         Verb::Completions(args) => completions::run(&args, context)?,
         Verb::Man(args) => man::run(&args, context)?,
         Verb::Supervise(args) => supervise::run(&args)?,
+        Verb::Loop(args) => return own_loop::run(&args, context),
         Verb::Hook(args) => hook::run(&args, context)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -61,6 +61,7 @@ impl Machine {
                 }
                 vec![Effect::Log(Event::ProviderRetry { reason })]
             }
+            AgentEvent::Note { text } => vec![Effect::Log(Event::Warning { text })],
             AgentEvent::Failed { reason } => self.turn_failed(&reason, now),
             AgentEvent::SessionStarted { .. } => {
                 self.note(self.source, "its conversation began", now);

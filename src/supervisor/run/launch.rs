@@ -87,6 +87,8 @@ impl Supervision {
             env: &handover.env,
             swarm_exe: &handover.program,
             writable: &[],
+            limits: &handover.limits,
+            models: &handover.models,
         };
         let mut runtime = agent::runtime(self.assignment.worker.runtime);
         let launch = runtime.launch(&plan)?;

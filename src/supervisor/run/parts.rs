@@ -74,9 +74,9 @@ impl Assignment {
     /// How the worker's agent relates process and turns.
     pub(super) fn mode(&self) -> Mode {
         match (self.worker.runtime, self.worker.attempt.headless) {
-            (RuntimeKind::Claude, false) => Mode::Conversation,
-            (RuntimeKind::Claude, true) => Mode::Resumable,
             (RuntimeKind::Command, _) => Mode::OneShot,
+            (RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay, false) => Mode::Conversation,
+            (RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay, true) => Mode::Resumable,
         }
     }
 
@@ -235,7 +235,7 @@ impl Facts {
             figures: Figures::default(),
             changes: worker.early_changes(last.as_ref()),
             checks: Vec::new(),
-            tells_tools: worker.runtime == RuntimeKind::Claude,
+            tells_tools: worker.runtime != RuntimeKind::Command,
         }
     }
 }
