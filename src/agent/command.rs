@@ -61,6 +61,7 @@ impl Runtime for Command {
             raw_output: false,
             session_id: None,
             is_resumed: false,
+            usage_restarts: false,
             warnings: Vec::new(),
         })
     }

@@ -9,6 +9,7 @@
 //! emits at most one [`AgentEvent::ToolStarted`] and one [`AgentEvent::ToolEnded`] for it. [`ToolLog`] keeps the
 //! same promise over restarts of the supervisor.
 
+mod acp;
 mod claude;
 mod command;
 mod display;
@@ -17,24 +18,28 @@ mod event;
 mod launch;
 mod own;
 mod policy;
+mod preset;
 mod probe;
 mod redact;
+mod report;
 mod spool;
 #[cfg(test)]
 mod testing;
+mod told;
 mod tool_log;
 
 pub(crate) use error::AgentError;
 pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply};
-pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission};
+pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, Turns};
 pub(crate) use policy::{Policy, policy_file, reply_by_policy};
 pub(crate) use probe::{Probe, probe};
 pub(crate) use redact::Redactor;
+pub(crate) use report::{Conclusion, Reporter};
 pub(crate) use spool::{append_to_spool, discard_spool, take_spool};
 pub(crate) use tool_log::ToolLog;
 
 use crate::model::Time;
-use crate::model::agent::RuntimeKind;
+use crate::model::agent::{Agent, RuntimeKind};
 
 /// One running agent as its kind of program shows itself. A value serves one launch.
 pub(crate) trait Runtime: Send {
@@ -81,6 +86,10 @@ pub(crate) fn late_events(kind: RuntimeKind, calls: &[HookCall], policy: Option<
             calls.iter().flat_map(|call| runtime.hook(call).0).collect()
         }
         RuntimeKind::Command => Vec::new(),
+        RuntimeKind::Acp => {
+            let mut runtime = acp::Acp::default();
+            calls.iter().flat_map(|call| runtime.hook(call).0).collect()
+        }
         RuntimeKind::Ollama | RuntimeKind::Replay => {
             let mut runtime = own::Own::default();
             calls.iter().flat_map(|call| runtime.hook(call).0).collect()
@@ -88,11 +97,31 @@ pub(crate) fn late_events(kind: RuntimeKind, calls: &[HookCall], policy: Option<
     }
 }
 
-/// A fresh runtime of that kind.
-pub(crate) fn runtime(kind: RuntimeKind) -> Box<dyn Runtime> {
-    match kind {
-        RuntimeKind::Claude => Box::new(claude::Claude::default()),
-        RuntimeKind::Command => Box::new(command::Command::default()),
-        RuntimeKind::Ollama | RuntimeKind::Replay => Box::new(own::Own::default()),
+/// A fresh runtime for an agent.
+pub(crate) fn runtime(agent: &Agent) -> Box<dyn Runtime> {
+    match (agent.runtime, &agent.preset) {
+        (RuntimeKind::Claude, _) => Box::new(claude::Claude::default()),
+        (RuntimeKind::Command, Some(preset)) => Box::new(preset::PresetAgent::new(preset)),
+        (RuntimeKind::Command, None) => Box::new(command::Command::default()),
+        (RuntimeKind::Acp, _) => Box::new(acp::Acp::default()),
+        (RuntimeKind::Ollama | RuntimeKind::Replay, _) => Box::new(own::Own::default()),
+    }
+}
+
+/// How an agent's process relates to its turns.
+pub(crate) fn turns(agent: &Agent, mode: Mode) -> Turns {
+    match (agent.runtime, &agent.preset, mode) {
+        (RuntimeKind::Command, Some(preset), mode) => preset::turns(preset, mode),
+        (RuntimeKind::Command, None, _) => Turns::OneShot,
+        (_, _, Mode::Interactive) => Turns::Conversation,
+        (_, _, Mode::Print) => Turns::Resumable,
+    }
+}
+
+/// Whether an agent tells of its tool calls.
+pub(crate) fn tells_tools(agent: &Agent, mode: Mode) -> bool {
+    match (agent.runtime, &agent.preset) {
+        (RuntimeKind::Command, Some(preset)) => preset::tells_tools(preset, mode),
+        (runtime, _) => runtime != RuntimeKind::Command,
     }
 }

@@ -115,6 +115,7 @@ pub(super) fn agent(runtime: RuntimeKind) -> Agent {
         description: String::new(),
         runtime,
         command: Vec::new(),
+        preset: None,
         prompt: PromptDelivery::File,
         model: None,
         tools: Vec::new(),

@@ -98,6 +98,7 @@ pub(super) fn prepare(plan: &LaunchPlan<'_>) -> Result<Prepared, AgentError> {
         raw_output: plan.mode == Mode::Print,
         session_id: Some(session),
         is_resumed: known.is_some(),
+        usage_restarts: false,
         warnings,
     };
     Ok(Prepared { launch, policy, folder })

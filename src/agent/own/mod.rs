@@ -5,17 +5,14 @@
 //! the other side, [`run`], is the process.
 
 mod plan;
-mod report;
-mod told;
 
 use uuid::Uuid;
 
 pub(crate) use self::plan::LoopPlan;
 use self::plan::conversation_file;
-pub(crate) use self::report::{Conclusion, Reporter};
-use self::told::Told;
 use super::event::{AgentEvent, Ending, ExitInfo, HookCall, HookReply};
 use super::launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, environment};
+use super::told::Told;
 use super::{AgentError, Probe, Runtime};
 use crate::model::Time;
 use crate::model::agent::Agent;
@@ -52,6 +49,7 @@ impl Runtime for Own {
             raw_output: false,
             session_id: Some(session),
             is_resumed: known.is_some(),
+            usage_restarts: false,
             warnings: Vec::new(),
         })
     }

@@ -11,6 +11,7 @@ fn book(claude: &[(&str, &str)], project: &[(&str, &str)]) -> AgentBook {
         |files: &[(&str, &str)]| files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect();
     let sources = AgentSources {
         user_folder: Some(folder.path().to_owned()),
+        presets: Vec::new(),
         claude_project: own(claude),
         project: own(project),
     };
@@ -117,6 +118,7 @@ fn later_places_win_and_a_broken_file_hides_only_its_own_name() {
     let file = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
     let sources = AgentSources {
         user_folder: Some(folder.path().to_owned()),
+        presets: Vec::new(),
         claude_project: vec![
             file(".claude/agents/planner.md", "---\ndescription: claude\n---\nx"),
             file(".claude/agents/test-writer.md", "---\ndescription: claude\n---\nx"),

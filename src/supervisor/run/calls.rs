@@ -67,9 +67,11 @@ impl Supervision {
                     self.show(line.as_bytes()).await;
                 }
                 AgentEvent::Usage(usage) => {
-                    self.figures.input_tokens = Some(usage.input_tokens);
-                    self.figures.output_tokens = Some(usage.output_tokens);
-                    self.figures.cost_usd = usage.cost_usd.or(self.figures.cost_usd);
+                    let before = self.usage_before;
+                    self.figures.input_tokens = Some(before.input_tokens.unwrap_or(0) + usage.input_tokens);
+                    self.figures.output_tokens = Some(before.output_tokens.unwrap_or(0) + usage.output_tokens);
+                    let cost = usage.cost_usd.map(|cost| before.cost_usd.unwrap_or(0.0) + cost);
+                    self.figures.cost_usd = cost.or(self.figures.cost_usd);
                 }
                 AgentEvent::SessionStarted { id, .. } => {
                     let set = self.set_session(id.clone());

@@ -13,6 +13,7 @@ use crate::model::Time;
 use crate::model::briefing::Briefing;
 use crate::model::event::Event;
 use crate::process;
+use crate::model::worker::Figures;
 use crate::supervisor::MARKER;
 use crate::supervisor::attached::Pane;
 use crate::supervisor::finish::Progress;
@@ -31,6 +32,8 @@ impl Supervision {
     pub(super) fn start_agent(&mut self, prompt: &str, resume: Option<&str>) -> Result<(), SupervisorError> {
         let (launch, runtime) = self.plan_launch(prompt, resume)?;
         self.runtime = runtime;
+        let is_counted_on = launch.usage_restarts && launch.is_resumed;
+        self.usage_before = if is_counted_on { self.figures } else { Figures::default() };
         let size = self.pane.as_ref().and_then(Pane::size).unwrap_or(self.size);
         let command = PtyCommand {
             argv: launch.argv,
@@ -67,7 +70,6 @@ impl Supervision {
         let system_prompt = config::render(&handover.agent.system_prompt, self.briefing())?;
         let prompt_file = self.paths.prompt(&self.worker.id);
         files::write_atomically(&prompt_file, prompt.as_bytes(), Access::Private)?;
-        let mode = if self.worker.attempt.headless { agent::Mode::Print } else { agent::Mode::Interactive };
         let plan = LaunchPlan {
             agent: &handover.agent,
             ticket: &self.worker.ticket,
@@ -80,14 +82,14 @@ impl Supervision {
             prompt,
             prompt_file: &prompt_file,
             system_prompt: &system_prompt,
-            mode,
+            mode: super::launch_mode(&self.worker),
             resume,
             env: &handover.env,
             swarm_exe: &handover.program,
             writable: &[],
             limits: &handover.limits,
         };
-        let mut runtime = agent::runtime(self.worker.runtime);
+        let mut runtime = agent::runtime(&handover.agent);
         let launch = runtime.launch(&plan)?;
         Ok((launch, runtime))
     }

@@ -21,11 +21,11 @@ use super::ledger::Ledger;
 use super::machine::{Input, Machine, Mode};
 use super::protocol::Reply;
 use super::server::{self, Call, Server};
-use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog};
+use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog, Turns};
 use crate::config;
 use crate::files::FileLock;
 use crate::git::Repository;
-use crate::model::agent::RuntimeKind;
+use crate::model::agent::Agent;
 use crate::model::tool_call::ToolOrigin;
 use crate::model::worker::{
     Changes, CheckResult, Figures, Outcome, Phase, ProcessIdentity, Status, TmuxSession, Worker,
@@ -33,7 +33,7 @@ use crate::model::worker::{
 use crate::model::{CommitId, Time};
 use crate::process;
 use crate::queue::FileQueue;
-use crate::store::{StatePaths, Store};
+use crate::store::{StatePaths, Store, read_live};
 use crate::terminal::{CastHeader, Pty, Recording, Screen, ScreenRule, Size};
 
 /// The terminal type agents see.
@@ -186,6 +186,8 @@ struct Supervision {
     fence: u64,
     returned_at: Option<CommitId>,
     figures: Figures,
+    /// What was used before the present process, where its own count begins at nothing.
+    usage_before: Figures,
     changes: Option<Changes>,
     checks: Vec<CheckResult>,
     concluded: Option<Outcome>,
@@ -243,9 +245,9 @@ impl Supervision {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now();
         let mut supervision = Self {
-            rules: config::screen_rules(worker.runtime)?,
-            machine: Machine::new(mode(&worker), Time::now()),
-            runtime: agent::runtime(worker.runtime),
+            rules: config::screen_rules(&handover.agent)?,
+            machine: Machine::new(mode(&handover.agent, &worker), Time::now()),
+            runtime: agent::runtime(&handover.agent),
             fence: worker.attempt.fence,
             returned_at: handover.returned_at.clone(),
             screen: Screen::new(size),
@@ -253,7 +255,7 @@ impl Supervision {
             signals: Signals::listen()?,
             agent: None,
             screen_changed: false,
-            figures: Figures::default(),
+            figures: earlier_figures(&paths, &worker),
             changes: None,
             checks: Vec::new(),
             concluded: None,
@@ -265,7 +267,8 @@ impl Supervision {
             started: now,
             live_is_stale: true,
             said: (Status::Starting, String::new()),
-            tells_tools: worker.runtime != RuntimeKind::Command,
+            tells_tools: agent::tells_tools(&handover.agent, launch_mode(&worker)),
+            usage_before: Figures::default(),
             snapshot_error: None,
             follow_up: Vec::new(),
             unanswered_sends: Vec::new(),
@@ -414,12 +417,23 @@ fn own_session(handover: &Handover) -> Option<TmuxSession> {
 }
 
 /// How the worker's agent relates process and turns.
-fn mode(worker: &Worker) -> Mode {
-    match (worker.runtime, worker.attempt.headless) {
-        (RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay, false) => Mode::Conversation,
-        (RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay, true) => Mode::Resumable,
-        (RuntimeKind::Command, _) => Mode::OneShot,
+fn mode(agent: &Agent, worker: &Worker) -> Mode {
+    match agent::turns(agent, launch_mode(worker)) {
+        Turns::Conversation => Mode::Conversation,
+        Turns::Resumable => Mode::Resumable,
+        Turns::OneShot => Mode::OneShot,
     }
+}
+
+/// Whether the worker's agent has a person's terminal.
+pub(super) fn launch_mode(worker: &Worker) -> agent::Mode {
+    if worker.attempt.headless { agent::Mode::Print } else { agent::Mode::Interactive }
+}
+
+/// What an earlier supervisor of the same attempt counted; figures that an agent tells replace it.
+fn earlier_figures(paths: &StatePaths, worker: &Worker) -> Figures {
+    let live = read_live(&paths.live(&worker.id)).ok().flatten();
+    live.filter(|live| live.attempt == worker.attempt.number).map(|live| live.figures).unwrap_or_default()
 }
 
 /// What goes into every record of the tool log.

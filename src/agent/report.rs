@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::agent::event::HookCall;
+use super::event::HookCall;
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
 
