@@ -56,6 +56,40 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control() || *letter == '\t').collect()
 }
 
+/// Output of a program without the codes by which it colours and steers a terminal; line ends and tabs stay, and of
+/// what was overwritten by a carriage return the last state stays.
+pub(super) fn without_codes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\x1b' => skip_code(&mut letters),
+            '\r' if letters.peek() == Some(&'\n') => {}
+            '\r' => plain.truncate(plain.rfind('\n').map_or(0, |at| at + 1)),
+            '\n' | '\t' => plain.push(letter),
+            letter if letter.is_control() => {}
+            letter => plain.push(letter),
+        }
+    }
+    plain
+}
+
+/// Passes over what follows an escape character (ECMA-48, sections 5.4 and 5.6).
+fn skip_code(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match letters.next() {
+        Some('[') => while letters.next().is_some_and(|letter| !('@'..='~').contains(&letter)) {},
+        Some(']' | 'P' | '_' | '^' | 'X') => {
+            while let Some(letter) = letters.next() {
+                if letter == '\x07' || (letter == '\x1b' && letters.next_if_eq(&'\\').is_some()) {
+                    return;
+                }
+            }
+        }
+        Some('(' | ')' | '#') => drop(letters.next()),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -71,6 +105,13 @@ mod tests {
         assert_eq!(call("TaskList", &json!({}), root, false), "-> TaskList");
         let long = call("Bash", &json!({"command": "x".repeat(999)}), root, false);
         assert!(long.len() < 200 && long.ends_with(" ..."));
+    }
+
+    #[test]
+    fn output_loses_its_codes_and_what_was_overwritten() {
+        assert_eq!(without_codes("\x1b[1;31mred\x1b[0m\r\n\x1b]0;title\x07a\tb"), "red\na\tb");
+        assert_eq!(without_codes("x\n 10%\r100%\ndone\x1b(B\x08"), "x\n100%\ndone");
+        assert_eq!(without_codes("cut \x1b["), "cut ");
     }
 
     #[test]

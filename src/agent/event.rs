@@ -57,6 +57,11 @@ pub(crate) enum AgentEvent {
         /// One clause for a person.
         reason: String,
     },
+    /// It did something out of the ordinary that people should be able to find later.
+    Note {
+        /// One clause for a person.
+        text: String,
+    },
     /// Its turn ended with an error; it lives on and listens, or its process is about to end.
     Failed {
         /// One clause for a person.

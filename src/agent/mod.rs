@@ -9,7 +9,6 @@
 //! emits at most one [`AgentEvent::ToolStarted`] and one [`AgentEvent::ToolEnded`] for it. [`ToolLog`] keeps the
 //! same promise over restarts of the supervisor.
 
-mod acp;
 mod claude;
 mod command;
 mod display;
@@ -21,11 +20,9 @@ mod policy;
 mod preset;
 mod probe;
 mod redact;
-mod report;
 mod spool;
 #[cfg(test)]
 mod testing;
-mod told;
 mod tool_log;
 
 pub(crate) use error::AgentError;
@@ -34,7 +31,6 @@ pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submissi
 pub(crate) use policy::{Policy, policy_file, reply_by_policy};
 pub(crate) use probe::{Probe, probe};
 pub(crate) use redact::Redactor;
-pub(crate) use report::{Conclusion, Reporter};
 pub(crate) use spool::{append_to_spool, discard_spool, take_spool};
 pub(crate) use tool_log::ToolLog;
 
@@ -87,7 +83,7 @@ pub(crate) fn late_events(kind: RuntimeKind, calls: &[HookCall], policy: Option<
         }
         RuntimeKind::Command => Vec::new(),
         RuntimeKind::Acp => {
-            let mut runtime = acp::Acp::default();
+            let mut runtime = own::acp::Acp::default();
             calls.iter().flat_map(|call| runtime.hook(call).0).collect()
         }
         RuntimeKind::Ollama | RuntimeKind::Replay => {
@@ -103,7 +99,7 @@ pub(crate) fn runtime(agent: &Agent) -> Box<dyn Runtime> {
         (RuntimeKind::Claude, _) => Box::new(claude::Claude::default()),
         (RuntimeKind::Command, Some(preset)) => Box::new(preset::PresetAgent::new(preset)),
         (RuntimeKind::Command, None) => Box::new(command::Command::default()),
-        (RuntimeKind::Acp, _) => Box::new(acp::Acp::default()),
+        (RuntimeKind::Acp, _) => Box::new(own::acp::Acp::default()),
         (RuntimeKind::Ollama | RuntimeKind::Replay, _) => Box::new(own::Own::default()),
     }
 }

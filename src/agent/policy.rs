@@ -4,8 +4,8 @@
 //! folder: a hook that finds no supervisor still judges. It covers file tools, whose paths are known from the
 //! call; a shell command is bounded by permission rules and by the sandbox, not here.
 
-mod path;
-mod rule;
+pub(super) mod path;
+pub(super) mod rule;
 
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ pub(crate) fn decide(call: &HookCall, policy: &Policy) -> Option<Deny> {
 }
 
 /// The reason why `named` must not be written, if there is one.
-fn refuse_write(named: &Path, cwd: &Path, policy: &Policy) -> Option<String> {
+pub(super) fn refuse_write(named: &Path, cwd: &Path, policy: &Policy) -> Option<String> {
     let worktree = path::resolve(&policy.worktree);
     let shown = named.display();
     let inside = worktree.display();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{claude, command, own};
+use super::{claude, command, own, preset};
 use crate::model::agent::{Agent, RuntimeKind};
 
 /// What was found out about an agent's program.
@@ -25,7 +25,11 @@ pub(crate) struct Probe {
 pub(crate) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Probe {
     match agent.runtime {
         RuntimeKind::Claude => claude::probe(env, cwd),
-        RuntimeKind::Command => command::probe(agent, env, cwd),
+        RuntimeKind::Command => match &agent.preset {
+            Some(preset) => preset::probe(agent, preset, env, cwd),
+            None => command::probe(agent, env, cwd),
+        },
+        RuntimeKind::Acp => own::acp::probe(agent, env, cwd),
         RuntimeKind::Ollama | RuntimeKind::Replay => own::probe(agent),
     }
 }

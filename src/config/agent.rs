@@ -308,7 +308,9 @@ impl Check<'_> {
         let is_unnamed = command.first().is_none_or(String::is_empty);
         let useless = |key| self.problem(key, None, &format!("the runtime `{}` has no use for it", runtime.as_str()));
         match preset {
-            Some(_) if !takes_command => return Err(useless("preset").with_hint("write `runtime: command`, or leave it out")),
+            Some(_) if !takes_command => {
+                return Err(useless("preset").with_hint("write `runtime: command`, or leave it out"));
+            }
             Some(preset) if *runtime == RuntimeKind::Acp && preset.acp.is_none() => {
                 let message = format!("`{}` is no agent of the Agent Client Protocol", preset.name);
                 return Err(self.problem("preset", None, &message).with_hint("write `runtime: command`"));

@@ -246,7 +246,9 @@ pub(crate) fn agent_environment(
     let allowed: Vec<&str> =
         ALLOWED.iter().filter(|group| counts(group)).flat_map(|group| group.names).copied().collect();
     let of_preset: Vec<&str> = agent.preset.iter().flat_map(|preset| &preset.pass_env).map(String::as_str).collect();
-    let passed = |name: &str| is_in(name, &allowed) || is_in(name, &of_preset) || settings.pass_env.iter().any(|named| named == name);
+    let passed = |name: &str| {
+        is_in(name, &allowed) || is_in(name, &of_preset) || settings.pass_env.iter().any(|named| named == name)
+    };
     let mut result: BTreeMap<&str, &str> =
         environment.pairs().filter(|(name, _)| passed(name) && !is_in(name, REFUSED)).collect();
     result.extend(settings.env.iter().chain(&agent.env).map(|(name, value)| (name.as_str(), value.as_str())));

@@ -40,6 +40,11 @@ pub(crate) fn screen_rules<T: DeserializeOwned>(agent: &Agent) -> Result<Vec<T>,
     }
 }
 
+/// Prices and limits of the models of clouds; the type of an entry belongs to who asks models.
+pub(crate) fn model_facts<T: DeserializeOwned>() -> Result<Vec<T>, ConfigError> {
+    parse_yaml(Path::new("templates/prices.yaml"), include_str!("../../templates/prices.yaml"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,7 +56,11 @@ mod tests {
         let agent = book.all().next().unwrap();
         let rules: Vec<serde_json::Value> = screen_rules(agent).unwrap();
         assert!(rules.len() > 3 && rules.iter().all(|rule| rule["match"].is_array()), "{rules:?}");
-        assert!(screen_rules::<serde_json::Value>(&Agent { runtime: RuntimeKind::Command, ..agent.clone() }).unwrap().is_empty());
+        assert!(
+            screen_rules::<serde_json::Value>(&Agent { runtime: RuntimeKind::Command, ..agent.clone() })
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Check<'_> {
             let cause = regex::Regex::new(pattern).err().map(|error| last_line(&error.to_string()));
             self.ensure(cause.is_none(), &key, &format!("not a regular expression: {}", cause.unwrap_or_default()))?;
         }
-        Ok(())
+        models::check(self, settings)
     }
 
     /// Fails with `message` at the value of `key` unless `good`.
@@ -151,13 +151,23 @@ impl Check<'_> {
         if good { Ok(()) } else { Err(self.problem(key, message)) }
     }
 
+    /// The same with the steps of the key one by one, for names that hold a dot.
+    fn ensure_at(&self, good: bool, key: &[&str], message: &str) -> Checked {
+        if good { Ok(()) } else { Err(self.problem_at(key, message)) }
+    }
+
     /// A problem with the value at a key path; items of lists are numbers in it. A value that is not written
     /// anywhere is placed at what would hold it.
     fn problem(&self, key: &str, message: &str) -> Problem {
+        self.problem_at(&key.split('.').collect::<Vec<_>>(), message)
+    }
+
+    /// The same with the steps of the key one by one.
+    fn problem_at(&self, key: &[&str], message: &str) -> Problem {
         let mut node = self.tree;
         let mut shown = String::new();
-        for step in key.split('.') {
-            let index = step.parse::<usize>().ok();
+        for step in key {
+            let index = matches!(node.value, Value::List(_)).then(|| step.parse::<usize>().ok()).flatten();
             node = index.map_or_else(|| node.get(step), |index| node.item(index)).unwrap_or(node);
             match index {
                 Some(index) => shown.push_str(&format!("[{index}]")),
@@ -287,5 +297,6 @@ fn last_line(message: &str) -> String {
     line.trim().trim_start_matches("error: ").to_owned()
 }
 
+mod models;
 #[cfg(test)]
 mod tests;

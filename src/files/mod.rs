@@ -78,6 +78,26 @@ fn replace(path: &Path, bytes: &[u8], access: Access, durable: bool) -> Result<(
     Ok(())
 }
 
+/// Like [`write_atomically`], for a file that belongs to somebody else: one that is there keeps its mode.
+pub(crate) fn replace_content(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mode = match fs::symlink_metadata(path) {
+        Ok(meta) => Some(meta.permissions()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(FileError::on("look at", path)(error)),
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".swarm-").permissions(fs::Permissions::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(FileError::on("write", path))?;
+    file.write_all(bytes).map_err(FileError::on("write", path))?;
+    if let Some(mode) = mode {
+        file.as_file().set_permissions(mode).map_err(FileError::on("set the mode of", path))?;
+    }
+    let written = file.persist(path).map_err(|error| FileError::on("replace", path)(error.error))?;
+    drop(written);
+    Ok(())
+}
+
 /// Writes a new file and refuses to replace one.
 ///
 /// # Errors
@@ -233,6 +253,17 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_script_stays_executable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.sh");
+        replace_content(&path, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o111, 0);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        replace_content(&path, b"two").unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::metadata(&path).unwrap().mode() & 0o777), (b"two".to_vec(), 0o750));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is said: requests, messages, answers. The serialised forms are what conversation files and recordings hold.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ pub(crate) struct ChatRequest<'a> {
 }
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub(crate) enum Message {
     /// From the person, or from us in their place.
@@ -37,7 +38,7 @@ pub(crate) enum Message {
 }
 
 /// One part of a model's message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Block {
     /// Said to the person.
@@ -65,7 +66,7 @@ pub(crate) enum Block {
 }
 
 /// What one tool call came to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ToolResult {
     /// The call's id.
     pub(crate) call_id: String,
@@ -122,7 +123,8 @@ pub(crate) struct Answer {
 }
 
 /// Why a message ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum StopReason {
     /// The model had nothing more to say. Whether it called tools is in the blocks.
     End,
@@ -133,10 +135,13 @@ pub(crate) enum StopReason {
 }
 
 /// What one answer used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Usage {
     /// Input tokens, cached ones included.
     pub(crate) input_tokens: u64,
+    /// Those of the input tokens that the provider had in its cache.
+    #[serde(default)]
+    pub(crate) cached_tokens: u64,
     /// Output tokens, thoughts included.
     pub(crate) output_tokens: u64,
     /// US dollars by the price table; zero for local models, `None` where no price is known.

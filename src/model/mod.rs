@@ -9,6 +9,7 @@ mod causes;
 pub(crate) mod event;
 mod id;
 pub(crate) mod preset;
+pub(crate) mod providers;
 pub(crate) mod settings;
 pub(crate) mod ticket;
 mod time;

@@ -40,6 +40,10 @@ pub(crate) struct Preset {
     /// Arguments that make it an agent of the Agent Client Protocol; absent where it is none.
     #[serde(default)]
     pub(crate) acp: Option<Vec<String>>,
+    /// Variables that make it ask about everything when it speaks that protocol, so that the rules of the agent
+    /// definition decide.
+    #[serde(default)]
+    pub(crate) acp_env: BTreeMap<String, String>,
     /// What `{model}` stands for where the agent names a model; `{name}` in it is the name.
     #[serde(default)]
     pub(crate) model: Vec<String>,

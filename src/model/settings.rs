@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
 use super::{AgentName, BranchName, serde_duration};
 
 /// All settings after files, environment and flags were merged.
@@ -43,6 +44,27 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     /// Extra patterns of secrets that logs must not hold.
     pub(crate) redact: Vec<String>,
+    /// The provider of a model that is named without one.
+    pub(crate) default_provider: String,
+    /// Who serves models, by name.
+    #[serde(deserialize_with = "providers::with_built_ins")]
+    pub(crate) providers: BTreeMap<String, Provider>,
+    /// Names for models in order of preference.
+    pub(crate) models: BTreeMap<String, Vec<String>>,
+    /// Prices by model that go before those we know.
+    pub(crate) prices: BTreeMap<String, Price>,
+}
+
+impl Settings {
+    /// The part that opens models.
+    pub(crate) fn for_models(&self) -> ModelSettings {
+        ModelSettings {
+            default_provider: self.default_provider.clone(),
+            providers: self.providers.clone(),
+            models: self.models.clone(),
+            prices: self.prices.clone(),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -64,6 +86,10 @@ impl Default for Settings {
             ports: PortSettings::default(),
             durability: Durability::default(),
             redact: Vec::new(),
+            default_provider: OLLAMA.to_owned(),
+            providers: built_in_providers(),
+            models: BTreeMap::new(),
+            prices: BTreeMap::new(),
         }
     }
 }

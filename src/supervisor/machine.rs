@@ -392,6 +392,7 @@ impl Machine {
                 }
                 vec![Effect::Log(Event::ProviderRetry { reason })]
             }
+            AgentEvent::Note { text } => vec![Effect::Log(Event::Warning { text })],
             AgentEvent::Failed { reason } => self.turn_failed(&reason, now),
             AgentEvent::SessionStarted { .. } => {
                 self.note(EvidenceSource::Hook, "its conversation began", now);

@@ -4,15 +4,19 @@
 //! killing and resuming work as for every agent. This side of it, [`Own`], starts that process and reads its reports;
 //! the other side, [`run`], is the process.
 
+pub(super) mod acp;
 mod plan;
+mod report;
+mod told;
 
 use uuid::Uuid;
 
 pub(crate) use self::plan::LoopPlan;
 use self::plan::conversation_file;
+pub(crate) use self::report::{Conclusion, Reporter};
+use self::told::Told;
 use super::event::{AgentEvent, Ending, ExitInfo, HookCall, HookReply};
 use super::launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, environment};
-use super::told::Told;
 use super::{AgentError, Probe, Runtime};
 use crate::model::Time;
 use crate::model::agent::Agent;

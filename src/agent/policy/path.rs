@@ -9,7 +9,7 @@ const LINK_LIMIT: usize = 40;
 
 /// Where an absolute path leads: links followed and `..` taken as the kernel takes them as far as the path exists,
 /// the rest by its words. A loop of links leads nowhere: `/`, which no rule allows.
-pub(super) fn resolve(path: &Path) -> PathBuf {
+pub(in crate::agent) fn resolve(path: &Path) -> PathBuf {
     let mut rest: VecDeque<OsString> = words(path);
     let mut done = PathBuf::from("/");
     let mut links = 0;

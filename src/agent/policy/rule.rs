@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Whether `rule` speaks of this call. A shell command is covered when one of its parts is.
-pub(super) fn covers(rule: &str, tool: &str, input: &Value) -> bool {
+pub(in crate::agent) fn covers(rule: &str, tool: &str, input: &Value) -> bool {
     let rule = rule.trim();
     let Some((name, pattern)) = rule.strip_suffix(')').and_then(|rule| rule.split_once('(')) else {
         return rule == tool || is_server_of(rule, tool);
@@ -17,11 +17,17 @@ pub(super) fn covers(rule: &str, tool: &str, input: &Value) -> bool {
     }
     let text = |field: &str| input.get(field).and_then(Value::as_str);
     if let Some(command) = text("command") {
-        let pattern = pattern.strip_suffix(":*").map_or_else(|| pattern.to_owned(), |prefix| format!("{prefix}*"));
-        return parts(command).any(|part| matches(&pattern, part)) || matches(&pattern, command.trim());
+        return parts(command).any(|part| covers_command(pattern, part)) || covers_command(pattern, command.trim());
     }
     let named = ["file_path", "notebook_path", "path", "url"].into_iter().find_map(text);
     named.is_some_and(|named| path_matches(pattern, named))
+}
+
+/// Whether the pattern of a shell rule stands for this one command. A pattern that ends in ` *` also stands for the
+/// command without arguments.
+pub(in crate::agent) fn covers_command(pattern: &str, command: &str) -> bool {
+    let pattern = pattern.strip_suffix(":*").map_or_else(|| pattern.to_owned(), |prefix| format!("{prefix}*"));
+    matches(&pattern, command) || pattern.strip_suffix(" *").is_some_and(|bare| matches(bare, command))
 }
 
 /// Whether a rule `mcp__server` names the server of a tool `mcp__server__tool`.

@@ -110,9 +110,7 @@ fn apply(rule: &Rule, document: &Value, said: &mut Vec<Said>) {
         said.push(Said::TurnStarted);
     }
     said.extend(rule.tool_started.as_ref().map(|call| Said::ToolStarted(call_of(call, document))));
-    said.extend(
-        rule.tool_ended.as_ref().map(|call| Said::ToolEnded(call_of(call, document), end_of(call, document))),
-    );
+    said.extend(rule.tool_ended.as_ref().map(|call| Said::ToolEnded(call_of(call, document), end_of(call, document))));
     said.extend(text(&rule.message).map(Said::Message));
     said.extend(text(&rule.show).map(Said::Show));
     said.extend(rule.usage.as_ref().map(|usage| Said::Usage(usage_of(usage, document))));
@@ -232,7 +230,8 @@ mod tests {
             [Said::ToolEnded(call, end)] => (call.clone(), end.clone()),
             other => panic!("{other:?}"),
         };
-        let (call, ok) = end(json!({"id": 5, "cmd": "ls", "s": "done", "out": "abc", "why": "x", "from": 10, "to": 25}));
+        let (call, ok) =
+            end(json!({"id": 5, "cmd": "ls", "s": "done", "out": "abc", "why": "x", "from": 10, "to": 25}));
         assert_eq!(call, Call { id: Some("5".into()), tool: Some("Bash".into()), input: json!({"command": "ls"}) });
         let expected =
             CallEnd { outcome: ToolOutcome::Ok, error: None, exit_code: None, output_bytes: 3, duration_ms: Some(15) };

@@ -13,12 +13,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::conversation::{Conversation, fresh, show};
-pub(super) use self::start::{install_hint, program};
+pub(super) use self::start::acp;
+use self::start::install_hint;
 use super::command::signal_name;
 use super::event::{AgentEvent, Ending, Exit, ExitInfo, HookCall, HookReply};
-use super::launch::{
-    Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, Turns, find_program, variable,
-};
+use super::launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, Turns, find_program, variable};
 use super::{AgentError, Probe, Runtime};
 use crate::model::Time;
 use crate::model::agent::Agent;

@@ -63,15 +63,27 @@ pub(super) fn prepare(plan: &LaunchPlan<'_>, preset: &Preset) -> Result<Launch, 
     })
 }
 
+/// Program, arguments and environment as an agent of the Agent Client Protocol.
+pub(in crate::agent) fn acp(
+    plan: &LaunchPlan<'_>,
+    preset: &Preset,
+) -> Result<(Vec<OsString>, Vec<(OsString, OsString)>), AgentError> {
+    let mut argv = program(plan, preset)?;
+    argv.extend(preset.acp.iter().flatten().map(OsString::from));
+    // Its questions come to us: the rules of the definition are judged there.
+    let asks = preset.acp_env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let asks = Permission { args: Vec::new(), env: asks.collect() };
+    Ok((argv, launch_environment(plan, preset, &asks, plan.prompt_file.as_os_str())))
+}
+
 /// The program and what stands before the preset's arguments.
-pub(super) fn program(plan: &LaunchPlan<'_>, preset: &Preset) -> Result<Vec<OsString>, AgentError> {
+fn program(plan: &LaunchPlan<'_>, preset: &Preset) -> Result<Vec<OsString>, AgentError> {
     let named: Vec<&str> = match plan.agent.command.as_slice() {
         [] => vec![&preset.program],
         words => words.iter().map(String::as_str).collect(),
     };
-    let path = find_program(OsStr::new(named[0]), plan.env, plan.worktree).ok_or_else(|| {
-        AgentError::ProgramNotFound { program: named[0].to_owned(), hint: install_hint(preset) }
-    })?;
+    let path = find_program(OsStr::new(named[0]), plan.env, plan.worktree)
+        .ok_or_else(|| AgentError::ProgramNotFound { program: named[0].to_owned(), hint: install_hint(preset) })?;
     let mut argv: Vec<OsString> = vec![path.into()];
     argv.extend(named[1..].iter().map(OsString::from));
     Ok(argv)
@@ -186,9 +198,9 @@ fn with_rules(text: &str, into: &RulesIn, permissions: &Permissions) -> String {
     let kinds = [&permissions.allow, &permissions.ask, &permissions.deny];
     for (rules, word) in kinds.into_iter().zip(&into.words) {
         for rule in rules {
-            let (tool, pattern) = rule.split_once('(').map_or((rule.as_str(), "*"), |(tool, rest)| {
-                (tool, rest.strip_suffix(')').unwrap_or(rest))
-            });
+            let (tool, pattern) = rule
+                .split_once('(')
+                .map_or((rule.as_str(), "*"), |(tool, rest)| (tool, rest.strip_suffix(')').unwrap_or(rest)));
             let Some(pointer) = into.tools.get(tool.trim()) else { continue };
             if let Some(patterns) = object_at(&mut value, pointer) {
                 patterns.insert(pattern.replace(":*", "*"), json!(word));

@@ -16,11 +16,7 @@ fn preset(name: &str) -> Preset {
 
 /// An agent that uses it, with a program that is there.
 fn definition(name: &str) -> Agent {
-    Agent {
-        preset: Some(Box::new(preset(name))),
-        command: vec!["/bin/true".to_owned()],
-        ..agent(RuntimeKind::Command)
-    }
+    Agent { preset: Some(Box::new(preset(name))), command: vec!["/bin/true".to_owned()], ..agent(RuntimeKind::Command) }
 }
 
 /// What a launch of the preset makes of a sample, fed in pieces of `piece` bytes.
@@ -77,13 +73,12 @@ fn session(events: &[AgentEvent]) -> String {
 }
 
 /// The lines that people see.
-fn shown(events: &[AgentEvent]) -> Vec<&str> {
-    let line = |event: &'_ AgentEvent| matches!(event, AgentEvent::Display(_));
-    let text = |event| match event {
-        AgentEvent::Display(text) => text.as_str(),
-        _ => "",
+fn shown<'a>(events: &'a [AgentEvent]) -> Vec<&'a str> {
+    let text = |event: &'a AgentEvent| match event {
+        AgentEvent::Display(text) => Some(text.as_str()),
+        _ => None,
     };
-    events.iter().filter(|event| line(event)).map(text).collect()
+    events.iter().filter_map(text).collect()
 }
 
 /// What a call came to.
@@ -127,8 +122,7 @@ fn opencode_tells_calls_at_their_end_and_usage_by_step() {
 fn gemini_tells_calls_without_exit_codes_and_usage_of_the_process() {
     use ToolOutcome::{Denied, Error, Ok};
     let (events, ending) = told("gemini", include_str!("samples/gemini.txt"), 100);
-    let expected =
-        [call("write_file", Ok, None), call("run_shell_command", Ok, None), call("read_file", Error, None)];
+    let expected = [call("write_file", Ok, None), call("run_shell_command", Ok, None), call("read_file", Error, None)];
     assert_eq!(calls(&events), expected);
     assert_eq!((session(&events).len(), usage(&events)), (36, (400, 80)));
     assert_eq!(ending, Ending::Finished { denied: Vec::new() });
@@ -140,16 +134,22 @@ fn gemini_tells_calls_without_exit_codes_and_usage_of_the_process() {
 #[test]
 fn errors_of_a_provider_fail_the_attempt_with_their_words() {
     let codex = concat!(
-        r#"{"type":"thread.started","thread_id":"t"}"#, "\n", r#"{"type":"turn.started"}"#, "\n",
-        r#"{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized: bad key"}}"#, "\n"
+        r#"{"type":"thread.started","thread_id":"t"}"#,
+        "\n",
+        r#"{"type":"turn.started"}"#,
+        "\n",
+        r#"{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized: bad key"}}"#,
+        "\n"
     );
     let opencode = concat!(
         r#"{"type":"error","sessionID":"ses_1","error":{"name":"APIError","data":{"message":"too busy","isRetryable":true}}}"#,
         "\n"
     );
     let gemini = concat!(
-        r#"{"type":"init","session_id":"s"}"#, "\n",
-        r#"{"type":"result","status":"error","error":{"type":"unknown","message":"[API Error: bad key]"}}"#, "\n"
+        r#"{"type":"init","session_id":"s"}"#,
+        "\n",
+        r#"{"type":"result","status":"error","error":{"type":"unknown","message":"[API Error: bad key]"}}"#,
+        "\n"
     );
     for (name, sample, says, transient) in [
         ("codex", codex, "bad key", false),
@@ -157,7 +157,8 @@ fn errors_of_a_provider_fail_the_attempt_with_their_words() {
         ("gemini", gemini, "bad key", false),
     ] {
         let (events, ending) = told(name, sample, 50);
-        let is_told = events.iter().any(|event| matches!(event, AgentEvent::Failed { reason } if reason.contains(says)));
+        let is_told =
+            events.iter().any(|event| matches!(event, AgentEvent::Failed { reason } if reason.contains(says)));
         assert!(is_told, "{name}");
         let is_failed = matches!(&ending, Ending::Failed { reason, is_transient, .. }
             if reason.contains(says) && *is_transient == transient);
@@ -193,7 +194,10 @@ fn a_command_line_is_made_from_start_or_resume_model_mode_and_prompt() {
     };
     let headless = argv(&place, &definition, Mode::Print);
     let tail = ["exec", "--json", "--color", "never", "--skip-git-repo-check", "--sandbox", "workspace-write", "-m"];
-    assert_eq!(headless[4..].iter().map(String::as_str).collect::<Vec<_>>(), [&["/bin/true"], &tail[..], &["gpt-x", "-"]].concat());
+    assert_eq!(
+        headless[4..].iter().map(String::as_str).collect::<Vec<_>>(),
+        [&["/bin/true"], &tail[..], &["gpt-x", "-"]].concat()
+    );
     let sent = std::fs::read_to_string(place.worker_dir().join("preset-prompt.md")).unwrap();
     assert_eq!(sent, "You are careful.\n\n-- do {session}");
     let interactive = argv(&place, &definition, Mode::Interactive);
@@ -267,7 +271,8 @@ fn the_screens_of_the_programs_are_told_apart() {
 #[test]
 fn a_missing_program_is_named_with_the_command_that_installs_it() {
     let folder = tempfile::tempdir().unwrap();
-    let env = vec![("PATH".to_owned(), folder.path().display().to_string()), ("HOME".to_owned(), "/nowhere".to_owned())];
+    let env =
+        vec![("PATH".to_owned(), folder.path().display().to_string()), ("HOME".to_owned(), "/nowhere".to_owned())];
     let definition = Agent { command: Vec::new(), ..definition("codex") };
     let missing = probe(&definition, definition.preset.as_ref().unwrap(), &env, folder.path());
     assert_eq!(missing.problem.unwrap(), "no program `codex` was found");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::event::HookCall;
+use crate::agent::event::HookCall;
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
 
@@ -83,6 +83,11 @@ pub(super) enum Report {
     Retrying {
         /// One clause.
         reason: String,
+    },
+    /// Something that people should be able to find later.
+    Noted {
+        /// One clause.
+        text: String,
     },
     /// How the loop ends.
     Concluded(Conclusion),

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Conclusion, Report, ToolReport};
-use super::command::signal_name;
-use super::display::{one_line, subject};
-use super::event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, ToolEnd, ToolStart, Usage};
+use crate::agent::command::signal_name;
+use crate::agent::display::{one_line, subject};
+use crate::agent::event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, ToolEnd, ToolStart, Usage};
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
 
@@ -96,6 +96,7 @@ impl Told {
                 vec![AgentEvent::Usage(Usage { input_tokens, output_tokens, cost_usd })]
             }
             Report::Retrying { reason } => vec![AgentEvent::Retry { reason }],
+            Report::Noted { text } => vec![AgentEvent::Note { text }],
             Report::Concluded(conclusion) => {
                 self.conclusion = Some(conclusion);
                 Vec::new()
@@ -178,10 +179,10 @@ impl Told {
                 Turn::Ended { finished: true } => finished(),
                 Turn::Ended { finished: false } => match &self.failure {
                     Some(reason) => failed(reason, false),
-                    None => interrupted("the agent was closed before it had finished"),
+                    None => interrupted("the agent loop was closed before it had finished"),
                 },
-                Turn::Running => interrupted("the agent was closed in the middle of a turn"),
-                Turn::Never => interrupted("the agent was closed before it began"),
+                Turn::Running => interrupted("the agent loop was closed in the middle of a turn"),
+                Turn::Never => interrupted("the agent loop was closed before it began"),
             },
             (129 | 130 | 131 | 137 | 143, _) => by_signal(code - 128),
             _ => failed(&exit_reason(code, exit), false),
@@ -193,17 +194,17 @@ impl Told {
 fn by_signal(number: i32) -> Ending {
     let name = signal_name(number);
     if matches!(number, 4 | 6 | 7 | 8 | 11 | 31) {
-        let reason = format!("the agent crashed with {name}");
+        let reason = format!("the agent loop crashed with {name}");
         return Ending::Failed { reason, is_transient: false, exit_code: None };
     }
-    Ending::Interrupted { reason: format!("the agent was ended by {name}") }
+    Ending::Interrupted { reason: format!("the agent loop was ended by {name}") }
 }
 
 /// A reason where the loop gave none but its exit code.
 fn exit_reason(code: i32, exit: &ExitInfo) -> String {
     let said = exit.last_lines.iter().rev().find(|line| !line.trim().is_empty());
     match said {
-        Some(said) => format!("the agent exited with code {code}: {said}"),
-        None => format!("the agent exited with code {code}"),
+        Some(said) => format!("the agent loop exited with code {code}: {said}"),
+        None => format!("the agent loop exited with code {code}"),
     }
 }
