@@ -57,6 +57,13 @@ pub(crate) enum AgentError {
     /// It has not shown itself yet, and what is typed now would be lost.
     #[error("it has not started up yet")]
     NotReady,
+    /// The program that our own process stands before did not start.
+    #[error("the agent did not start")]
+    Child {
+        /// The cause.
+        #[source]
+        source: crate::process::ProcessError,
+    },
     /// A pattern of secrets in the settings is no regular expression.
     #[error("`{pattern}` in `redact` is not a regular expression")]
     Pattern {
@@ -97,7 +104,7 @@ impl AgentError {
             Self::ZeroByte { .. } => "use `prompt: file`",
             Self::NoModel => "add a line such as `model: qwen3-coder` to the agent definition",
             Self::EmptyPrompt => "write the body of the ticket",
-            Self::Pattern { .. } | Self::File(_) | Self::Log { .. } => return None,
+            Self::Child { .. } | Self::Pattern { .. } | Self::File(_) | Self::Log { .. } => return None,
         };
         Some(hint.to_owned())
     }

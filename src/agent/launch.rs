@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use super::AgentError;
 use crate::model::agent::Agent;
+use crate::model::providers::ModelSettings;
 use crate::model::settings::Limits;
 use crate::model::{BranchName, TicketId, WorkerId};
 
@@ -51,6 +52,8 @@ pub(crate) struct LaunchPlan<'a> {
     pub(crate) writable: &'a [PathBuf],
     /// Durations and sizes.
     pub(crate) limits: &'a Limits,
+    /// Who serves models.
+    pub(crate) models: &'a ModelSettings,
 }
 
 /// With a person's terminal or without.

@@ -28,6 +28,8 @@ mod tool_log;
 pub(crate) use error::AgentError;
 pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply};
 pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, Turns};
+pub(crate) use own::acp::{AcpPlan, run as run_acp};
+pub(crate) use own::{LoopIo, LoopPlan, RECORD, Reporter, run as run_loop};
 pub(crate) use policy::{Policy, policy_file, reply_by_policy};
 pub(crate) use probe::{Probe, probe};
 pub(crate) use redact::Redactor;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::launch::{LaunchPlan, Mode};
 use crate::files::{Access, write_atomically};
 use crate::model::agent::{Agent, AgentOrigin, PermissionMode, Permissions, PromptDelivery, RuntimeKind};
+use crate::model::providers::ModelSettings;
 use crate::model::settings::Limits;
 use crate::model::{BranchName, TicketId, WorkerId};
 
@@ -21,6 +22,7 @@ pub(super) struct Place {
     common_dir: PathBuf,
     exe: PathBuf,
     limits: Limits,
+    models: ModelSettings,
     /// The environment of the plan.
     pub(super) env: Vec<(String, String)>,
     /// The conversation to resume.
@@ -49,6 +51,7 @@ impl Place {
             worktree: at("tree"),
             exe: at("it's here/swarm"),
             limits: Limits::default(),
+            models: ModelSettings::default(),
             env: vec![
                 variable("PATH", "/usr/bin:/bin"),
                 variable("HOME", &at("home").display().to_string()),
@@ -104,6 +107,7 @@ impl Place {
             swarm_exe: &self.exe,
             writable: &[],
             limits: &self.limits,
+            models: &self.models,
         }
     }
 }

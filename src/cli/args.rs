@@ -135,6 +135,12 @@ pub(crate) enum Verb {
     /// Own one worker's terminal and process tree.
     #[command(hide = true)]
     Supervise(SuperviseArgs),
+    /// Run our own agent loop by a plan.
+    #[command(hide = true)]
+    Loop(LoopArgs),
+    /// Speak the Agent Client Protocol with an agent, in a worker's terminal.
+    #[command(hide = true)]
+    Acp(AcpArgs),
     /// Pass one hook call of an agent to its supervisor.
     #[command(hide = true)]
     Hook(HookArgs),
@@ -495,6 +501,23 @@ pub(crate) struct DemoArgs {
 pub(crate) struct SuperviseArgs {
     /// Hand-over file written by the spawning command.
     pub(crate) handover: PathBuf,
+}
+
+/// `loop`.
+#[derive(Debug, Args)]
+pub(crate) struct LoopArgs {
+    /// Plan written by the supervisor.
+    pub(crate) plan: PathBuf,
+    /// Add what the model answers to this recording, for `model: replay:FILE`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// `acp`.
+#[derive(Debug, Args)]
+pub(crate) struct AcpArgs {
+    /// Plan written by the supervisor.
+    pub(crate) plan: PathBuf,
 }
 
 /// `hook`.

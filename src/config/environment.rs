@@ -152,8 +152,8 @@ const ALLOWED: &[Group] = &[
         &["GOOGLE_*", "GCLOUD_*", "CLOUDSDK_*", "CLOUD_ML_REGION", "VERTEX_REGION_*"],
     ),
     claude(Some("CLAUDE_CODE_USE_FOUNDRY"), &["AZURE_*"]),
-    // Where the person's Ollama listens, and who may be asked for an answer as whom.
-    own(&["OLLAMA_HOST", "OLLAMA_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"]),
+    // Where the person's own providers listen; the variables with keys are named in the settings.
+    own(&["OLLAMA_HOST", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"]),
 ];
 
 /// What no agent gets, whoever names it: variables that tie a program to another session, terminal or
@@ -245,10 +245,11 @@ pub(crate) fn agent_environment(
     };
     let allowed: Vec<&str> =
         ALLOWED.iter().filter(|group| counts(group)).flat_map(|group| group.names).copied().collect();
+    let models = settings.for_models();
+    let keys = if agent.runtime.is_own() { models.key_variables() } else { Vec::new() };
+    let is_named = |name: &str| keys.contains(&name) || settings.pass_env.iter().any(|named| named == name);
     let of_preset: Vec<&str> = agent.preset.iter().flat_map(|preset| &preset.pass_env).map(String::as_str).collect();
-    let passed = |name: &str| {
-        is_in(name, &allowed) || is_in(name, &of_preset) || settings.pass_env.iter().any(|named| named == name)
-    };
+    let passed = |name: &str| is_in(name, &allowed) || is_in(name, &of_preset) || is_named(name);
     let mut result: BTreeMap<&str, &str> =
         environment.pairs().filter(|(name, _)| passed(name) && !is_in(name, REFUSED)).collect();
     result.extend(settings.env.iter().chain(&agent.env).map(|(name, value)| (name.as_str(), value.as_str())));

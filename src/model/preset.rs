@@ -64,7 +64,7 @@ pub(crate) struct Preset {
     pub(crate) ids_repeat: bool,
     /// What an exit code other than 0 means where it is no plain failure.
     #[serde(default)]
-    pub(crate) exit_codes: BTreeMap<i32, ExitMeaning>,
+    pub(crate) exit_codes: BTreeMap<String, ExitMeaning>,
     /// Rules that tell from its screen what it does, first match first; the reader of screens knows their shape.
     #[serde(default)]
     pub(crate) screen: Vec<serde_json::Value>,

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::SupervisorError;
 use crate::files::{self, Access, FileError};
 use crate::model::agent::Agent;
+use crate::model::providers::ModelSettings;
 use crate::model::settings::{Durability, Limits};
 use crate::model::ticket::Ticket;
 use crate::model::{CommitId, WorkerId, error_text};
@@ -39,6 +40,8 @@ pub(crate) struct Handover {
     pub(crate) env: Vec<(String, String)>,
     /// Durations and sizes.
     pub(crate) limits: Limits,
+    /// Who serves models.
+    pub(crate) models: ModelSettings,
     /// Extra patterns of secrets.
     pub(crate) redact: Vec<String>,
     /// How hard the store writes.

@@ -156,7 +156,12 @@ impl Context {
     }
 
     /// The oldest results in `range` whose shortening to `keep` bytes brings the request down to `target`, or all.
-    fn shortening(&self, range: impl std::slice::SliceIndex<[Message], Output = [Message]>, target: u64, keep: usize) -> Option<Entry> {
+    fn shortening(
+        &self,
+        range: impl std::slice::SliceIndex<[Message], Output = [Message]>,
+        target: u64,
+        keep: usize,
+    ) -> Option<Entry> {
         let results = self.messages[range].iter().filter_map(|message| match message {
             Message::Tool { results } => Some(results),
             _ => None,
@@ -201,7 +206,10 @@ fn shorten(messages: &mut [Message], calls: &[String], keep: usize) {
         let Message::Tool { results } = message else { continue };
         for result in results.iter_mut().filter(|result| calls.contains(&result.call_id)) {
             result.text = match keep {
-                0 => format!("[{} bytes of output left out to save room; call the tool again if needed]", result.text.len()),
+                0 => format!(
+                    "[{} bytes of output left out to save room; call the tool again if needed]",
+                    result.text.len()
+                ),
                 keep => cap_text(&result.text, keep),
             };
         }
@@ -241,7 +249,9 @@ fn input_size(input: &serde_json::Value) -> usize {
     match input {
         Value::String(text) => text.len() + 2,
         Value::Array(items) => items.iter().map(|item| input_size(item) + 1).sum::<usize>() + 2,
-        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + input_size(value) + 4).sum::<usize>() + 2,
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() + input_size(value) + 4).sum::<usize>() + 2
+        }
         _ => 5,
     }
 }

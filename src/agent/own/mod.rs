@@ -5,23 +5,37 @@
 //! the other side, [`run`], is the process.
 
 pub(super) mod acp;
+mod context;
+mod conversation;
+mod face;
+mod model_task;
+mod permission;
 mod plan;
 mod report;
+mod run;
+mod text_calls;
 mod told;
+mod tools;
+mod turn;
+
+use std::ffi::OsString;
 
 use uuid::Uuid;
 
 pub(crate) use self::plan::LoopPlan;
 use self::plan::conversation_file;
-pub(crate) use self::report::{Conclusion, Reporter};
+pub(crate) use self::report::Reporter;
+pub(crate) use self::run::{LoopIo, run};
 use self::told::Told;
 use super::event::{AgentEvent, Ending, ExitInfo, HookCall, HookReply};
-use super::launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, environment};
+use super::launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, environment, variable};
 use super::{AgentError, Probe, Runtime};
 use crate::model::Time;
 use crate::model::agent::Agent;
 use crate::terminal::bracketed_paste;
 
+/// The variable that names the recording which a worker's conversation is added to.
+pub(crate) const RECORD: &str = "SWARM_RECORD";
 /// The key that empties the loop's input line.
 const CLEAR_INPUT: u8 = 0x15;
 
@@ -46,8 +60,12 @@ impl Runtime for Own {
         LoopPlan::new(plan, &session)?.save(&file)?;
         self.is_print = plan.mode == Mode::Print;
         self.told = Told::default();
+        let mut argv: Vec<OsString> = vec![plan.swarm_exe.into(), "loop".into(), file.clone().into()];
+        if let Some(recording) = variable(plan.env, RECORD) {
+            argv.extend(["--record".into(), recording.into()]);
+        }
         Ok(Launch {
-            argv: vec![plan.swarm_exe.into(), "loop".into(), file.clone().into()],
+            argv,
             env: environment(plan.env, &[("SWARM_PROMPT_FILE", plan.prompt_file.as_os_str())]),
             files: vec![file],
             raw_output: false,

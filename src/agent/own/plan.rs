@@ -11,6 +11,7 @@ use crate::agent::AgentError;
 use crate::agent::launch::{LaunchPlan, Mode};
 use crate::files::{Access, FileError, write_atomically};
 use crate::model::agent::{PermissionMode, Permissions, RuntimeKind};
+use crate::model::providers::ModelSettings;
 
 /// How a model that is a recording is written.
 const REPLAY: &str = "replay:";
@@ -46,6 +47,8 @@ pub(crate) struct LoopPlan {
     pub(crate) permissions: Permissions,
     /// MCP servers by name, as the definition has them.
     pub(crate) mcp_servers: BTreeMap<String, Value>,
+    /// Who serves models.
+    pub(crate) models: ModelSettings,
     /// Answers of the model in one turn.
     pub(crate) max_turns: u32,
     /// Time of a tool that was given none.
@@ -75,6 +78,7 @@ impl LoopPlan {
             permission_mode: agent.permission_mode,
             permissions: agent.permissions.clone(),
             mcp_servers: agent.mcp_servers.clone(),
+            models: plan.models.clone(),
             max_turns: plan.limits.max_turns,
             tool_timeout: plan.limits.tool_timeout,
             tool_output: plan.limits.tool_output,

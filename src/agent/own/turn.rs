@@ -26,12 +26,6 @@ use crate::model::tool_call::ToolOutcome;
 const WINDOW: u64 = 128_000;
 /// How often the model is told that it said nothing, or was cut off.
 const NUDGES: u32 = 3;
-/// How often a request is made again that failed for the moment.
-const RETRIES: u32 = 4;
-/// The same where nobody listened at all: a server that starts needs moments, and one that does not run stays away.
-const RETRIES_REFUSED: u32 = 2;
-/// Longest time that is waited because a provider asks for it.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often the conversation is made shorter because the model does not take it.
 const SHRINKS: u32 = 4;
 /// Longest error in a report, in bytes.
@@ -61,8 +55,6 @@ pub(super) enum Input {
     Restarted(String),
     /// The model says how many tokens it takes.
     Window(Option<u64>),
-    /// The time to wait before the next try is over.
-    Waited,
     /// The person decided.
     Decided(Choice),
     /// A tool is done.
@@ -89,8 +81,6 @@ pub(super) enum Effect {
     Ask,
     /// Give up the answer that is under way.
     CancelAsk,
-    /// Wait so long, then say [`Input::Waited`].
-    Wait(Duration),
     /// Ask the person about a call.
     Question(Call),
     /// Nobody is asked any more.
@@ -136,8 +126,6 @@ enum State {
     Idle,
     /// The model is asked.
     Asking,
-    /// Waiting before the model is asked again.
-    Waiting,
     /// The person is asked about this call.
     Deciding(Call),
     /// This call is made.
@@ -153,8 +141,6 @@ struct Counts {
     answers: u32,
     /// Answers with nothing, or cut off, in a row.
     nudges: u32,
-    /// Tries of the present request.
-    retries: u32,
     /// How often the conversation was made shorter for the present request.
     shrinks: u32,
     /// The model made the same call too often.
@@ -250,11 +236,6 @@ impl Engine {
         !matches!(self.state, State::Idle)
     }
 
-    /// Whether the person is asked.
-    pub(super) fn is_deciding(&self) -> bool {
-        matches!(self.state, State::Deciding(_))
-    }
-
     /// What the conversation used, and the window it has.
     pub(super) fn figures(&self) -> (Usage, u64) {
         (self.used, self.window)
@@ -275,7 +256,6 @@ impl Engine {
             }
             (Input::Answered(answer), State::Asking) => self.answered(answer),
             (Input::Failed(error), State::Asking) => self.failed(&error),
-            (Input::Waited, State::Waiting) => self.ask(),
             (Input::Decided(choice), State::Deciding(call)) => self.decided(choice, call),
             (Input::Done { output, duration }, State::Running(call)) => {
                 self.end_call(call, output, duration, false);
@@ -462,24 +442,13 @@ impl Engine {
         self.ask();
     }
 
-    /// The model could not answer.
+    /// The model could not answer, and whoever asks it has tried again where that made sense.
     fn failed(&mut self, error: &ChatError) {
         if error.trouble == Trouble::TooLong && self.counts.shrinks < SHRINKS {
             self.counts.shrinks += 1;
             // It takes less than was thought, or counts in another way.
             self.window = (self.context.tokens() * 3 / 4).clamp(1000, self.window);
             return self.ask();
-        }
-        let limit = if error.trouble == Trouble::Refused { RETRIES_REFUSED } else { RETRIES };
-        let pause = match error.trouble {
-            Trouble::Overloaded { retry_after: Some(pause) } | Trouble::RateLimited { retry_after: Some(pause) } => pause,
-            _ => Duration::from_secs(1 << self.counts.retries.min(5)),
-        };
-        if error.trouble.is_transient() && self.counts.retries < limit && pause <= LONGEST_WAIT {
-            self.counts.retries += 1;
-            self.note_retry(&error.to_string());
-            self.state = State::Waiting;
-            return self.effects.push(Effect::Wait(pause));
         }
         let mut reason = error.to_string();
         if let Some(hint) = &error.hint {
@@ -582,7 +551,8 @@ impl Engine {
             );
             output.text.push_str(&note);
         }
-        let result = ToolResult { call_id: call.id.clone(), name: call.tool.clone(), text: output.text.clone(), is_error };
+        let result =
+            ToolResult { call_id: call.id.clone(), name: call.tool.clone(), text: output.text.clone(), is_error };
         self.record(Entry::Tool { result });
         let cut = output.text.floor_char_boundary(ERROR_LIMIT);
         self.effects.push(Effect::Report(Report::ToolEnded(ToolReport {
@@ -614,7 +584,6 @@ impl Engine {
                 self.effects.push(Effect::CancelAsk);
                 self.end_turn(End::Interrupted);
             }
-            State::Waiting => self.end_turn(End::Interrupted),
             State::Deciding(call) => {
                 self.effects.push(Effect::Report(Report::WaitingOver));
                 self.effects.push(Effect::QuestionOver);
@@ -677,9 +646,7 @@ fn text_of(block: &Block) -> Option<&str> {
 /// The call of a part that is one.
 fn call_of(block: &Block) -> Option<Call> {
     match block {
-        Block::ToolCall { id, name, input } => {
-            Some(Call { id: id.clone(), tool: name.clone(), input: input.clone() })
-        }
+        Block::ToolCall { id, name, input } => Some(Call { id: id.clone(), tool: name.clone(), input: input.clone() }),
         _ => None,
     }
 }

@@ -188,7 +188,7 @@ impl Runtime for PresetAgent {
             }
         };
         let failed = |reason, is_transient| Ending::Failed { reason, is_transient, exit_code: Some(code) };
-        let ending = match (self.conversation.failure(), self.preset.exit_codes.get(&code), code) {
+        let ending = match (self.conversation.failure(), self.preset.exit_codes.get(&code.to_string()), code) {
             (_, Some(ExitMeaning::Limit), _) => Ending::Limit { reason: self.reason(code, exit) },
             (_, Some(ExitMeaning::NeedsPerson), _) => Ending::NeedsPerson { reason: self.reason(code, exit) },
             (_, Some(ExitMeaning::Interrupted), _) => interrupted(self.reason(code, exit)),

@@ -88,6 +88,7 @@ impl Supervision {
             swarm_exe: &handover.program,
             writable: &[],
             limits: &handover.limits,
+            models: &handover.models,
         };
         let mut runtime = agent::runtime(&handover.agent);
         let launch = runtime.launch(&plan)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{MARKER, RuntimePaths, Spawner, SupervisorError};
+use crate::agent::RECORD;
 use crate::config::{Template, Templates, agent_environment};
 use crate::model::agent::Agent;
 use crate::model::briefing::Briefing;
@@ -39,7 +40,10 @@ impl Spawner {
             ("SWARM_PORT_COUNT", place.port_count.to_string()),
             ("TERM", crate::supervisor::run::TERM.to_owned()),
         ];
-        let own: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut own: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        if let Some(file) = self.environment.get(RECORD).filter(|file| agent.runtime.is_own() && !file.is_empty()) {
+            own.push((RECORD.to_owned(), text(std::path::absolute(file).unwrap_or_else(|_| file.into()))));
+        }
         Ok(agent_environment(&self.environment, &self.settings, agent, &own))
     }
 
@@ -85,6 +89,7 @@ impl Spawner {
             returned_at: None,
             env,
             limits: self.settings.limits,
+            models: self.settings.for_models(),
             redact: self.settings.redact.clone(),
             durability: self.settings.durability,
             templates: self.templates.clone(),

@@ -289,7 +289,8 @@ mod tests {
     fn a_command_is_told_once_and_its_exit_code_makes_an_error() {
         let mut calls = Calls::default();
         let call: ToolCall = serde_json::from_value(json!({"toolCallId": "c1", "title": "bash", "kind": "execute",
-            "status": "pending", "rawInput": {"cwd": "/w"}})).unwrap();
+            "status": "pending", "rawInput": {"cwd": "/w"}}))
+        .unwrap();
         assert!(calls.take(call).is_empty());
         let running = json!({"toolCallId": "c1", "status": "in_progress", "title": "exit 3",
             "rawInput": {"command": "exit 3"}});

@@ -3,7 +3,10 @@
 //! and reports as the agent loop does. So attaching, recording, killing and resuming work as for every agent, and
 //! [`Told`] reads its reports. This side, [`Acp`], starts that process.
 
+mod calls;
+mod peer;
 mod plan;
+mod run;
 
 use super::super::event::{AgentEvent, Ending, ExitInfo, HookCall, HookReply};
 use super::super::launch::{
@@ -17,6 +20,7 @@ use crate::model::agent::Agent;
 use crate::terminal::bracketed_paste;
 
 pub(crate) use self::plan::AcpPlan;
+pub(crate) use self::run::run;
 
 /// The key that empties the input line.
 const CLEAR_INPUT: u8 = 0x15;

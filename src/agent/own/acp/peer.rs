@@ -10,8 +10,8 @@ use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::schema::{
     AuthMethod, CancelNotification, ContentBlock, Implementation, InitializeRequest, InitializeResponse,
     LoadSessionRequest, McpServer, NewSessionRequest, PromptRequest, PromptResponse, RequestPermissionRequest,
-    RequestPermissionResponse, ResumeSessionRequest, SessionConfigOption, SessionConfigOptionCategory, SessionId,
-    SessionNotification, SessionUpdate, SetSessionConfigOptionRequest, TextContent,
+    RequestPermissionResponse, ResumeSessionRequest, SessionConfigOption, SessionConfigOptionCategory,
+    SessionConfigValueId, SessionId, SessionNotification, SessionUpdate, SetSessionConfigOptionRequest, TextContent,
 };
 use agent_client_protocol::v1::{ConnectionTo, Responder};
 use agent_client_protocol::{Agent, ByteStreams, Client};
@@ -86,7 +86,8 @@ impl Peer {
         let mut child = process::spawn(&mut command)?;
         let pid = child.id();
         let input = child.stdin.take().map(OwnedFd::from).ok_or_else(|| wrap(std::io::ErrorKind::BrokenPipe.into()))?;
-        let output = child.stdout.take().map(OwnedFd::from).ok_or_else(|| wrap(std::io::ErrorKind::BrokenPipe.into()))?;
+        let output =
+            child.stdout.take().map(OwnedFd::from).ok_or_else(|| wrap(std::io::ErrorKind::BrokenPipe.into()))?;
         let input = pipe::Sender::from_file(File::from(input)).map_err(wrap)?;
         let output = pipe::Receiver::from_file(File::from(output)).map_err(wrap)?;
         let (say, says) = mpsc::unbounded_channel();
@@ -105,7 +106,7 @@ impl Peer {
 
 /// Speaks the protocol until the channel of requests closes or the connection is gone.
 async fn converse(
-    streams: ByteStreams<impl futures::AsyncWrite + Send + 'static, impl futures::AsyncRead + Send + 'static>,
+    streams: ByteStreams<impl futures_io::AsyncWrite + Send + 'static, impl futures_io::AsyncRead + Send + 'static>,
     plan: AcpPlan,
     say: mpsc::UnboundedSender<FromAgent>,
     mut asked: mpsc::UnboundedReceiver<ToAgent>,
@@ -212,7 +213,8 @@ async fn choose_model(
         say.send(FromAgent::Warning(format!("its model cannot be chosen, so `{model}` is not told to it"))).ok();
         return Ok(());
     };
-    let request = SetSessionConfigOptionRequest::new(session.clone(), option.id, model.to_owned());
+    let request =
+        SetSessionConfigOptionRequest::new(session.clone(), option.id, SessionConfigValueId::new(model.to_owned()));
     connection.send_request(request).block_task().await.map(|_| ())
 }
 

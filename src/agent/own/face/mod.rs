@@ -127,7 +127,10 @@ impl Face {
     /// Says who is there.
     pub(super) fn greet(&mut self, model: &str, is_resumed: bool) {
         let goes_on = if is_resumed { ", the conversation goes on" } else { "" };
-        self.say(&[self.frame.style.paint(Ink::Dim, &format!("swarm agent loop, {model}{goes_on}. /help shows the keys."))]);
+        self.say(&[self
+            .frame
+            .style
+            .paint(Ink::Dim, &format!("swarm agent loop, {model}{goes_on}. /help shows the keys."))]);
     }
 
     /// The terminal has another width.
@@ -184,7 +187,8 @@ impl Face {
         let style = self.frame.style;
         let mark = |at: usize| if at == 0 { "> " } else { "  " };
         let plain = |line: &str| line.chars().filter(|letter| !letter.is_control()).collect::<String>();
-        let mut lines: Vec<String> = text.trim_end().lines().enumerate().map(|(at, line)| format!("{}{}", mark(at), plain(line))).collect();
+        let mut lines: Vec<String> =
+            text.trim_end().lines().enumerate().map(|(at, line)| format!("{}{}", mark(at), plain(line))).collect();
         let more = lines.len().saturating_sub(DRAFT_LINES);
         if more > 0 {
             lines.truncate(DRAFT_LINES);

@@ -91,7 +91,9 @@ impl Style {
                 vec![self.paint(Ink::Dim, &format!("   {count} lines"))]
             }
             (ToolOutcome::Ok, _) => self.last(&output.text, Ink::Dim),
-            (ToolOutcome::Denied, _) => vec![self.paint(Ink::Red, &format!("   denied: {}", one_line(&output.text, WIDTH)))],
+            (ToolOutcome::Denied, _) => {
+                vec![self.paint(Ink::Red, &format!("   denied: {}", one_line(&output.text, WIDTH)))]
+            }
             (ToolOutcome::Error, "Bash" | "BashOutput") => self.last(&output.text, Ink::Red),
             (outcome, _) => {
                 let word = if outcome == ToolOutcome::Interrupted { "interrupted" } else { "error" };

@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_not_guessed() {
-        for text in ["a $(b)", "a `b`", "a \"$(b)\"", "a <<E\nb\nE", "a <(b)", "a 'b", "a ${b}", "a >", "a >&f", "a \\"] {
+        for text in ["a $(b)", "a `b`", "a \"$(b)\"", "a <<E\nb\nE", "a <(b)", "a 'b", "a ${b}", "a >", "a >&f", "a \\"]
+        {
             assert_eq!(commands(text), None, "{text}");
         }
     }

@@ -63,7 +63,8 @@ fn every_command_of_a_shell_text_needs_a_rule() {
 
 #[test]
 fn deny_goes_before_ask_and_ask_before_allow() {
-    let tree = tree(PermissionMode::Bypass, &["Bash"], &["Bash(git push *)"], &["Bash(git push --force*)", "Read(**/.env)"]);
+    let tree =
+        tree(PermissionMode::Bypass, &["Bash"], &["Bash(git push *)"], &["Bash(git push --force*)", "Read(**/.env)"]);
     assert_eq!(tree.bash("ls && git push --force"), 'n');
     assert_eq!(tree.bash("true; git push"), '?');
     assert_eq!(tree.bash("anything $(at all)"), 'y');
@@ -78,7 +79,14 @@ fn modes_differ_in_what_they_do_unasked() {
     let verdicts = |mode| {
         let tree = tree(mode, &[], &[], &[]);
         let server = letter(&tree.judge("mcp__a__b", &json!({})));
-        [tree.file("Read", "a"), tree.file("Edit", "a"), tree.file("Write", "a"), tree.bash("make"), tree.bash("ls"), server]
+        [
+            tree.file("Read", "a"),
+            tree.file("Edit", "a"),
+            tree.file("Write", "a"),
+            tree.bash("make"),
+            tree.bash("ls"),
+            server,
+        ]
     };
     assert_eq!(verdicts(PermissionMode::Default), ['y', '?', '?', '?', 'y', '?']);
     assert_eq!(verdicts(PermissionMode::AcceptEdits), ['y', 'y', 'y', '?', 'y', '?']);

@@ -22,10 +22,14 @@ pub(super) fn edit(place: &Place, input: &Input<'_>) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| format!("could not read `{}`: {e}", spot.shown))?;
     if bytes.len() as u64 > FILE_LIMIT {
-        return Err(format!("`{}` is larger than {FILE_LIMIT} bytes; change it with a program of the shell", spot.shown));
+        return Err(format!(
+            "`{}` is larger than {FILE_LIMIT} bytes; change it with a program of the shell",
+            spot.shown
+        ));
     }
     let text = String::from_utf8(bytes).map_err(|_| format!("`{}` is not UTF-8 text", spot.shown))?;
-    let edited = replace(&text, old, new, input.flag("replace_all")).map_err(|why| format!("`{}`: {why}", spot.shown))?;
+    let edited =
+        replace(&text, old, new, input.flag("replace_all")).map_err(|why| format!("`{}`: {why}", spot.shown))?;
     spot.write(edited.text.as_bytes())?;
     let times = if edited.count == 1 { String::new() } else { format!(" in {} places", edited.count) };
     Ok(format!("Changed `{}`{times}, from line {}.", spot.shown, edited.line))

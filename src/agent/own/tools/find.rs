@@ -71,7 +71,8 @@ pub(super) fn glob(place: &Place, input: &Input<'_>, may_read: &Arc<MayRead>) ->
         if found.is_empty() {
             return Ok("No files match.".to_owned());
         }
-        let note = if more > 0 { format!("\n[... {more} more files; use a narrower pattern ...]") } else { String::new() };
+        let note =
+            if more > 0 { format!("\n[... {more} more files; use a narrower pattern ...]") } else { String::new() };
         Ok(found.join("\n") + &note)
     }))
 }

@@ -51,7 +51,9 @@ impl<'a> Input<'a> {
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, String> {
         let Some(value) = self.field(name) else { return Ok(None) };
         let number = match value {
-            Value::Number(number) => number.as_u64().or_else(|| number.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64)),
+            Value::Number(number) => {
+                number.as_u64().or_else(|| number.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64))
+            }
             Value::String(text) if text.trim().is_empty() => return Ok(None),
             Value::String(text) => text.trim().parse().ok(),
             _ => None,

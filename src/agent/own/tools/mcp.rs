@@ -246,6 +246,7 @@ fn output(result: &CallToolResult) -> Output {
             _ => "(a resource that is no text)".to_owned(),
         },
         ContentBlock::ResourceLink(link) => format!("(a resource at {})", link.uri),
+        _ => "(something that is no text)".to_owned(),
     };
     let mut text: Vec<String> = result.content.iter().map(part).collect();
     if text.is_empty()

@@ -58,7 +58,9 @@ impl Place {
         let mut roots = [&self.worktree].into_iter().chain(&self.policy.writable).map(|root| resolve(root));
         match roots.find(|root| path.starts_with(root)) {
             Some(root) if !named.starts_with('~') => Ok(Spot { shown: self.shown(&path), path, root }),
-            _ => Err(format!("`{named}` is outside your worktree. Use only paths below `{}`.", self.worktree.display())),
+            _ => {
+                Err(format!("`{named}` is outside your worktree. Use only paths below `{}`.", self.worktree.display()))
+            }
         }
     }
 

@@ -22,7 +22,10 @@ pub(super) fn read(place: &Place, input: &Input<'_>, limit: usize) -> Result<Str
     let mut reader = BufReader::with_capacity(LOOK, file);
     let failed = |error: std::io::Error| format!("could not read `{}`: {error}", spot.shown);
     if is_binary(reader.fill_buf().map_err(failed)?) {
-        return Err(format!("`{}` is a binary file. Look at it with a program of the shell, such as `file`.", spot.shown));
+        return Err(format!(
+            "`{}` is a binary file. Look at it with a program of the shell, such as `file`.",
+            spot.shown
+        ));
     }
     let (mut text, mut number) = (String::new(), 0);
     while let Some(line) = next_line(&mut reader).map_err(failed)? {

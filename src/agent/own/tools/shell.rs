@@ -155,7 +155,10 @@ impl Shells {
         command.stdout(stream().map_err(|error| failed(&error))?);
         command.stderr(stream().map_err(|error| failed(&error))?);
         // Away from our terminal: a program that asks for a password there must fail, not take the person's keys.
-        #[expect(unsafe_code, reason = "setsid is safe between fork and exec (signal-safety(7)), and nothing else is done")]
+        #[expect(
+            unsafe_code,
+            reason = "setsid is safe between fork and exec (signal-safety(7)), and nothing else is done"
+        )]
         unsafe {
             command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
         }
@@ -188,9 +191,11 @@ impl Shells {
                 let limit = duration_text(timeout);
                 (ToolOutcome::Error, with(&format!("It was ended because it took longer than {limit}.")), None)
             }
-            Over::TooMuch => {
-                (ToolOutcome::Error, with(&format!("It was ended because it wrote more than {FILE_LIMIT} bytes.")), None)
-            }
+            Over::TooMuch => (
+                ToolOutcome::Error,
+                with(&format!("It was ended because it wrote more than {FILE_LIMIT} bytes.")),
+                None,
+            ),
             Over::Stopped => (ToolOutcome::Interrupted, with("It was interrupted by the person."), None),
         };
         Output { text: said, outcome, exit_code, bytes }
@@ -280,8 +285,14 @@ impl Shells {
 impl Running {
     /// Waits until it ends or may not go on.
     async fn wait(&self, timeout: Duration, mut stop: watch::Receiver<bool>) -> std::io::Result<Over> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidInput)?;
-        let ended = AsyncFd::new(pidfd_open(pid, PidfdFlags::empty())?)?;
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidInput)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        #[expect(
+            unsafe_code,
+            reason = "an owned descriptor stays open and the same until it is dropped with its watch"
+        )]
+        let ended = unsafe { AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE) }?;
         let deadline = Instant::now() + timeout;
         loop {
             tokio::select! {

@@ -26,7 +26,8 @@ pub(in crate::agent::own) enum TodoStatus {
 
 /// The list of a call.
 pub(in crate::agent::own) fn read_todos(input: &Input<'_>) -> Result<Vec<Todo>, String> {
-    let wrong = || "`todos` must be a list of {content, status}; status is pending, in_progress or completed".to_owned();
+    let wrong =
+        || "`todos` must be a list of {content, status}; status is pending, in_progress or completed".to_owned();
     let parsed: Value;
     let list = match input.field("todos") {
         // A list within quotes is meant as a list.
