@@ -1,6 +1,7 @@
 //! The command line's shape: one place for every verb, flag and help text. Help, man pages and completions are
 //! made from it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -129,6 +130,9 @@ pub(crate) enum Verb {
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them into a folder.
     Man(ManArgs),
+    /// Play model conversations from a file, without a model.
+    #[command(subcommand)]
+    Replay(ReplayVerb),
     /// Run four scripted workers in a small repository of its own; no model takes part.
     Demo(DemoArgs),
 
@@ -486,6 +490,49 @@ pub(crate) struct ManArgs {
     /// Write every page into this folder.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// `replay`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReplayVerb {
+    /// Serve a script or recording as Ollama, OpenAI and Anthropic do, for testing agents offline.
+    #[command(
+        after_long_help = "A prompt chooses a conversation of the script by `SCRIPT:NAME` anywhere in its text, and \
+        sets variables with `SCRIPT:NAME key=value`.\n\n\
+        Turns with the faults `hang` and `hang_at_end` go on when they are released:\n  \
+        curl -d '{\"conversation\": \"NAME\"}' URL/swarm/release"
+    )]
+    Serve(ReplayServeArgs),
+    /// Check a script or recording, and list its conversations.
+    Check(ReplayCheckArgs),
+}
+
+/// `replay serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayServeArgs {
+    /// A script (YAML or JSON, see schemas/script.json), or a recording (.jsonl).
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Address and port; port 0 is a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Allow an address that other machines can reach.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// Write each request as a line of JSON into this file, made anew.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) requests: Option<PathBuf>,
+    /// End when standard input ends, and so with the program that holds its other end.
+    #[arg(long)]
+    pub(crate) until_stdin_ends: bool,
+}
+
+/// `replay check`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayCheckArgs {
+    /// A script or a recording.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
 }
 
 /// `demo`.

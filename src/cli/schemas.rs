@@ -11,6 +11,10 @@ use serde_json::Value;
 use super::args::Cli;
 use crate::coordinator::views;
 use crate::files::{self, Access};
+use crate::llm::play::PlayView;
+use crate::llm::replay::Exchange;
+use crate::llm::script::Script;
+use crate::llm::serve::{RequestRecord, ServeView};
 use crate::model::event::EventRecord;
 use crate::model::tool_call::ToolRecord;
 
@@ -45,6 +49,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("agents show", "agents"),
     ("agents check", "agents"),
     ("doctor", "doctor"),
+    ("replay serve", "replay_serve"),
+    ("replay check", "replay"),
 ];
 
 /// Verbs without a JSON answer (design section 7).
@@ -54,7 +60,17 @@ const NO_ANSWER: &[&str] = &["attach", "completions", "man", "demo"];
 fn schema<T: JsonSchema>(title: &str) -> Schema {
     // As it is written, not read: every key is there, and null means unknown.
     let settings = SchemaSettings::draft2020_12().for_serialize();
-    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    titled(settings.into_generator().into_root_schema_for::<T>(), title)
+}
+
+/// The schema of what is read into `T`: keys may be missing.
+fn input_schema<T: JsonSchema>(title: &str) -> Schema {
+    let settings = SchemaSettings::draft2020_12().for_deserialize();
+    titled(settings.into_generator().into_root_schema_for::<T>(), title)
+}
+
+/// A schema with its title.
+fn titled(mut schema: Schema, title: &str) -> Schema {
     schema.insert("title".to_owned(), Value::String(title.to_owned()));
     let mut value = schema.to_value();
     tidy(&mut value);
@@ -91,8 +107,13 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("init", schema::<views::InitView>("swarm init --json")),
         ("merge", schema::<views::MergeView>("swarm merge --json")),
         ("recover", schema::<views::RecoverView>("swarm recover list, show --json")),
+        ("recording", schema::<Exchange>("One line of a recording of a model conversation")),
+        ("replay", schema::<PlayView>("swarm replay check --json")),
+        ("replay_request", schema::<RequestRecord>("One line of the file of swarm replay serve --requests")),
+        ("replay_serve", schema::<ServeView>("swarm replay serve --json")),
         ("restored", schema::<views::RestoredView>("swarm recover restore --json")),
         ("review", schema::<views::ReviewView>("swarm review --json")),
+        ("script", input_schema::<Script>("A script for swarm replay serve and model: replay:FILE")),
         ("spawn", schema::<views::SpawnView>("swarm spawn --json")),
         ("status", schema::<views::StatusView>("swarm status --json")),
         ("tickets", schema::<views::TicketsView>("swarm ticket --json")),

@@ -32,12 +32,13 @@ mod lines;
 mod message;
 mod ollama;
 mod openai;
-mod play;
+pub(crate) mod play;
 mod prices;
 mod probe;
 mod reference;
 pub(crate) mod replay;
 pub(crate) mod script;
+pub(crate) mod serve;
 mod served;
 mod target;
 #[cfg(test)]

@@ -2,9 +2,13 @@
 //!
 //! Both ways to play stand on this: [`super::replay::Replay`] inside our own loop, [`super::serve`] over HTTP.
 
+mod summary;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+pub(crate) use summary::{PlayKind, PlayView};
 
 use super::message::{Block, Message, StopReason};
 use super::replay::{BadExchange, Recording};

@@ -7,7 +7,6 @@ mod claude_worker;
 mod finish;
 mod landing;
 mod layering;
-mod licences;
 mod processes;
 mod readme;
 mod real_package;

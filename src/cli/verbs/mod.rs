@@ -14,6 +14,7 @@ mod man;
 mod merge;
 mod own_loop;
 mod recover;
+mod replay;
 mod review;
 mod spawn;
 mod status;
@@ -50,6 +51,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Merge(args) => merge::merge(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
         Verb::Demo(args) => return demo::run(&args, context),
+        Verb::Replay(verb) => replay::run(&verb, context)?,
         Verb::Trust(args) => trust::run(&args, context)?,
         Verb::Agents(verb) => agents::run(&verb, context)?,
         Verb::Doctor(args) => doctor::run(&args, context)?,

@@ -32,7 +32,7 @@ pub(crate) struct Exchange {
     /// What stands for the working folder in the texts of this line.
     cwd: String,
     /// Digest of the conversation's first message, and so of conversations that share a file.
-    conversation: String,
+    pub(crate) conversation: String,
     /// Digest of the model's last message before; absent in a conversation's first exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<String>,
@@ -88,13 +88,28 @@ impl Exchange {
         exchange
     }
 
-    /// Reads one line.
-    pub(super) fn parse(line: &str) -> Result<Self, String> {
-        let exchange: Self = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    /// Reads one line; `None` for one that was cut off when its writer died.
+    pub(super) fn parse(line: &str) -> Result<Option<Self>, String> {
+        let exchange: Self = match serde_json::from_str(line) {
+            Ok(exchange) => exchange,
+            Err(error) if error.is_eof() => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
         match exchange.version {
-            VERSION => Ok(exchange),
+            VERSION => Ok(Some(exchange)),
             version => Err(format!("version {version} is not known; this program reads version {VERSION}")),
         }
+    }
+
+    /// What it was told; empty for tool results.
+    pub(crate) fn prompt(&self) -> &str {
+        self.saw
+            .iter()
+            .find_map(|message| match message {
+                Message::User { text } => Some(text.as_str()),
+                _ => None,
+            })
+            .unwrap_or_default()
     }
 
     /// The same as it would be in another working folder.
@@ -203,7 +218,7 @@ pub(crate) struct Recording {
     /// Where it is, for messages.
     file: PathBuf,
     /// Its exchanges in the order recorded.
-    pub(super) exchanges: Vec<Exchange>,
+    pub(crate) exchanges: Vec<Exchange>,
 }
 
 /// A line of a recording that is none.
@@ -219,18 +234,15 @@ pub(crate) struct BadExchange {
 }
 
 impl Recording {
-    /// Reads a recording. A last line without its end was cut off when the recorder died, and does not count.
+    /// Reads a recording. A line that was cut off does not count: its answer never reached a conversation.
     ///
     /// # Errors
     /// With file and line of any other line that is no exchange.
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, BadExchange> {
         let mut exchanges = Vec::new();
-        for (index, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            match Exchange::parse(line.trim()) {
-                Ok(exchange) => exchanges.push(exchange),
-                Err(_) if !line.ends_with('\n') => {}
-                Err(reason) => return Err(BadExchange { file: file.to_owned(), line: index + 1, reason }),
-            }
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let bad = |reason| BadExchange { file: file.to_owned(), line: index + 1, reason };
+            exchanges.extend(Exchange::parse(line.trim()).map_err(bad)?);
         }
         Ok(Self { file: file.to_owned(), exchanges })
     }

@@ -234,6 +234,15 @@ impl TryFrom<String> for FaultKind {
     }
 }
 
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "{status}"),
+            kind => f.write_str(FAULT_WORDS.iter().find(|(_, known)| known == kind).map_or("", |(word, _)| word)),
+        }
+    }
+}
+
 impl JsonSchema for FaultKind {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "FaultKind".into()

@@ -1,40 +1,152 @@
-//! A scripted model behind the Anthropic Messages API, on loopback, inside the test process.
+//! A scripted model for one test: a `swarm replay serve` of its own, and short words for its scripts.
 //!
-//! The real Claude Code CLI talks to it, so a test decides what the "model" says and which tools it calls, while
-//! everything else (tools, permissions, hooks, terminal) is the agent's own code.
-//!
-//! A prompt picks its script with a marker, `SCRIPT:name key=value ...`, anywhere in its text. The server keeps no
-//! conversation: which turn of the script comes next is the number of tool results after the marker, all of which every
-//! request repeats. So scripts survive `--resume`, retries, and many agents talking to one server at once.
-//! Only faults that happen a limited number of times are counted, per session, script and turn.
-//!
-//! Parts: [`script`] says what is answered, [`stream`] puts it into the API's event stream, [`http`] carries it.
+//! Real agents talk to it, so a test decides what the "model" says and which tools it calls, while everything else (tools,
+//! permissions, hooks, terminal) is the agent's own code. A prompt picks its script with a marker,
+//! `SCRIPT:name key=value ...`, anywhere in its text.
 
-mod http;
-mod script;
-mod stream;
-#[cfg(test)]
-mod tests;
-
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
-pub(crate) use script::{Fault, Script, call, say};
-pub(crate) use stream::{INPUT_TOKENS, OUTPUT_TOKENS};
+use super::swarm::SWARM;
 
 /// How long a test waits for a request before it fails: generous, since a loaded machine starts an agent in seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the server answers to a user who names no script.
-const PLAIN_ANSWER: &str = "Understood.";
+/// How often the log of requests is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A request the server got, as the agent sent it.
+/// What the model answers to a user who names no script.
+pub(crate) const PLAIN_ANSWER: &str = "Understood.";
+
+/// Tokens that every answer claims to have read, so that tests can check sums.
+pub(crate) const INPUT_TOKENS: u64 = 100;
+
+/// Tokens that every answer claims to have written.
+pub(crate) const OUTPUT_TOKENS: u64 = 10;
+
+/// One block of a model's message.
 #[derive(Debug, Clone)]
+pub(crate) enum Block {
+    /// Text for the person.
+    Text(String),
+    /// A call of one of the agent's tools, and its input; `{name}` in any string is replaced.
+    Call(String, Value),
+}
+
+/// A text block.
+pub(crate) fn say(text: &str) -> Block {
+    Block::Text(text.to_owned())
+}
+
+/// A tool call block.
+pub(crate) fn call(tool: &str, input: Value) -> Block {
+    Block::Call(tool.to_owned(), input)
+}
+
+/// What may go wrong instead of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// An error answer with this HTTP status, such as 429, 500, 529 or 401.
+    Status(u16),
+    /// The connection closes in the middle of the event stream.
+    Cut,
+    /// Nothing comes, not even a header, until the script is released; then the turn.
+    HangBefore,
+    /// The turn's blocks come, but the message does not end until the script is released.
+    HangAfter,
+}
+
+impl Fault {
+    /// The word of the script format.
+    fn kind(self) -> Value {
+        match self {
+            Self::Status(status) => json!(status),
+            Self::Cut => json!("cut"),
+            Self::HangBefore => json!("hang"),
+            Self::HangAfter => json!("hang_at_end"),
+        }
+    }
+}
+
+/// The messages of one conversation, in order. The agent asks for the next one with the results of the tools that the last
+/// one called, so every turn but the last should hold a call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Script {
+    /// The turns as the script format has them.
+    turns: Vec<Map<String, Value>>,
+}
+
+impl Script {
+    /// A script without turns.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a turn: texts first, then calls that run in parallel.
+    pub(crate) fn turn(mut self, blocks: Vec<Block>) -> Self {
+        let texts: Vec<&str> = blocks
+            .iter()
+            .filter_map(|block| match block {
+                Block::Text(text) => Some(text.as_str()),
+                Block::Call(..) => None,
+            })
+            .collect();
+        let mut turn = Map::new();
+        if !texts.is_empty() {
+            turn.insert("say".to_owned(), json!(texts.join("\n")));
+        }
+        let calls = blocks.iter().filter_map(|block| match block {
+            Block::Text(_) => None,
+            Block::Call(tool, input) => Some(json!({tool.as_str(): input})),
+        });
+        turn.insert("calls".to_owned(), calls.collect());
+        self.turns.push(turn);
+        self
+    }
+
+    /// Adds a turn of one text.
+    pub(crate) fn say(self, text: &str) -> Self {
+        self.turn(vec![say(text)])
+    }
+
+    /// Adds a turn of one tool call.
+    pub(crate) fn call(self, tool: &str, input: Value) -> Self {
+        self.turn(vec![call(tool, input)])
+    }
+
+    /// Makes the turn added last go wrong every time it is asked for.
+    pub(crate) fn failing(self, fault: Fault) -> Self {
+        self.with_fault(json!({"kind": fault.kind()}))
+    }
+
+    /// Makes the turn added last go wrong the first `times` times in each session, so that a retry gets through.
+    pub(crate) fn failing_at_first(self, fault: Fault, times: u32) -> Self {
+        self.with_fault(json!({"kind": fault.kind(), "times": times}))
+    }
+
+    /// Gives the turn added last a fault; a script without turns gets an empty one.
+    fn with_fault(mut self, fault: Value) -> Self {
+        if self.turns.is_empty() {
+            self.turns.push(Map::new());
+        }
+        if let Some(last) = self.turns.last_mut() {
+            last.insert("faults".to_owned(), json!([fault]));
+        }
+        self
+    }
+}
+
+/// A request the server got.
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Request {
     /// `POST`, `GET`, ...
     pub(crate) method: String,
@@ -44,6 +156,10 @@ pub(crate) struct Request {
     pub(crate) headers: BTreeMap<String, String>,
     /// The JSON body, `null` if there was none.
     pub(crate) body: Value,
+    /// The system prompt, whatever the API.
+    system: String,
+    /// The conversation, whatever the API.
+    messages: Vec<Value>,
 }
 
 impl Request {
@@ -55,7 +171,8 @@ impl Request {
     /// What the agent has been told so far, in order: the texts of all user messages, and what a person said to it while
     /// a tool ran, which the agent puts into the tool's result. Tool results as such are left out.
     pub(crate) fn user_texts(&self) -> Vec<String> {
-        script::user_texts(&self.body)
+        let said = self.messages.iter().filter(|message| message["role"] == "user");
+        said.map(|message| message["text"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// Whether any user text of this request contains `needle`.
@@ -65,79 +182,108 @@ impl Request {
 
     /// The text of every tool result in the conversation, in order, with whether it was an error.
     pub(crate) fn tool_results(&self) -> Vec<(String, bool)> {
-        script::tool_results(&self.body)
+        let results = self.messages.iter().filter_map(|message| message["results"].as_array()).flatten();
+        results.map(|one| (one["text"].as_str().unwrap_or_default().to_owned(), one["is_error"] == true)).collect()
     }
 
     /// The system prompt as one text.
     pub(crate) fn system_text(&self) -> String {
-        script::system_text(&self.body)
+        self.system.clone()
     }
 }
 
 /// Collects scripts and variables before the server starts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ModelServerBuilder {
-    /// Scripts by the name their marker uses.
-    scripts: BTreeMap<String, Script>,
-    /// Values for `{name}` in scripts, the same for every conversation.
-    variables: BTreeMap<String, String>,
+    /// The script file.
+    file: Value,
 }
 
 impl ModelServerBuilder {
     /// Adds a script that `SCRIPT:name` selects.
     pub(crate) fn script(mut self, name: &str, script: Script) -> Self {
-        self.scripts.insert(name.to_owned(), script);
+        let conversations = self.file["conversations"].as_array_mut().expect("it was made so");
+        conversations.push(json!({"name": name, "turns": script.turns}));
         self
     }
 
     /// Sets the value of `{name}` in all scripts. A `key=value` behind a marker wins over it, and it wins over `{cwd}` as
     /// read from the request.
     pub(crate) fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.variables.insert(name.to_owned(), value.into());
+        self.file["variables"][name] = json!(value.into());
         self
     }
 
     /// Starts the server on a port the kernel chooses.
     pub(crate) fn start(self) -> ModelServer {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::new(Shared {
-            scripts: self.scripts,
-            variables: self.variables,
-            state: Mutex::new(State::default()),
-            changed: Condvar::new(),
-        });
-        let for_thread = Arc::clone(&shared);
-        let acceptor = std::thread::spawn(move || accept_until_stopped(&listener, &for_thread));
-        ModelServer { address, shared, acceptor: Some(acceptor) }
+        ModelServer::of(&self.file.to_string())
     }
 }
 
-/// A running scripted model. Dropping it ends every conversation with it and joins its threads.
+/// A running scripted model. Dropping it ends its process and every conversation with it.
 #[derive(Debug)]
 pub(crate) struct ModelServer {
+    /// The server's process. It ends with this one, too, whose pipe is its standard input.
+    process: Child,
     /// Where it listens.
-    address: SocketAddr,
-    /// What its threads share.
-    shared: Arc<Shared>,
-    /// The accepting thread; it joins the others. `None` once dropped.
-    acceptor: Option<JoinHandle<()>>,
+    url: String,
+    /// Holds the script and the log of requests.
+    folder: TempDir,
+    /// What was read of the log.
+    seen: Mutex<Seen>,
+}
+
+/// The log of requests as far as it was read.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Bytes read, whole lines.
+    bytes: u64,
+    /// The requests in them.
+    requests: Vec<Request>,
 }
 
 impl ModelServer {
     /// Begins a server without scripts.
     pub(crate) fn builder() -> ModelServerBuilder {
-        ModelServerBuilder::default()
+        let usage = json!({"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS});
+        let file = json!({"usage": usage, "otherwise": PLAIN_ANSWER, "variables": {}, "conversations": []});
+        ModelServerBuilder { file }
+    }
+
+    /// Starts a server for a whole script file.
+    #[expect(clippy::disallowed_methods, reason = "the door in `process` is not visible to integration tests")]
+    pub(crate) fn of(script: &str) -> Self {
+        let folder = TempDir::new().expect("the temp folder can be written");
+        let file = folder.path().join("script.yaml");
+        let mut writing = std::fs::File::create(&file).expect("the folder is ours");
+        writing.write_all(script.as_bytes()).expect("the folder is ours");
+        let mut command = Command::new(SWARM);
+        command.args(["replay", "serve", "--json", "--until-stdin-ends", "--requests"]);
+        command.arg(folder.path().join("requests.jsonl")).arg(&file).env_clear();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("the program under test can be run");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        stdout.read_line(&mut line).expect("the server tells its address");
+        let told: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in `{line}` of\n{script}"));
+        let url = told["url"].as_str().expect("the server tells its address").to_owned();
+        Self { process, url, folder, seen: Mutex::default() }
     }
 
     /// The value for `ANTHROPIC_BASE_URL`.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     /// Every request so far, in the order of arrival.
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.shared.lock().requests.clone()
+        self.read().requests.clone()
     }
 
     /// Waits until a request has come, or comes, for which `wanted` holds, and returns the first such.
@@ -146,98 +292,57 @@ impl ModelServer {
     /// After a minute without one, listing the user texts that did come.
     pub(crate) fn wait_for_request(&self, wanted: impl Fn(&Request) -> bool) -> Request {
         let deadline = Instant::now() + PATIENCE;
-        let mut state = self.shared.lock();
         loop {
-            if let Some(found) = state.requests.iter().find(|request| wanted(request)) {
+            let seen = self.read();
+            if let Some(found) = seen.requests.iter().find(|request| wanted(request)) {
                 return found.clone();
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no such request within {PATIENCE:?}; got:\n{}", describe(&state.requests));
-            state = self.shared.wait(state, left);
+            let got = &seen.requests;
+            assert!(Instant::now() < deadline, "no such request within {PATIENCE:?}; got:\n{}", describe(got));
+            drop(seen);
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
     /// Lets every turn of script `name` that hangs go on, and does not let that script hang again.
     pub(crate) fn release(&self, name: &str) {
-        self.shared.lock().released.insert(name.to_owned());
-        self.shared.changed.notify_all();
+        let body = json!({"conversation": name}).to_string();
+        let mut connection = TcpStream::connect(self.address()).expect("the server listens");
+        let head = format!("POST /swarm/release HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+        connection.write_all((head + &body).as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("the server answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Where the log of requests is.
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("requests.jsonl")
+    }
+
+    /// Reads on in the log.
+    fn read(&self) -> MutexGuard<'_, Seen> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = std::fs::File::open(self.log()).expect("the server made its log");
+        file.seek(SeekFrom::Start(seen.bytes)).expect("the log can be read");
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).expect("the log can be read");
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let request: Request = serde_json::from_slice(line).expect("each line is a request");
+            if request.path != "/swarm/release" {
+                seen.requests.push(request);
+            }
+        }
+        seen.bytes += whole as u64;
+        seen
     }
 }
 
 impl Drop for ModelServer {
     fn drop(&mut self) {
-        self.shared.lock().stopping = true;
-        self.shared.changed.notify_all();
-        // `accept` has no timeout: a connection wakes it, whether or not it then gets anything.
-        drop(TcpStream::connect(self.address));
-        if let Some(acceptor) = self.acceptor.take() {
-            drop(acceptor.join());
-        }
-    }
-}
-
-/// What the server's threads share.
-#[derive(Debug)]
-struct Shared {
-    /// See [`ModelServerBuilder`].
-    scripts: BTreeMap<String, Script>,
-    /// See [`ModelServerBuilder`].
-    variables: BTreeMap<String, String>,
-    /// What changes while the server runs.
-    state: Mutex<State>,
-    /// Signalled on every change of `state`.
-    changed: Condvar,
-}
-
-/// What changes while the server runs.
-#[derive(Debug, Default)]
-struct State {
-    /// All requests, oldest first.
-    requests: Vec<Request>,
-    /// Scripts that no longer hang.
-    released: BTreeSet<String>,
-    /// How often a fault has happened, by session, script and turn.
-    faults: HashMap<(String, String, usize), u32>,
-    /// Set once, by drop.
-    stopping: bool,
-}
-
-impl Shared {
-    /// The state. A thread that panicked holding it has failed its own test only.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Waits for a change of the state, at most `limit`.
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, limit).unwrap_or_else(std::sync::PoisonError::into_inner).0
-    }
-
-    /// Blocks until script `name` is released; false if the server stops instead.
-    fn wait_for_release(&self, name: &str) -> bool {
-        let mut state = self.lock();
-        while !state.stopping && !state.released.contains(name) {
-            state = self.wait(state, PATIENCE);
-        }
-        !state.stopping
-    }
-
-    /// The fault of this turn that is due now, counting it.
-    fn due_fault(
-        &self,
-        session: &str,
-        script: &str,
-        turn: usize,
-        planned: Option<&script::PlannedFault>,
-    ) -> Option<Fault> {
-        let planned = planned?;
-        let mut state = self.lock();
-        let seen = state.faults.entry((session.to_owned(), script.to_owned(), turn)).or_default();
-        if planned.times.is_some_and(|times| *seen >= times) {
-            return None;
-        }
-        *seen += 1;
-        Some(planned.fault)
+        self.process.kill().ok();
+        self.process.wait().ok();
     }
 }
 
@@ -249,71 +354,4 @@ fn describe(requests: &[Request]) -> String {
         format!("  {} {} {:?} {:?}", request.method, request.path, request.session_id(), last)
     });
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Serves each connection on a thread of its own until the server is dropped, then joins them all.
-fn accept_until_stopped(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut serving: Vec<JoinHandle<()>> = Vec::new();
-    while let Ok((connection, _)) = listener.accept() {
-        if shared.lock().stopping {
-            break;
-        }
-        serving.retain(|thread| !thread.is_finished());
-        let shared = Arc::clone(shared);
-        serving.push(std::thread::spawn(move || serve(connection, &shared)));
-    }
-    for thread in serving {
-        drop(thread.join());
-    }
-}
-
-/// Reads one request, records it, and answers it. A client that goes away is no fault of the server.
-fn serve(connection: TcpStream, shared: &Shared) {
-    let Ok(mut exchange) = http::Exchange::read(connection, || shared.lock().stopping) else { return };
-    let request = exchange.request.clone();
-    shared.lock().requests.push(request.clone());
-    shared.changed.notify_all();
-    drop(answer(&request, &mut exchange, shared));
-}
-
-/// Answers by the kind of request; only `/v1/messages` follows scripts.
-fn answer(request: &Request, exchange: &mut http::Exchange, shared: &Shared) -> std::io::Result<()> {
-    let path = request.path.split('?').next().unwrap_or_default();
-    match (request.method.as_str(), path) {
-        ("POST", "/v1/messages") => answer_message(request, exchange, shared),
-        ("POST", "/v1/messages/count_tokens") => exchange.respond(200, &json!({"input_tokens": 1000})),
-        ("GET", "/v1/models") => exchange.respond(200, &json!({"data": [], "has_more": false})),
-        ("HEAD" | "GET", "/") => exchange.respond(200, &json!({})),
-        _ => exchange.respond(404, &stream::error_body(404, &format!("no such path: {path}"))),
-    }
-}
-
-/// Plays the turn that the conversation has come to.
-fn answer_message(request: &Request, exchange: &mut http::Exchange, shared: &Shared) -> std::io::Result<()> {
-    if script::asks_for_json(&request.body) {
-        return stream::send(exchange, &request.body, &[say(r#"{"title":"Scripted conversation"}"#)]);
-    }
-    let Some(place) = script::place(&request.body) else {
-        return stream::send(exchange, &request.body, &[say(PLAIN_ANSWER)]);
-    };
-    let Some(script) = shared.scripts.get(&place.script) else {
-        let message = format!("the test has no script `{}`", place.script);
-        return exchange.respond(400, &stream::error_body(400, &message));
-    };
-    let variables = script::variables(&request.body, &shared.variables, &place);
-    let (blocks, planned) = script.turn_at(place.turn, &variables);
-    match shared.due_fault(request.session_id(), &place.script, place.turn, planned) {
-        None => stream::send(exchange, &request.body, &blocks),
-        Some(Fault::Status(code)) => exchange.respond(code, &stream::error_body(code, "scripted fault")),
-        Some(Fault::Cut) => stream::send_cut(exchange, &request.body, &blocks),
-        Some(Fault::HangBefore) => {
-            if shared.wait_for_release(&place.script) {
-                stream::send(exchange, &request.body, &blocks)?;
-            }
-            Ok(())
-        }
-        Some(Fault::HangAfter) => {
-            stream::send_waiting(exchange, &request.body, &blocks, || shared.wait_for_release(&place.script))
-        }
-    }
 }
