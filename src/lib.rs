@@ -19,6 +19,7 @@ mod terminal;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench_internals {
+    pub use crate::agent::{LoopTimes, measure_loop};
     pub use crate::coordinator::bench::ManyWorkers;
     pub use crate::queue::bench::QueueBench;
 }

@@ -30,6 +30,8 @@ pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, Hoo
 pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, Turns};
 pub(crate) use own::acp::{AcpPlan, run as run_acp};
 pub(crate) use own::{LoopIo, LoopPlan, RECORD, Reporter, run as run_loop};
+#[cfg(feature = "bench-internals")]
+pub use own::{LoopTimes, measure_loop};
 pub(crate) use policy::{Policy, policy_file, reply_by_policy};
 pub(crate) use probe::{Probe, probe};
 pub(crate) use redact::Redactor;

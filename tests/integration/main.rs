@@ -8,6 +8,7 @@ mod contract;
 mod finish;
 mod landing;
 mod layering;
+mod own_loop;
 mod processes;
 mod readme;
 mod real_package;

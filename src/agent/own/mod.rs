@@ -5,6 +5,8 @@
 //! the other side, [`run`], is the process.
 
 pub(super) mod acp;
+#[cfg(feature = "bench-internals")]
+mod bench;
 mod context;
 mod conversation;
 mod face;
@@ -22,6 +24,8 @@ use std::ffi::OsString;
 
 use uuid::Uuid;
 
+#[cfg(feature = "bench-internals")]
+pub use self::bench::{LoopTimes, measure as measure_loop};
 pub(crate) use self::plan::LoopPlan;
 use self::plan::conversation_file;
 pub(crate) use self::report::Reporter;

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::report::{Report, ToolReport};
+use super::report::{Conclusion, Report, ToolReport};
 use super::*;
 use crate::agent::event::Exit;
 use crate::agent::testing::{Place, agent};

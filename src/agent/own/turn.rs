@@ -426,6 +426,7 @@ impl Engine {
     fn add_usage(&mut self, usage: Usage) {
         self.used.input_tokens += usage.input_tokens;
         self.used.output_tokens += usage.output_tokens;
+        self.used.cached_tokens += usage.cached_tokens;
         self.used.measured &= usage.measured;
         self.used.cost_usd = self.used.cost_usd.zip(usage.cost_usd).map(|(sum, cost)| sum + cost);
     }

@@ -10,7 +10,7 @@ fn user(text: &str) -> Entry {
 
 fn assistant(calls: &[&str], input_tokens: u64) -> Entry {
     let call = |id: &&str| Block::ToolCall { id: (*id).to_owned(), name: "Read".to_owned(), input: json!({"a": 1}) };
-    let usage = Usage { input_tokens, output_tokens: 5, cost_usd: None, measured: input_tokens > 0 };
+    let usage = Usage { input_tokens, output_tokens: 5, measured: input_tokens > 0, ..Usage::default() };
     Entry::Assistant { blocks: calls.iter().map(call).collect(), model: "m".to_owned(), usage }
 }
 
@@ -41,7 +41,7 @@ fn assert_well_formed(context: &Context) {
     for pair in context.all().windows(2) {
         if let Message::Tool { results } = &pair[1] {
             let Message::Assistant { blocks } = &pair[0] else { panic!("results without calls: {pair:?}") };
-            let ids: Vec<_> = blocks.iter().map(|block| match block {
+            let ids = blocks.iter().map(|block| match block {
                 Block::ToolCall { id, .. } => id,
                 _ => panic!("a call was expected"),
             });
@@ -72,7 +72,8 @@ fn the_oldest_results_go_first_and_the_last_ones_stay() {
 #[test]
 fn messages_go_when_results_do_not_suffice_and_the_first_says_so() {
     let mut context = rounds(&[300; 100]);
-    apply_all(&mut context, &context.fit(3_000));
+    let entries = context.fit(3_000);
+    apply_all(&mut context, &entries);
     assert!(context.tokens() <= 2_250, "{}", context.tokens());
     assert_well_formed(&context);
     let Message::User { text } = &context.all()[0] else { panic!("the first message stays") };
@@ -82,7 +83,8 @@ fn messages_go_when_results_do_not_suffice_and_the_first_says_so() {
 #[test]
 fn one_huge_result_is_cut_even_when_it_is_the_last() {
     let mut context = rounds(&[100, 200_000]);
-    apply_all(&mut context, &context.fit(4_000));
+    let entries = context.fit(4_000);
+    apply_all(&mut context, &entries);
     assert!(context.tokens() <= 3_000, "{}", context.tokens());
     let Some(Message::Tool { results }) = context.all().last() else { panic!("the result stays") };
     assert!(results[0].text.contains("left out"));

@@ -70,7 +70,8 @@ fn text_streams_above_what_a_person_types() {
     scene.face.text("End");
     scene.face.set_busy(false);
     let shown = scene.shows();
-    assert_eq!(shown[3..], ["> draft", "   (queued: the model gets it with its n", "ext step)", "End", ">"]);
+    let queued = "   (queued: the model gets it with its next step)";
+    assert_eq!(shown[3..], ["> draft", queued, "End", ">"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -292,7 +293,7 @@ impl Running {
             unsafe_code,
             reason = "an owned descriptor stays open and the same until it is dropped with its watch"
         )]
-        let ended = unsafe { AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE) }?;
+        let ended = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
         let deadline = Instant::now() + timeout;
         loop {
             tokio::select! {
