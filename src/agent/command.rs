@@ -125,6 +125,7 @@ pub(super) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Prob
         path,
         version: None,
         problem: is_missing.then(|| format!("no program `{program}` was found")),
+        doubt: None,
         hint: is_missing.then(|| missing_hint(agent)),
         program,
     }

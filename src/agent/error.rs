@@ -57,6 +57,14 @@ pub(crate) enum AgentError {
     /// It has not shown itself yet, and what is typed now would be lost.
     #[error("it has not started up yet")]
     NotReady,
+    /// The agent names a provider that Claude Code cannot use.
+    #[error("claude cannot use the provider `{name}`: {why}")]
+    Provider {
+        /// The provider.
+        name: String,
+        /// Why, as a clause.
+        why: &'static str,
+    },
     /// The program that our own process stands before did not start.
     #[error("the agent did not start")]
     Child {
@@ -98,6 +106,7 @@ impl AgentError {
             Self::NoCredentials => {
                 "set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or use `isolated: false`"
             }
+            Self::Provider { .. } => "name one of `providers` in the settings that is of kind `ollama` or `anthropic`",
             Self::CannotReceive { .. } => "wait for its end, then start another attempt with what you have to say",
             Self::AsksPerson => "attach and answer, then send again",
             Self::NotReady => "wait a moment, then send again",

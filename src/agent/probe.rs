@@ -16,7 +16,9 @@ pub(crate) struct Probe {
     pub(crate) version: Option<String>,
     /// What stands in the way of using it, as a clause; `None` is fit to use.
     pub(crate) problem: Option<String>,
-    /// What to do about the problem.
+    /// What may stand in the way, as a clause: a sign that is missing, and no proof. Nothing is refused for it.
+    pub(crate) doubt: Option<String>,
+    /// What to do about the problem, or the doubt.
     pub(crate) hint: Option<String>,
 }
 
@@ -24,7 +26,7 @@ pub(crate) struct Probe {
 /// one. May start that program once and wait some seconds for it.
 pub(crate) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Probe {
     match agent.runtime {
-        RuntimeKind::Claude => claude::probe(env, cwd),
+        RuntimeKind::Claude => claude::probe(agent, env, cwd),
         RuntimeKind::Command => match &agent.preset {
             Some(preset) => preset::probe(agent, preset, env, cwd),
             None => command::probe(agent, env, cwd),

@@ -122,6 +122,7 @@ pub(super) fn agent(runtime: RuntimeKind) -> Agent {
         preset: None,
         prompt: PromptDelivery::File,
         model: None,
+        provider: None,
         tools: Vec::new(),
         permission_mode: PermissionMode::AcceptEdits,
         permissions: Permissions::default(),

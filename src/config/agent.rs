@@ -34,6 +34,8 @@ struct AgentFile {
     prompt: PromptDelivery,
     /// `inherit` is the same as none.
     model: Option<String>,
+    /// A name of `providers` in the settings.
+    provider: Option<String>,
     /// A text with commas is turned into a list before this is read.
     tools: Vec<String>,
     /// A word.
@@ -180,6 +182,7 @@ fn read_ours(
         preset,
         prompt: file.prompt,
         model: named_model(file.model),
+        provider: file.provider,
         tools: file.tools,
         permission_mode: file.permission_mode,
         permissions: file.permissions,
@@ -215,6 +218,7 @@ fn read_claude(head: &Node, body: &str, origin: AgentOrigin) -> Result<(Option<A
         preset: None,
         prompt: PromptDelivery::default(),
         model: named_model(file.model),
+        provider: None,
         tools: file.tools,
         permission_mode: mode.unwrap_or_default(),
         permissions: Permissions { deny: file.disallowed_tools, ..Permissions::default() },
@@ -326,6 +330,14 @@ impl Check<'_> {
                 return Err(problem.with_hint("for example `command: [\"opencode\", \"acp\"]`, or `preset: opencode`"));
             }
             _ => {}
+        }
+        if self.agent.provider.is_some() && *runtime != RuntimeKind::Claude {
+            let hint = "the runtime `ollama` takes both in one: `model: PROVIDER/MODEL`";
+            return Err(useless("provider").with_hint(hint));
+        }
+        if self.agent.provider.is_some() && self.agent.model.is_none() {
+            let problem = self.problem("provider", None, "which of its models is meant, `model` must say");
+            return Err(problem.with_hint("for example `model: qwen3-coder`"));
         }
         if !takes_command && !command.is_empty() {
             return Err(useless("command").with_hint("add `runtime: command`"));

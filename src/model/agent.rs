@@ -26,6 +26,8 @@ pub(crate) struct Agent {
     pub(crate) prompt: PromptDelivery,
     /// Model name as its runtime understands it; `None` is the runtime's default.
     pub(crate) model: Option<String>,
+    /// Who serves the model of a `claude` agent in place of Anthropic, by its name in the settings.
+    pub(crate) provider: Option<String>,
     /// Tools it may use; empty is the runtime's default set.
     pub(crate) tools: Vec<String>,
     /// How far it acts without asking.

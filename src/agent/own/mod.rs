@@ -127,6 +127,7 @@ pub(super) fn probe(agent: &Agent) -> Probe {
         path: None,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         problem: is_missing.then(|| AgentError::NoModel.to_string()),
+        doubt: None,
         hint: is_missing.then(|| AgentError::NoModel.hint()).flatten(),
     }
 }

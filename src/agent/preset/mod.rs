@@ -240,7 +240,7 @@ pub(super) fn tells_tools(preset: &Preset, mode: Mode) -> bool {
 pub(super) fn probe(agent: &Agent, preset: &Preset, env: &[(String, String)], cwd: &Path) -> Probe {
     let (named, before) = agent.command.split_first().map_or((&preset.program, &[][..]), |(name, rest)| (name, rest));
     let path = find_program(named.as_ref(), env, cwd);
-    let mut probe = Probe { program: named.clone(), path, version: None, problem: None, hint: None };
+    let mut probe = Probe { program: named.clone(), path, version: None, problem: None, doubt: None, hint: None };
     let Some(path) = &probe.path else {
         probe.problem = Some(format!("no program `{named}` was found"));
         probe.hint = Some(install_hint(preset));
@@ -259,7 +259,7 @@ pub(super) fn probe(agent: &Agent, preset: &Preset, env: &[(String, String)], cw
     if probe.problem.is_some() {
         probe.hint = Some(install_hint(preset));
     } else if !is_logged_in(preset, env) {
-        probe.problem = Some("nobody seems to be logged in".to_owned());
+        probe.doubt = Some("nobody seems to be logged in".to_owned());
         probe.hint = preset.login.as_ref().map(|login| format!("log in with `{}`", login.command));
     }
     probe
@@ -269,9 +269,14 @@ pub(super) fn probe(agent: &Agent, preset: &Preset, env: &[(String, String)], cw
 fn is_logged_in(preset: &Preset, env: &[(String, String)]) -> bool {
     let Some(login) = &preset.login else { return true };
     let home = variable(env, "HOME").unwrap_or("/");
-    let is_there = |file: &String| match file.strip_prefix("~/") {
-        Some(rest) => Path::new(home).join(rest).exists(),
-        None => Path::new(file).exists(),
+    let moved = [("~/.config/", "XDG_CONFIG_HOME"), ("~/.local/share/", "XDG_DATA_HOME")];
+    let is_there = |file: &String| {
+        let moved = moved.iter().find_map(|(place, name)| Some((file.strip_prefix(place)?, variable(env, name)?)));
+        match (moved, file.strip_prefix("~/")) {
+            (Some((rest, folder)), _) => Path::new(folder).join(rest).exists(),
+            (None, Some(rest)) => Path::new(home).join(rest).exists(),
+            (None, None) => Path::new(file).exists(),
+        }
     };
     login.env.iter().any(|name| variable(env, name).is_some()) || login.files.iter().any(is_there)
 }

@@ -279,6 +279,6 @@ fn a_missing_program_is_named_with_the_command_that_installs_it() {
     assert_eq!(missing.hint.unwrap(), "install it with `npm install -g @openai/codex`");
     let definition = Agent { command: vec!["/bin/echo".to_owned()], ..definition };
     let strange = probe(&definition, definition.preset.as_ref().unwrap(), &env, folder.path());
-    assert_eq!(strange.problem.unwrap(), "nobody seems to be logged in");
+    assert_eq!(strange.doubt.unwrap(), "nobody seems to be logged in");
     assert_eq!(strange.hint.unwrap(), "log in with `codex login`");
 }

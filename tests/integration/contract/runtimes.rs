@@ -41,6 +41,8 @@ pub(super) struct Runtime {
     pub(super) usage: bool,
     /// Whether it says what that costs.
     pub(super) cost: bool,
+    /// Whether that is nothing.
+    pub(super) is_free: bool,
     /// How it goes on.
     pub(super) resume: Resume,
     /// Who may not be left when it was killed, by a part of the command line.
@@ -113,10 +115,29 @@ pub(super) const CLAUDE: Runtime = Runtime {
     ends: &["Write ok", "Bash error 3", "Bash denied"],
     usage: true,
     cost: true,
+    is_free: false,
     resume: Resume::Conversation,
     processes: &["claude"],
     consent: "1",
     verified: "run: Claude Code 2.1.329",
+};
+
+/// Claude Code with a model from somebody else than Anthropic.
+pub(super) const CLAUDE_ELSEWHERE: Runtime = Runtime {
+    label: "`claude` with a `provider`",
+    head: "runtime: claude\nprovider: here\nmodel: claude-named-model\n",
+    program: None,
+    prepare: |swarm, server| {
+        (CLAUDE.prepare)(swarm, server);
+        // Whoever asks there gets no answer.
+        swarm.set_env("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
+        swarm.write(
+            ".swarm/config.yaml",
+            &format!("providers: {{here: {{kind: ollama, url: \"{}\"}}}}\n", server.url()),
+        );
+    },
+    is_free: true,
+    ..CLAUDE
 };
 
 /// Our own loop.
@@ -131,6 +152,7 @@ pub(super) const OLLAMA: Runtime = Runtime {
     ends: &["Write ok", "Bash error 3", "Bash denied"],
     usage: true,
     cost: true,
+    is_free: true,
     resume: Resume::Conversation,
     processes: &["swarm loop"],
     consent: "y",
@@ -149,6 +171,7 @@ pub(super) const ACP: Runtime = Runtime {
     ends: &["Edit ok", "Bash error 3", "Bash denied"],
     usage: true,
     cost: false,
+    is_free: false,
     resume: Resume::Conversation,
     processes: &["swarm acp", "opencode acp"],
     consent: "y",
@@ -167,6 +190,7 @@ pub(super) const CODEX: Runtime = Runtime {
     ends: &["Bash ok 0", "Bash error 3", "Bash denied"],
     usage: true,
     cost: false,
+    is_free: false,
     resume: Resume::Conversation,
     processes: &["codex exec"],
     consent: "y",
@@ -185,6 +209,7 @@ pub(super) const OPENCODE: Runtime = Runtime {
     ends: &["write ok", "bash error 3", "bash denied"],
     usage: true,
     cost: true,
+    is_free: true,
     resume: Resume::Conversation,
     processes: &["opencode run"],
     consent: "",
@@ -204,6 +229,7 @@ pub(super) const COMMAND: Runtime = Runtime {
     ends: &[],
     usage: false,
     cost: false,
+    is_free: false,
     resume: Resume::Anew,
     processes: &["tail -f"],
     consent: "",
