@@ -160,6 +160,7 @@ impl Chain {
             let error = match link.model.chat(request, on_delta).await {
                 Ok(answer) => {
                     link.has_answered = true;
+                    link.has_price &= answer.usage.cost_usd.is_some();
                     if let Some(budget) = &mut self.budget {
                         budget.spent_usd += answer.usage.cost_usd.unwrap_or_default();
                     }

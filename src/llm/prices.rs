@@ -18,8 +18,8 @@ pub(super) enum Tariff {
     Priced {
         /// The usual price.
         price: Price,
-        /// The price of requests whose input is longer than so many tokens.
-        long: Option<(u64, Price)>,
+        /// The price of requests whose input is longer than so many tokens; it may be unknown.
+        long: Option<(u64, Option<Price>)>,
     },
     /// Nobody here knows.
     Unknown,
@@ -33,7 +33,7 @@ impl Tariff {
         let price = match self {
             Self::Free => return Some(0.0),
             Self::Unknown => return None,
-            Self::Priced { long: Some((above, price)), .. } if input > *above => price,
+            Self::Priced { long: Some((above, price)), .. } if input > *above => price.as_ref()?,
             Self::Priced { price, .. } => price,
         };
         let plain = input.saturating_sub(counts.cached).saturating_sub(counts.cache_write);
@@ -49,7 +49,7 @@ impl Tariff {
     }
 }
 
-/// What is known about the models of one cloud.
+/// What is known about models of one cloud from one source.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Cloud {
@@ -99,10 +99,12 @@ pub(super) struct Facts {
 struct LongPrice {
     /// Tokens of input above which it holds.
     above: u64,
+    /// As in [`Facts`]; missing where it is not known what long requests cost.
+    #[serde(default)]
+    input: Option<f64>,
     /// As in [`Facts`].
-    input: f64,
-    /// As in [`Facts`].
-    output: f64,
+    #[serde(default)]
+    output: Option<f64>,
     /// As in [`Facts`].
     #[serde(default)]
     cached_input: Option<f64>,
@@ -140,8 +142,8 @@ impl Knowledge {
 
     /// What a model costs at a host.
     fn tariff(&self, kind: ProviderKind, host: &str, model: &str) -> Option<Tariff> {
-        let cloud = self.0.iter().find(|cloud| cloud.kind == kind && cloud.host == host)?;
-        let facts = cloud.models.get(without_date(model))?;
+        let clouds = self.0.iter().filter(|cloud| cloud.kind == kind && cloud.host == host);
+        let facts = clouds.filter_map(|cloud| cloud.models.get(without_date(model))).next()?;
         let price = Price {
             input: facts.input,
             output: facts.output,
@@ -149,13 +151,9 @@ impl Knowledge {
             cache_write: facts.cache_write,
         };
         let long = facts.long.map(|long| {
-            let price = Price {
-                input: long.input,
-                output: long.output,
-                cached_input: long.cached_input,
-                cache_write: long.cache_write,
-            };
-            (long.above, price)
+            let LongPrice { above, cached_input, cache_write, .. } = long;
+            let price = long.input.zip(long.output);
+            (above, price.map(|(input, output)| Price { input, output, cached_input, cache_write }))
         });
         Some(Tariff::Priced { price, long })
     }
@@ -256,6 +254,9 @@ mod tests {
         let tariff = known(ProviderKind::Anthropic, "api.anthropic.com", "claude-haiku-5-5");
         assert!(same(tariff.cost(counts(100_000, 0, 0, 1_000)), 0.01 + 0.0005));
         assert!(same(tariff.cost(counts(100_001, 0, 0, 1_000)), 0.050_000_5 + 0.0025));
+        let unknown = known(ProviderKind::Openai, "api.openai.com", "gpt-6-sol");
+        assert!(same(unknown.cost(counts(272_000, 0, 0, 0)), 0.544));
+        assert_eq!(unknown.cost(counts(272_001, 0, 0, 0)), None);
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::chain::Link;
-use super::draft::Draft;
+use super::draft::{Draft, End};
 use super::fault::Fault;
 use super::http::{self, Http};
 use super::lines::Splitter;
 use super::prices::{self, Facts, Knowledge, Tariff};
 use super::reference::ModelName;
 use super::target::Target;
-use super::wire::{Abilities, Wire};
+use super::wire::{Abilities, Decoder, Wire};
 use super::{Answer, ChatError, ChatModel, ChatRequest, Delta, anthropic, ollama, openai};
 use crate::config::Environment;
 use crate::model::providers::{ModelSettings, Provider, ProviderKind};
@@ -131,26 +131,58 @@ impl Served {
     ) -> Result<Answer, Fault> {
         let body = self.wire.body(request);
         let mut incoming = self.http.stream(&self.target, self.wire.path(), &body).await?;
-        let mut draft = Draft::new(on_delta);
-        let mut splitter = Splitter::new(self.wire.framing());
-        let mut decoder = self.wire.decoder(&self.target);
-        let mut is_complete = false;
-        while !is_complete {
-            let piece = incoming.next(&self.target).await?;
-            let each = |payload: &str| {
-                is_complete = is_complete || decoder.payload(payload, &mut draft)?;
-                Ok(())
-            };
-            match piece {
-                Some(piece) => splitter.feed(piece.as_ref(), each)?,
-                None => {
-                    splitter.end(each)?;
-                    break;
-                }
+        let mut reception = Reception::new(self.wire.as_ref(), &self.target, on_delta);
+        while !reception.is_complete {
+            match incoming.next(&self.target).await? {
+                Some(piece) => reception.feed(piece.as_ref())?,
+                None => break,
             }
         }
-        let end = decoder.end(&mut draft)?;
+        let (draft, end) = reception.end()?;
         Ok(draft.finish(end, request, self.name(), &self.tariff))
+    }
+}
+
+/// An answer that is being read.
+pub(super) struct Reception<'a> {
+    /// Cuts it into payloads.
+    splitter: Splitter,
+    /// Reads the payloads.
+    decoder: Box<dyn Decoder + 'a>,
+    /// What was read.
+    draft: Draft<'a>,
+    /// Whether nothing more is wanted.
+    pub(super) is_complete: bool,
+}
+
+impl<'a> Reception<'a> {
+    /// Nothing was read yet.
+    pub(super) fn new(wire: &'a dyn Wire, target: &'a Target, on_delta: &'a mut (dyn FnMut(Delta) + Send)) -> Self {
+        Self {
+            splitter: Splitter::new(wire.framing()),
+            decoder: wire.decoder(target),
+            draft: Draft::new(on_delta),
+            is_complete: false,
+        }
+    }
+
+    /// Reads a piece.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let Self { splitter, decoder, draft, is_complete } = self;
+        splitter.feed(bytes, |payload| {
+            *is_complete = *is_complete || decoder.payload(payload, draft)?;
+            Ok(())
+        })
+    }
+
+    /// Reads what is left when nothing more comes.
+    pub(super) fn end(mut self) -> Result<(Draft<'a>, End), Fault> {
+        let Self { splitter, decoder, draft, is_complete } = &mut self;
+        if !*is_complete {
+            splitter.end(|payload| decoder.payload(payload, draft).map(drop))?;
+        }
+        let end = decoder.end(draft)?;
+        Ok((self.draft, end))
     }
 }
 

@@ -11,7 +11,6 @@ pub(super) fn check(check: &Check<'_>, settings: &Settings) -> Checked {
         let key = ["providers", name];
         let good = !name.is_empty() && name != "replay" && name.chars().all(is_name_char);
         check.ensure_at(good, &key, "the name of a provider has letters, digits, `-` and `_`, and is not `replay`")?;
-        check.ensure_at(!settings.models.contains_key(name), &key, "a list in `models` has the same name")?;
         self::provider(check, name, provider)?;
     }
     let known: Vec<_> = settings.providers.keys().map(String::as_str).collect();
@@ -24,6 +23,7 @@ pub(super) fn check(check: &Check<'_>, settings: &Settings) -> Checked {
         let key = ["models", name];
         let good = !name.is_empty() && !name.contains(['/', ':']) && !name.chars().any(char::is_control);
         check.ensure_at(good, &key, "the name of a list has no `/` and no `:`")?;
+        check.ensure_at(!known.contains(&name.as_str()), &key, "a provider has the same name")?;
         check.ensure_at(!list.is_empty(), &key, "a list needs at least one model")?;
         for (index, model) in list.iter().enumerate() {
             let index = index.to_string();

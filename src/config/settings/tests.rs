@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::init::default_config_text;
+use crate::model::providers::ProviderKind;
 use crate::model::settings::{Durability, Strategy};
 
 /// Loads settings from a project text, variables and flags, with an empty user folder.
@@ -97,6 +98,28 @@ fn stronger_layers_win_key_by_key() {
 }
 
 #[test]
+fn providers_are_put_on_top_of_the_built_in_ones() {
+    let text = "providers:\n  ollama: {context_window: 8192}\n  openai: {kind: anthropic, url: \"http://x:1\"}\n  \
+                lmstudio: {kind: openai, url: \"http://127.0.0.1:1234/v1\"}\nmodels:\n  v1.5: [lmstudio/x]\n";
+    let settings = load(text, &[], &[]).unwrap();
+    let ollama = &settings.providers["ollama"];
+    assert_eq!((ollama.kind, ollama.context_window), (Some(ProviderKind::Ollama), Some(8_192)));
+    assert_eq!(ollama.keep_alive.as_deref(), Some("30m"));
+    assert_eq!(settings.providers["anthropic"].key_env.as_deref(), Some("ANTHROPIC_API_KEY"));
+    assert_eq!(settings.providers["openai"].key_env, None, "another kind of server under a built-in name");
+    assert_eq!(settings.for_models().key_variables(), ["ANTHROPIC_API_KEY"]);
+    let folder = tempfile::tempdir().unwrap();
+    files::write_new(&folder.path().join("config.yaml"), text.as_bytes()).unwrap();
+    let project = "providers:\n  lmstudio: {max_output: 99}\n";
+    let merged = load_from(folder.path(), project, &[], &[("providers.ollama.url", "http://box:11434")]).unwrap();
+    assert_eq!(merged.providers["lmstudio"].max_output, Some(99));
+    assert_eq!(merged.providers["ollama"].url.as_deref(), Some("http://box:11434"));
+    let json = serde_json::to_string(&merged.for_models()).unwrap();
+    let read: crate::model::providers::ModelSettings = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, merged.for_models());
+}
+
+#[test]
 fn an_empty_section_of_the_project_keeps_the_users() {
     let folder = tempfile::tempdir().unwrap();
     files::write_new(&folder.path().join("config.yaml"), b"target: work\nlimits: {grace: 9s}\n").unwrap();
@@ -175,6 +198,27 @@ fn broken_files_are_explained() {
         "<<: {agent: a}\n",
         "? [a, b]\n: c\n",
         "agent: ../../x\n",
+        "providers:\n  lmstudio:\n    url: http://127.0.0.1:1234/v1\n",
+        "providers:\n  lmstudio: {kind: openai}\n",
+        "providers:\n  lmstudio: {kind: openai, url: 127.0.0.1}\n",
+        "providers:\n  gate: {kind: openai, url: \"https://me:secret@gate.example/v1\"}\n",
+        "providers:\n  gate: {kind: opnai, url: \"https://gate.example/v1\"}\n",
+        "providers:\n  ollama: {key: abc}\n",
+        "providers:\n  anthropic: {key_env: \"sk-ant-123\"}\n",
+        "providers:\n  anthropic: {keep_alive: 5m}\n",
+        "providers:\n  ollama: {keep_alive: long}\n",
+        "providers:\n  ollama: {context_window: 0}\n",
+        "providers:\n  ollama:\n    timeouts: {idle: 0s}\n",
+        "providers:\n  a/b: {kind: openai, url: \"http://x\"}\n",
+        "default_provider: olama\n",
+        "models:\n  fast: []\n",
+        "models:\n  fast: [qwen3]\n",
+        "models:\n  fast: [ollama/a, antropic/b]\n",
+        "models:\n  ollama: [ollama/a]\n",
+        "models:\n  a/b: [ollama/a]\n",
+        "prices:\n  qwen3: {input: 1, output: 2}\n",
+        "prices:\n  openrouter/*: {input: 1}\n",
+        "prices:\n  openrouter/x: {input: -1, output: 2}\n",
     ];
     let mut report = String::new();
     for text in faults {
