@@ -116,6 +116,8 @@ pub(crate) enum Verb {
     Diff(DiffArgs),
     /// Show a worker's finished work, approve it, or send it back with comments.
     Review(ReviewArgs),
+    /// Show which workers' work does not fit the target or each other, while the agents still work.
+    Conflicts(ConflictsArgs),
     /// Land approved work: test merge, gates on exactly the merged tree, then move the target branch.
     Merge(MergeArgs),
     /// List, show and restore work kept from removed workers.
@@ -202,7 +204,7 @@ pub(crate) struct TextArgs {
     /// The text itself.
     #[arg(short = 'p', long = "prompt", value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
-    /// A file with the text; `-` is standard input.
+    /// A file with the text, from the folder of -C; `-` is standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
 }
@@ -253,6 +255,17 @@ pub(crate) struct StatusArgs {
     /// Also show released and removed workers.
     #[arg(long, short)]
     pub(crate) all: bool,
+}
+
+/// `conflicts`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every worker's newest saved state, uncommitted files included, is merged in memory with the target and with every \
+other worker of that target; no file of anybody is touched. Conflicts are an answer, not a failure: the exit code is 0.")]
+pub(crate) struct ConflictsArgs {
+    /// Redraw in place until Ctrl-C.
+    #[arg(long, short)]
+    pub(crate) watch: bool,
 }
 
 /// One worker.
@@ -451,6 +464,9 @@ pub(crate) enum AgentsVerb {
     /// Show one agent's definition.
     Show(AgentArgs),
     /// Check whether agents can run here; all when none is named.
+    ///
+    /// Exit code: of named agents 0 when all can run, 3 when some cannot, 1 when none can. Without names all are shown
+    /// and the default agent alone decides: 0 when it can run, else 1.
     Check(AgentsCheckArgs),
 }
 

@@ -11,6 +11,9 @@ use super::args::{ColorChoice, Global};
 use crate::coordinator::{Failure, FailureKind};
 use crate::model::worker::Status;
 
+/// Lines of a command's output that are shown where it failed.
+const OUTPUT_LINES: usize = 20;
+
 /// The process's streams with the decisions that hold for the whole call.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
@@ -256,6 +259,17 @@ impl Table {
     }
 }
 
+/// The last lines of what a command wrote, indented and without control characters.
+pub(crate) fn last_lines(text: &str) -> String {
+    let lines: Vec<_> = text.trim_end().lines().collect();
+    let skipped = lines.len().saturating_sub(OUTPUT_LINES);
+    let mut shown = if skipped > 0 { "    ...\n".to_owned() } else { String::new() };
+    for line in &lines[skipped..] {
+        writeln!(shown, "    {}", one_line(line)).expect("a string takes all text");
+    }
+    shown
+}
+
 /// Makes line breaks and control characters visible as spaces, so that no text can move the cursor.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -291,6 +305,14 @@ mod tests {
         A  B
         x  a long text th…
         ");
+    }
+
+    #[test]
+    fn of_a_long_output_the_last_lines_are_shown_and_none_moves_the_cursor() {
+        let text: String = (1..=30).map(|number| format!("line {number}\x1b[2J\n")).collect();
+        let shown = last_lines(&text);
+        assert!(shown.starts_with("    ...\n    line 11 [2J\n") && shown.ends_with("    line 30 [2J\n"), "{shown}");
+        assert_eq!((last_lines("one\n"), last_lines("")), ("    one\n".to_owned(), String::new()));
     }
 
     #[test]

@@ -16,7 +16,9 @@ use crate::llm::replay::Exchange;
 use crate::llm::script::Script;
 use crate::llm::serve::{RequestRecord, ServeView};
 use crate::model::event::EventRecord;
+use crate::model::ticket::Ticket;
 use crate::model::tool_call::ToolRecord;
+use crate::queue::QueueEvent;
 
 /// Set to write the files anew.
 const BLESS: &str = "SWARM_BLESS";
@@ -41,6 +43,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("trust", "trust"),
     ("diff", "diff"),
     ("review", "review"),
+    ("conflicts", "conflicts"),
     ("merge", "merge"),
     ("recover list", "recover"),
     ("recover show", "recover"),
@@ -101,11 +104,13 @@ fn all() -> BTreeMap<&'static str, Schema> {
     BTreeMap::from([
         ("actions", schema::<views::ActionsView>("swarm send, stop, pause, resume, restart, rm --json")),
         ("agents", schema::<views::AgentsView>("swarm agents --json")),
+        ("conflicts", schema::<views::ConflictsView>("swarm conflicts --json")),
         ("diff", schema::<views::DiffView>("swarm diff --json")),
         ("doctor", schema::<views::DoctorView>("swarm doctor --json")),
         ("event", schema::<EventRecord>("One line of events.jsonl and of swarm logs --json")),
         ("init", schema::<views::InitView>("swarm init --json")),
         ("merge", schema::<views::MergeView>("swarm merge --json")),
+        ("queue_event", schema::<QueueEvent>("One change of a ticket in the queue")),
         ("recover", schema::<views::RecoverView>("swarm recover list, show --json")),
         ("recording", schema::<Exchange>("One line of a recording of a model conversation")),
         ("replay", schema::<PlayView>("swarm replay check --json")),
@@ -116,6 +121,7 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("script", input_schema::<Script>("A script for swarm replay serve and model: replay:FILE")),
         ("spawn", schema::<views::SpawnView>("swarm spawn --json")),
         ("status", schema::<views::StatusView>("swarm status --json")),
+        ("ticket", schema::<Ticket>("A ticket as published in the queue")),
         ("tickets", schema::<views::TicketsView>("swarm ticket --json")),
         ("tool_call", schema::<ToolRecord>("One line of tool_calls.jsonl and of swarm logs --tools --json")),
         ("trust", schema::<views::TrustView>("swarm trust --json")),

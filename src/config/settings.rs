@@ -129,6 +129,7 @@ impl Check<'_> {
     /// All checks, in the order of the fields.
     fn all(&self, settings: &Settings) -> Checked {
         self.path_templates(settings)?;
+        self.ensure(settings.landing.batch >= 1, "landing.batch", "at least one worker lands at a time")?;
         self.ensure(settings.max_workers >= 1, "max_workers", "at least one worker is needed")?;
         for (index, pattern) in settings.copy.iter().enumerate() {
             self.glob(&format!("copy.{index}"), pattern)?;

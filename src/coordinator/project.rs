@@ -13,7 +13,7 @@ use crate::git::Repository;
 use crate::model::agent::Agent;
 use crate::model::settings::{Durability, Settings};
 use crate::model::ticket::Ticket;
-use crate::model::{AgentName, TicketId};
+use crate::model::{AgentName, TicketId, Time, error_text};
 use crate::queue::{FileQueue, Queue};
 use crate::store::{StatePaths, Store};
 use crate::supervisor::node_name;
@@ -101,6 +101,10 @@ impl Project {
         }
         let durability = self.settings().map_or(Durability::Normal, |settings| settings.durability);
         let store = Arc::new(Store::open(&self.paths, durability)?);
+        // Tidying up; a command that could do its work does not fail over it.
+        if let Err(error) = store.prune_events(Time::now()) {
+            tracing::warn!(error = error_text(&error), "old events could not be deleted");
+        }
         Ok(self.store.get_or_init(|| store))
     }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::git::Hunk;
+pub(crate) use crate::landing::{OverlapVerdict, Tested};
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::ticket::TicketState;
@@ -330,13 +332,15 @@ pub(crate) struct LandedView {
     pub(crate) worker: String,
     /// The commit the target points at now; null in a dry run.
     pub(crate) commit: Option<String>,
-    /// The tree that was tested and landed.
+    /// Its tree.
     pub(crate) tree: String,
+    /// What the gates ran on: this commit, or the tip of the batch in which it landed; null in a dry run.
+    pub(crate) tested: Option<Tested>,
     /// Commits of the branch that went in.
     pub(crate) commits: usize,
     /// The branch it landed on.
     pub(crate) target: String,
-    /// Gate results on exactly that tree.
+    /// Gate results on exactly the tested tree.
     pub(crate) gates: Vec<GateView>,
     /// The keep ref that still holds the branch.
     pub(crate) keep: Option<String>,
@@ -355,6 +359,8 @@ pub(crate) struct GateView {
     pub(crate) duration_ms: u64,
     /// Whether the result was known for this tree from an earlier run.
     pub(crate) cached: bool,
+    /// The end of its output where it failed, else empty.
+    pub(crate) output_tail: String,
 }
 
 /// One worker whose work went back.
@@ -366,6 +372,8 @@ pub(crate) struct ReturnedView {
     pub(crate) why: String,
     /// Files in conflict.
     pub(crate) files: Vec<ConflictView>,
+    /// The gates that ran, the one that failed last.
+    pub(crate) gates: Vec<GateView>,
 }
 
 /// One file in conflict.
@@ -377,6 +385,41 @@ pub(crate) struct ConflictView {
     pub(crate) kind: String,
 }
 
+/// Answer of `conflicts`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ConflictsView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// The branch that work lands on where a ticket names no other.
+    pub(crate) target: String,
+    /// Every pair: each worker with its target, then workers with each other.
+    pub(crate) pairs: Vec<OverlapView>,
+}
+
+/// What merging two states gives.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct OverlapView {
+    /// A target branch, or the worker whose id sorts first.
+    pub(crate) a: String,
+    /// The other worker.
+    pub(crate) b: String,
+    /// Whether they merge.
+    pub(crate) verdict: OverlapVerdict,
+    /// Files in conflict, by path; none where the histories have no common ancestor.
+    pub(crate) files: Vec<OverlapFileView>,
+}
+
+/// One file in which two states do not fit.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct OverlapFileView {
+    /// Path within the repository.
+    pub(crate) path: String,
+    /// Kind of conflict as git names it.
+    pub(crate) kind: String,
+    /// The places, for files that merge by lines; at most twenty.
+    pub(crate) hunks: Vec<Hunk>,
+}
+
 /// One worker that waits for a person.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct WaitingView {
@@ -384,6 +427,8 @@ pub(crate) struct WaitingView {
     pub(crate) worker: String,
     /// Why, in one sentence.
     pub(crate) why: String,
+    /// The gates that ran, the one that failed last.
+    pub(crate) gates: Vec<GateView>,
 }
 
 /// `recover list --json` and `recover show --json`.

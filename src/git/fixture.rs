@@ -77,11 +77,16 @@ impl Fixture {
         done.text().trim_end().to_owned()
     }
 
-    /// Runs git where it is expected to fail.
-    pub(crate) fn git_fails(&self, cwd: &Path, args: &[&str]) {
+    /// Whether a call of git ends well.
+    pub(crate) fn succeeds(&self, cwd: &Path, args: &[&str]) -> bool {
         let mut call = Invocation::new("git", cwd).args(args.iter().copied());
         call.set.clone_from(&self.env);
-        assert_ne!(run(&call).unwrap().code(), 0, "git {args:?}");
+        run(&call).unwrap().code() == 0
+    }
+
+    /// Runs git where it is expected to fail.
+    pub(crate) fn git_fails(&self, cwd: &Path, args: &[&str]) {
+        assert!(!self.succeeds(cwd, args), "git {args:?}");
     }
 
     /// Writes a file of the main worktree.

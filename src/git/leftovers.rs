@@ -47,7 +47,10 @@ pub(crate) enum CommitOutcome {
         output: String,
     },
     /// Hooks or signing took too long and were ended.
-    TimedOut,
+    TimedOut {
+        /// The end of what they said.
+        output: String,
+    },
     /// A merge, rebase or the like is unfinished: committing would conclude it in the agent's place.
     Unfinished(Operation),
     /// Nothing differs.
@@ -132,7 +135,7 @@ impl Repository {
                 Some(hook) => Ok(CommitOutcome::HookRefused { hook, output: done.text() }),
                 None => Err(failed(name, &done)),
             },
-            Err(GitError::Process(ProcessError::TimedOut { .. })) => Ok(CommitOutcome::TimedOut),
+            Err(GitError::Process(ProcessError::TimedOut { output, .. })) => Ok(CommitOutcome::TimedOut { output }),
             Err(error) => Err(error),
         }
     }

@@ -49,7 +49,7 @@ pub(crate) use keep::KeepEntry;
 pub(crate) use leftovers::CommitOutcome;
 #[cfg(test)]
 pub(crate) use merge::ConflictKind;
-pub(crate) use merge::{Built, Commit, ConflictFile};
+pub(crate) use merge::{Built, Commit, ConflictFile, Forecast, Hunk, Rehearsal};
 pub(crate) use program::Call;
 pub(crate) use repository::Repository;
 pub(crate) use restore::{RestoreTo, Restored};

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LandingError;
@@ -36,14 +37,25 @@ pub(super) struct Evidence {
     work: CommitId,
     /// The commit that landed.
     pub(super) commit: CommitId,
-    /// Its tree, on which the gates ran.
+    /// Its tree, as hex.
     pub(super) tree: String,
+    /// What the gates ran on.
+    pub(super) tested: Tested,
     /// The gates.
     pub(super) gates: Vec<GateReport>,
     /// Who approved.
     approvals: Vec<Approved>,
     /// When it was about to land.
     at: Time,
+}
+
+/// The commit that gates ran on: the landed one, or the tip of the batch in which it landed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Tested {
+    /// The commit to which the target moved at once.
+    pub(crate) commit: CommitId,
+    /// Its tree, as hex.
+    pub(crate) tree: String,
 }
 
 /// One approval.
@@ -64,6 +76,7 @@ impl Evidence {
     pub(super) fn new(
         intent: &LandingIntent,
         tree: &str,
+        tested: &Tested,
         strategy: Strategy,
         gates: Vec<GateReport>,
         approval: &Review,
@@ -79,6 +92,7 @@ impl Evidence {
             work: intent.work.clone(),
             commit: intent.to.clone(),
             tree: tree.to_owned(),
+            tested: tested.clone(),
             gates,
             approvals: vec![Approved { by, commit, text, at }],
             at: intent.at,

@@ -129,8 +129,8 @@ impl Bench<'_> {
         Ok(report.filter(|report| report.passed).map(|report| GateReport { cached: true, ..report }))
     }
 
-    /// Runs a gate in `scratch`, again after a failure as often as it allows.
-    pub(super) fn run(&self, gate: &Gate, scratch: &mut Scratch) -> Result<GateReport, LandingError> {
+    /// Runs a gate in `scratch`, again after a failure as often as `retry` allows.
+    pub(super) fn run(&self, gate: &Gate, scratch: &mut Scratch, retry: u32) -> Result<GateReport, LandingError> {
         let mut tries = 1;
         loop {
             let report = self.try_once(gate, scratch.clean()?, tries)?;
@@ -138,7 +138,7 @@ impl Bench<'_> {
                 let bytes = serde_json::to_vec(&report).unwrap_or_default();
                 write_atomically(&self.memory(gate), &bytes, Access::Shared)?;
             }
-            if report.passed || tries > gate.retry {
+            if report.passed || tries > retry {
                 return Ok(report);
             }
             tries += 1;
@@ -168,7 +168,7 @@ impl Bench<'_> {
                 report.exit_code = Some(finished.code());
                 report.output_tail = tail_text(&finished);
             }
-            Err(error @ ProcessError::TimedOut { .. }) => report.output_tail = error.to_string(),
+            Err(ProcessError::TimedOut { output, .. }) => report.output_tail = output,
             Err(error) => return Err(error.into()),
         }
         Ok(report)

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use super::evidence::{self, Evidence};
+use super::evidence;
 use super::gate::{ApprovedGates, Bench, GateReport, Scratch};
 use super::outcome::{
     LandEvent, Outcome, Plan, PlannedGate, Prospect, Report, ReturnReason, Returned, Waiting, WaitingReason,
@@ -13,14 +13,13 @@ use super::outcome::{
 use super::review::Standing;
 use super::{Landing, LandingError};
 use crate::files::FileLock;
-use crate::git::{Advance, Built, Commit, Repository, crash_point};
-use crate::model::event::Event;
+use crate::git::{Built, Commit, Repository, crash_point};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
-use crate::model::{CommitId, Time, WorkerId};
+use crate::model::{CommitId, WorkerId};
 use crate::queue::Settlement;
-use crate::store::{LandingIntent, Review};
+use crate::store::Review;
 
 /// Writes the message of a merge or squashed commit.
 pub(crate) type WriteMessage<'a> = &'a dyn Fn(&Worker, Strategy) -> Result<String, String>;
@@ -51,35 +50,38 @@ pub(crate) struct LandOptions<'a> {
     pub(crate) stop: Option<Stop<'a>>,
     /// How often to begin again when the target moves underneath.
     pub(crate) rebuilds: u32,
+    /// Most workers whose work is tested together, from 1.
+    pub(crate) batch: usize,
 }
 
 /// Work whose approval holds.
-struct Candidate {
+pub(super) struct Candidate {
     /// The worker.
-    worker: Worker,
+    pub(super) worker: Worker,
     /// The fence of its attempt.
-    fence: u64,
+    pub(super) fence: u64,
     /// The head of its branch.
-    work: CommitId,
+    pub(super) work: CommitId,
     /// The verdict that lets it land.
-    approval: Review,
+    pub(super) approval: Review,
 }
 
 /// A commit that may become the target.
-struct Next {
-    /// Where the target points.
-    from: CommitId,
-    /// Where it would point.
-    to: CommitId,
-    /// The tree of that, as hex.
-    tree: String,
+pub(super) struct Next {
+    /// What it is built on: the target's head, or the commit of the work before it in its batch.
+    pub(super) from: CommitId,
+    /// The commit.
+    pub(super) to: CommitId,
+    /// Its tree, as hex.
+    pub(super) tree: String,
 }
 
 /// A step's answer: go on with a value, or stop with an outcome.
-type Step<T> = Result<T, Outcome>;
+pub(super) type Step<T> = Result<T, Outcome>;
 
 impl Landing<'_> {
-    /// Lands workers in the order given, and tells what happens through `events`.
+    /// Lands workers in the order given, several at once as [`super::batch`] says, and tells what happens through
+    /// `events`. The reports are in the order of `workers`.
     ///
     /// Takes turns with other processes, and finishes what a dead one left first. One worker's failure does not stop
     /// the next.
@@ -93,18 +95,8 @@ impl Landing<'_> {
         for report in self.resume_in_turn(options)? {
             events(LandEvent::Resumed(&report));
         }
-        let mut reports = Vec::new();
-        for worker in workers {
-            events(LandEvent::Started(worker));
-            let outcome = self.land_one(worker, options, events);
-            #[cfg(test)]
-            if crate::git::crash::is_dead() {
-                return outcome.map(|_| Vec::new());
-            }
-            let report = Report { worker: worker.clone(), outcome };
-            events(LandEvent::Ended(&report));
-            reports.push(report);
-        }
+        let mut reports = self.land_in_batches(workers, options, events)?;
+        reports.sort_by_key(|report| workers.iter().position(|worker| *worker == report.worker));
         Ok(reports)
     }
 
@@ -149,65 +141,8 @@ impl Landing<'_> {
         Ok(FileLock::wait(&path)?)
     }
 
-    /// Lands one worker.
-    fn land_one(
-        &self,
-        worker: &WorkerId,
-        options: &LandOptions<'_>,
-        events: &mut dyn FnMut(LandEvent<'_>),
-    ) -> Result<Outcome, LandingError> {
-        let candidate = match self.judge(worker)? {
-            Ok(candidate) => candidate,
-            Err(outcome) => {
-                self.void(worker, &outcome)?;
-                return Ok(outcome);
-            }
-        };
-        self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::BeginLanding)?;
-        crash_point!("landing begun");
-        let outcome = self.build_test_move(&candidate, options, events);
-        #[cfg(test)]
-        if crate::git::crash::is_dead() {
-            return outcome;
-        }
-        match &outcome {
-            Ok(Outcome::Landed(_)) => {}
-            Ok(Outcome::Returned(returned)) => {
-                self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
-                let files = returned.files.iter().map(|file| file.path.clone()).collect();
-                self.note_event(&candidate.worker, Event::Returned { reason: returned.why.clone(), files })?;
-            }
-            Ok(Outcome::Waiting(_)) => {
-                self.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
-            }
-            Err(_) => return self.take_stock(&candidate, outcome, options),
-        }
-        outcome
-    }
-
-    /// After a failure: finishes the landing if the target moved all the same, else takes it back.
-    fn take_stock(
-        &self,
-        candidate: &Candidate,
-        failure: Result<Outcome, LandingError>,
-        options: &LandOptions<'_>,
-    ) -> Result<Outcome, LandingError> {
-        let Candidate { worker, fence, .. } = candidate;
-        let mut intents = self.store.intents()?.into_iter();
-        let Some((id, intent)) = intents.find(|(_, intent)| intent.worker == worker.id && intent.fence == *fence)
-        else {
-            self.queue.settle(&worker.ticket, *fence, Settlement::DeferLanding)?;
-            return failure;
-        };
-        self.repository.repair_targets()?;
-        match self.resume_intent(id, &intent, options)? {
-            Outcome::Landed(landed) => Ok(Outcome::Landed(landed)),
-            _ => failure,
-        }
-    }
-
     /// Decides whether a worker's work may land, changing nothing.
-    fn judge(&self, worker: &WorkerId) -> Result<Step<Candidate>, LandingError> {
+    pub(super) fn judge(&self, worker: &WorkerId) -> Result<Step<Candidate>, LandingError> {
         let worker = self.live_worker(worker)?;
         let ticket = self.ticket_of(&worker)?;
         let work = self.head_of(&worker)?;
@@ -232,7 +167,7 @@ impl Landing<'_> {
     }
 
     /// Takes an approval back that new commits voided.
-    fn void(&self, worker: &WorkerId, outcome: &Outcome) -> Result<(), LandingError> {
+    pub(super) fn void(&self, worker: &WorkerId, outcome: &Outcome) -> Result<(), LandingError> {
         if let Outcome::Waiting(Waiting { reason: WaitingReason::ApprovalVoided, .. }) = outcome {
             let worker = self.worker(worker)?;
             let fence = self.ticket_of(&worker)?.fence;
@@ -241,40 +176,14 @@ impl Landing<'_> {
         Ok(())
     }
 
-    /// Steps 3 to 7, again when the target moves underneath.
-    fn build_test_move(
-        &self,
-        candidate: &Candidate,
-        options: &LandOptions<'_>,
-        events: &mut dyn FnMut(LandEvent<'_>),
-    ) -> Result<Outcome, LandingError> {
-        for _ in 0..=options.rebuilds {
-            let from = self.target_head(candidate)?;
-            let next = match self.build(candidate, from, options)? {
-                Ok(next) => next,
-                Err(outcome) => return Ok(outcome),
-            };
-            let gates = match self.test(candidate, &next, options, events)? {
-                Ok(gates) => gates,
-                Err(outcome) => return Ok(outcome),
-            };
-            if let Some(outcome) = self.advance(candidate, next, gates, options)? {
-                return Ok(outcome);
-            }
-            events(LandEvent::Rebuilding(&candidate.worker.id));
-        }
-        let why = format!("`{}` moved underneath again and again", candidate.worker.place.target);
-        Ok(Outcome::Waiting(Waiting { reason: WaitingReason::TargetMoving, why, files: Vec::new() }))
-    }
-
     /// Where the target points.
-    fn target_head(&self, candidate: &Candidate) -> Result<CommitId, LandingError> {
+    pub(super) fn target_head(&self, candidate: &Candidate) -> Result<CommitId, LandingError> {
         let target = &candidate.worker.place.target;
         self.repository.branch_head(target)?.ok_or_else(|| LandingError::NoTarget(target.clone()))
     }
 
-    /// Builds what the target would become.
-    fn build(
+    /// Builds what `from` would become.
+    pub(super) fn build(
         &self,
         candidate: &Candidate,
         from: CommitId,
@@ -318,14 +227,20 @@ impl Landing<'_> {
     }
 
     /// The gates' bench for a commit.
-    fn bench<'b>(&'b self, candidate: &Candidate, next: &'b Next, options: &'b LandOptions<'_>) -> Bench<'b> {
+    fn bench<'b>(
+        &'b self,
+        candidate: &Candidate,
+        next: &'b Next,
+        onto: &CommitId,
+        options: &'b LandOptions<'_>,
+    ) -> Bench<'b> {
         let worker = &candidate.worker;
         let facts = [
             ("SWARM_WORKER", worker.id.as_str()),
             ("SWARM_TICKET", worker.ticket.as_str()),
             ("SWARM_BRANCH", worker.place.branch.as_str()),
             ("SWARM_TARGET", worker.place.target.as_str()),
-            ("SWARM_TARGET_COMMIT", next.from.as_str()),
+            ("SWARM_TARGET_COMMIT", onto.as_str()),
             ("SWARM_COMMIT", next.to.as_str()),
         ];
         Bench {
@@ -345,7 +260,7 @@ impl Landing<'_> {
         next: &Next,
         options: &LandOptions<'_>,
     ) -> Result<Vec<PlannedGate>, LandingError> {
-        let bench = self.bench(candidate, next, options);
+        let bench = self.bench(candidate, next, &next.from, options);
         let plan = options.gates.gates().iter().map(|gate| {
             let is_remembered = bench.remembered(gate)?.is_some();
             Ok(PlannedGate { name: gate.name.clone(), is_remembered })
@@ -353,16 +268,18 @@ impl Landing<'_> {
         plan.collect()
     }
 
-    /// Runs the gates on exactly the commit that would be the target; stops at the first red one.
-    fn test(
+    /// Runs the gates on exactly a commit that stands on the target's head `onto`; stops at the first red one, which
+    /// is then the last report. With `insists` a red gate is run once more before it counts.
+    pub(super) fn test(
         &self,
-        candidate: &Candidate,
-        next: &Next,
+        (candidate, next): (&Candidate, &Next),
+        onto: &CommitId,
+        insists: bool,
         options: &LandOptions<'_>,
         events: &mut dyn FnMut(LandEvent<'_>),
-    ) -> Result<Step<Vec<GateReport>>, LandingError> {
+    ) -> Result<Vec<GateReport>, LandingError> {
         let worker = &candidate.worker;
-        let bench = self.bench(candidate, next, options);
+        let bench = self.bench(candidate, next, onto, options);
         let mut scratch = None;
         let mut reports = Vec::new();
         for gate in options.gates.gates() {
@@ -374,17 +291,17 @@ impl Landing<'_> {
                 }
                 let scratch = scratch.as_mut().expect("it was made above");
                 events(LandEvent::GateStarted(&worker.id, &gate.name));
-                bench.run(gate, scratch)?
+                bench.run(gate, scratch, if insists { gate.retry.max(1) } else { gate.retry })?
             };
             events(LandEvent::GateEnded(&worker.id, &report));
             let has_passed = report.passed;
             reports.push(report);
             if !has_passed {
-                return Ok(Err(Outcome::Returned(red(candidate, next, reports))));
+                break;
             }
         }
         crash_point!("gates passed");
-        Ok(Ok(reports))
+        Ok(reports)
     }
 
     /// A scratch worktree of a commit, beside the worker's own.
@@ -397,56 +314,10 @@ impl Landing<'_> {
         }
         Ok(Scratch::new(scratch))
     }
-
-    /// Writes the intent, moves the target, and writes the facts; `None` when the target moved underneath.
-    fn advance(
-        &self,
-        candidate: &Candidate,
-        next: Next,
-        gates: Vec<GateReport>,
-        options: &LandOptions<'_>,
-    ) -> Result<Option<Outcome>, LandingError> {
-        let worker = &candidate.worker;
-        let Next { from, to, tree } = next;
-        let intent = LandingIntent {
-            ticket: worker.ticket.clone(),
-            worker: worker.id.clone(),
-            fence: candidate.fence,
-            work: candidate.work.clone(),
-            target: worker.place.target.clone(),
-            from,
-            to,
-            at: Time::now(),
-        };
-        let evidence = Evidence::new(&intent, &tree, options.strategy, gates, &candidate.approval);
-        evidence.save(self.paths)?;
-        let id = self.store.put_intent(&intent)?;
-        let LandingIntent { target, from, to, .. } = &intent;
-        let event = Event::LandingIntent { target: target.to_string(), from: from.clone(), to: to.clone() };
-        self.note_event(worker, event)?;
-        crash_point!("intent written");
-        let reason = format!("swarm: landed {}", worker.id);
-        match self.repository.advance_target(target, from, to, &reason)? {
-            Advance::Moved { updated } => {
-                crash_point!("advanced");
-                self.finish(id, &intent, updated, options).map(Outcome::Landed).map(Some)
-            }
-            Advance::MovedUnderneath { .. } => {
-                self.store.close_intent(id)?;
-                Ok(None)
-            }
-            Advance::Busy(busy) => {
-                self.store.close_intent(id)?;
-                let why = format!("`{target}` is checked out in `{}`: {}", busy.worktree.display(), busy.why);
-                let reason = WaitingReason::TargetBusy;
-                Ok(Some(Outcome::Waiting(Waiting { reason, why, files: busy.files })))
-            }
-        }
-    }
 }
 
 /// What to say of work with a red gate, which is the last report.
-fn red(candidate: &Candidate, next: &Next, gates: Vec<GateReport>) -> Returned {
+pub(super) fn red(candidate: &Candidate, next: &Next, gates: Vec<GateReport>) -> Returned {
     let (why, evidence) = match gates.last() {
         Some(gate) => (evidence::gate_sentence(gate), evidence::gate_text(gate, &candidate.worker, &next.from)),
         None => (String::new(), String::new()),

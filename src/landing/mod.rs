@@ -5,12 +5,14 @@
 //! **Verdicts** ([`review`]) judge a commit, not a worker: an approval holds only while the worker's branch points
 //! to the commit that was approved. They are stored, and the ticket is moved along in the queue.
 //!
-//! **Landing** ([`Landing::land`]) takes approved work, one worker after the other, in the order given:
+//! **Landing** ([`Landing::land`]) takes approved work in the order given, several workers' at once ([`batch`]):
 //!
 //! 1. *Judge*: the ticket is `approved` and the approval is for the branch's head. A new commit voids it.
 //! 2. *Take*: the ticket becomes `landing` ([`Settlement::BeginLanding`] is granted once).
-//! 3. *Build*: the commit the target would become, as objects only. A conflict returns the work.
-//! 4. *Gates*: each runs in a scratch worktree of exactly that commit. A red one returns the work.
+//! 3. *Build*: the commits the target would become, as objects only, each worker's on the one before. A conflict with
+//!    the target returns the work.
+//! 4. *Gates*: each runs in a scratch worktree of exactly the last of these commits. A red one starts the search for
+//!    the work that makes it red, which is returned.
 //! 5. *Intent*: what was tested and what will move is on the device before anything moves.
 //! 6. *Move*: compare-and-swap of the target with the worktrees that have it checked out. When the target moved
 //!    underneath, back to 3; when a person's checkout is in the way, the ticket is `approved` again and waits.
@@ -32,10 +34,12 @@
 //! which holds the branch's head: after a squash or a rebase the original commits are there, and
 //! [`Landing::restore`] brings them back.
 
+mod batch;
 mod evidence;
 mod gate;
 mod land;
 mod outcome;
+mod radar;
 mod recover;
 mod release;
 mod resume;
@@ -53,9 +57,11 @@ use crate::process::ProcessError;
 use crate::queue::{Queue, QueueError, QueueTicket};
 use crate::store::{StatePaths, Store, StoreError};
 
+pub(crate) use evidence::Tested;
 pub(crate) use gate::{ApprovedGates, GateReport};
 pub(crate) use land::LandOptions;
 pub(crate) use outcome::{LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting};
+pub(crate) use radar::{Overlap, OverlapVerdict};
 pub(crate) use review::NewReview;
 
 /// Landing for one repository; borrows what it works on.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::LandingError;
+use super::evidence::Tested;
 use super::gate::GateReport;
 use crate::git::ConflictFile;
 use crate::model::{CommitId, WorkerId};
@@ -27,6 +28,8 @@ pub(crate) struct Landed {
     pub(crate) commit: CommitId,
     /// Its tree, as hex.
     pub(crate) tree: String,
+    /// What the gates ran on; `None` when the evidence was lost.
+    pub(crate) tested: Option<Tested>,
     /// The head of the worker's branch that landed.
     pub(crate) work: CommitId,
     /// The gates, in the order they ran.

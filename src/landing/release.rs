@@ -1,12 +1,16 @@
 //! Giving a worker's worktree and branch back, after its work was kept.
 
+use std::time::Duration;
+
 use super::{Landing, LandingError};
 use crate::files::FileLock;
 use crate::git::crash_point;
 use crate::model::event::Event;
 use crate::model::worker::{Outcome, Phase, Worker};
 use crate::model::{Time, WorkerId};
-use crate::process::is_alive;
+
+/// How long a lock may be held by somebody who only looks at it.
+const LOCK_WITHIN: Duration = Duration::from_millis(200);
 
 /// A worker that has no worktree any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,15 +40,20 @@ impl Landing<'_> {
             let keep = keep.clone();
             return Ok(Released { worker: worker.id, keep, was_released: true, has_uncommitted: false });
         }
-        // A supervisor holds this lock as long as it lives, and none can start while we do.
-        let lock = FileLock::try_take(&self.paths.supervisor_lock(&worker.id))?;
-        let Some(_unsupervised) = lock else {
+        // A spawn holds the first lock and a supervisor the second as long as they live; none can begin while we do.
+        let id = &worker.id;
+        let locks = (
+            FileLock::take_within(&self.paths.spawn_lock(id), LOCK_WITHIN)?,
+            FileLock::take_within(&self.paths.supervisor_lock(id), LOCK_WITHIN)?,
+        );
+        let (Some(_unspawned), Some(_unsupervised)) = locks else {
             return Err(LandingError::IsSupervised(worker.id));
         };
-        if let Phase::Preparing { spawner, .. } = &worker.phase
-            && is_alive(spawner)?
-        {
-            return Err(LandingError::IsSupervised(worker.id));
+        // Somebody may have released or started it again before the locks were ours.
+        let worker = self.worker(id)?;
+        if let Phase::Released { keep, .. } = &worker.phase {
+            let keep = keep.clone();
+            return Ok(Released { worker: worker.id, keep, was_released: true, has_uncommitted: false });
         }
         let (keep, has_uncommitted) = self.remove(&worker, reason)?;
         crash_point!("removed");

@@ -104,11 +104,11 @@ impl Landing<'_> {
         }
         crash_point!("released");
         self.store.close_intent(id)?;
-        let (tree, gates) = match evidence {
-            Some(evidence) => (evidence.tree, evidence.gates),
-            None => (self.repository.tree_of(&intent.to)?, Vec::new()),
+        let (tree, gates, tested) = match evidence {
+            Some(evidence) => (evidence.tree, evidence.gates, Some(evidence.tested)),
+            None => (self.repository.tree_of(&intent.to)?, Vec::new(), None),
         };
         let (from, commit, work) = (intent.from.clone(), intent.to.clone(), intent.work.clone());
-        Ok(Landed { from, commit, tree, work, gates, updated, keep, warnings })
+        Ok(Landed { from, commit, tree, tested, work, gates, updated, keep, warnings })
     }
 }

@@ -122,13 +122,21 @@ pub(crate) struct Gate {
 }
 
 /// How work lands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LandingSettings {
     /// What the target's history looks like.
     pub(crate) strategy: Strategy,
     /// Who approves.
     pub(crate) approval: Approval,
+    /// Most workers whose work is tested together; 1 tests each alone.
+    pub(crate) batch: usize,
+}
+
+impl Default for LandingSettings {
+    fn default() -> Self {
+        Self { strategy: Strategy::default(), approval: Approval::default(), batch: 8 }
+    }
 }
 
 /// What landing does to the target's history.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{AgentName, TicketId, serde_duration};
 
 /// A ticket as it is frozen when it is published; later edits of the file do not change it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Ticket {
     /// Its id.
     pub(crate) id: TicketId,
@@ -32,6 +32,7 @@ pub(crate) struct Ticket {
     pub(crate) target: Option<String>,
     /// Wall time of one attempt; `None` is the configured limit.
     #[serde(with = "serde_duration::option")]
+    #[schemars(with = "Option<String>")]
     pub(crate) timeout: Option<Duration>,
     /// Attempts before it is dead, from 1.
     pub(crate) max_attempts: u32,
@@ -43,8 +44,32 @@ pub(crate) struct Ticket {
     pub(crate) body: String,
 }
 
+#[cfg(any(test, feature = "bench-internals"))]
+impl Ticket {
+    /// A ticket that asks for nothing special.
+    pub(crate) fn plain(id: TicketId) -> Self {
+        Self {
+            title: format!("Ticket {id}"),
+            body: format!("Do {id}."),
+            id,
+            agent: None,
+            priority: 5,
+            depends_on: Vec::new(),
+            capabilities: Vec::new(),
+            scope: Vec::new(),
+            checks: Vec::new(),
+            base: None,
+            target: None,
+            timeout: None,
+            max_attempts: 2,
+            budget: Budget::default(),
+            labels: Vec::new(),
+        }
+    }
+}
+
 /// Spending limits of one ticket; `None` is no limit.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Budget {
     /// US dollars.
@@ -54,7 +79,7 @@ pub(crate) struct Budget {
 }
 
 /// What a ticket waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Dependency {
     /// The ticket waited for.
     pub(crate) ticket: TicketId,
@@ -64,7 +89,7 @@ pub(crate) struct Dependency {
 }
 
 /// How far a dependency must have come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DependencyKind {
     /// Landed, or done without changes: the dependent needs its code.

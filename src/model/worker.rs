@@ -343,10 +343,33 @@ pub(crate) struct CheckResult {
     pub(crate) passed: bool,
     /// Its exit code; `None` when it was ended by a signal or the time limit.
     pub(crate) exit_code: Option<i32>,
+    /// Whether the time limit ended it.
+    #[serde(default)]
+    pub(crate) timed_out: bool,
     /// Wall time in milliseconds.
     pub(crate) duration_ms: u64,
     /// The end of its output, at most a few kilobytes.
     pub(crate) output_tail: String,
+}
+
+impl Changes {
+    /// Those of a worktree in which nothing was done.
+    pub(crate) fn none(at: Time) -> Self {
+        Self { commits: 0, files_changed: 0, insertions: 0, deletions: 0, dirty: false, at }
+    }
+}
+
+impl CheckResult {
+    /// How it ended, as a clause.
+    pub(crate) fn clause(&self) -> String {
+        let took = duration_text(Duration::from_millis(self.duration_ms));
+        match (self.passed, self.exit_code) {
+            (true, _) => format!("passed in {took}"),
+            (false, Some(code)) => format!("failed with exit code {code} in {took}"),
+            (false, None) if self.timed_out => format!("ran out of time after {took}"),
+            (false, None) => format!("was ended by a signal after {took}"),
+        }
+    }
 }
 
 /// What the lock and the process table say about a supervisor.
@@ -405,6 +428,25 @@ impl Worker {
                 Some(live) => verdict(live.status, live.reason.clone(), Some(live.since)),
             },
         }
+    }
+
+    /// Whether nobody can have changed anything on its branch yet, because both are being made.
+    pub(crate) fn is_untouched(&self) -> bool {
+        matches!(self.phase, Phase::Preparing { before: None, .. }) && self.place.made_branch
+    }
+
+    /// What is known of its changes before the first snapshot of an attempt, from the last live file of any attempt.
+    pub(crate) fn early_changes(&self, last: Option<&Live>) -> Option<Changes> {
+        let is_first = match &self.phase {
+            Phase::Preparing { before, .. } => before.is_none(),
+            Phase::Supervised { .. } => self.attempt.number == 1,
+            Phase::Ended { .. } | Phase::Released { .. } => return None,
+        };
+        if is_first {
+            // What is on a branch that was there before takes a look at it.
+            return self.place.made_branch.then(|| Changes::none(self.attempt.started_at));
+        }
+        last.and_then(|live| live.changes)
     }
 
     /// Whether an attempt is under way or its agent still sits in its session, as far as the facts say.

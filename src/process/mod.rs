@@ -15,7 +15,7 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use identity::{identify, is_alive, own_identity};
+pub(crate) use identity::{identify, own_identity};
 pub(crate) use run::{Finished, Invocation, run};
 pub(crate) use tree::{
     ask_to_end, find_marked, reap_orphans, signal_agent_tree, stop_agent_tree, stop_marked, stop_process,
@@ -49,6 +49,8 @@ pub(crate) enum ProcessError {
         program: String,
         /// The time it was given.
         limit: Duration,
+        /// The end of what it had written by then, standard error last.
+        output: String,
     },
     /// The process table could not be read.
     #[error("could not read `{}`", path.display())]

@@ -13,6 +13,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{ProcessError, command, forget, spawn, tree};
 
+/// Bytes of output that are kept of a call that took too long, where it says nothing itself.
+const LATE_OUTPUT: usize = 8 * 1024;
+
 /// A program to run to its end.
 #[derive(Debug, Clone)]
 pub(crate) struct Invocation {
@@ -108,8 +111,21 @@ pub(crate) fn run(call: &Invocation) -> Result<Finished, ProcessError> {
             let (stdout, stderr) = streams.finish().map_err(follow)?;
             Ok(Finished { status: status?, stdout, stderr, duration: started.elapsed() })
         }
-        None => Err(ProcessError::TimedOut { program, limit: call.timeout.unwrap_or_default() }),
+        None => {
+            let (stdout, stderr) = streams.finish().map_err(follow)?;
+            let limit = call.timeout.unwrap_or_default();
+            Err(ProcessError::TimedOut { program, limit, output: last_text(&[stdout, stderr].concat(), call.tail) })
+        }
     }
+}
+
+/// The last bytes as text, from the beginning of a character.
+fn last_text(bytes: &[u8], tail: Option<usize>) -> String {
+    let mut rest = &bytes[bytes.len().saturating_sub(tail.unwrap_or(LATE_OUTPUT))..];
+    while rest.len() < bytes.len() && rest.first().is_some_and(|byte| byte & 0xC0 == 0x80) {
+        rest = &rest[1..];
+    }
+    String::from_utf8_lossy(rest).into_owned()
 }
 
 /// Starts the child; with `tail` both streams share one pipe, whose reading end is returned.

@@ -48,6 +48,20 @@ fn a_timeout_ends_the_whole_tree_even_what_left_the_group() {
 }
 
 #[test]
+fn what_a_call_out_of_time_had_written_is_kept() {
+    let late = |tail| {
+        let mut call = sh("echo out; echo err >&2; seq 1 9999; echo last; sleep 300");
+        (call.timeout, call.tail) = (Some(Duration::from_secs(1)), tail);
+        match run(&call) {
+            Err(ProcessError::TimedOut { output, .. }) => output,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(late(None).ends_with("last\nerr\n"), "both streams");
+    assert_eq!(late(Some(10)), "9998\n9999\nlast\n"[5..], "its end");
+}
+
+#[test]
 fn marked_processes_are_found_and_stopped_even_when_they_ignore_term() {
     let mut cmd = command("sh");
     cmd.args(["-c", "trap '' TERM; sleep 300 & while :; do sleep 1; done"]).env("SWARM_TEST_TREE", "stubborn");

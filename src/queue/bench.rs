@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ClaimRequest, Completion, FileQueue, NewTicket, Queue};
 use crate::model::settings::Durability;
-use crate::model::ticket::{Budget, Ticket};
+use crate::model::ticket::Ticket;
 use crate::store::{StatePaths, Store};
 
 /// A file queue with plain arguments; every failure panics.
@@ -21,23 +21,9 @@ impl QueueBench {
 
     /// Publishes a ticket of ordinary size.
     pub fn publish(&self, name: &str) {
-        let ticket = Ticket {
-            id: name.parse().expect("the bench's names are good"),
-            title: "Make the parser faster".to_owned(),
-            agent: None,
-            priority: 5,
-            depends_on: Vec::new(),
-            capabilities: Vec::new(),
-            scope: Vec::new(),
-            checks: Vec::new(),
-            base: None,
-            target: None,
-            timeout: None,
-            max_attempts: 2,
-            budget: Budget::default(),
-            labels: Vec::new(),
-            body: "Find what is slow, and say how you measured it.".to_owned(),
-        };
+        let id = name.parse().expect("the bench's names are good");
+        let body = "Find what is slow, and say how you measured it.".to_owned();
+        let ticket = Ticket { title: "Make the parser faster".to_owned(), body, ..Ticket::plain(id) };
         let new = NewTicket { ticket, dedupe_key: format!("key of {name}") };
         self.0.publish(&new).expect("a fresh name is published");
     }

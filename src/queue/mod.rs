@@ -16,7 +16,8 @@
 //!
 //! Every change goes through [`crate::model::ticket::apply`], so an entry never takes an edge the state machine does
 //! not have, and every change of state appends one [`QueueEvent`] in the same step. Followers read events by
-//! sequence number and never miss or repeat one. A renewal changes no state and appends nothing.
+//! sequence number and never miss or repeat one, unless they stay away for more than the thirty days that an event is
+//! kept; tickets themselves never grow too old. A renewal changes no state and appends nothing.
 //!
 //! **Order**: priority first (10 before 1), then age. Age is the order of publication in this queue, not a clock; a
 //! released, retried or edited ticket keeps its place, a ticket published again after it ended goes to the end.
@@ -46,6 +47,7 @@ mod file;
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ticket::{Dependency, IllegalEdge, Ticket, TicketState};
@@ -282,7 +284,7 @@ pub(crate) struct QueueTicket {
 }
 
 /// A change of state; public as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct QueueEvent {
     /// [`QUEUE_EVENT_SCHEMA`].
     pub(crate) schema: u32,

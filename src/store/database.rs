@@ -117,8 +117,7 @@ impl Store {
         Ok(found)
     }
 
-    /// A fact about the project as a whole. The format has a place for them, which only tests of the format use.
-    #[cfg(test)]
+    /// A fact about the project as a whole.
     pub(crate) fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.read(|txn| {
             let mut rows = txn.rows("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))?;
@@ -127,7 +126,6 @@ impl Store {
     }
 
     /// Stores a fact about the project as a whole.
-    #[cfg(test)]
     pub(crate) fn set_meta(&self, key: &str, value: &str) -> Result<(), StoreError> {
         self.write(|txn| {
             txn.run("INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = ?2", [key, value])?;

@@ -1,10 +1,12 @@
 //! The event table: facts about workers and changes of tickets in one order.
 
+use std::time::Duration;
+
 use rusqlite::params;
 
 use super::{JsonLog, StatePaths, Store, StoreError, Txn};
-use crate::model::TicketId;
 use crate::model::event::EventRecord;
+use crate::model::{TicketId, Time};
 
 impl Store {
     /// Appends an event to the store and to its worker's own log, where it has a worker.
@@ -29,7 +31,46 @@ impl Store {
     }
 }
 
+/// Events older than this are not kept in the store. A worker's own log keeps them as long as it is there, and tickets
+/// that wait are not events.
+const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often it is looked for older ones.
+const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// Events deleted in one transaction, so that others get their turn.
+const PRUNED_AT_ONCE: usize = 5_000;
+/// The fact that says when it was last looked.
+const PRUNED_AT: &str = "events_pruned_at";
+
+impl Store {
+    /// Deletes events that are older than thirty days, at most once a day; cheap the other times.
+    pub(crate) fn prune_events(&self, now: Time) -> Result<(), StoreError> {
+        let last = self.meta(PRUNED_AT)?.and_then(|text| text.parse().ok()).map(Time::from_millis);
+        // A clock that was set back since does not stop it for long.
+        if last.is_some_and(|last| last <= now && last.age_at(now) < PRUNE_EVERY) {
+            return Ok(());
+        }
+        self.set_meta(PRUNED_AT, &now.as_millis().to_string())?;
+        let before = Time::from_millis(now.as_millis().saturating_sub(millis(KEEP_EVENTS))).to_string();
+        while self.write(|txn| txn.delete_events_before(&before))? >= PRUNED_AT_ONCE {}
+        Ok(())
+    }
+}
+
+/// A duration as the difference of two moments.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 impl Txn<'_> {
+    /// Deletes the oldest events up to the first that is not older than `moment`, some thousand at most; how many.
+    fn delete_events_before(&self, moment: &str) -> Result<usize, StoreError> {
+        // Moments are written alike, so their order is that of their texts.
+        let sql = "SELECT seq FROM events WHERE json_extract(data, '$.at') >= ?1 ORDER BY seq LIMIT 1";
+        let first_kept = self.row(sql, [moment], |row| row.get::<_, i64>(0))?.unwrap_or(i64::MAX);
+        let sql = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE seq < ?1 ORDER BY seq LIMIT ?2)";
+        self.run(sql, params![first_kept, i64::try_from(PRUNED_AT_ONCE).unwrap_or(i64::MAX)])
+    }
+
     /// Appends one event of `kind`; its sequence number.
     fn append_event(&self, kind: &str, ticket: &TicketId, data: &str) -> Result<i64, StoreError> {
         let sql = "INSERT INTO events(kind, ticket, data) VALUES(?1, ?2, ?3)";

@@ -97,10 +97,14 @@ impl Store {
         })
     }
 
-    /// Stores an intent; it is on the device when this returns, whatever the store's durability.
-    pub(crate) fn put_intent(&self, intent: &LandingIntent) -> Result<IntentId, StoreError> {
-        let text = document("landing intent", intent.ticket.as_str(), intent)?;
-        self.write_durably(|txn| txn.insert("INSERT INTO landing_intents(document) VALUES(?1)", [text]).map(IntentId))
+    /// Stores intents, all or none; they are on the device when this returns, whatever the store's durability.
+    pub(crate) fn put_intents(&self, intents: &[LandingIntent]) -> Result<Vec<IntentId>, StoreError> {
+        let texts = intents.iter().map(|intent| document("landing intent", intent.ticket.as_str(), intent));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        self.write_durably(|txn| {
+            let insert = |text: &String| txn.insert("INSERT INTO landing_intents(document) VALUES(?1)", [text]);
+            texts.iter().map(|text| insert(text).map(IntentId)).collect()
+        })
     }
 
     /// The intents that nobody closed, oldest first: each is a landing under way or one that died.

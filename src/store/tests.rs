@@ -205,8 +205,8 @@ fn reviews_and_intents_are_kept_in_order() {
         to: commit,
         at: Time::now(),
     };
-    let first = store.put_intent(&intent).unwrap();
-    let second = store.put_intent(&intent).unwrap();
+    let ids = store.put_intents(&[intent.clone(), intent.clone()]).unwrap();
+    let [first, second] = ids[..] else { panic!("{ids:?}") };
     let seen = Store::open(&paths, Durability::Full).unwrap().intents().unwrap();
     assert_eq!(seen, [(first, intent.clone()), (second, intent.clone())]);
     store.close_intent(first).unwrap();
@@ -243,6 +243,35 @@ fn events_are_numbered_and_a_change_is_seen_by_others() {
     assert_eq!(seqs(0, 10), [first, second]);
     assert_eq!(seqs(first, 10), [second]);
     assert_eq!(seqs(0, 1), [first]);
+}
+
+#[test]
+fn old_events_are_deleted_once_a_day_and_nothing_else_is() {
+    let (_folder, _paths, store) = store();
+    let day = Duration::from_secs(24 * 3600);
+    let start = Time::from_millis(1_700_000_000_000);
+    let at = |time, text: &str| store.append_event(&EventRecord { at: time, ..event(text) }).unwrap();
+    let seqs =
+        |store: &Store| store.events_since(0, usize::MAX).unwrap().into_iter().map(|(seq, _)| seq).collect::<Vec<_>>();
+    for number in 0..6_000 {
+        at(start, &number.to_string());
+    }
+    let young = at(start.after(20 * day), "young");
+    // One with a wrong clock keeps what came after it until it is old itself.
+    let late = at(start, "late");
+    store.put_worker(&worker("waits")).unwrap();
+    store.prune_events(start.after(29 * day)).unwrap();
+    assert_eq!(seqs(&store).len(), 6_002, "none is thirty days old");
+    store.prune_events(start.after(29 * day + day / 2)).unwrap();
+    store.prune_events(start.after(31 * day)).unwrap();
+    assert_eq!(seqs(&store), [young, late]);
+    at(start, "too old, but this day it was looked already");
+    store.prune_events(start.after(31 * day + day / 2)).unwrap();
+    assert_eq!(seqs(&store).len(), 3);
+    store.prune_events(start.after(60 * day)).unwrap();
+    assert_eq!(seqs(&store), [0; 0]);
+    assert!(at(start, "numbers are never given again") > late);
+    assert_eq!(store.workers().unwrap().len(), 1);
 }
 
 #[test]

@@ -21,8 +21,6 @@ use crate::process::{self, Invocation, ProcessError};
 
 /// Bytes of a check's output that are kept.
 const OUTPUT_TAIL: usize = 8 * 1024;
-/// How the output of a check begins that took too long.
-const TIMED_OUT: &str = "[timed out]";
 
 /// What finishing needs to know.
 #[derive(Debug, Clone)]
@@ -161,9 +159,7 @@ impl Finish {
             CommitOutcome::Nothing => Ok(None),
             CommitOutcome::HookRefused { output, .. } => Ok(Some(self.hook_refused(&output, &leftovers.files)?)),
             CommitOutcome::Unfinished(operation) => Ok(Some(unfinished(operation))),
-            CommitOutcome::TimedOut => {
-                Ok(Some(FinishReport::NeedsPerson("committing its leftovers took too long".to_owned())))
-            }
+            CommitOutcome::TimedOut { output } => Ok(Some(FinishReport::NeedsPerson(commit_took_too_long(&output)))),
         }
     }
 
@@ -198,7 +194,7 @@ impl Finish {
         let failures = checks.iter().filter(|check| !check.passed).map(|check| Failure {
             command: &check.run,
             exit_code: check.exit_code,
-            timeout: check.output_tail.starts_with(TIMED_OUT).then_some(&limit),
+            timeout: check.timed_out.then_some(&limit),
             output: &check.output_tail,
             output_cut: check.output_tail.len() >= OUTPUT_TAIL,
         });
@@ -237,13 +233,35 @@ pub(super) fn run_command(
     call.env = Some(env.iter().map(|(name, value)| (name.into(), value.into())).collect());
     call.timeout = Some(timeout);
     call.tail = Some(OUTPUT_TAIL);
-    let (passed, exit_code, duration, output) = match process::run(&call) {
-        Ok(done) => (done.status.success(), done.status.code(), done.duration, done.text()),
-        Err(error @ ProcessError::TimedOut { .. }) => (false, None, timeout, format!("{TIMED_OUT} {error}\n")),
-        Err(error) => return Err(error),
-    };
-    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Ok(CheckResult { run: run.to_owned(), passed, exit_code, duration_ms, output_tail: output })
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let run = run.to_owned();
+    match process::run(&call) {
+        Ok(done) => Ok(CheckResult {
+            run,
+            passed: done.status.success(),
+            exit_code: done.status.code(),
+            timed_out: false,
+            duration_ms: millis(done.duration),
+            output_tail: done.text(),
+        }),
+        Err(ProcessError::TimedOut { output, limit, .. }) => Ok(CheckResult {
+            run,
+            passed: false,
+            exit_code: None,
+            timed_out: true,
+            duration_ms: millis(limit),
+            output_tail: output,
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a person reads when a commit hook hangs.
+fn commit_took_too_long(output: &str) -> String {
+    match output.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+        Some(last) => format!("committing its leftovers took too long; the last its hooks said: {last}"),
+        None => "committing its leftovers took too long, and its hooks said nothing".to_owned(),
+    }
 }
 
 /// What a person reads when the agent left git in the middle of something.

@@ -3,22 +3,23 @@
 //! The loop in `run` turns everything that happens into an [`Input`], hands it to [`Machine::handle`], and carries
 //! out the [`Effect`]s in order. Nothing else decides what happens to the worker.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod effect;
+mod finishing;
+mod input;
+mod messages;
+mod turns;
 
-use crate::agent::{AgentEvent, Denial, Ending};
+use std::collections::BTreeMap;
+
+use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::worker::{Evidence, EvidenceSource, Outcome, Status};
-use crate::model::{CommitId, Time};
 
-/// How often an agent gets evidence of a failing check or commit hook back before the attempt fails.
-pub(super) const RETURNS: u32 = 2;
-/// How long a typed message may stay unconfirmed before it is typed again, or given up.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
-/// How often a message is typed before a person is asked to look.
-const SUBMITS: u32 = 2;
-/// Letters and digits by which a message is known again.
-const TELLING: usize = 200;
+pub(super) use effect::Effect;
+pub(super) use finishing::RETURNS;
+pub(super) use input::{FinishReport, Input};
+use messages::Messages;
+
 /// What the agent is told when a person lets it go on after a turn that failed.
 const AFTER_FAILURE: &str = "Your last turn was ended by an error outside of your reach. Go on from where you were.";
 
@@ -52,118 +53,6 @@ enum Stage {
     Ended,
 }
 
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Input {
-    /// The agent's process runs.
-    Started {
-        /// Its pid.
-        pid: u32,
-    },
-    /// A hook or stream event of the agent.
-    Agent(AgentEvent),
-    /// The agent's process ended, and everything it had started is gone.
-    Exited(Ending),
-    /// There was no agent to end any more.
-    AgentGone,
-    /// Leftovers and checks are through.
-    Finish(FinishReport),
-    /// A message for the agent.
-    Send {
-        /// The text.
-        text: String,
-        /// See [`super::protocol::Request::Send`].
-        returned_at: Option<CommitId>,
-    },
-    /// Hold.
-    Pause {
-        /// At once.
-        now: bool,
-    },
-    /// Go on.
-    Resume,
-    /// End the agent and keep the work.
-    Stop {
-        /// Why, as a clause.
-        reason: String,
-    },
-    /// The agent takes no message now: it is not ready, or asks something.
-    NotSubmitted {
-        /// The message.
-        text: String,
-    },
-    /// A person typed in the agent's terminal.
-    Typed {
-        /// Whether the last byte submits the line.
-        submitted: bool,
-    },
-    /// A screen rule matches, or none does any more.
-    Screen(Option<(Status, String)>),
-    /// Time passed.
-    Tick,
-    /// The lease is lost and somebody else has it.
-    LeaseLost,
-}
-
-/// What finishing found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum FinishReport {
-    /// There is work to judge at this commit; checks passed.
-    Work(CommitId),
-    /// Nothing changed since the base.
-    NoChanges,
-    /// Work was returned and nothing new was committed.
-    NothingNew,
-    /// A commit hook refused the leftovers; the text is the prompt that says so.
-    HookRefused(String),
-    /// Checks failed; the text is the prompt that says so.
-    ChecksFailed(String),
-    /// A person has to look first.
-    NeedsPerson(String),
-}
-
-/// What the loop has to do.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Effect {
-    /// Type a message into the agent's terminal.
-    Submit(String),
-    /// Start the agent again with this prompt: in its conversation, or afresh.
-    Relaunch(String),
-    /// Run leftovers and checks.
-    BeginFinish,
-    /// Take the ticket back under a lease.
-    Reopen,
-    /// End the attempt in the queue and in the worker's facts.
-    Conclude(Outcome),
-    /// End the agent's processes.
-    EndAgent,
-    /// Stop the agent's processes where they are.
-    Freeze,
-    /// Let them run again.
-    Thaw,
-    /// Close as lost what no end of a tool call will come for.
-    CloseTools,
-    /// Save the worktree.
-    Snapshot,
-    /// Remember that finishing needs a commit beyond this one.
-    ExpectBeyond(CommitId),
-    /// Write an event.
-    Log(Event),
-    /// Leave the loop.
-    Exit,
-}
-
-/// A message typed and not yet confirmed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Typed {
-    /// The text.
-    text: String,
-    /// When it was last typed.
-    at: Time,
-    /// How often.
-    tries: u32,
-}
-
 /// The life of one worker under one supervisor.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -183,12 +72,8 @@ pub(super) struct Machine {
     hold: bool,
     /// The processes are stopped.
     frozen: bool,
-    /// Messages for the next turn boundary.
-    pending: Vec<String>,
-    /// A person began typing and has not submitted.
-    draft: bool,
-    /// A message on its way.
-    unconfirmed: Option<Typed>,
+    /// Messages on their way.
+    messages: Messages,
     /// Evidence given back in this attempt.
     returns: u32,
     /// Whether the agent's process runs.
@@ -217,9 +102,7 @@ impl Machine {
             evidence: BTreeMap::new(),
             hold: false,
             frozen: false,
-            pending: Vec::new(),
-            draft: false,
-            unconfirmed: None,
+            messages: Messages::default(),
             returns: 0,
             agent_runs: false,
             in_turn: true,
@@ -260,11 +143,6 @@ impl Machine {
         self.frozen
     }
 
-    /// Whether a typed message is still to be confirmed.
-    pub(super) fn is_confirming(&self) -> bool {
-        self.unconfirmed.is_some()
-    }
-
     /// How often evidence was given back in this attempt.
     pub(super) fn returns(&self) -> u32 {
         self.returns
@@ -273,28 +151,6 @@ impl Machine {
     /// Whether nothing can reach the agent any more; whoever asks has to wait for the end.
     pub(super) fn is_ending(&self) -> bool {
         matches!(self.stage, Stage::Stopping(_) | Stage::Ended)
-    }
-
-    /// How a message given now would travel: `None` when it is typed at once or starts the agent, else what it waits
-    /// for.
-    pub(super) fn send_waits_for(&self) -> Option<&'static str> {
-        if self.hold {
-            Some("the pause to end")
-        } else if self.has_dialog {
-            Some("a person to answer what it asks")
-        } else if self.stage == Stage::Finishing {
-            Some("leftovers and checks to be done")
-        } else if !self.agent_runs && self.stage == Stage::Blocked {
-            None
-        } else if self.mode != Mode::Conversation {
-            Some("the running turn to end")
-        } else if self.in_turn || self.unconfirmed.is_some() {
-            Some("the turn to end")
-        } else if self.draft {
-            Some("the draft in the terminal to be submitted")
-        } else {
-            None
-        }
     }
 
     /// Takes one input and says what follows from it.
@@ -310,8 +166,7 @@ impl Machine {
             Input::Finish(report) => self.finish(report, now),
             Input::Send { text, returned_at } => self.send(text, returned_at, now),
             Input::NotSubmitted { text } => {
-                self.unconfirmed = None;
-                self.pending.insert(0, text);
+                self.messages.put_back(text);
                 Vec::new()
             }
             Input::Pause { now: at_once } => self.pause(at_once, now),
@@ -319,7 +174,7 @@ impl Machine {
             Input::Stop { reason } => self.stop(Outcome::Stopped { reason }, now),
             Input::Typed { submitted } => {
                 // What is typed into a dialog answers it.
-                self.draft = !submitted && !self.has_dialog;
+                self.messages.draft = !submitted && !self.has_dialog;
                 self.note(EvidenceSource::Terminal, "a person typed", now);
                 Vec::new()
             }
@@ -339,282 +194,6 @@ impl Machine {
             self.since = now;
         }
         (self.status, self.reason) = (status, reason);
-    }
-
-    fn started(&mut self, pid: u32, now: Time) -> Vec<Effect> {
-        self.agent_runs = true;
-        self.in_turn = true;
-        self.note(EvidenceSource::Process, format!("agent runs as pid {pid}"), now);
-        if self.mode == Mode::Conversation {
-            self.say(Status::Starting, "waiting for the agent's first word", now);
-        } else {
-            self.say(Status::Working, "the process runs", now);
-        }
-        Vec::new()
-    }
-
-    fn agent_event(&mut self, event: AgentEvent, now: Time) -> Vec<Effect> {
-        match event {
-            AgentEvent::TurnStarted { prompt, is_message } => self.turn_started(&prompt, is_message, now),
-            AgentEvent::TurnEnded { finished, background, .. } => self.turn_ended(finished, background, now),
-            AgentEvent::Waiting { what } => {
-                self.note(EvidenceSource::Hook, format!("waits for {what}"), now);
-                self.has_dialog = true;
-                self.say(Status::Waiting, what, now);
-                Vec::new()
-            }
-            AgentEvent::WaitingOver => {
-                self.has_dialog = false;
-                if self.status == Status::Waiting && self.stage == Stage::Running {
-                    self.say(Status::Working, "a turn is under way", now);
-                }
-                Vec::new()
-            }
-            AgentEvent::ToolStarted(start) => {
-                self.note(EvidenceSource::Hook, format!("began {}", start.tool), now);
-                if self.stage == Stage::Running && !self.frozen {
-                    self.in_turn = true;
-                    self.say(Status::Working, format!("runs {}", start.tool), now);
-                }
-                Vec::new()
-            }
-            AgentEvent::ToolEnded(_) => {
-                self.note(EvidenceSource::Hook, "a tool call ended", now);
-                if matches!(self.status, Status::Working | Status::Waiting) && self.stage == Stage::Running {
-                    self.say(Status::Working, "a turn is under way", now);
-                }
-                Vec::new()
-            }
-            AgentEvent::Retry { reason } => {
-                self.note(EvidenceSource::Hook, format!("retries: {reason}"), now);
-                if self.stage == Stage::Running {
-                    self.say(Status::Working, format!("its provider says: {reason}"), now);
-                }
-                vec![Effect::Log(Event::ProviderRetry { reason })]
-            }
-            AgentEvent::Note { text } => vec![Effect::Log(Event::Warning { text })],
-            AgentEvent::Failed { reason } => self.turn_failed(&reason, now),
-            AgentEvent::SessionStarted { .. } => {
-                self.note(EvidenceSource::Hook, "its conversation began", now);
-                if self.status == Status::Starting {
-                    self.say(Status::Working, "its conversation began", now);
-                }
-                Vec::new()
-            }
-            AgentEvent::SessionEnded { reason } => {
-                self.note(EvidenceSource::Hook, format!("said goodbye: {reason}"), now);
-                Vec::new()
-            }
-            AgentEvent::Usage(_) | AgentEvent::Display(_) => Vec::new(),
-        }
-    }
-
-    fn turn_started(&mut self, prompt: &str, is_message: bool, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, if is_message { "took a message" } else { "began a turn" }, now);
-        self.in_turn = true;
-        self.draft &= !is_message;
-        self.has_dialog = false;
-        self.turn_failed = false;
-        let mut effects = Vec::new();
-        if let Some(typed) = self.unconfirmed.take_if(|typed| is_message && is_same_message(prompt, &typed.text)) {
-            effects.push(Effect::Log(Event::MessageSent { bytes: typed.text.len() }));
-        }
-        if matches!(self.stage, Stage::Finished(_)) {
-            self.stage = Stage::Running;
-            self.returns = 0;
-            effects.push(Effect::Reopen);
-        } else if matches!(self.stage, Stage::Blocked | Stage::Held | Stage::Finishing) {
-            self.stage = Stage::Running;
-            self.finish_is_stale = self.finish_runs;
-        }
-        if !matches!(self.stage, Stage::Stopping(_)) {
-            self.say(Status::Working, "a turn is under way", now);
-        }
-        effects
-    }
-
-    fn turn_ended(&mut self, finished: bool, background: usize, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, "its turn ended", now);
-        self.in_turn = background > 0;
-        self.has_dialog = false;
-        if self.stage != Stage::Running {
-            return Vec::new();
-        }
-        if background > 0 {
-            self.say(Status::Working, format!("{background} of its background tasks run"), now);
-            return Vec::new();
-        }
-        let mut effects = vec![Effect::Snapshot];
-        // Where the process ends with its turn, its exit is the boundary; nothing is decided before.
-        if self.mode != Mode::Conversation {
-            return effects;
-        }
-        if self.hold {
-            self.stage = if finished { Stage::Held } else { Stage::Running };
-            self.say(Status::Paused, "held at the turn boundary", now);
-        } else if let Some(text) = self.take_pending() {
-            effects.extend(self.submit(text, now));
-        } else if finished {
-            effects.extend(self.begin_finish(now));
-        } else if !self.turn_failed {
-            self.say(Status::Idle, "the turn ended unfinished", now);
-        }
-        effects
-    }
-
-    fn turn_failed(&mut self, reason: &str, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, format!("its turn failed: {reason}"), now);
-        self.in_turn = false;
-        self.turn_failed = true;
-        if self.stage == Stage::Running && self.mode == Mode::Conversation {
-            self.say(Status::Waiting, format!("its turn failed: {reason}"), now);
-        }
-        vec![Effect::Snapshot]
-    }
-
-    fn exited(&mut self, ending: Ending, now: Time) -> Vec<Effect> {
-        self.agent_runs = false;
-        self.in_turn = false;
-        self.frozen = false;
-        self.evidence.remove(&EvidenceSource::Process);
-        self.note(EvidenceSource::Exit, clause(&ending), now);
-        let mut effects = vec![Effect::CloseTools];
-        match (self.stage.clone(), ending) {
-            (Stage::Stopping(outcome) | Stage::Finished(outcome), _) => effects.extend(self.end(outcome, now)),
-            (Stage::Held, _) => {}
-            (Stage::Finishing | Stage::Blocked, _) => {}
-            (_, Ending::Finished { .. }) if self.mode == Mode::Conversation => {
-                let reason = "the agent was ended from its terminal".to_owned();
-                effects.extend(self.stop(Outcome::Stopped { reason }, now));
-            }
-            (_, Ending::Finished { .. }) if self.hold => {
-                self.stage = Stage::Held;
-                self.say(Status::Paused, "held after the agent's process ended", now);
-            }
-            (_, Ending::Finished { denied }) => match (self.take_pending(), left_to_a_person(&denied)) {
-                (Some(text), _) => effects.extend(self.hand_back(text, now)),
-                (None, Some(what)) => {
-                    self.stage = Stage::Blocked;
-                    self.say(Status::Waiting, what, now);
-                }
-                (None, None) => effects.extend(self.begin_finish(now)),
-            },
-            (_, Ending::Interrupted { reason } | Ending::Limit { reason }) => {
-                effects.extend(self.stop(Outcome::Stopped { reason }, now));
-            }
-            (_, Ending::NeedsPerson { reason }) => {
-                self.stage = Stage::Blocked;
-                self.say(Status::Waiting, reason, now);
-            }
-            (_, Ending::Failed { reason, exit_code, .. }) => {
-                effects.extend(self.stop(Outcome::Failed { reason, exit_code }, now));
-            }
-        }
-        effects
-    }
-
-    fn agent_gone(&mut self, now: Time) -> Vec<Effect> {
-        self.agent_runs = false;
-        match self.stage.clone() {
-            Stage::Stopping(outcome) => self.end(outcome, now),
-            _ => Vec::new(),
-        }
-    }
-
-    fn begin_finish(&mut self, now: Time) -> Vec<Effect> {
-        self.stage = Stage::Finishing;
-        self.say(Status::Working, "finishing: leftovers and checks", now);
-        // One at a time: a stale one that still runs is followed by another when it is through.
-        if std::mem::replace(&mut self.finish_runs, true) { Vec::new() } else { vec![Effect::BeginFinish] }
-    }
-
-    fn finish(&mut self, report: FinishReport, now: Time) -> Vec<Effect> {
-        self.finish_runs = false;
-        let is_stale = std::mem::take(&mut self.finish_is_stale);
-        if self.stage != Stage::Finishing {
-            return Vec::new();
-        }
-        if is_stale {
-            return self.begin_finish(now);
-        }
-        let failed = |reason: String| Outcome::Failed { reason, exit_code: None };
-        match report {
-            FinishReport::Work(commit) => self.finished(Outcome::Finished { commit }, now),
-            FinishReport::NoChanges => self.finished(Outcome::NoChanges, now),
-            FinishReport::NothingNew => {
-                self.stop(failed("the returned work came back without a new commit".to_owned()), now)
-            }
-            FinishReport::HookRefused(prompt) => self.give_back(prompt, "a commit hook refused its changes", now),
-            FinishReport::ChecksFailed(prompt) => self.give_back(prompt, "its checks fail", now),
-            FinishReport::NeedsPerson(why) => {
-                self.stage = Stage::Blocked;
-                self.say(Status::Waiting, why, now);
-                Vec::new()
-            }
-        }
-    }
-
-    /// Returns evidence to the agent, or fails the attempt when that was done often enough or cannot help.
-    fn give_back(&mut self, prompt: String, why: &str, now: Time) -> Vec<Effect> {
-        if self.returns >= RETURNS || self.mode == Mode::OneShot {
-            return self.stop(Outcome::Failed { reason: why.to_owned(), exit_code: None }, now);
-        }
-        self.returns += 1;
-        self.hand_back(prompt, now)
-    }
-
-    /// Gives a prompt to the agent that ended its turn.
-    fn hand_back(&mut self, prompt: String, now: Time) -> Vec<Effect> {
-        self.stage = Stage::Running;
-        if self.agent_runs && self.mode == Mode::Conversation {
-            return self.submit(prompt, now);
-        }
-        self.in_turn = true;
-        self.say(Status::Starting, "starting the agent with a new prompt", now);
-        vec![Effect::Log(Event::MessageSent { bytes: prompt.len() }), Effect::Relaunch(prompt)]
-    }
-
-    /// The attempt is complete.
-    fn finished(&mut self, outcome: Outcome, now: Time) -> Vec<Effect> {
-        let (status, reason) = outcome.verdict();
-        self.say(status, reason, now);
-        if self.agent_runs {
-            self.stage = Stage::Finished(outcome.clone());
-            let mut effects = vec![Effect::Conclude(outcome)];
-            if let Some(text) = self.take_pending() {
-                effects.extend(self.submit(text, now));
-            }
-            return effects;
-        }
-        self.end(outcome, now)
-    }
-
-    fn send(&mut self, text: String, returned_at: Option<CommitId>, now: Time) -> Vec<Effect> {
-        let waits = self.send_waits_for().is_some();
-        let mut effects: Vec<_> = returned_at.map(Effect::ExpectBeyond).into_iter().collect();
-        if !waits && !self.agent_runs && self.stage == Stage::Blocked {
-            effects.extend(self.hand_back(text, now));
-        } else if waits || !self.agent_runs {
-            self.pending.push(text);
-        } else {
-            effects.extend(self.submit(text, now));
-        }
-        effects
-    }
-
-    /// Types a message and remembers to see it taken.
-    fn submit(&mut self, text: String, now: Time) -> Vec<Effect> {
-        self.unconfirmed = Some(Typed { text: text.clone(), at: now, tries: 1 });
-        if self.is_attempting() {
-            self.say(Status::Working, "a message was typed", now);
-        }
-        vec![Effect::Submit(text)]
-    }
-
-    /// The messages that wait, as one.
-    fn take_pending(&mut self) -> Option<String> {
-        let pending = std::mem::take(&mut self.pending);
-        (!pending.is_empty()).then(|| pending.join("\n\n"))
     }
 
     fn pause(&mut self, at_once: bool, now: Time) -> Vec<Effect> {
@@ -638,11 +217,11 @@ impl Machine {
             self.say(Status::Working, "continued", now);
         }
         match self.stage {
-            Stage::Held | Stage::Blocked => effects.extend(match self.take_pending() {
+            Stage::Held | Stage::Blocked => effects.extend(match self.messages.take_waiting() {
                 Some(text) => self.hand_back(text, now),
                 None => self.begin_finish(now),
             }),
-            Stage::Running if !self.in_turn => match self.take_pending() {
+            Stage::Running if !self.in_turn => match self.messages.take_waiting() {
                 Some(text) => effects.extend(self.submit(text, now)),
                 None if self.turn_failed => effects.extend(self.submit(AFTER_FAILURE.to_owned(), now)),
                 None => self.say(Status::Idle, "the turn ended unfinished", now),
@@ -670,7 +249,7 @@ impl Machine {
         self.stage = Stage::Ended;
         self.say(status, reason, now);
         let mut effects = vec![Effect::CloseTools];
-        if let Some(text) = self.take_pending() {
+        if let Some(text) = self.messages.take_waiting() {
             effects.push(Effect::Log(Event::Warning { text: format!("a message was not delivered: {text}") }));
         }
         effects.extend([Effect::Conclude(outcome), Effect::Exit]);
@@ -696,56 +275,6 @@ impl Machine {
             None => {}
         }
         Vec::new()
-    }
-
-    fn tick(&mut self, now: Time) -> Vec<Effect> {
-        if let Some(typed) = &mut self.unconfirmed {
-            if typed.at.age_at(now) < CONFIRM_WITHIN {
-                return Vec::new();
-            }
-            if typed.tries < SUBMITS {
-                (typed.at, typed.tries) = (now, typed.tries + 1);
-                return vec![Effect::Submit(typed.text.clone())];
-            }
-            self.unconfirmed = None;
-            self.say(Status::Waiting, "a message was typed and not taken; attach and look", now);
-            return vec![Effect::Log(Event::Warning { text: "a message was typed and not taken".to_owned() })];
-        }
-        if self.send_waits_for().is_none()
-            && self.agent_runs
-            && matches!(self.stage, Stage::Running | Stage::Finished(_))
-            && let Some(text) = self.take_pending()
-        {
-            return self.submit(text, now);
-        }
-        Vec::new()
-    }
-}
-
-/// Whether a prompt that an agent took is the message that was typed. Programs wrap pasted text and change its white
-/// space, so only letters and digits are compared, and only the first of them.
-fn is_same_message(prompt: &str, typed: &str) -> bool {
-    let letters = |text: &str| text.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>();
-    let wanted: String = letters(typed).chars().take(TELLING).collect();
-    letters(prompt).contains(&wanted)
-}
-
-/// What rules leave to a person among the calls that were refused because nobody was there to ask.
-fn left_to_a_person(denied: &[Denial]) -> Option<String> {
-    let asked: Vec<_> = denied.iter().filter(|denial| denial.by_ask_rule).collect();
-    let list: Vec<_> = asked.iter().map(|denial| format!("{} {}", denial.tool, denial.what)).collect();
-    (!list.is_empty()).then(|| format!("a person has to decide about: {}", list.join("; ")))
-}
-
-/// What an ending says, as a clause.
-fn clause(ending: &Ending) -> String {
-    match ending {
-        Ending::Finished { denied } if denied.is_empty() => "the agent ended well".to_owned(),
-        Ending::Finished { denied } => format!("the agent ended well, {} of its calls were refused", denied.len()),
-        Ending::Failed { reason, .. }
-        | Ending::Interrupted { reason }
-        | Ending::Limit { reason }
-        | Ending::NeedsPerson { reason } => reason.clone(),
     }
 }
 

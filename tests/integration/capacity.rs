@@ -49,6 +49,36 @@ fn commands_at_once_never_exceed_the_limit() {
 }
 
 #[test]
+fn a_worker_that_is_brought_back_needs_a_place_too() {
+    let swarm = scene(STAYS);
+    swarm.write(".swarm/config.yaml", "max_workers: 1\n");
+    swarm.write_ticket("T-2", "shell", "Work.");
+    swarm.run(["spawn", "T-1"]).success();
+    swarm.run(["stop", "T-1"]).success();
+    swarm.run(["spawn", "T-2"]).success();
+    await_status(&swarm, "T-2", "working");
+    for args in [&["resume", "T-1"][..], &["restart", "T-1"], &["send", "T-1", "Go on."], &["spawn", "T-1"]] {
+        let output = swarm.run(args).expect_code(7);
+        let says = "1 of 1 workers run, no room for 1 more";
+        assert!(output.stderr.contains(says) && output.stderr.contains("max_workers"), "{args:?}: {}", output.stderr);
+        let stopped = worker(&swarm, "T-1");
+        assert_eq!((&stopped["status"], &stopped["attempt"]), (&"stopped".into(), &1.into()), "{args:?}");
+    }
+    // A worker that runs has a place of its own, even when the limit went below what runs.
+    swarm.run(["restart", "T-2"]).success();
+    assert_eq!(worker(&swarm, "T-2")["attempt"], 2);
+    swarm.run(["resume", "T-1", "--config", "max_workers=2"]).success();
+    swarm.run(["restart", "T-1"]).success();
+    swarm.run(["stop", "--all"]).success();
+    let outputs = at_once(&swarm, &[vec!["resume".into(), "T-1".into()], vec!["resume".into(), "T-2".into()]]);
+    let mut codes: Vec<_> = outputs.iter().map(|output| output.code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 7], "{outputs:#?}");
+    swarm.run(["stop", "--all"]).success();
+    assert_no_processes(&swarm);
+}
+
+#[test]
 fn twenty_spawns_at_once_all_succeed_with_ports_of_their_own() {
     let swarm = scene("seq $SWARM_PORT $((SWARM_PORT + SWARM_PORT_COUNT - 1)) > ports");
     swarm.write(".swarm/config.yaml", "max_workers: 20\nports: {base: 43000, size: 10}\n");

@@ -56,10 +56,13 @@ fn a_commit_hook_that_refuses_fails_the_attempt_and_the_work_is_kept() {
 fn a_commit_hook_that_hangs_is_ended_and_a_person_asked() {
     let swarm = scene("echo done > made.txt");
     swarm.write(".swarm/config.yaml", "limits: {commit_timeout: 1s}\n");
-    write_hook(&swarm, "pre-commit", "sleep 1000 & sleep 1000");
+    write_hook(&swarm, "pre-commit", "echo formatting; sleep 1000 & sleep 1000");
     swarm.run(["spawn", "T-1"]).success();
     let waiting = await_status(&swarm, "T-1", "waiting");
-    assert!(waiting["reason"].as_str().unwrap().contains("took too long"), "{waiting:#}");
+    assert!(
+        waiting["reason"].as_str().unwrap().contains("took too long; the last its hooks said: formatting"),
+        "{waiting:#}"
+    );
     swarm.run(["wait", "T-1", "--timeout", "5s"]).expect_code(4);
     swarm.wait_until("the hook to be gone", || {
         !swarm.processes().iter().any(|(_, command)| command.contains("sleep 1000"))
@@ -109,12 +112,18 @@ fn failing_checks_fail_the_attempt_with_their_output_and_the_work_is_kept() {
 fn a_check_that_hangs_is_ended_by_its_limit_with_all_it_started() {
     let swarm = scene("echo done > made.txt");
     swarm.write(".swarm/config.yaml", "limits: {check_timeout: 1s}\n");
-    write_checks(&swarm, &["(setsid sleep 1000 &); sleep 1000 & sleep 1000"]);
+    write_checks(&swarm, &["echo compiling; (setsid sleep 1000 &); sleep 1000 & sleep 1000"]);
     swarm.run(["spawn", "T-1"]).success();
     let failed = await_status(&swarm, "T-1", "failed");
     let check = &failed["checks"][0];
-    assert_eq!(check["exit_code"], serde_json::Value::Null);
-    assert!(check["output_tail"].as_str().unwrap().starts_with("[timed out]"), "{check:#}");
+    assert_eq!((&check["exit_code"], &check["timed_out"]), (&serde_json::Value::Null, &true.into()));
+    assert_eq!(check["output_tail"], "compiling\n");
+    // A person sees it wherever the checks are told.
+    for verb in ["why", "review", "logs"] {
+        let told = swarm.run([verb, "T-1"]).success();
+        assert!(told.contains("ran out of time after 1s"), "{verb}: {told}");
+        assert!(told.contains("    compiling\n"), "{verb}: {told}");
+    }
     assert_no_processes(&swarm);
 }
 

@@ -143,6 +143,25 @@ fn a_gate_runs_on_exactly_the_merged_tree_and_only_when_trusted() {
 }
 
 #[test]
+fn a_gate_out_of_time_shows_its_last_words_to_the_person_and_to_the_agent() {
+    let swarm = finished(&["alpha"]);
+    let gate = "gates:\n  - {name: slow, run: echo still linking; sleep 1000, timeout: 1s}\n";
+    swarm.write(".swarm/config.yaml", gate);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let output = swarm.run(["merge", "--yes"]).expect_code(1);
+    assert!(output.stderr.contains("gate `slow` ran out of time"), "{}", output.transcript());
+    assert!(output.stderr.contains("wrote at its end:\n    still linking\n"), "{}", output.transcript());
+    swarm.run(["wait", "alpha", "--timeout", "60s"]).success();
+    let prompt = std::fs::read_to_string(swarm.worker_dir("alpha").join("prompt.md")).unwrap();
+    assert!(prompt.contains("not finished within 1s") && prompt.contains("    still linking\n"), "{prompt}");
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let merged = swarm.run(["merge", "--json"]).expect_code(1).json();
+    assert_conforms(&merged, "merge");
+    let gate = &merged["returned"][0]["gates"][0];
+    assert_eq!((&gate["passed"], &gate["output_tail"]), (&false.into(), &"still linking\n".into()), "{merged:#}");
+}
+
+#[test]
 fn a_dirty_checkout_in_the_way_is_left_alone_and_the_work_waits() {
     let swarm = finished(&["alpha"]);
     swarm.run(["review", "alpha", "--approve"]).success();
@@ -213,4 +232,41 @@ fn the_diff_includes_what_is_not_committed_and_leaves_the_worktree_alone() {
     assert!(diff["text"].as_str().unwrap().contains("draft.txt") && diff["dirty"] == true, "{diff:#}");
     assert_eq!(swarm.git_in(&worktree, ["status", "--porcelain"]).success(), "?? draft.txt\n");
     swarm.run(["diff", "alpha", "--stat"]).says("3 files changed");
+}
+
+#[test]
+fn conflicts_are_seen_while_agents_still_work() {
+    let swarm = TestSwarm::new();
+    // Both wait after writing, so nothing is committed; the snapshot before the wait has it.
+    let script =
+        "echo \"$SWARM_TICKET\" > shared.txt; touch \"$SWARM_TICKET.txt\"; until [ -e ../go ]; do sleep 0.05; done";
+    swarm.write_shell_agent("writer", script);
+    swarm.write(".swarm/config.yaml", "limits: {snapshot_every: 1s}\n");
+    for ticket in ["alpha", "beta"] {
+        swarm.write_ticket(ticket, "writer", "Write.");
+        swarm.run(["spawn", ticket]).success();
+    }
+    let mut view = Value::Null;
+    swarm.wait_until("the conflict", || {
+        view = swarm.json(["conflicts"]);
+        view["pairs"].as_array().unwrap().iter().any(|pair| pair["verdict"] == "conflict")
+    });
+    assert_conforms(&view, "conflicts");
+    assert_eq!((&view["target"], view["pairs"].as_array().unwrap().len()), (&Value::from("main"), 3));
+    let pair = &view["pairs"][2];
+    assert_eq!(
+        (&pair["a"], &pair["b"], &pair["files"][0]["path"]),
+        (&"alpha".into(), &"beta".into(), &"shared.txt".into())
+    );
+    assert_eq!(
+        (&pair["files"][0]["kind"], &pair["files"][0]["hunks"][0]["a"][0]),
+        (&"add_add".into(), &"alpha".into())
+    );
+    let text = swarm.run(["conflicts"]).success();
+    for expected in
+        ["WORKER", "CONFLICT", "`alpha` and `beta` conflict in 1 file", "shared.txt  add/add", "3 pairs, 1 conflict"]
+    {
+        assert!(text.contains(expected), "`{expected}` in\n{text}");
+    }
+    swarm.write("../project-worktrees/go", "");
 }

@@ -12,6 +12,7 @@ mod own_loop;
 mod processes;
 mod readme;
 mod real_package;
+mod replay;
 mod spawn;
 mod status;
 mod support;

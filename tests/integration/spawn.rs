@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use crate::support::scene::processes;
-use crate::support::swarm::{Output, TestSwarm};
+use crate::support::swarm::{Output, SWARM, TestSwarm};
 
 /// An agent that writes one file and ends well.
 const WORKS: &str = "echo done > made.txt";
@@ -103,6 +103,35 @@ fn killed_at(program: &str, script: &str, step: &str) {
         }
         assert_spawns(&swarm, &[]);
     }
+}
+
+#[test]
+fn a_spawner_killed_between_the_claim_and_the_worker_is_told_and_undone() {
+    let swarm = prepared();
+    // It stops where it opens the tool log, with its claim and before its worker is written down.
+    let log = swarm.worker_dir("T-1").join("tool_calls.jsonl");
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    assert!(swarm.command("mkfifo", swarm.root()).arg(&log).status().unwrap().success());
+    let mut spawner = swarm.command(SWARM, &swarm.repository()).args(["spawn", "T-1"]).spawn().unwrap();
+    swarm.wait_until("the claim", || status(&swarm)["tickets"]["running"] == 1);
+    let no_worker = "in the queue, and no worker is at it";
+    assert!(!swarm.run(["doctor"]).stdout.contains(no_worker), "a spawn under way is no fault");
+    spawner.kill().unwrap();
+    assert!(!spawner.wait().unwrap().success());
+    assert_eq!(status(&swarm)["workers"], serde_json::json!([]));
+    let told = swarm.run(["doctor"]).expect_code(1).stdout;
+    assert!(told.contains("ticket `T-1` is running in the queue, and no worker is at it"), "{told}");
+    assert!(told.contains("swarm spawn T-1"), "{told}");
+    // Long after: nobody has told the queue that the lease is over.
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    database.execute("UPDATE tickets SET lease_until = 1", []).unwrap();
+    let told = swarm.run(["doctor"]).expect_code(1).stdout;
+    assert!(told.contains("ticket `T-1` is lost in the queue, and no worker is at it"), "{told}");
+    assert_eq!(status(&swarm)["tickets"]["running"], 0);
+    fs::remove_file(&log).unwrap();
+    assert_spawns(&swarm, &[]);
+    assert_eq!(status(&swarm)["tickets"]["running"], 0);
+    assert!(!swarm.run(["doctor"]).stdout.contains(no_worker));
 }
 
 #[test]
@@ -267,8 +296,8 @@ fn a_failing_set_up_is_told_with_its_output_and_undone() {
 #[test]
 fn a_set_up_that_hangs_is_ended_and_undone() {
     let swarm = prepared();
-    write_setup(&swarm, "sleep 500 & sleep 500", "limits: {setup_timeout: 1s}\n");
-    fails_cleanly(&swarm, 1, "took longer than 1s", || write_setup(&swarm, "true", ""), &["--yes"]);
+    write_setup(&swarm, "echo fetching; sleep 500 & sleep 500", "limits: {setup_timeout: 1s}\n");
+    fails_cleanly(&swarm, 1, "took longer than 1s\nfetching", || write_setup(&swarm, "true", ""), &["--yes"]);
 }
 
 #[test]
@@ -362,6 +391,28 @@ fn an_agent_program_that_vanishes_meanwhile_is_undone() {
     write();
     write_setup(&swarm, "true", "");
     assert_spawns(&swarm, &["--yes"]);
+}
+
+#[test]
+fn an_agent_that_cannot_start_leaves_the_record_of_an_earlier_life() {
+    let swarm = prepared();
+    assert_spawns(&swarm, &[]);
+    swarm.run(["rm", "T-1", "--yes"]).success();
+    let before = worker(&swarm);
+    assert!(before["keep"].is_string(), "{before:#}");
+    let program = swarm.root().join("agent.sh");
+    swarm.write_at(&program, "#!/bin/sh\n");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let agent = format!("---\ndescription: A script\nruntime: command\ncommand: [{}]\n---\nWork.\n", program.display());
+    swarm.write(".swarm/agents/gone.md", &agent);
+    write_setup(&swarm, &format!("rm {}", program.display()), "");
+    let output = swarm.run(["spawn", "T-1", "--agent", "gone", "--yes"]).expect_code(1);
+    assert!(output.stderr.contains("agent.sh"), "{}", output.transcript());
+    let after = worker(&swarm);
+    assert_eq!((&after["keep"], &after["attempt"]), (&before["keep"], &before["attempt"]), "{after:#}");
+    write_setup(&swarm, "true", "");
+    swarm.run(["spawn", "T-1", "--yes"]).success();
+    assert_eq!(worker(&swarm)["attempt"], 2, "recordings are named by it");
 }
 
 #[test]

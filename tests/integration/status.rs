@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Stdio;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::scene::{await_file, await_status, scene, signal, worker};
 use crate::support::swarm::{SWARM, TestSwarm};
@@ -283,4 +284,41 @@ fn nothing_ever_asks_without_a_terminal() {
         // That it ends at all is the point.
         drop(swarm.run(args));
     }
+}
+
+#[test]
+fn figures_of_the_work_are_known_from_the_beginning() {
+    let figures = |worker: &Value| {
+        Value::from(
+            ["commits", "files_changed", "insertions", "deletions", "dirty"].map(|key| worker[key].clone()).to_vec(),
+        )
+    };
+    // The agent is on its way for as long as its set-up is.
+    let swarm = scene("git commit -q --allow-empty -m Work; touch up; while :; do sleep 0.05; done");
+    swarm.write(
+        ".swarm/config.yaml",
+        "setup:\n  - run: until [ -e ../go ]; do sleep 0.05; done\nlimits: {snapshot_every: 30m}\n",
+    );
+    let mut spawner = swarm.command(SWARM, &swarm.repository()).args(["spawn", "T-1", "--yes"]).spawn().unwrap();
+    let mut first = Value::Null;
+    swarm.wait_until("the worker", || {
+        first = swarm.json(["status"])["workers"][0].clone();
+        first.is_object()
+    });
+    assert_eq!(figures(&first), serde_json::json!([0, 0, 0, 0, false]), "{first:#}");
+    swarm.write_at(&swarm.root().join("project-worktrees/go"), "");
+    assert!(spawner.wait().unwrap().success());
+    assert!(worker(&swarm, "T-1")["commits"].is_number());
+    await_file(&swarm, "T-1", "up");
+    swarm.run(["stop", "T-1"]).success();
+    assert_eq!(worker(&swarm, "T-1")["commits"], 1);
+    swarm.run(["restart", "T-1"]).success();
+    assert!(worker(&swarm, "T-1")["commits"].as_u64().unwrap() >= 1, "an attempt begins with the work of the last");
+    swarm.run(["stop", "T-1"]).success();
+    // A branch that was there before is looked at when the agent starts, not a snapshot interval later.
+    swarm.write_ticket("T-2", "shell", "Work.");
+    swarm.git(["branch", "swarm/T-2", "swarm/T-1"]).success();
+    swarm.run(["spawn", "T-2", "--yes"]).success();
+    swarm.wait_until("its figures", || worker(&swarm, "T-2")["commits"].as_u64() >= Some(2));
+    swarm.run(["stop", "--all"]).success();
 }

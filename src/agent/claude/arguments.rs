@@ -291,11 +291,11 @@ fn is_by_reference(plan: &LaunchPlan<'_>) -> bool {
 fn first_message(plan: &LaunchPlan<'_>) -> String {
     if is_by_reference(plan) {
         // The program puts a file named like this before the message, whole and without asking (2.1.329).
-        return format!("Do the task that is written in @\"{}\"", plan.prompt_file.display());
+        return format!("Do the ticket that is written in @\"{}\"", plan.prompt_file.display());
     }
     // A message that begins like this is a command to the program, not to the model.
     let is_command = plan.prompt.trim_start().starts_with(['/', '!']);
-    if is_command { format!("Your task:\n\n{}", plan.prompt) } else { plan.prompt.to_owned() }
+    if is_command { format!("Your ticket:\n\n{}", plan.prompt) } else { plan.prompt.to_owned() }
 }
 
 /// The environment of the agent.

@@ -17,7 +17,7 @@ use super::conversation::Entry;
 use super::permission::{Permission, Verdict};
 use super::report::{Conclusion, Report, ToolReport};
 use super::text_calls;
-use super::tools::{Call, Output};
+use super::tools::{Call, Output, floor};
 use crate::agent::display::subject;
 use crate::llm::{Answer, Block, ChatError, StopReason, ToolResult, Trouble, Usage};
 use crate::model::tool_call::ToolOutcome;
@@ -555,7 +555,7 @@ impl Engine {
         let result =
             ToolResult { call_id: call.id.clone(), name: call.tool.clone(), text: output.text.clone(), is_error };
         self.record(Entry::Tool { result });
-        let cut = output.text.floor_char_boundary(ERROR_LIMIT);
+        let cut = floor(&output.text, ERROR_LIMIT);
         self.effects.push(Effect::Report(Report::ToolEnded(ToolReport {
             call_id: call.id.clone(),
             outcome: output.outcome,

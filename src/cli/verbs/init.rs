@@ -37,12 +37,21 @@ fn show(view: &InitView, context: &Context) -> Result<(), Failure> {
 
 /// Says what a person does next.
 fn next_steps(view: &InitView, context: &Context) {
-    let has_problem = view.findings.iter().any(|finding| finding.level == "problem");
+    let problems = || view.findings.iter().filter(|finding| finding.level == "problem");
     context.output.narrate("");
-    if has_problem {
+    if problems().count() > 0 {
         context.output.narrate("Mend the problems above first; swarm doctor looks again.");
     }
-    context.output.narrate("Next: describe some work, and start a worker on it:");
+    if problems().any(|finding| finding.subject == "agent") {
+        context.output.narrate("Instead of mending the default agent you can take another one:");
+        context.output.narrate("  swarm agents check                    shows which agents can run here");
+        context.output.narrate("  agent: NAME                           in .swarm/config.yaml makes one the default");
+        context.output.narrate("  swarm spawn TICKET --agent NAME       takes one for a single ticket");
+        context.output.narrate("A file .swarm/agents/NAME.md with `runtime: command` makes any program an agent.");
+        context.output.narrate("Then describe some work, and start a worker on it:");
+    } else {
+        context.output.narrate("Next: describe some work, and start a worker on it:");
+    }
     context.output.narrate("  swarm ticket new fix-parser --title \"Fix the parser\" -p \"What is to be done\"");
     context.output.narrate("  swarm spawn fix-parser");
     context.output.narrate("  swarm status --watch");

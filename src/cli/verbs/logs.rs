@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::Context;
 use crate::cli::args::LogsArgs;
-use crate::cli::output::{Style, cut, one_line, width};
+use crate::cli::output::{Style, cut, last_lines, one_line, width};
 use crate::coordinator::{Control, Failure, LogPaths};
 use crate::model::event::{Event, EventRecord};
 use crate::model::tool_call::{ToolBody, ToolOutcome, ToolRecord};
@@ -144,8 +144,8 @@ fn event_text(event: &Event) -> String {
             format!("committed {files} leftover files as {}", commit.short())
         }
         Event::CheckRan { result } => {
-            let word = if result.passed { "passed" } else { "failed" };
-            format!("check {word} in {}: {}", duration_text(Duration::from_millis(result.duration_ms)), result.run)
+            let end = if result.passed { String::new() } else { last_lines(&result.output_tail) };
+            format!("check {}: {}\n{end}", result.clause(), result.run).trim_end().to_owned()
         }
         Event::AttemptEnded { outcome } => {
             let (status, reason) = outcome.verdict();

@@ -1,5 +1,6 @@
 //! `swarm merge` and `swarm rm`.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Context;
 use crate::cli::args::{MergeArgs, SelectArgs, StrategyChoice};
+use crate::cli::output::last_lines;
 use crate::coordinator::views::{GateView, MergeView};
 use crate::coordinator::{Failure, FailureKind, MergeProgress, MergeRequest};
 use crate::model::duration_text;
@@ -38,7 +40,12 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
     for entry in &view.landed {
         let commit = entry.commit.as_ref().map(|commit| format!(" as {}", &commit[..8])).unwrap_or_default();
         let commits = if entry.commits == 1 { "1 commit".to_owned() } else { format!("{} commits", entry.commits) };
-        let gates = gates(&entry.gates);
+        let mut gates = gates(&entry.gates);
+        if let (Some(tested), Some(commit)) = (&entry.tested, &entry.commit)
+            && tested.commit.as_str() != commit
+        {
+            write!(gates, " on the batch up to {}", tested.commit.short()).expect("a string takes all text");
+        }
         context
             .output
             .line(&format!("{landed} `{}` on `{}`{commit} ({commits}{gates})", entry.worker, entry.target))?;
@@ -55,12 +62,25 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
         for file in &entry.files {
             context.output.narrate(&format!("  {} ({})", file.path, file.kind));
         }
+        narrate_failed(&entry.worker, &entry.gates, context);
+    }
+    for entry in &view.waiting {
+        narrate_failed(&entry.worker, &entry.gates, context);
     }
     if view.landed.is_empty() && view.returned.is_empty() && view.waiting.is_empty() {
         context.output.line("Nothing to land")?;
         context.output.narrate("approve finished work first: swarm review WORKER --approve");
     }
     Ok(())
+}
+
+/// Shows the end of what a failed gate wrote.
+fn narrate_failed(worker: &str, gates: &[GateView], context: &Context) {
+    for gate in gates.iter().filter(|gate| gate.passed == Some(false)) {
+        let shown = last_lines(&gate.output_tail);
+        let what = if shown.is_empty() { "wrote nothing" } else { "wrote at its end:" };
+        context.output.narrate(&format!("gate `{}` of `{worker}` {what}\n{}", gate.name, shown.trim_end()));
+    }
 }
 
 /// The gates in a few words.

@@ -5,6 +5,7 @@ mod act;
 mod agents;
 mod attach;
 mod completions;
+mod conflicts;
 mod demo;
 mod doctor;
 mod hook;
@@ -48,6 +49,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Rm(args) => merge::rm(&args, context)?,
         Verb::Diff(args) => review::diff(&args, context)?,
         Verb::Review(args) => review::review(&args, context)?,
+        Verb::Conflicts(args) => conflicts::run(&args, context)?,
         Verb::Merge(args) => merge::merge(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
         Verb::Demo(args) => return demo::run(&args, context),

@@ -6,10 +6,9 @@ use std::process::Stdio;
 
 use crate::cli::Context;
 use crate::cli::args::{DiffArgs, ReviewArgs};
-use crate::cli::output::{Style, width};
+use crate::cli::output::{Style, last_lines, width};
 use crate::coordinator::views::ReviewView;
 use crate::coordinator::{Failure, FailureKind, ReviewRequest};
-use crate::model::duration_text;
 use crate::process;
 
 /// `diff`.
@@ -83,9 +82,11 @@ fn summary(view: &ReviewView, context: &Context) -> String {
         fact("Checks", "the ticket names none".to_owned());
     }
     for check in &worker.checks {
-        let (style, word) = if check.passed { (Style::Green, "passed") } else { (Style::Red, "failed") };
-        let took = duration_text(std::time::Duration::from_millis(check.duration_ms));
-        fact("Check", format!("{} in {took}: {}", paint(style, word), check.run));
+        let style = if check.passed { Style::Green } else { Style::Red };
+        fact("Check", format!("{}: {}", paint(style, &check.clause()), check.run));
+        if !check.passed && !check.output_tail.trim().is_empty() {
+            fact("", format!("the end of its output:\n{}", last_lines(&check.output_tail).trim_end()));
+        }
     }
     for verdict in &view.verdicts {
         let short: String = verdict.commit.chars().take(8).collect();

@@ -18,7 +18,7 @@ pub(super) fn run(args: &SpawnArgs, context: &Context) -> Result<(), Failure> {
         tickets: args.tickets.clone(),
         agent: args.agent.clone(),
         base: args.base.clone(),
-        text: text(&args.text)?,
+        text: text(&args.text, context)?,
         headless: args.headless,
         dry_run: args.dry_run,
     };
@@ -40,17 +40,21 @@ pub(super) fn run(args: &SpawnArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// The text that -p or -f names; `None` when neither was given.
-pub(super) fn text(args: &TextArgs) -> Result<Option<String>, Failure> {
+pub(super) fn text(args: &TextArgs, context: &Context) -> Result<Option<String>, Failure> {
     if let Some(text) = &args.prompt {
         return Ok(Some(if text == "-" { standard_input()? } else { text.clone() }));
     }
     match &args.file {
         Some(file) if file.as_os_str() == "-" => standard_input().map(Some),
-        Some(file) => std::fs::read_to_string(file).map(Some).map_err(|error| {
-            let mut failure = Failure::from_error(FailureKind::NotFound, &error);
-            failure.chain.insert(0, format!("could not read `{}`", file.display()));
-            failure
-        }),
+        Some(file) => {
+            // From the folder of -C, as git has it for its own paths.
+            let path = context.call()?.directory.join(file);
+            std::fs::read_to_string(path).map(Some).map_err(|error| {
+                let mut failure = Failure::from_error(FailureKind::NotFound, &error);
+                failure.chain.insert(0, format!("could not read `{}`", file.display()));
+                failure
+            })
+        }
         None => Ok(None),
     }
 }

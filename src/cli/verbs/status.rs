@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::cli::Context;
 use crate::cli::args::{StatusArgs, WorkerArgs};
-use crate::cli::output::{Output, Style, Table, cut, one_line, width};
+use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, width};
 use crate::coordinator::Failure;
 use crate::coordinator::views::{StatusView, WorkerView};
 use crate::model::worker::{Evidence, Status};
@@ -22,16 +24,25 @@ pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<(), Failure> {
         let view = control.status(&args.workers, args.all)?;
         return show(&view, context);
     }
+    follow(context, || control.status(&args.workers, args.all), render)
+}
+
+/// Shows a view anew every second until the person stops it: in place on a terminal, as one JSON line each with
+/// `--json`, else one text after the other.
+pub(super) fn follow<V: Serialize>(
+    context: &Context,
+    look: impl Fn() -> Result<V, Failure>,
+    render: impl Fn(&V, &Output) -> String,
+) -> Result<(), Failure> {
     let in_place = std::io::stdout().is_terminal() && !context.output.json;
     loop {
-        let view = control.status(&args.workers, args.all)?;
+        let view = look()?;
         if in_place {
             redraw(&render(&view, &context.output), context)?;
         } else if context.output.json {
-            let line = serde_json::to_string(&view).unwrap_or_default();
-            context.output.line(&line)?;
+            context.output.line(&serde_json::to_string(&view).unwrap_or_default())?;
         } else {
-            show(&view, context)?;
+            context.output.print(&render(&view, &context.output))?;
         }
         std::thread::sleep(REDRAW_EVERY);
     }
@@ -166,6 +177,15 @@ pub(super) fn why(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
     text.push_str("\nFacts\n");
     for fact in &view.facts {
         writeln!(text, "  {fact}").expect("a string takes all text");
+    }
+    if !worker.checks.is_empty() {
+        text.push_str("\nChecks\n");
+    }
+    for check in &worker.checks {
+        writeln!(text, "  {}: {}", check.clause(), one_line(&check.run)).expect("a string takes all text");
+        if !check.passed {
+            text.push_str(&last_lines(&check.output_tail));
+        }
     }
     if !worker.evidence.is_empty() {
         text.push_str("\nEvidence, strongest first\n");

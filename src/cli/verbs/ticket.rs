@@ -33,7 +33,7 @@ pub(super) fn run(verb: &TicketVerb, context: &Context) -> Result<(), Failure> {
 fn new(args: &TicketNewArgs, context: &Context) -> Result<(), Failure> {
     // Before a text is waited for: an id that cannot be used is known at once.
     let control = context.control()?;
-    let text = match super::spawn::text(&args.text)? {
+    let text = match super::spawn::text(&args.text, context)? {
         Some(text) => Some(text),
         None => piped_text(context)?,
     };

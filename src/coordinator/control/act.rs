@@ -11,6 +11,15 @@ use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
 use crate::supervisor::protocol::{Reply, Request};
 use crate::supervisor::{Continue, Spawned};
 
+/// Whether a worker that is brought back needs a place among `max_workers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Only where there is room.
+    Limited,
+    /// Always: a verdict or a landing sent its work back, and nothing that was said about it may be lost.
+    Always,
+}
+
 /// What several workers' actions come to: the view, and the failure for the exit code.
 pub(crate) type Acted = (ActionsView, Result<(), Failure>);
 
@@ -21,15 +30,16 @@ impl Control {
             return Err(Failure::new(FailureKind::Usage, "the message is empty"));
         }
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.deliver(worker, text, None)))
+        Ok(self.each(workers, |worker| self.deliver(worker, text, None, Admission::Limited)))
     }
 
     /// Brings a message to a worker's agent: to its living supervisor, or by starting the agent again with it.
-    pub(crate) fn deliver(
+    pub(super) fn deliver(
         &self,
         worker: Worker,
         text: &str,
         returned_at: Option<CommitId>,
+        admission: Admission,
     ) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
         let request = Request::Send { text: text.to_owned(), returned_at: returned_at.clone() };
@@ -46,7 +56,7 @@ impl Control {
             };
         }
         let again = self.continuation(self.worker(id.as_str())?, Some(text.to_owned()), true, false)?;
-        let spawned = self.go_on(Continue { returned_at, ..again })?;
+        let spawned = self.go_on(&Continue { returned_at, ..again }, admission)?;
         let text = format!("Started attempt {} with the message", spawned.worker.attempt.number);
         Ok(action(&id, "restarted", text))
     }
@@ -180,7 +190,7 @@ impl Control {
         let in_session = known.worker.attempt.session_id.is_some();
         let prompt = in_session.then(|| RESUME_PROMPT.to_owned());
         let again = self.continuation(known.worker, prompt, true, false)?;
-        let spawned = self.go_on(again)?;
+        let spawned = self.go_on(&again, Admission::Limited)?;
         let how = if in_session { "in its own conversation" } else { "from its prompt, in the same worktree" };
         Ok(action(&id, "resumed", format!("Resumed attempt {} {how}", spawned.worker.attempt.number)))
     }
@@ -188,19 +198,29 @@ impl Control {
     /// Stops workers and begins a new attempt of each in the same worktree.
     pub(crate) fn restart(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| {
-            let id = worker.id.clone();
-            if is_released(&worker) {
-                return Err(released(&worker));
-            }
-            self.refuse_half_spawned(&worker)?;
-            // Whether the new attempt can start is known before the old one is ended.
-            self.continuation(worker.clone(), None, false, true)?;
-            self.stop_one(&worker, "a person restarted it")?;
-            let again = self.continuation(self.worker(id.as_str())?, None, false, true)?;
-            let spawned = self.go_on(again)?;
-            Ok(action(&id, "restarted", format!("Started attempt {}", spawned.worker.attempt.number)))
-        }))
+        Ok(self.each(workers, |worker| self.restart_one(&worker)))
+    }
+
+    /// Begins a new attempt of one worker.
+    fn restart_one(&self, worker: &Worker) -> Result<ActionView, Failure> {
+        let id = &worker.id;
+        if is_released(worker) {
+            return Err(released(worker));
+        }
+        self.refuse_half_spawned(worker)?;
+        // Whether the new attempt can start is known before the old one is ended, and nobody takes its place between.
+        self.continuation(worker.clone(), None, false, true)?;
+        let places = self.lock_places()?;
+        if !self.busy()?.contains(id) {
+            self.check_capacity(1)?;
+        }
+        self.stop_one(worker, "a person restarted it")?;
+        let again = self.continuation(self.worker(id.as_str())?, None, false, true)?;
+        let spawner = self.spawner_for(&again.worker)?;
+        let reserved = spawner.reserve_again(&again)?;
+        drop(places);
+        let spawned = spawner.start_again(&again, reserved, &|_| {})?;
+        Ok(action(id, "restarted", format!("Started attempt {}", spawned.worker.attempt.number)))
     }
 
     /// What starting an ended worker again takes.
@@ -228,10 +248,16 @@ impl Control {
         }
     }
 
-    /// Starts a worker again.
-    fn go_on(&self, again: Continue) -> Result<Spawned, Failure> {
+    /// Starts an ended worker again.
+    fn go_on(&self, again: &Continue, admission: Admission) -> Result<Spawned, Failure> {
         let spawner = self.spawner_for(&again.worker)?;
-        Ok(spawner.go_on(&again, &|_| {})?)
+        let places = self.lock_places()?;
+        if admission == Admission::Limited {
+            self.check_capacity(1)?;
+        }
+        let reserved = spawner.reserve_again(again)?;
+        drop(places);
+        Ok(spawner.start_again(again, reserved, &|_| {})?)
     }
 
     /// The spawner for what is done to an existing worker: nothing is set up again, so no trust is asked.

@@ -1,4 +1,5 @@
-//! `doctor`: looks at everything a repository's work rests on, and changes nothing.
+//! `doctor`: looks at everything a repository's work rests on. It changes nothing but what the queue says about leases that
+//! are over and workers that are lost.
 
 use std::path::Path;
 
@@ -6,8 +7,10 @@ use super::{Control, is_released};
 use crate::agent::Probe;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{DoctorView, FindingView, VIEW_VERSION};
-use crate::files;
+use crate::files::{self, FileLock};
+use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, Worker};
+use crate::model::{Time, WorkerId};
 use crate::process;
 use crate::store::Store;
 use crate::supervisor::{Client, MARKER};
@@ -49,6 +52,7 @@ impl Control {
         findings.extend(self.look("trust", Self::open_trust));
         findings.extend(self.look("state", Self::state));
         findings.extend(self.look("workers", Self::workers_at_odds));
+        findings.extend(self.look("tickets", Self::tickets_at_odds));
         findings.extend(self.look("worktrees", Self::worktrees_at_odds));
         findings.extend(self.look("runtime", |_| stale_runtime_files()));
         findings.extend(self.look("kept work", Self::kept_work));
@@ -181,7 +185,8 @@ impl Control {
         let mut findings = Vec::new();
         let mut live = 0;
         for worker in &workers {
-            let known = self.know(worker.clone(), None);
+            let mut known = self.know(worker.clone(), self.ticket_state(&worker.ticket)?);
+            self.reconcile(&mut known)?;
             let id = &worker.id;
             match (known.verdict.status, known.liveness) {
                 (Status::Lost, _) if matches!(worker.phase, Phase::Preparing { .. }) => {
@@ -206,6 +211,29 @@ impl Control {
         if findings.is_empty() {
             let kept = workers.iter().filter(|worker| !is_released(worker)).count();
             findings.push(ok("workers", format!("{kept} with a worktree, {live} of them live")));
+        }
+        Ok(findings)
+    }
+
+    /// Tickets that the queue says are held, and nobody works on them: their command died before it had written a worker
+    /// down, or their worker has ended. Leases that are over are told to the queue first.
+    fn tickets_at_odds(&self) -> Result<Vec<FindingView>, Failure> {
+        if Store::open_read_only(&self.project.paths)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let queue = self.project.queue()?;
+        queue.expire(Time::now())?;
+        let workers = self.recorded_workers()?;
+        let mut findings = Vec::new();
+        for (ticket, state) in queue.states()? {
+            let is_held = matches!(state, TicketState::Running | TicketState::Lost);
+            let works = |worker: &&Worker| worker.ticket == ticket && worker.is_begun();
+            // A spawn that has just claimed it holds this lock.
+            let spawns = FileLock::is_held(&self.project.paths.spawn_lock(&WorkerId::of(&ticket, 1)))?;
+            if is_held && !spawns && workers.iter().find(works).is_none() {
+                let text = format!("ticket `{ticket}` is {state} in the queue, and no worker is at it");
+                findings.push(problem("tickets", text, Some(format!("swarm spawn {ticket}"))));
+            }
         }
         Ok(findings)
     }

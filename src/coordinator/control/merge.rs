@@ -1,10 +1,11 @@
 //! `merge` and `rm`: landing approved work, sending back what does not fit, and releasing workers.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::act::{Acted, action};
+use super::act::{Acted, Admission, action};
 use super::{Control, is_released};
 use crate::config::{Template, trust_keys_of_gates};
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -20,7 +21,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{Approval, Strategy};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
-use crate::model::{Time, WorkerId};
+use crate::model::{Time, WorkerId, duration_text};
 use crate::queue::Settlement;
 use crate::store::read_log;
 
@@ -80,6 +81,7 @@ impl Control {
             prepare: Some(&prepare),
             stop: Some(&stop),
             rebuilds: REBUILDS,
+            batch: settings.landing.batch,
         };
         if request.dry_run {
             let plans = self.with_landing(|landing| Ok(landing.plan(&workers, &options)?))?;
@@ -177,6 +179,7 @@ impl Control {
                 worker: worker.id.to_string(),
                 commit: None,
                 tree,
+                tested: None,
                 commits: self.commit_count(&worker)?,
                 target: worker.place.target.to_string(),
                 gates: gates
@@ -187,6 +190,7 @@ impl Control {
                         exit_code: None,
                         duration_ms: 0,
                         cached: gate.is_remembered,
+                        output_tail: String::new(),
                     })
                     .collect(),
                 keep: None,
@@ -233,6 +237,7 @@ impl Control {
             commit: Some(landed.commit.to_string()),
             commits: self.landed_count(worker, &landed)?,
             tree: landed.tree,
+            tested: landed.tested,
             target: worker.place.target.to_string(),
             gates: landed.gates.iter().map(gate_view).collect(),
             keep: landed.keep,
@@ -255,13 +260,14 @@ impl Control {
         if self.times_returned(&worker)? > RETURNS {
             self.project.queue()?.settle(&worker.ticket, returned.fence, Settlement::VoidApproval)?;
             let why = format!("{}; it went back {RETURNS} times already, so a person has to look", returned.why);
-            view.waiting.push(WaitingView { worker: worker.id.to_string(), why });
+            let gates = returned.gates.iter().map(gate_view).collect();
+            view.waiting.push(WaitingView { worker: worker.id.to_string(), why, gates });
             return Ok(());
         }
         let prompt = self.evidence(&worker, returned)?;
         let head = self.project.repository.branch_head(&worker.place.branch)?;
         let entry = returned_view(&worker.id, returned);
-        self.deliver(worker, &prompt, head)?;
+        self.deliver(worker, &prompt, head, Admission::Always)?;
         view.returned.push(entry);
         Ok(())
     }
@@ -283,7 +289,7 @@ impl Control {
                     command: &gate.run,
                     target_commit,
                     exit_code: gate.exit_code,
-                    timeout: None,
+                    timeout: gate.exit_code.is_none().then(|| duration_text(Duration::from_millis(gate.duration_ms))),
                     runs: gate.tries,
                     output: &gate.output_tail,
                     output_cut: gate.output_tail.len() >= OUTPUT_SHOWN,
@@ -385,6 +391,7 @@ fn gate_view(gate: &GateReport) -> GateView {
         exit_code: gate.exit_code,
         duration_ms: gate.duration_ms,
         cached: gate.cached,
+        output_tail: if gate.passed { String::new() } else { gate.output_tail.clone() },
     }
 }
 
@@ -400,7 +407,12 @@ fn conflicts(returned: &Returned) -> Vec<ConflictView> {
 
 /// The view of returned work.
 fn returned_view(worker: &WorkerId, returned: &Returned) -> ReturnedView {
-    ReturnedView { worker: worker.to_string(), why: returned.why.clone(), files: conflicts(returned) }
+    ReturnedView {
+        worker: worker.to_string(),
+        why: returned.why.clone(),
+        files: conflicts(returned),
+        gates: returned.gates.iter().map(gate_view).collect(),
+    }
 }
 
 /// The view of waiting work.
@@ -410,7 +422,7 @@ fn waiting_view(worker: &WorkerId, waiting: &Waiting) -> WaitingView {
         let files: Vec<_> = waiting.files.iter().map(|file| file.display().to_string()).collect();
         why = format!("{why}: {}", files.join(", "));
     }
-    WaitingView { worker: worker.to_string(), why }
+    WaitingView { worker: worker.to_string(), why, gates: Vec::new() }
 }
 
 /// Variables of the commit message templates.

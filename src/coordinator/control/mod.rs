@@ -3,6 +3,7 @@
 mod act;
 mod agents;
 mod attach;
+mod conflicts;
 mod doctor;
 mod init;
 mod merge;
@@ -21,7 +22,7 @@ use super::project::{Call, Project};
 use crate::files::FileLock;
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
-use crate::model::worker::{Live, Liveness, Phase, Verdict, Worker};
+use crate::model::worker::{Changes, Live, Liveness, Phase, Verdict, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId};
 use crate::store::read_live;
 use crate::supervisor::{Client, RuntimePaths};
@@ -55,8 +56,10 @@ pub(super) struct Known {
     worker: Worker,
     /// Whether its supervisor lives.
     liveness: Liveness,
-    /// What its supervisor wrote last.
+    /// What its supervisor wrote last in this attempt.
     live: Option<Live>,
+    /// Its changes, as far as they are known.
+    changes: Option<Changes>,
     /// The verdict.
     verdict: Verdict,
     /// Where its ticket is.
@@ -112,10 +115,14 @@ impl Control {
     /// What is known about a worker now.
     fn know(&self, worker: Worker, ticket_state: Option<TicketState>) -> Known {
         let liveness = self.liveness(&worker);
-        let live = read_live(&self.project.paths.live(&worker.id)).ok().flatten();
-        let live = live.filter(|live| live.attempt == worker.attempt.number);
+        let last = read_live(&self.project.paths.live(&worker.id)).ok().flatten();
+        let live = last.clone().filter(|live| live.attempt == worker.attempt.number);
+        let changes = match &live {
+            Some(live) => live.changes,
+            None => worker.early_changes(last.as_ref()),
+        };
         let verdict = worker.verdict(liveness, live.as_ref(), Time::now());
-        Known { worker, liveness, live, verdict, ticket_state }
+        Known { worker, liveness, live, changes, verdict, ticket_state }
     }
 
     /// Whether the worker's supervisor lives, or before there is one, its spawner.

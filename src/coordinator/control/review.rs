@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::act::Admission;
 use super::{Control, is_released};
 use crate::config::{Template, Templates};
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -164,7 +165,7 @@ impl Control {
         let prompt = self.changes_requested(&worker, &ticket, &review, comments)?;
         let head = self.head(&worker)?;
         self.with_landing(|landing| Ok(landing.reject(&worker.id, review)?))?;
-        let delivered = self.deliver(worker, &prompt, Some(head))?;
+        let delivered = self.deliver(worker, &prompt, Some(head), Admission::Always)?;
         Ok(ActionView { action: "rejected".to_owned(), text: format!("Rejected. {}", delivered.text), ..delivered })
     }
 

@@ -112,7 +112,7 @@ impl Control {
         ready: Vec<(String, Prepared)>,
         progress: &dyn SpawnProgress,
     ) -> Result<ByTicket<Taken>, Failure> {
-        let _lock = FileLock::wait(&self.project.paths.lock("spawn"))?;
+        let _places = self.lock_places()?;
         self.check_capacity(ready.len())?;
         if let Some(text) = &request.text {
             self.write_ticket_text(request, text)?;
@@ -311,22 +311,35 @@ impl Control {
         Ok(())
     }
 
-    /// There is room for `wanted` more workers.
-    fn check_capacity(&self, wanted: usize) -> Result<(), Failure> {
+    /// Keeps others from taking a place: held from [`Self::check_capacity`] until those that were found room for are
+    /// reserved.
+    pub(super) fn lock_places(&self) -> Result<FileLock, Failure> {
+        Ok(FileLock::wait(&self.project.paths.lock("spawn"))?)
+    }
+
+    /// There is room for `wanted` more workers among `max_workers`.
+    pub(super) fn check_capacity(&self, wanted: usize) -> Result<(), Failure> {
         let limit = self.project.settings()?.max_workers;
-        let store = self.project.store()?;
-        let states: std::collections::HashMap<_, _> = self.project.queue()?.states()?.into_iter().collect();
-        let busy = store.workers()?.into_iter().filter(|worker| worker.is_begun()).filter(|worker| {
-            // A worker whose work is in review only keeps its agent at hand.
-            matches!(states.get(&worker.ticket), Some(TicketState::Running)) && self.liveness(worker) == Liveness::Alive
-        });
-        let busy = busy.count();
+        let busy = self.busy()?.len();
         if busy + wanted <= limit {
             return Ok(());
         }
         let text = format!("{busy} of {limit} workers run, no room for {wanted} more");
         Err(Failure::new(FailureKind::Limit, text)
             .hint("wait for one (swarm wait --any), stop one, or raise max_workers (--config max_workers=N)"))
+    }
+
+    /// The workers that take a place.
+    pub(super) fn busy(&self) -> Result<Vec<WorkerId>, Failure> {
+        let states: std::collections::HashMap<_, _> = self.project.queue()?.states()?.into_iter().collect();
+        let mut workers = self.project.store()?.workers()?;
+        workers.retain(|worker| {
+            // A worker whose work is in review only keeps its agent at hand.
+            worker.is_begun()
+                && matches!(states.get(&worker.ticket), Some(TicketState::Running))
+                && self.liveness(worker) == Liveness::Alive
+        });
+        Ok(workers.into_iter().map(|worker| worker.id).collect())
     }
 
     /// Writes the file of a ticket given as text.

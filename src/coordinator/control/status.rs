@@ -63,7 +63,7 @@ impl Control {
     }
 
     /// Declares the ticket of a lost worker lost, so that the queue says what is true. Whether it did.
-    fn reconcile(&self, known: &mut Known) -> Result<bool, Failure> {
+    pub(super) fn reconcile(&self, known: &mut Known) -> Result<bool, Failure> {
         if known.verdict.status != Status::Lost || known.ticket_state != Some(TicketState::Running) {
             return Ok(false);
         }
@@ -134,7 +134,7 @@ fn lifecycle(phase: &Phase) -> String {
 pub(super) fn worker_view(known: &Known) -> WorkerView {
     let Known { worker, verdict, live, .. } = known;
     let figures = live.as_ref().map(|live| live.figures).unwrap_or_default();
-    let changes = live.as_ref().and_then(|live| live.changes);
+    let changes = known.changes;
     let alive = known.liveness == Liveness::Alive;
     let supervisor = match &worker.phase {
         Phase::Supervised { supervisor, .. } if alive => Some(supervisor.pid),

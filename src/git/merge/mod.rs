@@ -4,6 +4,7 @@
 //! and the configuration of the repository, so a forecast and the landing that follows it cannot disagree.
 
 mod build;
+mod many;
 mod parse;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use crate::files::FileError;
 use crate::model::CommitId;
 
 pub(crate) use build::{Built, Commit};
+pub(crate) use many::Hunk;
 
 /// What merging two commits would give.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub(crate) enum Forecast {
 }
 
 /// A file that two sides changed in ways that do not fit.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub(crate) struct ConflictFile {
     /// Path in the repository; of a rename, the name before it.
     pub(crate) path: String,
@@ -48,7 +50,7 @@ pub(crate) struct ConflictFile {
 }
 
 /// In what way two sides of a file do not fit, in git's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ConflictKind {
     /// Both changed the same lines.

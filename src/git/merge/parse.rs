@@ -17,7 +17,22 @@ struct Stages {
 
 /// Reads the record of one merge; `None` when the output does not have that shape.
 pub(super) fn parse_forecast(output: &[u8]) -> Option<Forecast> {
-    let mut fields = output.split(|byte| *byte == 0).map(|field| String::from_utf8_lossy(field).into_owned());
+    next_record(&mut fields(output))
+}
+
+/// Reads the records of several merges, up to the first that is not whole.
+pub(super) fn parse_forecasts(output: &[u8]) -> Vec<Forecast> {
+    let mut fields = fields(output);
+    std::iter::from_fn(|| next_record(&mut fields)).collect()
+}
+
+/// The fields of an output.
+fn fields(output: &[u8]) -> impl Iterator<Item = String> {
+    output.split(|byte| *byte == 0).map(|field| String::from_utf8_lossy(field).into_owned())
+}
+
+/// Reads the fields of the next record.
+fn next_record(fields: &mut impl Iterator<Item = String>) -> Option<Forecast> {
     let is_clean = match fields.next()?.as_str() {
         "1" => true,
         "0" => false,

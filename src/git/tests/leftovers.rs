@@ -65,10 +65,10 @@ fn a_hook_that_hangs_or_asks_is_ended() {
     let test = TestRepo::new();
     let place = test.add("one");
     write(&place.join("a"), "a");
-    script(&test.root.join(".git/hooks/pre-commit"), "read answer; sleep 60");
+    script(&test.root.join(".git/hooks/pre-commit"), "read answer; echo formatting; sleep 60");
     let started = Instant::now();
-    let outcome = test.repo.commit_leftovers(&place, &["a".into()], "x", Duration::from_millis(500), None).unwrap();
-    assert_eq!(outcome, CommitOutcome::TimedOut);
+    let outcome = test.repo.commit_leftovers(&place, &["a".into()], "x", Duration::from_secs(1), None).unwrap();
+    assert_eq!(outcome, CommitOutcome::TimedOut { output: "formatting\n".to_owned() });
     assert!(started.elapsed() < Duration::from_secs(20));
     script(&test.root.join(".git/hooks/pre-commit"), "exit 0");
     assert!(matches!(commit(&test, &place).unwrap(), CommitOutcome::Committed(_)));

@@ -69,6 +69,8 @@ fn a_gate_out_of_time_is_red_and_leaves_nothing_running() {
     let returned = yard.returned(&worker, &LandOptions { gates: slow, ..options() });
     assert_eq!(returned.why, "gate `slow` ran out of time");
     assert_eq!((returned.gates[0].exit_code, returned.gates[0].passed), (None, false));
+    assert_eq!(returned.gates[0].output_tail, "started\n");
+    assert!(returned.evidence.contains("The end of its output:\n\nstarted\n"), "{}", returned.evidence);
     let pid: u32 = yard.read(&pid_file).trim().parse().unwrap();
     assert_eq!(crate::process::identify(pid).unwrap(), None);
 }

@@ -1,7 +1,9 @@
 //! Landing against real git, a real store and the file queue.
 
+mod batch;
 mod gates;
 mod landing;
+mod radar;
 mod release;
 mod resume;
 mod review;

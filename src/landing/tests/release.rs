@@ -5,8 +5,9 @@ use crate::files::FileLock;
 use crate::git::fixture::{put, with_line};
 use crate::git::{DiffOptions, RestoreTo, crash};
 use crate::landing::LandingError;
+use crate::model::Time;
 use crate::model::ticket::TicketState;
-use crate::model::worker::Phase;
+use crate::model::worker::{Phase, SpawnStep};
 
 #[test]
 fn a_released_worker_leaves_everything_in_its_keep_ref() {
@@ -35,6 +36,27 @@ fn a_supervised_worker_is_not_released() {
     assert_eq!(yard.keep_refs(), "");
     drop(lock);
     yard.landing().release(&worker, "x").unwrap();
+}
+
+#[test]
+fn a_worker_that_is_being_spawned_is_not_released_and_a_dead_spawn_holds_nothing() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    // By a process that lives: this one. What counts is whether the spawn does.
+    let spawner = crate::process::own_identity().unwrap();
+    yard.store
+        .update_worker::<LandingError>(&worker, |row| {
+            let (step, since) = (SpawnStep::Session, Time::now());
+            row.phase = Phase::Preparing { step, spawner, since, before: None, earlier: None };
+            Ok(())
+        })
+        .unwrap();
+    let lock = FileLock::wait(&yard.paths.spawn_lock(&worker)).unwrap();
+    assert!(matches!(yard.landing().release(&worker, "x").unwrap_err(), LandingError::IsSupervised(_)));
+    assert!(yard.worktree("fix").exists());
+    drop(lock);
+    yard.landing().release(&worker, "x").unwrap();
+    assert!(!yard.worktree("fix").exists());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 
 /// Every point of a landing in order, and whether the target has moved by then.
-const POINTS: [(&str, bool); 18] = [
+pub(super) const POINTS: [(&str, bool); 18] = [
     ("landing begun", false),
     ("scratch recorded", false),
     ("scratch registered", false),

@@ -14,7 +14,7 @@ use crate::landing::{
 };
 use crate::model::agent::RuntimeKind;
 use crate::model::settings::{Durability, Gate, Strategy};
-use crate::model::ticket::{Budget, Ticket, TicketState};
+use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Attempt, Outcome as WorkerOutcome, Phase, Place, Worker};
 use crate::model::{CommitId, RunId, Time, WorkerId};
 use crate::queue::{ClaimRequest, Completion, FileQueue, NewTicket, Queue};
@@ -53,6 +53,7 @@ pub(super) fn options() -> LandOptions<'static> {
         prepare: None,
         stop: None,
         rebuilds: 3,
+        batch: 8,
     }
 }
 
@@ -160,23 +161,8 @@ impl Yard {
     }
 
     fn publish(&self, name: &str) {
-        let ticket = Ticket {
-            id: name.parse().unwrap(),
-            title: format!("Do {name}"),
-            agent: None,
-            priority: 5,
-            depends_on: Vec::new(),
-            capabilities: Vec::new(),
-            scope: Vec::new(),
-            checks: Vec::new(),
-            base: None,
-            target: None,
-            timeout: None,
-            max_attempts: 3,
-            budget: Budget::default(),
-            labels: Vec::new(),
-            body: String::new(),
-        };
+        let title = format!("Do {name}");
+        let ticket = Ticket { title, max_attempts: 3, ..Ticket::plain(name.parse().unwrap()) };
         self.queue.publish(&NewTicket { ticket, dedupe_key: name.to_owned() }).unwrap();
     }
 

@@ -117,7 +117,6 @@ impl Replay {
             // Playing costs nothing, whatever the recorded answer did cost.
             cost_usd: Some(0.0),
             measured: step.measured,
-            ..Usage::default()
         };
         Ok(Answer { blocks: step.blocks, stop: step.stop, usage, model: self.name.clone() })
     }

@@ -170,7 +170,7 @@ fn digest(blocks: &[Block], cwd: &str) -> String {
     let parts = blocks.iter().filter_map(|block| match block {
         Block::Text { text } => {
             let text = with_placeholder(text.trim(), cwd, CWD);
-            (!text.is_empty()).then(|| Value::String(text))
+            (!text.is_empty()).then_some(Value::String(text))
         }
         Block::Thinking { .. } => None,
         Block::ToolCall { name, input, .. } => {

@@ -79,7 +79,9 @@ impl Exchange<'_> {
                 (200, ollama::loaded(&Ollama.read(&body)))
             }
             ("POST", "/api/chat") => return self.answer_chat(record, &body, &Ollama),
-            ("POST", "/v1/messages/count_tokens") => (200, json!({"input_tokens": self.request.body.len() / 4})),
+            ("POST", "/v1/messages/count_tokens") => {
+                (200, json!({"input_tokens": self.shared.play.count(self.request.body.len())}))
+            }
             ("GET", "/v1/models") => (200, model_list(&models)),
             ("GET", "/api/version") => (200, ollama::version()),
             ("GET", "/api/tags") => (200, ollama::tags(&models)),

@@ -267,3 +267,6 @@ fn serve(connection: TcpStream, shared: &Shared) {
     drop(answer::serve(connection, shared, served < CONNECTION_LIMIT));
     shared.connections.fetch_sub(1, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests;

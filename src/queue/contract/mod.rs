@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Claim, ClaimRequest, NewTicket, Queue, QueueError, Reopen};
 use crate::model::TicketId;
-use crate::model::ticket::{Budget, Dependency, DependencyKind, Ticket, TicketState};
+use crate::model::ticket::{Dependency, DependencyKind, Ticket, TicketState};
 
 /// An engine under test: one queue, reached by any number of handles.
 pub(crate) trait Engine: Sized + Sync {
@@ -110,23 +110,7 @@ pub(crate) fn id(text: &str) -> TicketId {
 
 /// A ticket with defaults.
 pub(crate) fn ticket(name: &str) -> Ticket {
-    Ticket {
-        id: id(name),
-        title: format!("Ticket {name}"),
-        agent: None,
-        priority: 5,
-        depends_on: Vec::new(),
-        capabilities: Vec::new(),
-        scope: Vec::new(),
-        checks: Vec::new(),
-        base: None,
-        target: None,
-        timeout: None,
-        max_attempts: 2,
-        budget: Budget::default(),
-        labels: Vec::new(),
-        body: format!("Do {name}."),
-    }
+    Ticket::plain(id(name))
 }
 
 /// A dependency on `name`.

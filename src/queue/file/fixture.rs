@@ -150,7 +150,7 @@ fn write_state(common_dir: &Path) {
     store.put_worker(&worker("landed+2", Phase::Released { outcome, keep, at: moment() })).unwrap();
     store.take_ports(&"running".parse().unwrap(), PortSettings::default(), &[]).unwrap();
     store.put_review(&review()).unwrap();
-    store.put_intent(&intent()).unwrap();
+    store.put_intents(&[intent()]).unwrap();
     store.append_event(&event()).unwrap();
 
     let running: WorkerId = "running".parse().unwrap();
@@ -221,6 +221,7 @@ fn live() -> Live {
         },
         changes: Some(Changes { commits: 1, files_changed: 2, insertions: 3, deletions: 4, dirty: true, at: moment() }),
         checks: vec![CheckResult {
+            timed_out: false,
             run: "cargo test".to_owned(),
             passed: false,
             exit_code: Some(101),

@@ -1,4 +1,7 @@
+use super::messages::CONFIRM_WITHIN;
 use super::*;
+use crate::agent::{AgentEvent, Denial, Ending};
+use crate::model::CommitId;
 
 const NOW: Time = Time::from_millis(1_000);
 
@@ -238,14 +241,6 @@ fn keys_that_answer_a_dialog_are_no_draft() {
     machine.handle(turn_ended(), NOW);
     machine.handle(Input::Finish(FinishReport::NoChanges), NOW);
     assert_eq!(machine.send_waits_for(), None);
-}
-
-#[test]
-fn a_message_is_known_again_whatever_the_program_wraps_it_in() {
-    let typed = "one\ttwo\n\n!three";
-    assert!(is_same_message("\n<pasted_content id=\"1\">\none    two\n\n!three\n</pasted_content>\n", typed));
-    assert!(!is_same_message("something that a person typed", typed));
-    assert!(is_same_message("...", "..."));
 }
 
 #[test]

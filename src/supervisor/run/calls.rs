@@ -32,17 +32,17 @@ impl Supervision {
 
     /// Shows bytes to everybody, and records them.
     pub(super) async fn show(&mut self, bytes: &[u8]) {
-        self.screen_changed = true;
-        if self.viewers.wants_repaint() {
-            let picture = self.screen.repaint();
-            self.viewers.repaint(&picture);
+        self.terminal.has_changed = true;
+        if self.terminal.viewers.wants_repaint() {
+            let picture = self.terminal.screen.repaint();
+            self.terminal.viewers.repaint(&picture);
         }
-        let replies = self.screen.feed(bytes);
-        self.viewers.show(bytes);
-        let recorded = self.recording.output(bytes);
+        let replies = self.terminal.screen.feed(bytes);
+        self.terminal.viewers.show(bytes);
+        let recorded = self.terminal.recording.output(bytes);
         self.note_error(recorded);
         // A tmux pane answers queries itself; only without one is the supervisor the terminal.
-        if self.pane.is_none() && !replies.is_empty() {
+        if self.terminal.pane.is_none() && !replies.is_empty() {
             self.type_raw(replies);
         }
     }
@@ -67,11 +67,11 @@ impl Supervision {
                     self.show(line.as_bytes()).await;
                 }
                 AgentEvent::Usage(usage) => {
-                    let before = self.usage_before;
-                    self.figures.input_tokens = Some(before.input_tokens.unwrap_or(0) + usage.input_tokens);
-                    self.figures.output_tokens = Some(before.output_tokens.unwrap_or(0) + usage.output_tokens);
+                    let (before, figures) = (self.facts.used_before, &mut self.facts.figures);
+                    figures.input_tokens = Some(before.input_tokens.unwrap_or(0) + usage.input_tokens);
+                    figures.output_tokens = Some(before.output_tokens.unwrap_or(0) + usage.output_tokens);
                     let cost = usage.cost_usd.map(|cost| before.cost_usd.unwrap_or(0.0) + cost);
-                    self.figures.cost_usd = cost.or(self.figures.cost_usd);
+                    figures.cost_usd = cost.or(figures.cost_usd);
                 }
                 AgentEvent::SessionStarted { id, .. } => {
                     let set = self.set_session(id.clone());
@@ -87,16 +87,16 @@ impl Supervision {
 
     /// Copies the tool counts into the figures, where the runtime tells of tools at all.
     pub(super) fn count_tools(&mut self) {
-        if self.tells_tools {
+        if self.facts.tells_tools {
             let (calls, errors) = self.tool_log.counts();
-            (self.figures.tool_calls, self.figures.tool_errors) = (Some(calls), Some(errors));
+            (self.facts.figures.tool_calls, self.facts.figures.tool_errors) = (Some(calls), Some(errors));
         }
     }
 
     /// Takes what a viewer did.
     pub(super) async fn take_seen(&mut self, seen: Seen) {
         match seen {
-            Seen::Input(id, bytes) if self.viewers.may_type(id) => {
+            Seen::Input(id, bytes) if self.terminal.viewers.may_type(id) => {
                 if is_typing(&bytes) {
                     let submitted = bytes.ends_with(b"\r") || bytes.ends_with(b"\n");
                     self.input(Input::Typed { submitted }).await;
@@ -104,12 +104,12 @@ impl Supervision {
                 self.type_raw(bytes);
             }
             Seen::Input(..) => {}
-            Seen::Resize(id, size) if self.viewers.may_type(id) => self.resize(size),
+            Seen::Resize(id, size) if self.terminal.viewers.may_type(id) => self.resize(size),
             Seen::Resize(..) => {}
             Seen::Gone(id) => {
-                self.viewers.remove(id);
-                if self.pane.as_ref().is_some_and(|pane| pane.id == id) {
-                    self.pane = None;
+                self.terminal.viewers.remove(id);
+                if self.terminal.pane.as_ref().is_some_and(|pane| pane.id == id) {
+                    self.terminal.pane = None;
                     self.log(Event::Warning { text: "its tmux pane is gone; it runs on without".to_owned() }).await;
                 }
             }
@@ -123,21 +123,21 @@ impl Supervision {
             let resized = agent.pty.resize(size);
             self.note_error(resized);
         }
-        self.size = size;
-        self.screen.resize(size);
-        self.recording.resize(size);
+        self.terminal.size = size;
+        self.terminal.screen.resize(size);
+        self.terminal.recording.resize(size);
     }
 
     /// Takes a client's request.
     pub(super) async fn take_call(&mut self, call: Call) {
         match call {
             Call::Attach { stream, ahead, columns, rows, read_only } => {
-                self.viewers.add_client(stream, ahead, read_only);
+                self.terminal.viewers.add_client(stream, ahead, read_only);
                 if !read_only {
                     self.resize(Size { columns, rows });
                 }
-                let picture = self.screen.repaint();
-                self.viewers.repaint(&picture);
+                let picture = self.terminal.screen.repaint();
+                self.terminal.viewers.repaint(&picture);
             }
             Call::Ask { request, answer } => {
                 if let Some((reply, answer)) = self.answer(request, answer).await {
@@ -164,7 +164,7 @@ impl Supervision {
                     Some(until) => Reply::Queued { until: until.to_owned() },
                     None => {
                         // Answered when a hook says that the message was taken.
-                        self.unanswered_sends.push(answer);
+                        self.told.unanswered_sends.push(answer);
                         return None;
                     }
                 }
@@ -178,7 +178,7 @@ impl Supervision {
                 Reply::Ok
             }
             Request::Stop { reason } => {
-                self.unanswered_stops.push(answer);
+                self.told.unanswered_stops.push(answer);
                 self.input(Input::Stop { reason }).await;
                 return None;
             }
@@ -203,45 +203,45 @@ impl Supervision {
         }
         self.look_at_screen().await;
         self.input(Input::Tick).await;
-        let flushed = self.recording.flush();
+        let flushed = self.terminal.recording.flush();
         self.note_error(flushed);
         if self.machine.is_attempting() {
             self.check_limits().await;
-            if now.duration_since(self.last_renewal) >= RENEW_EVERY {
-                self.last_renewal = now;
+            if now.duration_since(self.timers.renewal) >= RENEW_EVERY {
+                self.timers.renewal = now;
                 self.begin_renewal();
             }
         }
         self.begin_snapshot_if_due();
-        if now.duration_since(self.last_heartbeat) >= HEARTBEAT_EVERY {
+        if now.duration_since(self.timers.heartbeat) >= HEARTBEAT_EVERY {
             self.beat();
         }
     }
 
     /// Evaluates the screen rules when the screen changed.
     async fn look_at_screen(&mut self) {
-        if self.rules.is_empty() || !std::mem::take(&mut self.screen_changed) {
+        if self.terminal.rules.is_empty() || !std::mem::take(&mut self.terminal.has_changed) {
             return;
         }
-        let lines = self.screen.last_lines(RULE_LINES);
-        let finding = matching_rule(&self.rules, &lines).map(|rule| (rule.status, rule.what.clone()));
+        let lines = self.terminal.screen.last_lines(RULE_LINES);
+        let finding = matching_rule(&self.terminal.rules, &lines).map(|rule| (rule.status, rule.what.clone()));
         self.input(Input::Screen(finding)).await;
     }
 
     /// Stops at the ticket's wall time and budget.
     async fn check_limits(&mut self) {
-        let limit = self.handover.ticket.timeout.unwrap_or(self.handover.limits.timeout);
-        if !limit.is_zero() && self.started.elapsed() > limit {
+        let limit = self.assignment.handover.ticket.timeout.unwrap_or(self.assignment.handover.limits.timeout);
+        if !limit.is_zero() && self.timers.attempt.elapsed() > limit {
             let reason = format!("the wall time limit of {} was reached", duration_text(limit));
             return self.input(Input::Stop { reason }).await;
         }
-        let budget = &self.handover.ticket.budget;
-        let tokens = self.figures.input_tokens.unwrap_or(0) + self.figures.output_tokens.unwrap_or(0);
+        let budget = &self.assignment.handover.ticket.budget;
+        let tokens = self.facts.figures.input_tokens.unwrap_or(0) + self.facts.figures.output_tokens.unwrap_or(0);
         if let Some(limit) = budget.tokens.filter(|limit| tokens >= *limit) {
             let reason = format!("its budget of {limit} tokens was reached ({tokens} used)");
             return self.input(Input::Stop { reason }).await;
         }
-        if let (Some(limit), Some(cost)) = (budget.usd, self.figures.cost_usd)
+        if let (Some(limit), Some(cost)) = (budget.usd, self.facts.figures.cost_usd)
             && cost >= limit
         {
             let reason = format!("its budget of {limit:.2} USD was reached ({cost:.2} used)");
@@ -267,7 +267,7 @@ impl Supervision {
                 // The last figures of the turn are known by now.
                 let events = self.runtime.poll(Time::now());
                 self.take_events(events).await;
-                self.checks = finishing.checks;
+                self.facts.checks = finishing.checks;
                 for event in finishing.events {
                     self.log(event).await;
                 }
@@ -280,7 +280,7 @@ impl Supervision {
                 self.input(Input::Exited(ending)).await;
             }
             Job::Gone => self.input(Input::AgentGone).await,
-            Job::Renewed(Some(fence)) => self.fence = fence,
+            Job::Renewed(Some(fence)) => self.assignment.fence = fence,
             Job::Renewed(None) => self.input(Input::LeaseLost).await,
         }
     }

@@ -37,7 +37,7 @@ impl Supervision {
                 self.count_tools();
             }
             Effect::Snapshot => self.begin_snapshot(),
-            Effect::ExpectBeyond(commit) => self.returned_at = Some(commit),
+            Effect::ExpectBeyond(commit) => self.assignment.returned_at = Some(commit),
             Effect::Log(event) => self.log(event).await,
             Effect::Exit => self.is_over = true,
         }
@@ -49,7 +49,7 @@ impl Supervision {
         &mut self,
         work: impl FnOnce(&Ledger) -> Result<T, SupervisorError> + Send + 'static,
     ) -> Option<T> {
-        let ledger = self.ledger.clone();
+        let ledger = self.assignment.ledger.clone();
         match tokio::task::spawn_blocking(move || work(&ledger)).await {
             Ok(Ok(value)) => Some(value),
             Ok(Err(error)) => {
@@ -68,18 +68,18 @@ impl Supervision {
     /// Starts leftovers and checks.
     fn begin_finish(&mut self) {
         let finish = Finish {
-            ticket: self.handover.ticket.clone(),
-            place: self.worker.place.clone(),
-            env: self.handover.env.clone(),
-            limits: self.handover.limits,
-            templates: self.handover.templates.clone(),
+            ticket: self.assignment.handover.ticket.clone(),
+            place: self.assignment.worker.place.clone(),
+            env: self.assignment.handover.env.clone(),
+            limits: self.assignment.handover.limits,
+            templates: self.assignment.handover.templates.clone(),
             briefing: self.briefing(),
             returns: self.machine.returns(),
-            returned_at: self.returned_at.clone(),
-            repository: self.repository.clone(),
+            returned_at: self.assignment.returned_at.clone(),
+            repository: self.assignment.repository.clone(),
             progress: Progress::begin(),
         };
-        let (repository, worker) = (self.repository.clone(), self.worker.clone());
+        let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
         self.finishing = Some(finish.progress.clone());
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || {
@@ -92,19 +92,19 @@ impl Supervision {
 
     /// Takes the ticket back after it was finished.
     async fn reopen(&mut self) {
-        let fence = self.fence;
+        let fence = self.assignment.fence;
         self.concluded = None;
-        self.checks.clear();
-        self.started = Instant::now();
+        self.facts.checks.clear();
+        self.timers.attempt = Instant::now();
         if let Some(fence) = self.book(move |ledger| ledger.reopen(fence)).await {
-            self.fence = fence;
+            self.assignment.fence = fence;
         }
     }
 
     /// Ends the attempt in the queue once, and the worker when no agent is left.
     async fn conclude(&mut self, outcome: Outcome) {
         if let Outcome::Finished { .. } = outcome {
-            self.returned_at = None;
+            self.assignment.returned_at = None;
         }
         if self.agent.is_none() {
             self.save_last_snapshot().await;
@@ -112,7 +112,7 @@ impl Supervision {
         // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it.
         self.write_live();
         if self.concluded.as_ref() != Some(&outcome) {
-            let (fence, ended) = (self.fence, outcome.clone());
+            let (fence, ended) = (self.assignment.fence, outcome.clone());
             self.book(move |ledger| ledger.complete(fence, &ended)).await;
             self.log(Event::AttemptEnded { outcome: outcome.clone() }).await;
             self.concluded = Some(outcome.clone());
@@ -124,7 +124,7 @@ impl Supervision {
 
     /// The last figures are taken when nothing runs any more.
     async fn save_last_snapshot(&mut self) {
-        let (repository, worker) = (self.repository.clone(), self.worker.clone());
+        let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
         if let Ok(result) = tokio::task::spawn_blocking(move || snapshot(&repository, &worker)).await {
             self.snapshot_done(result).await;
         }
@@ -132,37 +132,47 @@ impl Supervision {
 
     /// Starts a snapshot unless one runs.
     pub(super) fn begin_snapshot(&mut self) {
-        if std::mem::replace(&mut self.snapshot_runs, true) {
+        if std::mem::replace(&mut self.snapshots.is_running, true) {
             return;
         }
-        self.last_snapshot = Instant::now();
-        let (repository, worker) = (self.repository.clone(), self.worker.clone());
+        self.snapshots.last = Instant::now();
+        let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || results.blocking_send(Job::Snapshot(snapshot(&repository, &worker))).ok());
     }
 
+    /// Starts a snapshot where the agent found a branch or worktree with work in it, so that its figures are right from
+    /// the beginning.
+    pub(super) fn measure_earlier_work(&mut self) {
+        if !self.assignment.worker.is_untouched() {
+            self.begin_snapshot();
+        }
+    }
+
     /// Starts a snapshot when the last one is old enough.
     pub(super) fn begin_snapshot_if_due(&mut self) {
-        if self.machine.is_attempting() && self.last_snapshot.elapsed() >= self.handover.limits.snapshot_every {
+        if self.machine.is_attempting()
+            && self.snapshots.last.elapsed() >= self.assignment.handover.limits.snapshot_every
+        {
             self.begin_snapshot();
         }
     }
 
     /// Takes the figures of a snapshot; one that failed is told once.
     pub(super) async fn snapshot_done(&mut self, result: Result<Changes, String>) {
-        self.snapshot_runs = false;
+        self.snapshots.is_running = false;
         match result {
             Ok(changes) => {
                 // Results of two threads may come in the wrong order.
-                if self.changes.is_none_or(|known| known.at <= changes.at) {
-                    self.changes = Some(changes);
+                if self.facts.changes.is_none_or(|known| known.at <= changes.at) {
+                    self.facts.changes = Some(changes);
                 }
-                self.snapshot_error = None;
-                self.live_is_stale = true;
+                self.snapshots.error = None;
+                self.told.live_is_stale = true;
             }
             Err(error) => {
-                if self.snapshot_error.as_ref() != Some(&error) {
-                    self.snapshot_error = Some(error.clone());
+                if self.snapshots.error.as_ref() != Some(&error) {
+                    self.snapshots.error = Some(error.clone());
                     self.log(Event::Warning { text: format!("its work could not be saved: {error}") }).await;
                 }
             }
@@ -171,7 +181,8 @@ impl Supervision {
 
     /// Renews the lease beside the loop.
     pub(super) fn begin_renewal(&self) {
-        let (ledger, fence, results) = (self.ledger.clone(), self.fence, self.job_results.clone());
+        let (ledger, fence, results) =
+            (self.assignment.ledger.clone(), self.assignment.fence, self.job_results.clone());
         tokio::task::spawn_blocking(move || {
             // A store that cannot be written now is tried again at the next renewal.
             if let Ok(renewed) = ledger.renew(fence) {

@@ -33,12 +33,12 @@ impl Supervision {
         let (launch, runtime) = self.plan_launch(prompt, resume)?;
         self.runtime = runtime;
         let is_counted_on = launch.usage_restarts && launch.is_resumed;
-        self.usage_before = if is_counted_on { self.figures } else { Figures::default() };
-        let size = self.pane.as_ref().and_then(Pane::size).unwrap_or(self.size);
+        self.facts.used_before = if is_counted_on { self.facts.figures } else { Figures::default() };
+        let size = self.terminal.pane.as_ref().and_then(Pane::size).unwrap_or(self.terminal.size);
         let command = PtyCommand {
             argv: launch.argv,
             env: launch.env,
-            cwd: self.worker.place.worktree.clone(),
+            cwd: self.assignment.worker.place.worktree.clone(),
             size,
             raw: launch.raw_output,
             stdin: None,
@@ -51,10 +51,10 @@ impl Supervision {
         let identity = process::identify(pid)?;
         let raw_output = launch.raw_output;
         self.agent = Some(Running { pty, typing, identity, raw_output, is_silent: false, is_ending: false });
-        let attempt = self.worker.attempt.number;
-        self.ledger.log(Event::AgentStarted { pid, attempt, resumed: launch.is_resumed })?;
+        let attempt = self.assignment.worker.attempt.number;
+        self.assignment.ledger.log(Event::AgentStarted { pid, attempt, resumed: launch.is_resumed })?;
         for text in launch.warnings {
-            self.ledger.log(Event::Warning { text })?;
+            self.assignment.ledger.log(Event::Warning { text })?;
         }
         if let Some(session) = launch.session_id {
             self.set_session(session)?;
@@ -65,24 +65,24 @@ impl Supervision {
 
     /// Writes the prompt and works out what to start.
     fn plan_launch(&self, prompt: &str, resume: Option<&str>) -> Result<(Launch, Box<dyn Runtime>), SupervisorError> {
-        let handover = &self.handover;
-        let place = &self.worker.place;
+        let handover = &self.assignment.handover;
+        let place = &self.assignment.worker.place;
         let system_prompt = config::render(&handover.agent.system_prompt, self.briefing())?;
-        let prompt_file = self.paths.prompt(&self.worker.id);
+        let prompt_file = self.assignment.paths.prompt(&self.assignment.worker.id);
         files::write_atomically(&prompt_file, prompt.as_bytes(), Access::Private)?;
         let plan = LaunchPlan {
             agent: &handover.agent,
-            ticket: &self.worker.ticket,
-            worker: &self.worker.id,
+            ticket: &self.assignment.worker.ticket,
+            worker: &self.assignment.worker.id,
             branch: &place.branch,
             worktree: &place.worktree,
             repo: &handover.repository,
             common_dir: &handover.common_dir,
-            worker_dir: &self.paths.worker_dir(&self.worker.id),
+            worker_dir: &self.assignment.paths.worker_dir(&self.assignment.worker.id),
             prompt,
             prompt_file: &prompt_file,
             system_prompt: &system_prompt,
-            mode: super::launch_mode(&self.worker),
+            mode: self.assignment.launch_mode(),
             resume,
             env: &handover.env,
             swarm_exe: &handover.program,
@@ -97,22 +97,22 @@ impl Supervision {
 
     /// The variables of templates.
     pub(super) fn briefing(&self) -> Briefing {
-        Briefing::new(&self.worker, &self.handover.ticket, &self.handover.repository)
+        Briefing::new(&self.assignment.worker, &self.assignment.handover.ticket, &self.assignment.handover.repository)
     }
 
     /// Remembers the agent's conversation for resume.
     pub(super) fn set_session(&mut self, session: String) -> Result<(), SupervisorError> {
-        if self.worker.attempt.session_id.as_deref() == Some(session.as_str()) {
+        if self.assignment.worker.attempt.session_id.as_deref() == Some(session.as_str()) {
             return Ok(());
         }
-        self.worker.attempt.session_id = Some(session.clone());
+        self.assignment.worker.attempt.session_id = Some(session.clone());
         self.tool_log.take(&agent::AgentEvent::SessionStarted { id: session.clone(), transcript: None })?;
-        self.ledger.update(|worker| worker.attempt.session_id = Some(session))
+        self.assignment.ledger.update(|worker| worker.attempt.session_id = Some(session))
     }
 
     /// Starts the agent again with a new prompt, in its conversation where it has one.
     pub(super) fn relaunch(&mut self, prompt: &str) -> Option<Input> {
-        let resume = self.worker.attempt.session_id.clone();
+        let resume = self.assignment.worker.attempt.session_id.clone();
         match self.start_agent(prompt, resume.as_deref()) {
             Ok(()) => None,
             Err(error) => {
@@ -160,17 +160,17 @@ impl Supervision {
             Ok(terminal::ExitInfo { code, .. }) => Exit::Code(code.unwrap_or(-1)),
             Err(_) => Exit::Code(-1),
         };
-        let info = ExitInfo { exit, last_lines: self.screen.last_lines(LAST_LINES) };
+        let info = ExitInfo { exit, last_lines: self.terminal.screen.last_lines(LAST_LINES) };
         self.end_tree(Job::Exited(info));
     }
 
     /// Ends everything the agent started and reports `then`.
     pub(super) fn end_tree(&self, then: Job) {
         let group = self.agent.as_ref().map_or(0, |agent| agent.pty.child_pid());
-        let grace = self.handover.limits.grace;
+        let grace = self.assignment.handover.limits.grace;
         let results = self.job_results.clone();
         let finishing = self.finishing.clone().filter(|_| self.machine.is_stopping());
-        let marker = self.paths.worker_dir(&self.worker.id).to_string_lossy().into_owned();
+        let marker = self.assignment.paths.worker_dir(&self.assignment.worker.id).to_string_lossy().into_owned();
         tokio::task::spawn_blocking(move || {
             if let Some(finishing) = finishing {
                 end_finishing(&finishing, &marker, grace);
@@ -193,7 +193,7 @@ impl Supervision {
             Some(agent) => {
                 let group = agent.pty.child_pid();
                 let request = self.runtime.stop();
-                let grace = self.handover.limits.grace;
+                let grace = self.assignment.handover.limits.grace;
                 tokio::task::spawn_blocking(move || {
                     process::ask_to_end(group, request.signal, request.to_group, grace);
                 });

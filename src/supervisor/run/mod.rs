@@ -3,38 +3,28 @@
 mod calls;
 mod effects;
 mod launch;
+mod parts;
 mod report;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::SupervisorError;
-use super::attached::{Pane, Seen, Viewers};
+use super::attached::{Pane, Seen};
 use super::finish::{Finishing, Progress};
 use super::handover::{FirstWord, Handover};
-use super::ledger::Ledger;
-use super::machine::{Input, Machine, Mode};
-use super::protocol::Reply;
-use super::server::{self, Call, Server};
-use crate::agent::{self, ExitInfo, Redactor, Runtime, ToolLog, Turns};
-use crate::config;
-use crate::files::FileLock;
-use crate::git::Repository;
-use crate::model::agent::Agent;
-use crate::model::tool_call::ToolOrigin;
-use crate::model::worker::{
-    Changes, CheckResult, Figures, Outcome, Phase, ProcessIdentity, Status, TmuxSession, Worker,
-};
-use crate::model::{CommitId, Time};
-use crate::process;
-use crate::queue::FileQueue;
-use crate::store::{StatePaths, Store, read_live};
-use crate::terminal::{CastHeader, Pty, Recording, Screen, ScreenRule, Size};
+use super::machine::{Input, Machine};
+use super::server::Call;
+use crate::agent::{self, ExitInfo, Runtime, ToolLog};
+use crate::model::Time;
+use crate::model::worker::{Changes, Outcome, ProcessIdentity};
+use crate::store::StatePaths;
+use crate::terminal::Pty;
+use parts::{Assignment, Display, Facts, Snapshots, Sources, Timers, Told};
 
 /// The terminal type agents see.
 pub(super) const TERM: &str = "tmux-256color";
@@ -72,6 +62,7 @@ pub(crate) fn supervise(handover: &Path) -> Result<(), SupervisorError> {
     let result = runtime.block_on(async {
         let mut supervision = Supervision::begin(handover)?;
         supervision.tell_ready();
+        supervision.measure_earlier_work();
         supervision.run().await
     });
     if let Err(error) = &result {
@@ -149,150 +140,70 @@ struct Running {
     is_ending: bool,
 }
 
-/// Signals that matter here.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    window: Signal,
-    child: Signal,
-}
-
 /// One worker's supervisor.
 struct Supervision {
-    handover: Handover,
-    paths: StatePaths,
-    repository: Repository,
-    worker: Worker,
-    ledger: Ledger,
+    /// Decides.
     machine: Machine,
+    /// Knows the agent's program.
     runtime: Box<dyn Runtime>,
+    /// The agent's process, while there is one.
     agent: Option<Running>,
-    screen: Screen,
-    size: Size,
-    rules: Vec<ScreenRule>,
-    screen_changed: bool,
-    recording: Recording,
+    /// What it shows.
+    terminal: Display,
+    /// What it does.
     tool_log: ToolLog,
-    viewers: Viewers,
-    pane: Option<Pane>,
-    server: Server,
-    calls: mpsc::Receiver<Call>,
-    seen: mpsc::Receiver<Seen>,
-    jobs: mpsc::Receiver<Job>,
+    /// Where inputs come from.
+    sources: Sources,
+    /// Where work beside the loop reports.
     job_results: mpsc::Sender<Job>,
-    signals: Signals,
-    tick: Interval,
-    fence: u64,
-    returned_at: Option<CommitId>,
-    figures: Figures,
-    /// What was used before the present process, where its own count begins at nothing.
-    usage_before: Figures,
-    changes: Option<Changes>,
-    checks: Vec<CheckResult>,
+    /// What is measured.
+    facts: Facts,
+    /// What was done when.
+    timers: Timers,
+    /// How the work is saved.
+    snapshots: Snapshots,
+    /// What others were told.
+    told: Told,
+    /// The outcome that the queue was told.
     concluded: Option<Outcome>,
+    /// The last leftovers and checks.
     finishing: Option<Arc<Progress>>,
-    snapshot_runs: bool,
-    last_snapshot: Instant,
-    last_heartbeat: Instant,
-    last_renewal: Instant,
-    started: Instant,
-    live_is_stale: bool,
-    said: (Status, String),
-    tells_tools: bool,
-    snapshot_error: Option<String>,
+    /// What effects led to.
     follow_up: Vec<Input>,
-    unanswered_sends: Vec<oneshot::Sender<Reply>>,
-    unanswered_stops: Vec<oneshot::Sender<Reply>>,
+    /// The loop is to be left.
     is_over: bool,
-    _lock: FileLock,
+    /// Which worker, and under which lease. Last, because the lock in it is free only when everything else is gone.
+    assignment: Assignment,
 }
 
 impl Supervision {
     /// Takes the lock, opens everything, starts the agent.
     fn begin(handover: Handover) -> Result<Self, SupervisorError> {
-        let paths = StatePaths::new(&handover.common_dir);
-        let lock = FileLock::take_within(&paths.supervisor_lock(&handover.worker), LOCK_WITHIN)?;
-        let lock = lock.ok_or_else(|| SupervisorError::Taken { worker: handover.worker.clone() })?;
-        let store = Arc::new(Store::open(&paths, handover.durability)?);
-        let queue = Arc::new(FileQueue::new(store.clone(), &super::ledger::node_name()));
-        let worker = store.worker(&handover.worker)?.ok_or(SupervisorError::NoRow)?;
-        if worker.attempt.fence != handover.fence || !matches!(worker.phase, Phase::Preparing { .. }) {
-            return Err(SupervisorError::Superseded { worker: worker.id });
-        }
-        let env = handover.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let repository = Repository::discover_with(&handover.common_dir, env)?;
-        let ledger = Ledger::new(store, queue, &paths, &worker)?;
-        ledger.take_over(process::own_identity()?, own_session(&handover))?;
-        let (seen_sender, seen) = mpsc::channel(64);
-        let (call_sender, calls) = mpsc::channel(64);
-        let (job_results, jobs) = mpsc::channel(16);
-        let server = server::listen(&handover.socket, call_sender)?;
-        let mut viewers = Viewers::new(seen_sender);
-        let (pane, size) = match handover.tmux.as_ref().and_then(|_| viewers.add_pane()) {
-            Some((pane, size)) => (Some(pane), size),
-            None => (None, Size::UNSEEN),
-        };
-        let header = CastHeader::new(size, TERM, &format!("{} ({})", worker.id, worker.agent));
-        let recording = Recording::open(&paths.recording(&worker.id, worker.attempt.number), &header)?;
-        let origin = tool_origin(&worker);
-        let redactor = Redactor::new(&handover.redact)?;
-        let spool = paths.hook_spool(&worker.id);
-        let late = agent::late_events(worker.runtime, &agent::take_spool(&spool)?, None);
-        let tool_log = ToolLog::open(&paths.tool_calls(&worker.id), origin, redactor, &late, Time::now())?;
-        agent::discard_spool(&spool)?;
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let assignment = Assignment::take(handover)?;
+        let (sources, senders) = Sources::open(&assignment)?;
+        let terminal = Display::open(&assignment, senders.seen)?;
+        let tool_log = assignment.open_tool_log()?;
         let now = Instant::now();
         let mut supervision = Self {
-            rules: config::screen_rules(&handover.agent)?,
-            machine: Machine::new(mode(&handover.agent, &worker), Time::now()),
-            runtime: agent::runtime(&handover.agent),
-            fence: worker.attempt.fence,
-            returned_at: handover.returned_at.clone(),
-            screen: Screen::new(size),
-            size,
-            signals: Signals::listen()?,
+            machine: Machine::new(assignment.mode(), Time::now()),
+            runtime: agent::runtime(&assignment.handover.agent),
             agent: None,
-            screen_changed: false,
-            figures: earlier_figures(&paths, &worker),
-            changes: None,
-            checks: Vec::new(),
+            facts: Facts::of(&assignment),
+            timers: Timers::begin(now),
+            snapshots: Snapshots::begin(now),
+            told: Told::nothing(),
             concluded: None,
             finishing: None,
-            snapshot_runs: false,
-            last_snapshot: now,
-            last_heartbeat: now,
-            last_renewal: now,
-            started: now,
-            live_is_stale: true,
-            said: (Status::Starting, String::new()),
-            tells_tools: agent::tells_tools(&handover.agent, launch_mode(&worker)),
-            usage_before: Figures::default(),
-            snapshot_error: None,
             follow_up: Vec::new(),
-            unanswered_sends: Vec::new(),
-            unanswered_stops: Vec::new(),
             is_over: false,
-            _lock: lock,
-            handover,
-            paths,
-            repository,
-            worker,
-            ledger,
-            recording,
+            job_results: senders.jobs,
+            assignment,
+            terminal,
             tool_log,
-            viewers,
-            pane,
-            server,
-            calls,
-            seen,
-            jobs,
-            job_results,
-            tick,
+            sources,
         };
-        let prompt = supervision.handover.prompt.clone();
-        let resume = supervision.handover.resume.clone();
+        let prompt = supervision.assignment.handover.prompt.clone();
+        let resume = supervision.assignment.handover.resume.clone();
         supervision.start_agent(&prompt, resume.as_deref())?;
         supervision.write_live();
         Ok(supervision)
@@ -301,7 +212,7 @@ impl Supervision {
     /// Tells the spawning command that the agent runs.
     fn tell_ready(&self) {
         let pid = self.agent.as_ref().map_or(0, |agent| agent.pty.child_pid());
-        tell(&self.handover.ready, &FirstWord::Running { pid });
+        tell(&self.assignment.handover.ready, &FirstWord::Running { pid });
     }
 
     /// The loop.
@@ -314,10 +225,10 @@ impl Supervision {
         }
         self.write_live();
         // Nobody answers from here on; the lock is still ours, so no other supervisor listens there yet.
-        std::fs::remove_file(&self.handover.socket).ok();
+        std::fs::remove_file(&self.assignment.handover.socket).ok();
         self.say_goodbye();
         self.refuse_the_rest();
-        self.server.close().await;
+        self.sources.server.close().await;
         Ok(())
     }
 
@@ -341,15 +252,15 @@ impl Supervision {
             biased;
             count = read => Wake::Output(count),
             exit = ended => Wake::Ended(exit),
-            Some(seen) = self.seen.recv() => Wake::Seen(seen),
-            Some(call) = self.calls.recv() => Wake::Call(call),
-            Some(job) = self.jobs.recv() => Wake::Job(job),
-            _ = self.signals.terminate.recv() => Wake::Terminate,
-            _ = self.signals.interrupt.recv() => Wake::Terminate,
-            _ = self.signals.hangup.recv() => Wake::Tick,
-            _ = self.signals.window.recv() => Wake::WindowChange,
-            _ = self.signals.child.recv() => Wake::Child,
-            _ = self.tick.tick() => Wake::Tick,
+            Some(seen) = self.sources.seen.recv() => Wake::Seen(seen),
+            Some(call) = self.sources.calls.recv() => Wake::Call(call),
+            Some(job) = self.sources.jobs.recv() => Wake::Job(job),
+            _ = self.sources.signals.terminate.recv() => Wake::Terminate,
+            _ = self.sources.signals.interrupt.recv() => Wake::Terminate,
+            _ = self.sources.signals.hangup.recv() => Wake::Tick,
+            _ = self.sources.signals.window.recv() => Wake::WindowChange,
+            _ = self.sources.signals.child.recv() => Wake::Child,
+            _ = self.sources.tick.tick() => Wake::Tick,
         }
     }
 
@@ -371,7 +282,7 @@ impl Supervision {
                 self.input(Input::Stop { reason: "its supervisor was asked to end".to_owned() }).await;
             }
             Wake::WindowChange => {
-                if let Some(size) = self.pane.as_ref().and_then(Pane::size) {
+                if let Some(size) = self.terminal.pane.as_ref().and_then(Pane::size) {
                     self.resize(size);
                 }
             }
@@ -389,62 +300,6 @@ impl Supervision {
                 }
             }
         }
-        self.live_is_stale = true;
-    }
-}
-
-impl Signals {
-    /// Takes the signals over; SIGHUP (the pane closed) thereby ends nothing.
-    fn listen() -> Result<Self, SupervisorError> {
-        let listen = |kind| signal(kind).map_err(|source| SupervisorError::Talk { source });
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-            window: listen(SignalKind::window_change())?,
-            child: listen(SignalKind::child())?,
-        })
-    }
-}
-
-/// The tmux session this process is in: its server says so in the environment of everything it starts, as
-/// `socket,server pid,session number`.
-fn own_session(handover: &Handover) -> Option<TmuxSession> {
-    let session = handover.tmux.as_ref()?;
-    let environment = config::environment();
-    let (_, number) = environment.get("TMUX")?.rsplit_once(',')?;
-    Some(TmuxSession { socket: session.socket.clone(), id: format!("${number}"), name: session.name.clone() })
-}
-
-/// How the worker's agent relates process and turns.
-fn mode(agent: &Agent, worker: &Worker) -> Mode {
-    match agent::turns(agent, launch_mode(worker)) {
-        Turns::Conversation => Mode::Conversation,
-        Turns::Resumable => Mode::Resumable,
-        Turns::OneShot => Mode::OneShot,
-    }
-}
-
-/// Whether the worker's agent has a person's terminal.
-pub(super) fn launch_mode(worker: &Worker) -> agent::Mode {
-    if worker.attempt.headless { agent::Mode::Print } else { agent::Mode::Interactive }
-}
-
-/// What an earlier supervisor of the same attempt counted; figures that an agent tells replace it.
-fn earlier_figures(paths: &StatePaths, worker: &Worker) -> Figures {
-    let live = read_live(&paths.live(&worker.id)).ok().flatten();
-    live.filter(|live| live.attempt == worker.attempt.number).map(|live| live.figures).unwrap_or_default()
-}
-
-/// What goes into every record of the tool log.
-fn tool_origin(worker: &Worker) -> ToolOrigin {
-    ToolOrigin {
-        run: worker.attempt.run.clone(),
-        ticket: worker.ticket.clone(),
-        worker: worker.id.clone(),
-        attempt: worker.attempt.number,
-        agent: worker.agent.clone(),
-        runtime: worker.runtime,
-        session_id: worker.attempt.session_id.clone().unwrap_or_default(),
+        self.told.live_is_stale = true;
     }
 }

@@ -17,12 +17,12 @@ impl Supervision {
         }
         let (status, reason, _) = self.machine.verdict();
         let said = (status, reason.to_owned());
-        if self.said.0 != said.0 || status == Status::Waiting && self.said.1 != said.1 {
+        if self.told.said.0 != said.0 || status == Status::Waiting && self.told.said.1 != said.1 {
             let event = Event::StatusChanged { status: said.0, reason: said.1.clone() };
-            self.said = said;
+            self.told.said = said;
             self.write_live();
             self.log(event).await;
-        } else if self.live_is_stale && self.last_heartbeat.elapsed() >= super::LIVE_EVERY {
+        } else if self.told.live_is_stale && self.timers.heartbeat.elapsed() >= super::LIVE_EVERY {
             self.beat();
         }
         self.answer_sends();
@@ -30,21 +30,21 @@ impl Supervision {
 
     /// Tells senders that their message was taken, or will not be.
     fn answer_sends(&mut self) {
-        if self.unanswered_sends.is_empty() || self.machine.is_confirming() {
+        if self.told.unanswered_sends.is_empty() || self.machine.is_confirming() {
             return;
         }
         let (status, reason, _) = self.machine.verdict();
         let taken = status != Status::Waiting;
         let why = reason.to_owned();
-        for answer in self.unanswered_sends.drain(..) {
+        for answer in self.told.unanswered_sends.drain(..) {
             answer.send(if taken { Reply::Delivered } else { Reply::Refused { why: why.clone() } }).ok();
         }
     }
 
     /// Writes the live file, as a heartbeat or because something changed.
     pub(super) fn beat(&mut self) {
-        self.last_heartbeat = Instant::now();
-        self.live_is_stale = false;
+        self.timers.heartbeat = Instant::now();
+        self.told.live_is_stale = false;
         self.write_live();
     }
 
@@ -53,17 +53,17 @@ impl Supervision {
         let (status, reason, since) = self.machine.verdict();
         let live = Live {
             heartbeat_at: Time::now(),
-            attempt: self.worker.attempt.number,
+            attempt: self.assignment.worker.attempt.number,
             agent: self.agent.as_ref().and_then(|agent| agent.identity.clone()),
             status,
             reason: reason.to_owned(),
             since,
             evidence: self.machine.evidence(),
-            figures: self.figures,
-            changes: self.changes,
-            checks: self.checks.clone(),
+            figures: self.facts.figures,
+            changes: self.facts.changes,
+            checks: self.facts.checks.clone(),
         };
-        let written = write_live(&self.paths.live(&self.worker.id), &live);
+        let written = write_live(&self.assignment.paths.live(&self.assignment.worker.id), &live);
         self.note_error(written);
     }
 
@@ -76,20 +76,20 @@ impl Supervision {
 
     /// Answers who waits for the end, and leaves a last word in the pane.
     pub(super) fn say_goodbye(&mut self) {
-        for answer in self.unanswered_stops.drain(..) {
+        for answer in self.told.unanswered_stops.drain(..) {
             answer.send(Reply::Ok).ok();
         }
-        if let Some(pane) = &self.pane {
+        if let Some(pane) = &self.terminal.pane {
             let (status, reason, _) = self.machine.verdict();
-            let id = &self.worker.id;
+            let id = &self.assignment.worker.id;
             pane.say_goodbye(&format!("\r\n\x1b[2mswarm: {id} is {}: {reason}\x1b[0m\r\n", status.as_str()));
         }
     }
 
     /// Drops the requests that nobody will answer; their clients are told that this is the end.
     pub(super) fn refuse_the_rest(&mut self) {
-        self.calls.close();
-        while self.calls.try_recv().is_ok() {}
-        self.unanswered_sends.clear();
+        self.sources.calls.close();
+        while self.sources.calls.try_recv().is_ok() {}
+        self.told.unanswered_sends.clear();
     }
 }

@@ -113,11 +113,4 @@ impl Spawner {
         handover.returned_at.clone_from(&again.returned_at);
         self.start_supervisor(worker, handover, &enter)
     }
-
-    /// Both at once, for callers that check no limit.
-    pub(crate) fn go_on(&self, again: &Continue, progress: &dyn Fn(SpawnStep)) -> Result<Spawned, SupervisorError> {
-        progress(SpawnStep::Claim);
-        let reserved = self.reserve_again(again)?;
-        self.start_again(again, reserved, progress)
-    }
 }

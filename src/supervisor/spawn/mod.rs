@@ -216,12 +216,12 @@ impl Spawner {
         progress: &dyn Fn(SpawnStep),
     ) -> Result<Spawned, SupervisorError> {
         let Reserved { worker, _lock } = reserved;
-        let (id, fence) = (worker.id.clone(), worker.attempt.fence);
+        let reserved = worker.clone();
         let ledger = Ledger::new(self.store.clone(), self.queue.clone(), &self.paths, &worker)?;
         self.prepare(start, &ledger, worker, progress).inspect_err(|error| {
             // The first error is the one to tell; what cannot be undone stays written down for the next spawn.
             ledger.log(Event::SpawnUndone { reason: error.to_string() }).ok();
-            if let Err(error) = self.undo_own(&id, fence) {
+            if let Err(error) = self.undo_own(&reserved) {
                 ledger.log(Event::Warning { text: format!("the spawn could not be undone: {error}") }).ok();
             }
         })
@@ -396,9 +396,7 @@ impl Spawner {
             if !result.passed {
                 let how = match result.exit_code {
                     Some(code) => format!("failed with exit code {code}"),
-                    None if result.duration_ms >= timeout.as_millis().try_into().unwrap_or(u64::MAX) => {
-                        format!("took longer than {}", duration_text(timeout))
-                    }
+                    None if result.timed_out => format!("took longer than {}", duration_text(timeout)),
                     None => "was ended by a signal".to_owned(),
                 };
                 return Err(SupervisorError::Setup { run: command.run.clone(), how, output: result.output_tail });

@@ -34,13 +34,21 @@ impl Spawner {
         Ok(true)
     }
 
-    /// Undoes what this process did under `fence`.
-    pub(super) fn undo_own(&self, id: &WorkerId, fence: u64) -> Result<(), SupervisorError> {
-        self.end_supervisor(id)?;
-        match self.store.worker(id)?.filter(|worker| worker.attempt.fence == fence) {
-            Some(worker) => self.undo(&worker),
-            None => Ok(()),
+    /// Undoes what this process did for a worker that it had reserved so.
+    pub(super) fn undo_own(&self, reserved: &Worker) -> Result<(), SupervisorError> {
+        self.end_supervisor(&reserved.id)?;
+        let worker = self.store.worker(&reserved.id)?;
+        let Some(mut worker) = worker.filter(|worker| worker.attempt.fence == reserved.attempt.fence) else {
+            return Ok(());
+        };
+        // A supervisor that took over wrote its own phase; what was before the spawn is in ours.
+        if !matches!(worker.phase, Phase::Preparing { .. }) {
+            worker.phase = reserved.phase.clone();
+            if let Phase::Preparing { step, .. } = &mut worker.phase {
+                *step = SpawnStep::Agent;
+            }
         }
+        self.undo(&worker)
     }
 
     /// Ends a supervisor that did not come up as it should.
@@ -58,26 +66,21 @@ impl Spawner {
         Ok(())
     }
 
-    /// Takes a spawn back, last step first. Work in the worktree, however it came there, is kept.
+    /// Takes a spawn back, last step first; a worker in any other phase is left alone. Work in the worktree, however it
+    /// came there, is kept.
     fn undo(&self, worker: &Worker) -> Result<(), SupervisorError> {
+        let Phase::Preparing { step, spawner, before, earlier, .. } = &worker.phase else { return Ok(()) };
         self.clean_up_after(worker)?;
-        let (step, spawner, before, earlier) = match &worker.phase {
-            Phase::Preparing { step, spawner, before, earlier, .. } => {
-                (*step, spawner.pid, before.clone(), earlier.clone())
-            }
-            // The supervisor took over and its agent could not be started.
-            _ => (SpawnStep::Agent, std::process::id(), None, None),
-        };
-        self.clean_runtime(&worker.id, worker.attempt.fence, spawner)?;
+        self.clean_runtime(&worker.id, worker.attempt.fence, spawner.pid)?;
         if let Some(outcome) = before {
-            return self.end_again(worker, outcome);
+            return self.end_again(worker, outcome.clone());
         }
-        if step > SpawnStep::Claim {
+        if *step > SpawnStep::Claim {
             self.undo_worktree(worker)?;
         }
         self.give_back(&worker.ticket, worker.attempt.fence, &worker.attempt.run)?;
         match earlier {
-            Some(earlier) => self.store.put_worker(&earlier)?,
+            Some(earlier) => self.store.put_worker(earlier)?,
             None => self.store.forget_worker(&worker.id)?,
         }
         Ok(())

@@ -250,13 +250,18 @@ impl ModelServer {
         ModelServerBuilder { file }
     }
 
-    /// Starts a server for a whole script file.
-    #[expect(clippy::disallowed_methods, reason = "the door in `process` is not visible to integration tests")]
+    /// Starts a server for a whole script.
     pub(crate) fn of(script: &str) -> Self {
+        Self::of_file("script.yaml", script)
+    }
+
+    /// Starts a server for a file of that name, whose ending says what it is.
+    #[expect(clippy::disallowed_methods, reason = "the door in `process` is not visible to integration tests")]
+    pub(crate) fn of_file(name: &str, text: &str) -> Self {
         let folder = TempDir::new().expect("the temp folder can be written");
-        let file = folder.path().join("script.yaml");
+        let file = folder.path().join(name);
         let mut writing = std::fs::File::create(&file).expect("the folder is ours");
-        writing.write_all(script.as_bytes()).expect("the folder is ours");
+        writing.write_all(text.as_bytes()).expect("the folder is ours");
         let mut command = Command::new(SWARM);
         command.args(["replay", "serve", "--json", "--until-stdin-ends", "--requests"]);
         command.arg(folder.path().join("requests.jsonl")).arg(&file).env_clear();
@@ -265,8 +270,7 @@ impl ModelServer {
         let mut line = String::new();
         let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
         stdout.read_line(&mut line).expect("the server tells its address");
-        let told: Value =
-            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in `{line}` of\n{script}"));
+        let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in `{line}` of\n{text}"));
         let url = told["url"].as_str().expect("the server tells its address").to_owned();
         Self { process, url, folder, seen: Mutex::default() }
     }
@@ -313,6 +317,11 @@ impl ModelServer {
         let mut answer = String::new();
         connection.read_to_string(&mut answer).expect("the server answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// The log of requests as it was written.
+    pub(crate) fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).expect("the server made its log")
     }
 
     /// Where the log of requests is.

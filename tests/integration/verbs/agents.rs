@@ -39,6 +39,8 @@ fn an_agent_whose_program_is_missing_is_not_ready() {
         both.json()["agents"].as_array().unwrap().iter().map(|agent| agent["check"]["ready"].clone()).collect();
     assert_eq!(ready, [false, true]);
     swarm.run(["agents", "check", "nobody"]).expect_code(5).says("nobody");
+    let help = swarm.run(["agents", "check", "--help"]).success();
+    assert!(help.contains("3 when some cannot, 1 when none can") && help.contains("default agent"), "{help}");
 }
 
 #[test]

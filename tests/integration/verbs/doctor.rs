@@ -56,6 +56,16 @@ fn a_killed_supervisor_leaves_a_lost_worker_and_its_processes_as_problems() {
 }
 
 #[test]
+fn a_ticket_whose_worker_is_lost_is_no_longer_told_as_running() {
+    let swarm = with_shell_agent();
+    let worker = spawn_long_worker(&swarm);
+    let pid = worker["supervisor_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    swarm.wait_until("the doctor to see it", || swarm.run(["doctor"]).stdout.contains("`work` is lost"));
+    assert_eq!(swarm.json(["ticket", "show", "work"])["tickets"][0]["state"], "lost");
+}
+
+#[test]
 fn a_worktree_and_a_branch_that_vanished_are_problems() {
     let swarm = with_shell_agent();
     swarm.write_ticket("work", "script", "Work.");

@@ -90,4 +90,8 @@ fn a_machine_without_tmux_identity_and_agent_is_told_all_three() {
     swarm.set_env("PATH", programs);
     let output = swarm.run(["init"]).expect_code(0);
     insta::assert_snapshot!(swarm.redact(&output.stdout));
+    let said = &output.stderr;
+    let instead = said.find("swarm agents check").unwrap_or_else(|| panic!("{said}"));
+    assert!(said.contains("--agent NAME") && said.contains("agent: NAME"), "{said}");
+    assert!(instead < said.find("swarm spawn fix-parser").unwrap(), "what to do first is said first: {said}");
 }

@@ -43,6 +43,22 @@ fn without_a_text_there_is_a_skeleton_that_says_so_and_holds_the_flags() {
 }
 
 #[test]
+fn the_file_of_a_text_is_found_from_the_folder_of_the_call() {
+    let swarm = with_shell_agent();
+    let notes = swarm.root().join("project/notes");
+    swarm.write("notes/body.md", "From the folder of -C.");
+    swarm.write_at(&swarm.root().join("body.md"), "From the folder of the process.");
+    let elsewhere = swarm.root().to_owned();
+    let folder = notes.to_str().unwrap();
+    swarm.run_in(&elsewhere, ["-C", folder, "ticket", "new", "one", "-f", "body.md"]).success();
+    assert!(swarm.read(".swarm/tickets/one.md").contains("From the folder of -C."));
+    swarm.run_in(&elsewhere, ["-C", folder, "spawn", "two", "-f", "body.md", "--wait"]).success();
+    assert!(swarm.read(".swarm/tickets/two.md").contains("From the folder of -C."));
+    let missing = swarm.run_in(&elsewhere, ["-C", folder, "ticket", "new", "x", "-f", "gone.md"]).expect_code(5);
+    assert!(missing.stderr.contains("could not read `gone.md`"), "{}", missing.stderr);
+}
+
+#[test]
 fn an_id_that_is_taken_is_refused_also_in_another_case() {
     let swarm = with_shell_agent();
     swarm.run(["ticket", "new", "Fix", "-p", "One."]).success();

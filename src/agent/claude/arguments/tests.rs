@@ -146,7 +146,7 @@ fn a_prompt_too_long_for_an_argument_is_given_by_its_file() {
     let place = Place::new();
     let last = |prompt: &str| words(&launch(&place, &claude(), prompt, Mode::Interactive)).last().unwrap().to_string();
     assert_eq!(last(&"x".repeat(PROMPT_LIMIT)).len(), PROMPT_LIMIT);
-    let by_file = format!("Do the task that is written in @\"{}\"", place.prompt_file().display());
+    let by_file = format!("Do the ticket that is written in @\"{}\"", place.prompt_file().display());
     assert_eq!(last(&"x".repeat(PROMPT_LIMIT + 1)), by_file);
     assert_eq!(last("a\0b"), by_file);
     // Print mode reads it from the file anyway.
@@ -159,7 +159,7 @@ fn a_prompt_that_looks_like_a_command_reaches_the_model() {
     let place = Place::new();
     for prompt in ["/etc/hosts is wrong", "!important fix", "\n/x"] {
         let launch = launch(&place, &claude(), prompt, Mode::Interactive);
-        assert_eq!(*words(&launch).last().unwrap(), format!("Your task:\n\n{prompt}"));
+        assert_eq!(*words(&launch).last().unwrap(), format!("Your ticket:\n\n{prompt}"));
     }
     for prompt in ["# Heading", "-x", "@me"] {
         assert_eq!(*words(&launch(&place, &claude(), prompt, Mode::Interactive)).last().unwrap(), prompt);

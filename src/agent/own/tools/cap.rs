@@ -9,8 +9,8 @@ pub(in crate::agent::own) fn cap_text(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let head = text.floor_char_boundary(limit / 2);
-    let tail = text.ceil_char_boundary(text.len() - limit / 2);
+    let head = floor(text, limit / 2);
+    let tail = ceil(text, text.len() - limit / 2);
     let (head, tail) = (whole_lines_before(&text[..head]), whole_lines_after(&text[tail..]));
     joined(head, tail, text.len() - head.len() - tail.len())
 }
@@ -37,6 +37,16 @@ pub(super) fn cap_file(file: &File, from: u64, to: u64, limit: usize) -> io::Res
     let (head, tail) = (whole_lines_before(&head), whole_lines_after(&tail));
     let left_out = length.saturating_sub((head.len() + tail.len()) as u64);
     Ok(joined(head, tail, usize::try_from(left_out).unwrap_or(usize::MAX)))
+}
+
+/// The last place up to `at` where a letter begins or the text ends.
+pub(in crate::agent::own) fn floor(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// The first place from `at` on where a letter begins or the text ends.
+fn ceil(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
 /// Beginning and end with the note between them.

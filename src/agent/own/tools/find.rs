@@ -11,6 +11,7 @@ use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContex
 use ignore::WalkBuilder;
 use tokio::sync::watch;
 
+use super::cap::floor;
 use super::input::Input;
 use super::place::Place;
 use super::{MayRead, Output};
@@ -256,7 +257,7 @@ impl FileSink<'_> {
         for (line, number) in bytes.split_inclusive(|byte| *byte == b'\n').zip(number.unwrap_or(0)..) {
             let line = String::from_utf8_lossy(line);
             let line = line.trim_end_matches(['\n', '\r']);
-            let cut = &line[..line.floor_char_boundary(LINE_LIMIT)];
+            let cut = &line[..floor(line, LINE_LIMIT)];
             self.found.push(format!("{}{mark}{number}{mark}{cut}", self.shown));
         }
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub(super) use self::cap::cap_text;
+pub(super) use self::cap::{cap_text, floor};
 pub(super) use self::input::Input;
 use self::mcp::Servers;
 pub(super) use self::place::Place;
@@ -150,7 +150,7 @@ impl Toolbox {
         let is_chosen = |name: &str| {
             let served = |tool: &&str| name.strip_prefix(*tool).is_some_and(|rest| rest.starts_with("__"));
             let is_companion = matches!(name, "BashOutput" | "KillShell") && names.contains(&"Bash");
-            names.is_empty() || names.contains(&name) || is_companion || names.iter().any(|tool| served(tool))
+            names.is_empty() || names.contains(&name) || is_companion || names.iter().any(served)
         };
         // A server is named in the definition, and that says that its tools are wanted; a list may narrow it.
         let narrows = names.iter().any(|tool| tool.starts_with("mcp__"));

@@ -1,0 +1,391 @@
+//! Batches: the work of several workers is stacked, tested as one, and lands as one.
+//!
+//! Each piece of approved work is merged onto the one before it, and the gates run on the tip of the stack: when they
+//! pass, the target moves to exactly that tip, and so every tree it ever points to has passed. When they fail, and fail
+//! again, the stack is halved until the first piece is found with which they fail. What lies below it has passed by
+//! then and lands; the piece goes back to its agent with the output; what lay above is stacked anew on what landed.
+//!
+//! Work that does not fit the target is taken out before anything is tested. Work that only does not fit the work
+//! below it is put off to the next batch: what it conflicts with may not land.
+
+use std::collections::VecDeque;
+
+use super::evidence::{Evidence, Tested};
+use super::gate::GateReport;
+use super::land::{Candidate, LandOptions, Next, red};
+use super::outcome::{LandEvent, Outcome, Report, Waiting, WaitingReason};
+use super::{Landing, LandingError};
+use crate::git::{Advance, crash_point};
+use crate::model::event::Event;
+use crate::model::{Time, WorkerId};
+use crate::queue::Settlement;
+use crate::store::{IntentId, LandingIntent};
+
+/// Work whose landing has begun, and what it would make of the target.
+struct Layer {
+    /// The work.
+    candidate: Candidate,
+    /// Built on the layer below, the lowest on the target.
+    next: Next,
+}
+
+/// What testing a stack gave.
+struct Search {
+    /// How many layers, from the lowest, have passed together.
+    green: usize,
+    /// The reports of the gates that passed on the highest of them.
+    passed: Vec<GateReport>,
+    /// The reports for the layer above, the red one last; `None` when there is none.
+    failed: Option<Vec<GateReport>>,
+}
+
+/// How moving the target went.
+enum Moved {
+    /// It moved; each layer's report is written.
+    Landed,
+    /// Somebody else moved it first.
+    Underneath,
+    /// A person's checkout is in the way.
+    Waiting(Waiting),
+}
+
+/// One call's state.
+struct Batches<'a, 'e> {
+    landing: Landing<'a>,
+    options: &'a LandOptions<'a>,
+    events: &'e mut dyn FnMut(LandEvent<'_>),
+    /// Workers whose turn is still to come.
+    left: VecDeque<WorkerId>,
+    /// What happened to the others.
+    reports: Vec<Report>,
+    /// Most workers in the next batch.
+    size: usize,
+}
+
+impl Landing<'_> {
+    /// Lands workers, batch by batch; a report for each.
+    pub(super) fn land_in_batches(
+        &self,
+        workers: &[WorkerId],
+        options: &LandOptions<'_>,
+        events: &mut dyn FnMut(LandEvent<'_>),
+    ) -> Result<Vec<Report>, LandingError> {
+        let left = workers.iter().cloned().collect();
+        let mut batches =
+            Batches { landing: *self, options, events, left, reports: Vec::new(), size: options.batch.max(1) };
+        while !batches.left.is_empty() {
+            let mut batch = batches.begin();
+            let answer = batches.land(&mut batch);
+            #[cfg(test)]
+            if crate::git::crash::is_dead() {
+                return answer.map(|()| Vec::new());
+            }
+            if let Err(failure) = answer {
+                batches.take_stock(batch, failure);
+            }
+        }
+        Ok(batches.reports)
+    }
+}
+
+impl Batches<'_, '_> {
+    /// Takes the next workers that may land on one target and marks their tickets as landing.
+    fn begin(&mut self) -> Vec<Candidate> {
+        let mut batch: Vec<Candidate> = Vec::new();
+        while batch.len() < self.size
+            && let Some(worker) = self.left.pop_front()
+        {
+            (self.events)(LandEvent::Started(&worker));
+            match self.landing.judge(&worker) {
+                Ok(Ok(candidate)) => {
+                    if batch.first().is_some_and(|first| first.worker.place.target != candidate.worker.place.target) {
+                        self.left.push_front(worker);
+                        break;
+                    }
+                    let ticket = &candidate.worker.ticket;
+                    match self.landing.queue.settle(ticket, candidate.fence, Settlement::BeginLanding) {
+                        Ok(_) => batch.push(candidate),
+                        Err(error) => self.report(worker, Err(error.into())),
+                    }
+                }
+                Ok(Err(outcome)) => {
+                    let voided = self.landing.void(&worker, &outcome);
+                    self.report(worker, voided.map(|()| outcome));
+                }
+                Err(error) => self.report(worker, Err(error)),
+            }
+        }
+        batch
+    }
+
+    /// Lands a batch. What was reported or put off is no longer in `batch` afterwards.
+    fn land(&mut self, batch: &mut Vec<Candidate>) -> Result<(), LandingError> {
+        crash_point!("landing begun");
+        for _ in 0..=self.options.rebuilds {
+            let mut stack = self.stack(batch)?;
+            if stack.is_empty() {
+                return Ok(());
+            }
+            let answer = self.land_stack(&mut stack);
+            batch.extend(stack.into_iter().map(|layer| layer.candidate));
+            if answer? {
+                return Ok(());
+            }
+            for candidate in &*batch {
+                (self.events)(LandEvent::Rebuilding(&candidate.worker.id));
+            }
+        }
+        while let Some(candidate) = batch.first() {
+            let why = format!("`{}` moved underneath again and again", candidate.worker.place.target);
+            let waiting = Waiting { reason: WaitingReason::TargetMoving, why, files: Vec::new() };
+            self.take_back(candidate, Outcome::Waiting(waiting))?;
+            batch.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Builds a stack of a batch. Work that does not fit is taken out; after an error all the rest is in `batch`.
+    fn stack(&mut self, batch: &mut Vec<Candidate>) -> Result<Vec<Layer>, LandingError> {
+        let mut stack = Vec::new();
+        let mut put_off = Vec::new();
+        let built = self.build_layers(batch, &mut stack, &mut put_off);
+        let built = built.and_then(|()| {
+            while let Some(candidate) = put_off.last() {
+                self.put_off(candidate)?;
+                put_off.pop();
+            }
+            Ok(())
+        });
+        match built {
+            Ok(()) => Ok(stack),
+            Err(error) => {
+                let layers = stack.into_iter().map(|layer| layer.candidate);
+                batch.splice(0..0, layers.chain(put_off));
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves the work of a batch into layers or, where it does not fit those below, to what is put off.
+    fn build_layers(
+        &mut self,
+        batch: &mut Vec<Candidate>,
+        stack: &mut Vec<Layer>,
+        put_off: &mut Vec<Candidate>,
+    ) -> Result<(), LandingError> {
+        let Some(first) = batch.first() else { return Ok(()) };
+        let head = self.landing.target_head(first)?;
+        while let Some(candidate) = batch.first() {
+            let below = stack.last().map_or(&head, |layer| &layer.next.to).clone();
+            let is_lowest = below == head;
+            let outcome = match self.landing.build(candidate, below, self.options)? {
+                Ok(next) => {
+                    stack.push(Layer { candidate: batch.remove(0), next });
+                    continue;
+                }
+                Err(outcome) if is_lowest => outcome,
+                Err(_) => match self.landing.build(candidate, head.clone(), self.options)? {
+                    Ok(_) => {
+                        put_off.push(batch.remove(0));
+                        continue;
+                    }
+                    Err(outcome) => outcome,
+                },
+            };
+            self.take_back(candidate, outcome)?;
+            batch.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Tests a stack, lands what passed, returns what failed and puts the rest off; false when the target moved
+    /// underneath. What was dealt with is no longer in `stack` afterwards.
+    fn land_stack(&mut self, stack: &mut Vec<Layer>) -> Result<bool, LandingError> {
+        let Search { green, passed, failed } = self.longest_green(stack)?;
+        if green > 0 {
+            match self.advance(stack, green, passed)? {
+                Moved::Landed => {}
+                Moved::Underneath => return Ok(false),
+                Moved::Waiting(waiting) => {
+                    while let Some(layer) = stack.first() {
+                        self.take_back(&layer.candidate, Outcome::Waiting(waiting.clone()))?;
+                        stack.remove(0);
+                    }
+                    return Ok(true);
+                }
+            }
+        }
+        if let (Some(gates), Some(culprit)) = (failed, stack.first()) {
+            let outcome = Outcome::Returned(red(&culprit.candidate, &culprit.next, gates));
+            self.take_back(&culprit.candidate, outcome)?;
+            stack.remove(0);
+        }
+        while let Some(layer) = stack.last() {
+            self.put_off(&layer.candidate)?;
+            stack.pop();
+        }
+        Ok(true)
+    }
+
+    /// Runs the gates on the tip, and where they fail, on ever smaller parts of the stack.
+    fn longest_green(&mut self, stack: &[Layer]) -> Result<Search, LandingError> {
+        let whole = self.test(stack, stack.len())?;
+        if passes(&whole) {
+            return Ok(Search { green: stack.len(), passed: whole, failed: None });
+        }
+        let (mut green, mut passed) = (0, Vec::new());
+        let (mut red, mut failed) = (stack.len(), whole);
+        while red - green > 1 {
+            let middle = usize::midpoint(green, red);
+            let reports = self.test(stack, middle)?;
+            if passes(&reports) {
+                (green, passed) = (middle, reports);
+            } else {
+                (red, failed) = (middle, reports);
+            }
+        }
+        Ok(Search { green, passed, failed: Some(failed) })
+    }
+
+    /// Runs the gates on the lowest `count` layers.
+    fn test(&mut self, stack: &[Layer], count: usize) -> Result<Vec<GateReport>, LandingError> {
+        let tip = &stack[count - 1];
+        // A flaky gate would send the whole batch through a search for somebody who is innocent.
+        let insists = stack.len() > 1;
+        self.landing.test((&tip.candidate, &tip.next), &stack[0].next.from, insists, self.options, self.events)
+    }
+
+    /// Writes the intents of the lowest `green` layers, moves the target to the highest of them, and writes the facts.
+    fn advance(&mut self, stack: &mut Vec<Layer>, green: usize, gates: Vec<GateReport>) -> Result<Moved, LandingError> {
+        let landing = self.landing;
+        let (target, from, to) = {
+            let (lowest, tip) = (&stack[0], &stack[green - 1]);
+            (lowest.candidate.worker.place.target.clone(), lowest.next.from.clone(), tip.next.to.clone())
+        };
+        let opened = self.open_intents(&stack[..green], gates)?;
+        crash_point!("intent written");
+        let names: Vec<_> = stack[..green].iter().map(|layer| layer.candidate.worker.id.as_str()).collect();
+        let reason = format!("swarm: landed {}", names.join(", "));
+        let advance = landing.repository.advance_target(&target, &from, &to, &reason)?;
+        let updated = match advance {
+            Advance::Moved { updated } => updated,
+            Advance::MovedUnderneath { .. } => {
+                opened.iter().try_for_each(|(id, _)| landing.store.close_intent(*id))?;
+                return Ok(Moved::Underneath);
+            }
+            Advance::Busy(busy) => {
+                opened.iter().try_for_each(|(id, _)| landing.store.close_intent(*id))?;
+                let why = format!("`{target}` is checked out in `{}`: {}", busy.worktree.display(), busy.why);
+                let reason = WaitingReason::TargetBusy;
+                return Ok(Moved::Waiting(Waiting { reason, why, files: busy.files }));
+            }
+        };
+        crash_point!("advanced");
+        for (id, intent) in opened {
+            let landed = landing.finish(id, &intent, updated.clone(), self.options)?;
+            let layer = stack.remove(0);
+            self.report(layer.candidate.worker.id, Ok(Outcome::Landed(landed)));
+        }
+        Ok(Moved::Landed)
+    }
+
+    /// Puts intents and evidence of layers that will land together on the device.
+    fn open_intents(
+        &self,
+        layers: &[Layer],
+        gates: Vec<GateReport>,
+    ) -> Result<Vec<(IntentId, LandingIntent)>, LandingError> {
+        let Some(tip) = layers.last() else { return Ok(Vec::new()) };
+        let landing = self.landing;
+        let tested = Tested { commit: tip.next.to.clone(), tree: tip.next.tree.clone() };
+        let mut intents = Vec::with_capacity(layers.len());
+        for Layer { candidate, next } in layers {
+            let worker = &candidate.worker;
+            let intent = LandingIntent {
+                ticket: worker.ticket.clone(),
+                worker: worker.id.clone(),
+                fence: candidate.fence,
+                work: candidate.work.clone(),
+                target: worker.place.target.clone(),
+                from: next.from.clone(),
+                to: next.to.clone(),
+                at: Time::now(),
+            };
+            let strategy = self.options.strategy;
+            Evidence::new(&intent, &next.tree, &tested, strategy, gates.clone(), &candidate.approval)
+                .save(landing.paths)?;
+            intents.push(intent);
+        }
+        let ids = landing.store.put_intents(&intents)?;
+        for (layer, intent) in layers.iter().zip(&intents) {
+            let (target, from, to) = (intent.target.to_string(), intent.from.clone(), intent.to.clone());
+            landing.note_event(&layer.candidate.worker, Event::LandingIntent { target, from, to })?;
+        }
+        Ok(ids.into_iter().zip(intents).collect())
+    }
+
+    /// Makes a ticket `approved` again and reports why its work did not land.
+    fn take_back(&mut self, candidate: &Candidate, outcome: Outcome) -> Result<(), LandingError> {
+        self.landing.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
+        if let Outcome::Returned(returned) = &outcome {
+            let files = returned.files.iter().map(|file| file.path.clone()).collect();
+            let event = Event::Returned { reason: returned.why.clone(), files };
+            self.landing.note_event(&candidate.worker, event)?;
+        }
+        self.report(candidate.worker.id.clone(), Ok(outcome));
+        Ok(())
+    }
+
+    /// Makes a ticket `approved` again whose turn comes in the next batch, before those that are left.
+    fn put_off(&mut self, candidate: &Candidate) -> Result<(), LandingError> {
+        self.landing.queue.settle(&candidate.worker.ticket, candidate.fence, Settlement::DeferLanding)?;
+        self.left.push_front(candidate.worker.id.clone());
+        Ok(())
+    }
+
+    /// After a failure: finishes the landings whose commits are in the target all the same and takes the others back.
+    /// Those have their turn again one by one, so that the failure is told of the one it concerns.
+    fn take_stock(&mut self, batch: Vec<Candidate>, failure: LandingError) {
+        let mut failure = Some(failure);
+        for candidate in batch.into_iter().rev() {
+            let worker = candidate.worker.id.clone();
+            match self.aftermath(&candidate) {
+                Ok(Some(outcome)) => self.report(worker, Ok(outcome)),
+                Ok(None) if self.size > 1 => self.left.push_front(worker),
+                Ok(None) => {
+                    if let Some(failure) = failure.take() {
+                        self.report(worker, Err(failure));
+                    }
+                }
+                Err(error) => self.report(worker, Err(error)),
+            }
+        }
+        self.size = 1;
+    }
+
+    /// Finishes the landing of one piece of work after a failure, or takes it back: then `None`.
+    fn aftermath(&self, candidate: &Candidate) -> Result<Option<Outcome>, LandingError> {
+        let (worker, fence) = (&candidate.worker, candidate.fence);
+        let mut intents = self.landing.store.intents()?.into_iter();
+        let found = intents.find(|(_, intent)| intent.worker == worker.id && intent.fence == fence);
+        let Some((id, intent)) = found else {
+            self.landing.queue.settle(&worker.ticket, fence, Settlement::DeferLanding)?;
+            return Ok(None);
+        };
+        self.landing.repository.repair_targets()?;
+        let outcome = self.landing.resume_intent(id, &intent, self.options)?;
+        Ok(matches!(outcome, Outcome::Landed(_)).then_some(outcome))
+    }
+
+    /// Writes a report down and tells of it.
+    fn report(&mut self, worker: WorkerId, outcome: Result<Outcome, LandingError>) {
+        let report = Report { worker, outcome };
+        (self.events)(LandEvent::Ended(&report));
+        self.reports.push(report);
+    }
+}
+
+/// Whether all gates passed.
+fn passes(reports: &[GateReport]) -> bool {
+    reports.iter().all(|report| report.passed)
+}
