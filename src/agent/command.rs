@@ -96,7 +96,7 @@ impl Runtime for Command {
         }
         let mut line = text.trim_end_matches('\n').replace("\r\n", "\n").replace('\n', "\r").into_bytes();
         line.push(b'\r');
-        Ok(Submission { bytes: line, confirm: Confirm::None, is_queued_while_busy: true })
+        Ok(Submission { keys: Vec::new(), bytes: line, confirm: Confirm::None, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {

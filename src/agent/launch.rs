@@ -101,7 +101,9 @@ pub(crate) struct Launch {
 /// What to type to give an agent a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Submission {
-    /// Written to the terminal at once, and by nobody else meanwhile.
+    /// Keys that come first; the program gets a moment to act on them before the rest. Empty where none are needed.
+    pub(crate) keys: Vec<u8>,
+    /// Written to the terminal at once, and by nobody else since the keys.
     pub(crate) bytes: Vec<u8>,
     /// How it shows that the message arrived.
     pub(crate) confirm: Confirm,

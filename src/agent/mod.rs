@@ -27,6 +27,8 @@ mod tool_log;
 
 pub(crate) use error::AgentError;
 pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply};
+#[cfg(test)]
+pub(crate) use event::{ToolEnd, ToolStart};
 pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, Turns};
 pub(crate) use own::acp::{AcpPlan, run as run_acp};
 pub(crate) use own::{LoopIo, LoopPlan, RECORD, Reporter, run as run_loop};

@@ -25,8 +25,8 @@ const INPUT_LIMIT: usize = 64 * 1024;
 /// Knows what a secret looks like.
 #[derive(Debug, Clone)]
 pub(crate) struct Redactor {
-    /// Shapes of secrets.
-    patterns: Vec<Regex>,
+    /// Shapes of secrets besides the built-in ones.
+    extra: Vec<Regex>,
 }
 
 /// A value without secrets and of bounded size.
@@ -44,18 +44,16 @@ impl Redactor {
     /// The built-in shapes and `extra` ones. In an extra pattern the first group, where there is one, is the secret;
     /// otherwise the whole match is.
     pub(crate) fn new(extra: &[String]) -> Result<Self, AgentError> {
-        let mut patterns = pattern::built_in();
-        for text in extra {
-            let wrap = |source| AgentError::Pattern { pattern: text.clone(), source: Box::new(source) };
-            patterns.push(Regex::new(text).map_err(wrap)?);
-        }
-        Ok(Self { patterns })
+        let compile = |text: &String| {
+            Regex::new(text).map_err(|source| AgentError::Pattern { pattern: text.clone(), source: Box::new(source) })
+        };
+        Ok(Self { extra: extra.iter().map(compile).collect::<Result<_, _>>()? })
     }
 
     /// A text without secrets.
     pub(super) fn text(&self, text: &str) -> String {
         let mut clean = text.to_owned();
-        for pattern in &self.patterns {
+        for pattern in pattern::built_in().iter().chain(&self.extra) {
             if let Some(changed) = pattern::replace(pattern, &clean) {
                 clean = changed;
             }

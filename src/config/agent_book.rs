@@ -1,5 +1,6 @@
 //! All agents of a project, from everywhere they are defined.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -54,8 +55,23 @@ struct Entry {
     origin: AgentOrigin,
     /// The file, for the message when another one claims the same name.
     path: PathBuf,
+    /// The agent or the fault in its file. That of a built-in one is read when it is first wanted.
+    agent: OnceCell<Result<Agent, Problem>>,
+}
+
+impl Entry {
     /// The agent or the fault in its file.
-    agent: Result<Agent, Problem>,
+    fn agent(&self) -> Result<&Agent, &Problem> {
+        self.agent.get_or_init(|| self.read_built_in()).as_ref()
+    }
+
+    /// Reads a built-in agent. The text is found by the file, which every entry that is not read yet is made from.
+    fn read_built_in(&self) -> Result<Agent, Problem> {
+        let name = self.path.file_name().unwrap_or_default();
+        let text = BUILT_IN.iter().find(|(file, _)| name == *file).map_or("", |(_, text)| text);
+        // None of them names a preset.
+        parse_agent(&self.path, text, self.origin, &Presets::default()).map_err(|(_, problem)| problem)
+    }
 }
 
 /// Reads all agents.
@@ -65,8 +81,10 @@ struct Entry {
 pub(crate) fn load_agents(sources: &AgentSources) -> Result<AgentBook, ConfigError> {
     let presets = Presets::load(sources.user_folder.as_deref(), &sources.presets)?;
     let mut book = AgentBook { entries: BTreeMap::new(), problems: Vec::new(), presets };
-    for (name, text) in BUILT_IN {
-        book.add(PathBuf::from("agents").join(name), Some(text), AgentOrigin::BuiltIn);
+    for (file, _) in BUILT_IN {
+        let path = PathBuf::from("agents").join(file);
+        let name = file.trim_end_matches(".md").to_owned();
+        book.entries.insert(name, Entry { origin: AgentOrigin::BuiltIn, path, agent: OnceCell::new() });
     }
     if let Some(folder) = &sources.user_folder {
         for (path, bytes) in read_folder(&folder.join("agents"), &["md"])? {
@@ -106,7 +124,7 @@ impl AgentBook {
         if let Err(problem) = &agent {
             self.problems.push(problem.clone().into());
         }
-        self.entries.insert(name, Entry { origin, path, agent });
+        self.entries.insert(name, Entry { origin, path, agent: OnceCell::from(agent) });
     }
 
     /// The agent of a name.
@@ -115,8 +133,7 @@ impl AgentBook {
     /// The fault of its file, or that there is none, with the names there are.
     pub(crate) fn get(&self, name: &AgentName) -> Result<&Agent, ConfigError> {
         match self.entries.get(name.as_str()) {
-            Some(Entry { agent: Ok(agent), .. }) => Ok(agent),
-            Some(Entry { agent: Err(problem), .. }) => Err(problem.clone().into()),
+            Some(entry) => entry.agent().map_err(|problem| problem.clone().into()),
             None => {
                 let names: Vec<_> = self.all().map(|agent| agent.name.as_str()).collect();
                 let problem = Problem::new(format!("there is no agent `{name}`"));
@@ -137,7 +154,7 @@ impl AgentBook {
 
     /// All usable agents by name.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Agent> {
-        self.entries.values().filter_map(|entry| entry.agent.as_ref().ok())
+        self.entries.values().filter_map(|entry| entry.agent().ok())
     }
 
     /// The faults of all broken files, built-in ones first, then as in [`AgentSources`].

@@ -5,10 +5,11 @@
 //! process that died, and is taken back by the next one that wants the place.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::checkout::Plan;
 use super::program::last_words;
+use super::stage::{self, Prepared};
 use super::worktree::{Head, Linked};
 use super::{GitError, Repository};
 use crate::files::{FileError, FileLock, make_folder};
@@ -60,14 +61,16 @@ impl Repository {
             true => self.branch_head(&new.branch)?.ok_or_else(|| GitError::NoBranch { branch: new.branch.clone() })?,
             false => new.base.clone(),
         };
-        // The plan needs nothing of the new worktree, so it is made while the program registers it.
-        let (registered, plan) = std::thread::scope(|scope| {
-            let plan = scope.spawn(|| Plan::make(self, &head));
+        // The files need nothing of the new worktree, so they are written while the program registers it.
+        let stop = AtomicBool::new(false);
+        let (registered, prepared) = std::thread::scope(|scope| {
+            let prepared = scope.spawn(|| Prepared::make(self, &head, &new.path, &stop));
             let registered = self.register(new, &head);
-            (registered, plan.join().unwrap_or(None))
+            stop.store(registered.is_err(), Ordering::Relaxed);
+            (registered, prepared.join().unwrap_or(Ok(None)))
         });
         let (linked, lock) = registered?;
-        let filled = self.fill(&linked, &head, plan);
+        let filled = prepared.and_then(|prepared| self.fill(&linked, &head, prepared));
         drop(lock);
         match filled {
             Ok(added) => Ok(added),
@@ -93,6 +96,7 @@ impl Repository {
     /// [`GitError::Refused`] when work would be lost.
     pub(crate) fn undo_add_worktree(&self, new: &NewWorktree, made_paths: &[PathBuf]) -> Result<(), GitError> {
         let lock = self.lock_worktrees()?;
+        stage::clear(&new.path)?;
         if new.path.join(".git").symlink_metadata().is_ok() {
             let linked = self.linked(&new.path)?;
             let unfinished = self.unfinished(&linked, new)?.is_some();
@@ -226,10 +230,10 @@ impl Repository {
     }
 
     /// Writes the files, by the fast way where it gives the same result, and runs the person's hook.
-    fn fill(&self, linked: &Linked, head: &CommitId, plan: Option<Plan>) -> Result<AddedWorktree, GitError> {
+    fn fill(&self, linked: &Linked, head: &CommitId, prepared: Option<Prepared>) -> Result<AddedWorktree, GitError> {
         let path = linked.path().to_owned();
-        if let Some(plan) = plan {
-            plan.carry_out(linked)?;
+        if let Some(prepared) = prepared {
+            prepared.carry_out(linked)?;
             return Ok(AddedWorktree { path, fast: true, hook_problem: None });
         }
         // What `git worktree add` itself runs after the registration.

@@ -10,13 +10,12 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid};
 
 use super::program::path_of;
 use super::repository::find_tree;
-use super::worktree::Linked;
 use super::{GitError, Repository};
 use crate::files::FileError;
 use crate::model::CommitId;
@@ -97,25 +96,26 @@ impl Plan {
         Some(())
     }
 
-    /// Writes the files and then the index of an empty worktree.
-    pub(super) fn carry_out(&self, linked: &Linked) -> Result<(), GitError> {
+    /// Writes folders and files into an empty folder; what the index says of them comes back in its order. `None` when
+    /// `stop` was set meanwhile.
+    pub(super) fn lay_out(&self, root: &Path, stop: &AtomicBool) -> Result<Option<Vec<IndexEntry>>, GitError> {
         for folder in &self.folders {
-            let path = linked.path().join(folder);
+            let path = root.join(folder);
             DirBuilder::new().create(&path).map_err(FileError::on("make the folder", &path))?;
         }
-        let entries = self.write_files(linked.path())?;
-        write_index(&linked.index(), &entries)
+        let entries = self.write_files(root, stop)?;
+        Ok((entries.len() == self.files.len()).then_some(entries))
     }
 
-    /// Writes all files on several threads; the entries come back in order.
-    fn write_files(&self, root: &Path) -> Result<Vec<IndexEntry>, GitError> {
+    /// Writes all files on several threads, or some until `stop` is set; the entries come back in order.
+    fn write_files(&self, root: &Path, stop: &AtomicBool) -> Result<Vec<IndexEntry>, GitError> {
         // What was read from the store of this machine a moment ago is taken as it is, as git does on checkout.
         git2::opts::strict_hash_verification(false);
         let next = AtomicUsize::new(0);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = cores.min(MOST_THREADS).min(self.files.len().div_ceil(BATCH)).max(1);
         let mut written: Vec<(usize, Vec<IndexEntry>)> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.write_batches(root, &next))).collect();
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.write_batches(root, &next, stop))).collect();
             let mut all = Vec::new();
             for worker in workers {
                 all.extend(worker.join().expect("a checkout thread does not panic")?);
@@ -127,13 +127,19 @@ impl Plan {
     }
 
     /// One thread: takes batches until none is left.
-    fn write_batches(&self, root: &Path, next: &AtomicUsize) -> Result<Vec<(usize, Vec<IndexEntry>)>, GitError> {
+    fn write_batches(
+        &self,
+        root: &Path,
+        next: &AtomicUsize,
+        stop: &AtomicBool,
+    ) -> Result<Vec<(usize, Vec<IndexEntry>)>, GitError> {
         let repo = git2::Repository::open(&self.common_dir).map_err(GitError::libgit("open the repository"))?;
         let objects = repo.odb().map_err(GitError::libgit("open the object store"))?;
         let mut batches = Vec::new();
         loop {
             let start = next.fetch_add(BATCH, Ordering::Relaxed);
-            let Some(files) = self.files.get(start..).filter(|rest| !rest.is_empty()) else {
+            let rest = self.files.get(start..).filter(|rest| !rest.is_empty() && !stop.load(Ordering::Relaxed));
+            let Some(files) = rest else {
                 return Ok(batches);
             };
             let files = &files[..files.len().min(BATCH)];
@@ -160,31 +166,37 @@ impl PlannedFile {
             file.write_all(content).map_err(FileError::on("write", &path))?;
             file.metadata().map_err(FileError::on("look at", &path))?
         };
-        Ok(self.entry(&meta))
-    }
-
-    /// The index entry of a file, with its fields cut to 32 bits as git cuts them.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the format has 32 bits")]
-    fn entry(&self, meta: &fs::Metadata) -> IndexEntry {
-        IndexEntry {
-            ctime: IndexTime::new(meta.ctime() as i32, meta.ctime_nsec() as u32),
-            mtime: IndexTime::new(meta.mtime() as i32, meta.mtime_nsec() as u32),
-            dev: meta.dev() as u32,
-            ino: meta.ino() as u32,
+        let mut entry = IndexEntry {
+            ctime: IndexTime::new(0, 0),
+            mtime: IndexTime::new(0, 0),
+            dev: 0,
+            ino: 0,
             mode: self.mode,
-            uid: meta.uid(),
-            gid: meta.gid(),
-            file_size: meta.size() as u32,
+            uid: 0,
+            gid: 0,
+            file_size: 0,
             id: self.id,
             flags: 0,
             flags_extended: 0,
             path: self.path.clone(),
-        }
+        };
+        describe(&mut entry, &meta);
+        Ok(entry)
     }
 }
 
+/// Puts what the file system says of a file into its index entry, cut to 32 bits as git cuts it.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the format has 32 bits")]
+pub(super) fn describe(entry: &mut IndexEntry, meta: &fs::Metadata) {
+    entry.ctime = IndexTime::new(meta.ctime() as i32, meta.ctime_nsec() as u32);
+    entry.mtime = IndexTime::new(meta.mtime() as i32, meta.mtime_nsec() as u32);
+    (entry.dev, entry.ino) = (meta.dev() as u32, meta.ino() as u32);
+    (entry.uid, entry.gid) = (meta.uid(), meta.gid());
+    entry.file_size = meta.size() as u32;
+}
+
 /// Writes a new index; it appears whole or not at all.
-fn write_index(path: &Path, entries: &[IndexEntry]) -> Result<(), GitError> {
+pub(super) fn write_index(path: &Path, entries: &[IndexEntry]) -> Result<(), GitError> {
     let attempt = || GitError::libgit("write the index of a new worktree");
     let mut index = Index::open(path).map_err(attempt())?;
     for entry in entries {
@@ -237,18 +249,39 @@ impl Settings {
 
     /// Whether the attribute files outside the tree change nothing on checkout.
     fn has_plain_attributes(&self, repo: &Repository) -> bool {
-        // Git before 2.41 does not say where they are.
-        let (Some(system), Some(global)) = (self.values.get("git_attr_system"), self.values.get("git_attr_global"))
-        else {
-            return false;
-        };
-        let own = repo.common_dir().join("info/attributes");
-        let paths = system.iter().chain(global).map(PathBuf::from).chain([own]);
+        let named = ["git_attr_system", "git_attr_global"].map(|name| self.values.get(name));
+        let mut paths = vec![repo.common_dir().join("info/attributes")];
+        match named {
+            [Some(system), Some(global)] => paths.extend(system.iter().chain(global).map(PathBuf::from)),
+            // Git before 2.41 does not say where they are.
+            _ if self.only("core.attributesfile", &[]) => paths.extend(usual_attribute_files(repo)),
+            _ => return false,
+        }
         paths.into_iter().all(|path| match fs::read(&path) {
             Ok(content) => is_plain_attributes(&content),
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         })
     }
+}
+
+/// Where attribute files outside a repository can be (gitattributes(5)) for a git that does not tell: `etc/` beside its
+/// `bin/`, and the person's. More places than git reads are no harm.
+fn usual_attribute_files(repo: &Repository) -> Vec<PathBuf> {
+    let given = |wanted: &str| {
+        let found = repo.program_env().iter().rev().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| PathBuf::from(value))
+    };
+    let person = directories::BaseDirs::new();
+    let home = given("HOME").or_else(|| person.as_ref().map(|person| person.home_dir().to_owned()));
+    let config = given("XDG_CONFIG_HOME").or_else(|| person.as_ref().map(|person| person.config_dir().to_owned()));
+    let mut paths: Vec<_> = config.into_iter().chain(home.map(|home| home.join(".config"))).collect();
+    paths.iter_mut().for_each(|folder| folder.push("git/attributes"));
+    paths.extend(["/etc/gitattributes", "/usr/local/etc/gitattributes"].map(PathBuf::from));
+    let programs = which::which_all("git").into_iter().flatten();
+    let real = |program: &PathBuf| program.canonicalize().ok();
+    let programs = programs.flat_map(|program| [real(&program), Some(program)]).flatten();
+    paths.extend(programs.filter_map(|program| Some(program.parent()?.parent()?.join("etc/gitattributes"))));
+    paths
 }
 
 /// Whether one setting is none of the families that change a checkout.

@@ -32,6 +32,7 @@ mod repository;
 mod restore;
 mod scratch;
 mod snapshot;
+mod stage;
 mod state;
 mod target;
 mod worktree;

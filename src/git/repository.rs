@@ -156,14 +156,17 @@ impl Repository {
 
     /// The commit a full reference name points to.
     pub(crate) fn ref_commit(&self, reference: &str) -> Result<Option<CommitId>, GitError> {
-        if let Some(repo) = self.libgit() {
-            return match repo.find_reference(reference).and_then(|reference| reference.peel_to_commit()) {
-                Ok(commit) => Ok(Some(commit_id(&commit.id().to_string())?)),
-                Err(error) if is_absence(&error) => Ok(None),
-                Err(error) => Err(GitError::libgit("read a reference")(error)),
-            };
+        self.ref_commit_by(self.libgit().as_ref(), reference)
+    }
+
+    /// The same with a handle that is open, where there can be one.
+    fn ref_commit_by(&self, repo: Option<&git2::Repository>, reference: &str) -> Result<Option<CommitId>, GitError> {
+        let Some(repo) = repo else { return self.resolve(reference) };
+        match repo.find_reference(reference).and_then(|reference| reference.peel_to_commit()) {
+            Ok(commit) => Ok(Some(commit_id(&commit.id().to_string())?)),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(GitError::libgit("read a reference")(error)),
         }
-        self.resolve(reference)
     }
 
     /// The head of a local branch.
@@ -177,13 +180,16 @@ impl Repository {
     /// # Errors
     /// [`GitError::Unborn`] without any commit, [`GitError::NoDefaultBranch`] when none of these exists.
     pub(crate) fn default_target(&self) -> Result<BranchName, GitError> {
-        let named =
-            [self.symbolic("refs/remotes/origin/HEAD", "refs/remotes/origin/")?, self.setting("init.defaultBranch")?];
-        let head = self.symbolic("HEAD", "refs/heads/")?;
+        // Opening a handle costs more than all the questions.
+        let handle = self.libgit();
+        let repo = handle.as_ref();
+        let origin = self.symbolic(repo, "refs/remotes/origin/HEAD", "refs/remotes/origin/")?;
+        let named = [origin, self.setting(repo, "init.defaultBranch")?];
+        let head = self.symbolic(repo, "HEAD", "refs/heads/")?;
         let usual = [Some("main".to_owned()), Some("master".to_owned()), head.clone()];
         for name in named.into_iter().chain(usual).flatten() {
             if let Ok(branch) = name.parse::<BranchName>()
-                && self.branch_head(&branch)?.is_some()
+                && self.ref_commit_by(repo, &format!("refs/heads/{branch}"))?.is_some()
             {
                 return Ok(branch);
             }
@@ -194,9 +200,14 @@ impl Repository {
         Err(GitError::NoDefaultBranch)
     }
 
-    /// What a symbolic reference points to, without `prefix`.
-    fn symbolic(&self, reference: &str, prefix: &str) -> Result<Option<String>, GitError> {
-        let target = if let Some(repo) = self.libgit() {
+    /// What a symbolic reference points to, without `prefix`, with a handle that is open, where there can be one.
+    fn symbolic(
+        &self,
+        repo: Option<&git2::Repository>,
+        reference: &str,
+        prefix: &str,
+    ) -> Result<Option<String>, GitError> {
+        let target = if let Some(repo) = repo {
             match repo.find_reference(reference) {
                 Ok(found) => found.symbolic_target().ok().flatten().map(str::to_owned),
                 Err(error) if is_absence(&error) => None,
@@ -209,9 +220,9 @@ impl Repository {
         Ok(target.and_then(|target| target.strip_prefix(prefix).map(str::to_owned)))
     }
 
-    /// The value of a git setting.
-    pub(crate) fn setting(&self, name: &str) -> Result<Option<String>, GitError> {
-        if let Some(repo) = self.libgit() {
+    /// The value of a git setting, with a handle that is open, where there can be one.
+    fn setting(&self, repo: Option<&git2::Repository>, name: &str) -> Result<Option<String>, GitError> {
+        if let Some(repo) = repo {
             let config = repo.config().map_err(GitError::libgit("read the configuration"))?;
             return match config.get_string(name) {
                 Ok(value) => Ok(Some(value)),

@@ -17,7 +17,7 @@ use crate::model::worker::{Evidence, EvidenceSource, Outcome, Status};
 
 pub(super) use effect::Effect;
 pub(super) use finishing::RETURNS;
-pub(super) use input::{FinishReport, Input};
+pub(super) use input::{Finding, FinishReport, Input};
 use messages::Messages;
 
 /// What the agent is told when a person lets it go on after a turn that failed.
@@ -80,8 +80,14 @@ pub(super) struct Machine {
     agent_runs: bool,
     /// Whether a turn is under way.
     in_turn: bool,
-    /// A dialog is open: whatever is typed now would answer it.
-    has_dialog: bool,
+    /// Background tasks and timers that will begin the next turn.
+    background: usize,
+    /// A dialog is open, as this source says: whatever is typed now would answer it.
+    dialog: Option<EvidenceSource>,
+    /// What the screen said last.
+    on_screen: Option<Finding>,
+    /// Where the events of the agent come from at present.
+    source: EvidenceSource,
     /// The last turn ended with an error, and none has begun since.
     turn_failed: bool,
     /// Leftovers and checks are under way, whatever the stage is meanwhile.
@@ -106,7 +112,10 @@ impl Machine {
             returns: 0,
             agent_runs: false,
             in_turn: true,
-            has_dialog: false,
+            background: 0,
+            dialog: None,
+            on_screen: None,
+            source: EvidenceSource::Hook,
             turn_failed: false,
             finish_runs: false,
             finish_is_stale: false,
@@ -126,6 +135,11 @@ impl Machine {
     /// Notes what a source says without judging it.
     pub(super) fn note(&mut self, source: EvidenceSource, says: impl Into<String>, now: Time) {
         self.evidence.insert(source, Evidence { source, says: says.into(), at: now });
+    }
+
+    /// The events of the agent that follow come from this source.
+    pub(super) fn hear(&mut self, source: EvidenceSource) {
+        self.source = source;
     }
 
     /// Whether an attempt is under way, for lease and time limit.
@@ -174,7 +188,7 @@ impl Machine {
             Input::Stop { reason } => self.stop(Outcome::Stopped { reason }, now),
             Input::Typed { submitted } => {
                 // What is typed into a dialog answers it.
-                self.messages.draft = !submitted && !self.has_dialog;
+                self.messages.draft = !submitted && self.dialog.is_none();
                 self.note(EvidenceSource::Terminal, "a person typed", now);
                 Vec::new()
             }
@@ -224,7 +238,7 @@ impl Machine {
             Stage::Running if !self.in_turn => match self.messages.take_waiting() {
                 Some(text) => effects.extend(self.submit(text, now)),
                 None if self.turn_failed => effects.extend(self.submit(AFTER_FAILURE.to_owned(), now)),
-                None => self.say(Status::Idle, "the turn ended unfinished", now),
+                None => self.say_at_rest(now),
             },
             _ => {}
         }
@@ -256,23 +270,36 @@ impl Machine {
         effects
     }
 
-    fn screen(&mut self, finding: Option<(Status, String)>, now: Time) -> Vec<Effect> {
-        let from_screen = self.evidence.get(&EvidenceSource::Terminal).is_some_and(|e| e.says.starts_with("shows"));
+    /// Takes what the screen shows. It is the weakest source: it opens no question twice, closes only what it opened
+    /// itself, and gives a reason only where nothing else does.
+    fn screen(&mut self, finding: Option<Finding>, now: Time) -> Vec<Effect> {
+        let before = std::mem::replace(&mut self.on_screen, finding.clone());
+        if finding.is_some() || before.is_some() {
+            let what = finding.as_ref().map_or("nothing special", |finding| &finding.what);
+            self.note(EvidenceSource::Terminal, format!("on the screen: {what}"), now);
+        }
+        let is_running = self.stage == Stage::Running && !self.hold;
         match finding {
-            Some((Status::Waiting, what)) if self.stage == Stage::Running && !self.hold => {
-                self.note(EvidenceSource::Terminal, format!("shows {what}"), now);
-                self.has_dialog = true;
-                self.say(Status::Waiting, what, now);
-            }
-            Some((_, what)) => self.note(EvidenceSource::Terminal, format!("shows {what}"), now),
-            None if from_screen => {
-                self.note(EvidenceSource::Terminal, "shows nothing special", now);
-                self.has_dialog = false;
-                if self.status == Status::Waiting && self.stage == Stage::Running {
-                    self.say(Status::Working, "what it waited for is gone from the screen", now);
+            Some(Finding { status: Status::Waiting, what, .. }) => {
+                if is_running && self.dialog.is_none_or(|source| source == EvidenceSource::Terminal) {
+                    self.dialog = Some(EvidenceSource::Terminal);
+                    self.say(Status::Waiting, what, now);
                 }
             }
-            None => {}
+            Some(Finding { status: Status::Working, what, is_news: true }) if is_running && self.in_turn => {
+                let is_new = before.is_none_or(|before| before.what != what);
+                if self.dialog.is_none() && self.status == Status::Working {
+                    self.say(Status::Working, what.clone(), now);
+                }
+                return if is_new { vec![Effect::Log(Event::ProviderRetry { reason: what })] } else { Vec::new() };
+            }
+            _ => {
+                if self.dialog.take_if(|source| *source == EvidenceSource::Terminal).is_some()
+                    || before.is_some_and(|before| before.is_news && before.what == self.reason)
+                {
+                    self.say_goes_on(now);
+                }
+            }
         }
         Vec::new()
     }

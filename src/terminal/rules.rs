@@ -24,6 +24,9 @@ pub(crate) struct ScreenRule {
     /// Texts that must not be there.
     #[serde(default)]
     pub(crate) none: Vec<String>,
+    /// Whether nothing but the screen tells this, so that a person is to read it as the reason of the status.
+    #[serde(default, rename = "news")]
+    pub(crate) is_news: bool,
     /// How many of the last lines are looked at; trailing blank lines do not count.
     #[serde(default = "default_lines")]
     pub(crate) lines: usize,

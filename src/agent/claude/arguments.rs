@@ -188,7 +188,8 @@ fn settings_value(plan: &LaunchPlan<'_>) -> Value {
         ((*event).to_owned(), hooks)
     };
     let hooks: Map<String, Value> = HOOKS.iter().map(hook).collect();
-    let mut settings = json!({"hooks": hooks});
+    // Registering the program as the handler of its links writes into the person's home (2.1.329).
+    let mut settings = json!({"hooks": hooks, "disableDeepLinkRegistration": "disable"});
     if !plan.agent.permissions.ask.is_empty() {
         settings["permissions"] = json!({"ask": plan.agent.permissions.ask});
     }

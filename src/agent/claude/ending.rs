@@ -42,7 +42,8 @@ impl PrintResult {
 
     /// Whether the trouble may pass by itself: too many requests, overload, a fault over there, a lost connection.
     fn is_transient(&self) -> bool {
-        self.terminal_reason == "api_error"
+        // 2.1.197 says `completed` there too, with the status of the answer.
+        (self.terminal_reason == "api_error" || self.api_status.is_some())
             && self.api_status.is_none_or(|status| matches!(status, 408 | 429 | 500..=599))
     }
 

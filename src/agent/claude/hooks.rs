@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::display;
-use super::session::{Ask, Session};
+use super::session::{Ask, Running, Session};
 use crate::agent::event::{AgentEvent, HookCall, HookReply, ToolEnd, ToolStart};
 use crate::agent::policy::{Policy, decide};
 use crate::model::tool_call::ToolOutcome;
 
-/// Tools that are questions to a person.
-const QUESTIONS: [(&str, &str); 2] =
-    [("AskUserQuestion", "an answer to its question"), ("ExitPlanMode", "a decision on its plan")];
+/// Longest question that is told, in characters.
+const QUESTION_LIMIT: usize = 160;
 
 /// Takes one call.
 pub(super) fn take(call: &HookCall, policy: Option<&Policy>, session: &mut Session) -> (Vec<AgentEvent>, HookReply) {
@@ -38,14 +37,27 @@ pub(super) fn take(call: &HookCall, policy: Option<&Policy>, session: &mut Sessi
         // A sub-agent's stop is its own event; one that comes under this name must not end the turn.
         "Stop" if call.text("agent_id").is_some() => stop_sub_agent(call, session, &mut events),
         "Stop" => {
-            let background = background(call, session);
-            session.end_turn(background, call.text("last_assistant_message"), call.at, &mut events);
+            let running = running(call, session);
+            session.end_turn(running, call.text("last_assistant_message"), call.at, &mut events);
         }
         "StopFailure" => session.fail_turn(&failure_reason(call), call.at, &mut events),
         "SessionEnd" => end_session(call, session, &mut events),
         _ => {}
     }
     (events, reply)
+}
+
+/// What a tool that is itself a question waits for; `None` for any other tool.
+fn question(tool: &str, input: &Value) -> Option<String> {
+    match tool {
+        "AskUserQuestion" => {
+            let asked = input.pointer("/questions/0/question").and_then(Value::as_str);
+            let asked = asked.map(|asked| format!("an answer to: {}", display::one_line(asked, QUESTION_LIMIT)));
+            Some(asked.unwrap_or_else(|| "an answer to its question".to_owned()))
+        }
+        "ExitPlanMode" => Some("a decision on its plan".to_owned()),
+        _ => None,
+    }
 }
 
 /// The call a hook speaks of, as far as it says.
@@ -88,10 +100,9 @@ fn before_tool(
         return deny.reply();
     }
     if let Some(start) = start
-        && let Some((tool, what)) = QUESTIONS.iter().find(|(tool, _)| *tool == start.tool)
+        && let Some(what) = question(&start.tool, &start.input)
     {
-        let agent_id = start.agent_id.as_deref();
-        let ask = Ask { tool, input: &start.input, agent_id, what: (*what).to_owned() };
+        let ask = Ask { tool: &start.tool, input: &start.input, agent_id: start.agent_id.as_deref(), what };
         session.ask(&ask, call.at, events);
     }
     HookReply::default()
@@ -106,8 +117,15 @@ fn after_tool(call: &HookCall, session: &mut Session, events: &mut Vec<AgentEven
     }
     end.output_bytes = output_bytes(response);
     end.exit_code = exit_code_of(call.text("tool_name").unwrap_or(""), response, end.outcome);
-    if let Some(agent) = response.get("agentId").and_then(Value::as_str) {
+    let named = |field: &str| response.get(field).and_then(Value::as_str);
+    if let Some(agent) = named("agentId") {
         session.name_parent(agent, &end.call_id);
+        if named("status") == Some("async_launched") {
+            session.start_task(agent);
+        }
+    }
+    if let Some(task) = named("backgroundTaskId") {
+        session.start_task(task);
     }
     session.end_call(end, false, events);
 }
@@ -128,10 +146,8 @@ fn after_failure(call: &HookCall, session: &mut Session, events: &mut Vec<AgentE
 fn permission_request(call: &HookCall, session: &mut Session, events: &mut Vec<AgentEvent>) {
     let tool = call.text("tool_name").unwrap_or("a tool");
     let input = call.payload.get("tool_input").unwrap_or(&Value::Null);
-    let what = match QUESTIONS.iter().find(|(question, _)| *question == tool) {
-        Some((_, what)) => (*what).to_owned(),
-        None => format!("permission for {tool} {}", display::subject(input)).trim_end().to_owned(),
-    };
+    let permission = || format!("permission for {tool} {}", display::subject(input)).trim_end().to_owned();
+    let what = question(tool, input).unwrap_or_else(permission);
     session.ask(&Ask { tool, input, agent_id: call.text("agent_id"), what }, call.at, events);
 }
 
@@ -157,21 +173,26 @@ fn notification(call: &HookCall, session: &mut Session, events: &mut Vec<AgentEv
 /// A sub-agent ended.
 fn stop_sub_agent(call: &HookCall, session: &mut Session, events: &mut Vec<AgentEvent>) {
     if let Some(id) = call.text("agent_id") {
-        session.stop_sub_agent(id, call.at, events);
+        let by_itself = call.text("last_assistant_message").is_some();
+        session.stop_sub_agent(id, by_itself, call.at, events);
     }
 }
 
 /// Things that will wake the conversation again after its turn ended: tasks that run and timers that are set.
-fn background(call: &HookCall, session: &Session) -> usize {
+fn running(call: &HookCall, session: &Session) -> Running {
     let list = |field: &str| call.payload.get(field).and_then(Value::as_array);
     let is_over = |task: &&Value| {
         let status = task.get("status").and_then(Value::as_str).unwrap_or("running");
         matches!(status, "completed" | "failed" | "killed" | "stopped" | "cancelled")
     };
     let timers = list("session_crons").map_or(0, Vec::len);
-    let tasks = list("background_tasks").map(|tasks| tasks.iter().filter(|task| !is_over(task)).count());
     // A version that does not tell its tasks has told its sub-agents.
-    tasks.unwrap_or_else(|| session.sub_agent_count()) + timers
+    let Some(tasks) = list("background_tasks") else {
+        return Running { count: session.sub_agent_count() + timers, ..Running::default() };
+    };
+    let tasks: Vec<&Value> = tasks.iter().filter(|task| !is_over(task)).collect();
+    let name = |task: &&Value| task.get("id").and_then(Value::as_str).map(ToOwned::to_owned);
+    Running { count: tasks.len() + timers, tasks: tasks.iter().filter_map(name).collect() }
 }
 
 /// Why a turn failed.

@@ -34,8 +34,8 @@ use crate::terminal::bracketed_paste;
 
 pub(super) use self::version::probe;
 
-/// Keys that empty the input line: to the end of the line, then delete line by line. After an interrupt the program
-/// puts the old text back there; one Ctrl-U takes one line or one line end (2.1.329).
+/// Keys that empty the input line: to the end of the line, then delete line by line; one Ctrl-U takes one line or one
+/// line end. In one write with a text they would be taken for a part of it (2.1.197, 2.1.329).
 const CLEAR_INPUT: &[u8] = &{
     let mut keys = [0x15; 51];
     keys[0] = 0x05;
@@ -157,9 +157,10 @@ impl Runtime for Claude {
         if !self.session.is_ready() && status.is_none() {
             return Err(AgentError::NotReady);
         }
-        let bytes = [CLEAR_INPUT, &paste(text), b"\r"].concat();
+        let keys = if self.session.begin_typing() { Vec::new() } else { CLEAR_INPUT.to_vec() };
         // One write is enough, and nothing can come between its parts.
-        Ok(Submission { bytes, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
+        let bytes = [&paste(text), b"\r".as_slice()].concat();
+        Ok(Submission { keys, bytes, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {

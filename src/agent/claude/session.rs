@@ -3,6 +3,7 @@
 //! Hooks, stream and status file all end up here. Each fact is told once; what a lost hook left open is closed by
 //! the next fact that proves it over.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use super::display;
 use super::status_file::{Doing, StatusFile};
+use super::transcript::parent_call;
 use crate::agent::event::{AgentEvent, Denial, ToolEnd, ToolStart};
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
@@ -32,6 +34,8 @@ pub(super) struct Session {
     id: String,
     /// Whether the id was told.
     is_told: bool,
+    /// Where the program keeps it.
+    transcript: Option<PathBuf>,
     /// What it is doing.
     turn: Turn,
     /// The last thing that was fed about the turn.
@@ -44,14 +48,21 @@ pub(super) struct Session {
     notice: bool,
     /// Whether the last thing told about waiting was that it does.
     is_waiting_told: bool,
-    /// Sub-agents that started and did not stop, with the call that started them.
+    /// Sub-agents that started and did not stop, with the call that must have started them, where only one can have.
     sub_agents: BTreeMap<String, Option<String>>,
+    /// Which call started which sub-agent, as far as that was told.
+    parents: BTreeMap<String, String>,
+    /// Background tasks that were seen to run and whose end was not reported to the model.
+    tasks: BTreeSet<String>,
     /// Refused calls.
     denied: Vec<Denial>,
     /// Why the last turn failed, where it did.
     failure: Option<String>,
     /// Messages that were queued during the turn and not seen to be delivered.
     queued_count: usize,
+    /// Whether the input line may hold a text: one that was typed and not taken, or the message of a turn that was
+    /// broken off, which the program puts back there.
+    has_input: Cell<bool>,
     /// An end of turn that is not told yet, because queued messages may begin the next one.
     held_end: Option<HeldEnd>,
 }
@@ -119,12 +130,19 @@ impl Session {
     /// The conversation has this id. Another id than before means another conversation: what the old one had open
     /// is over.
     pub(super) fn identify(&mut self, id: &str, transcript: Option<PathBuf>, at: Time, events: &mut Vec<AgentEvent>) {
-        if id.is_empty() || (self.is_told && self.id == id) {
+        if id.is_empty() {
+            return;
+        }
+        if transcript.is_some() {
+            self.transcript.clone_from(&transcript);
+        }
+        if self.is_told && self.id == id {
             return;
         }
         if self.id != id {
             self.close_calls(ToolOutcome::Interrupted, at, events, |_| true);
             self.ended.clear();
+            self.tasks.clear();
             id.clone_into(&mut self.id);
         }
         self.is_told = true;
@@ -145,11 +163,17 @@ impl Session {
     /// begins, and what an earlier one left open is over. A question has the keyboard: a message after it means that
     /// it was answered with no, or broken off.
     pub(super) fn take_message(&mut self, prompt: &str, at: Time, events: &mut Vec<AgentEvent>) {
+        if !is_notification(prompt) {
+            self.has_input.set(false);
+        }
+        for task in reported_tasks(prompt) {
+            self.tasks.remove(task);
+        }
         if self.turn == Turn::Running && self.held_end.is_none() && !self.is_waiting_told {
             self.queued_count += 1;
         } else {
             self.held_end = None;
-            self.close_idle_calls(at, events);
+            self.close_idle_calls(ToolOutcome::Interrupted, at, events);
             self.settle_waiting(false, events);
         }
         self.begin_turn(prompt, at, events);
@@ -160,7 +184,7 @@ impl Session {
         self.failure = None;
         self.turn = Turn::Running;
         self.changed_at = Some(at);
-        let is_message = !prompt.is_empty() && !prompt.trim_start().starts_with(NOTIFICATION_MARK);
+        let is_message = !prompt.is_empty() && !is_notification(prompt);
         events.push(AgentEvent::TurnStarted { prompt: prompt.to_owned(), is_message });
     }
 
@@ -173,25 +197,31 @@ impl Session {
         }
     }
 
-    /// The turn ended by itself; `background` things will wake it again. When messages were queued meanwhile, the
-    /// next turn begins without a word, so the end is told only when the program is seen to listen.
+    /// The turn ended by itself; `running` things will wake it again. When messages were queued meanwhile, or a
+    /// background task ended and the model does not know it yet, the next turn begins at once and without a word, so
+    /// the end is told only when the program is seen to listen.
     pub(super) fn end_turn(
         &mut self,
-        background: usize,
+        running: Running,
         last_message: Option<&str>,
         at: Time,
         events: &mut Vec<AgentEvent>,
     ) {
+        let background = running.count;
+        let is_unreported = self.tasks.iter().any(|task| !running.tasks.contains(task));
+        self.tasks.extend(running.tasks);
         if background == 0 && !self.is_print {
             self.sub_agents.clear();
         }
-        self.close_idle_calls(at, events);
+        // An interrupt ends no turn like this, and a tool that ran has told its end: these were refused by a rule.
+        self.close_idle_calls(ToolOutcome::Denied, at, events);
         self.settle_waiting(false, events);
         if self.is_print && self.turn != Turn::Running {
             return;
         }
         let last_message = last_message.map(ToOwned::to_owned);
-        if std::mem::take(&mut self.queued_count) > 0 && background == 0 && !self.is_print {
+        let is_queued = std::mem::take(&mut self.queued_count) > 0;
+        if (is_queued || is_unreported) && background == 0 && !self.is_print {
             self.changed_at = Some(at);
             self.held_end = Some(HeldEnd { at, last_message });
             return;
@@ -201,7 +231,7 @@ impl Session {
 
     /// The turn ended with an error.
     pub(super) fn fail_turn(&mut self, reason: &str, at: Time, events: &mut Vec<AgentEvent>) {
-        self.close_idle_calls(at, events);
+        self.close_idle_calls(ToolOutcome::Interrupted, at, events);
         self.settle_waiting(false, events);
         self.failure = Some(reason.to_owned());
         events.push(AgentEvent::Failed { reason: reason.to_owned() });
@@ -209,9 +239,13 @@ impl Session {
         self.stop_turn(false, 0, None, at, events);
     }
 
-    /// The turn was broken off: nothing says so but that the program listens again.
+    /// The turn was broken off, and with it the sub-agents that it waited for: nothing says so but that the program
+    /// listens again.
     fn break_turn(&mut self, at: Time, events: &mut Vec<AgentEvent>) {
-        self.close_calls(ToolOutcome::Interrupted, at, events, |call| !call.is_nested);
+        self.has_input.set(true);
+        let tasks = self.tasks.clone();
+        self.sub_agents.retain(|agent, _| tasks.contains(agent));
+        self.close_idle_calls(ToolOutcome::Interrupted, at, events);
         self.settle_waiting(false, events);
         self.queued_count = 0;
         self.stop_turn(false, 0, None, at, events);
@@ -242,10 +276,10 @@ impl Session {
             self.note_running(start.at, events);
         }
         let mut start = start;
-        if start.parent_call_id.is_none()
-            && let Some(agent) = &start.agent_id
-        {
-            start.parent_call_id = self.sub_agents.get(agent).cloned().flatten();
+        match (&start.agent_id, &start.parent_call_id) {
+            (Some(agent), None) => start.parent_call_id = self.parent_of(agent),
+            (None, Some(parent)) => start.agent_id = self.agent_of(parent),
+            _ => {}
         }
         let call = OpenCall {
             tool: start.tool.clone(),
@@ -307,11 +341,35 @@ impl Session {
 
     /// Ends the open calls that nobody is working on any more at a turn's border: those of the conversation itself
     /// and of sub-agents that are known not to run.
-    fn close_idle_calls(&mut self, at: Time, events: &mut Vec<AgentEvent>) {
+    fn close_idle_calls(&mut self, outcome: ToolOutcome, at: Time, events: &mut Vec<AgentEvent>) {
         let running: BTreeSet<String> = self.sub_agents.keys().cloned().collect();
-        self.close_calls(ToolOutcome::Interrupted, at, events, |call| {
+        self.close_calls(outcome, at, events, |call| {
             call.agent_id.as_ref().map_or(!call.is_nested, |agent| !running.contains(agent))
         });
+    }
+
+    /// The call that started a sub-agent: as it was told, else as the program notes it, else the only one it can be.
+    fn parent_of(&mut self, agent: &str) -> Option<String> {
+        if let Some(parent) = self.parents.get(agent) {
+            return Some(parent.clone());
+        }
+        match self.transcript.as_deref().and_then(|transcript| parent_call(transcript, agent)) {
+            Some(parent) => {
+                self.name_parent(agent, &parent);
+                Some(parent)
+            }
+            None => self.sub_agents.get(agent).cloned().flatten(),
+        }
+    }
+
+    /// The sub-agent that a call started.
+    fn agent_of(&mut self, call_id: &str) -> Option<String> {
+        let known = self.parents.iter().find(|(_, parent)| *parent == call_id);
+        if let Some((agent, _)) = known {
+            return Some(agent.clone());
+        }
+        let running: Vec<String> = self.sub_agents.keys().cloned().collect();
+        running.into_iter().find(|agent| self.parent_of(agent).as_deref() == Some(call_id))
     }
 
     /// A sub-agent started. Which call started it is known when only one can have.
@@ -330,20 +388,29 @@ impl Session {
 
     /// A call says which sub-agent it started.
     pub(super) fn name_parent(&mut self, agent: &str, call_id: &str) {
-        if let Some(parent) = self.sub_agents.get_mut(agent) {
-            parent.get_or_insert_with(|| call_id.to_owned());
-        }
+        self.parents.insert(agent.to_owned(), call_id.to_owned());
     }
 
-    /// A sub-agent stopped.
-    pub(super) fn stop_sub_agent(&mut self, id: &str, at: Time, events: &mut Vec<AgentEvent>) {
+    /// A task was started that runs on when the turn ends.
+    pub(super) fn start_task(&mut self, id: &str) {
+        self.tasks.insert(id.to_owned());
+    }
+
+    /// A sub-agent stopped: by itself, which tells of calls as the end of a turn does, or not.
+    pub(super) fn stop_sub_agent(&mut self, id: &str, by_itself: bool, at: Time, events: &mut Vec<AgentEvent>) {
         self.sub_agents.remove(id);
-        self.close_calls(ToolOutcome::Interrupted, at, events, |call| call.agent_id.as_deref() == Some(id));
+        let outcome = if by_itself { ToolOutcome::Denied } else { ToolOutcome::Interrupted };
+        self.close_calls(outcome, at, events, |call| call.agent_id.as_deref() == Some(id));
     }
 
     /// How many sub-agents are known to run.
     pub(super) fn sub_agent_count(&self) -> usize {
         self.sub_agents.len()
+    }
+
+    /// A message is about to be typed; whether the input line is empty.
+    pub(super) fn begin_typing(&self) -> bool {
+        !self.has_input.replace(true)
     }
 
     /// A person is asked about the open call that `tool` and `input` describe, or about something else.
@@ -419,9 +486,30 @@ impl Session {
     /// Tells an end of turn that was held back.
     fn tell_held_end(&mut self, now: Time, events: &mut Vec<AgentEvent>) {
         if let Some(held) = self.held_end.take() {
+            self.tasks.clear();
             self.stop_turn(true, 0, held.last_message, now, events);
         }
     }
+}
+
+/// What runs on when a turn ends.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    /// How many tasks and timers will wake the conversation.
+    pub(super) count: usize,
+    /// The tasks among them that have a name.
+    pub(super) tasks: BTreeSet<String>,
+}
+
+/// Whether the program wrote a message to itself.
+fn is_notification(prompt: &str) -> bool {
+    prompt.trim_start().starts_with(NOTIFICATION_MARK)
+}
+
+/// The tasks whose end a message reports.
+fn reported_tasks(prompt: &str) -> impl Iterator<Item = &str> {
+    let told = if is_notification(prompt) { prompt } else { "" };
+    told.split("<task-id>").skip(1).filter_map(|rest| rest.split("</task-id>").next())
 }
 
 /// Whose a call is.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::display;
 use super::ending::PrintResult;
 use super::hooks::{exit_code_in, exit_code_of, output_bytes};
-use super::session::Session;
+use super::session::{Running, Session};
 use crate::agent::event::{AgentEvent, ToolEnd, ToolStart, Usage};
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
@@ -17,6 +17,14 @@ use crate::model::tool_call::ToolOutcome;
 const LINE_LIMIT: usize = 32 * 1024 * 1024;
 /// How the program closes a turn that a person broke off.
 const INTERRUPT_MARK: &str = "[Request interrupted by user";
+
+/// How 2.1.197 begins and ends the error of a call that it refused; it says so nowhere else before the end.
+const REFUSALS: [(&str, &str); 4] = [
+    ("This command requires approval", ""),
+    ("Claude requested permissions to ", " granted it yet."),
+    ("Permission to use ", " has been denied."),
+    ("Cannot write to ", " while in plan mode."),
+];
 
 /// The stream as far as it was read.
 #[derive(Debug, Default)]
@@ -109,6 +117,9 @@ impl Stream {
                 session.note_running(at, events);
             }
             ("system", "api_retry") => events.push(retry(event)),
+            ("system", "task_started") if !text("task_id").is_empty() && !text("tool_use_id").is_empty() => {
+                session.name_parent(text("task_id"), text("tool_use_id"));
+            }
             ("system", "permission_denied") => self.denied(event, at, session, events),
             ("assistant", _) => self.assistant(event, at, session, events),
             ("user", _) => self.user(event, at, session, events),
@@ -125,6 +136,7 @@ impl Stream {
     /// The model said something or called tools.
     fn assistant(&mut self, event: &Value, at: Time, session: &mut Session, events: &mut Vec<AgentEvent>) {
         let parent = event.get("parent_tool_use_id").and_then(Value::as_str);
+        let agent = event.get("agent_id").and_then(Value::as_str);
         for block in Self::blocks(event) {
             let text = |field: &str| block.get(field).and_then(Value::as_str);
             match (text("type"), text("text"), text("id").zip(text("name"))) {
@@ -142,7 +154,7 @@ impl Stream {
                         call_id: id.to_owned(),
                         tool: tool.to_owned(),
                         input,
-                        agent_id: None,
+                        agent_id: agent.map(ToOwned::to_owned),
                         parent_call_id: parent.map(ToOwned::to_owned),
                     };
                     session.start_call(start, events);
@@ -207,7 +219,7 @@ impl Stream {
     fn end_turn(&mut self, event: &Value, at: Time, session: &mut Session, events: &mut Vec<AgentEvent>) {
         self.result = Some(PrintResult::read(event));
         self.usage = self.usage.merge(usage_of(event));
-        session.end_turn(0, event.get("result").and_then(Value::as_str), at, events);
+        session.end_turn(Running::default(), event.get("result").and_then(Value::as_str), at, events);
     }
 }
 
@@ -225,8 +237,13 @@ fn error_outcome(event: &Value, id: &str) -> ToolOutcome {
             (true, _) => ToolOutcome::Error,
         };
     }
-    match event.get("tool_use_result").and_then(Value::as_str) {
-        Some("User rejected tool use") => ToolOutcome::Interrupted,
+    let said = event.get("tool_use_result").and_then(Value::as_str).unwrap_or("");
+    let is_refusal = REFUSALS.iter().any(|(start, end)| {
+        said.strip_prefix("Error: ").is_some_and(|said| said.starts_with(start) && said.ends_with(end))
+    });
+    match said {
+        "User rejected tool use" => ToolOutcome::Interrupted,
+        _ if is_refusal => ToolOutcome::Denied,
         _ => ToolOutcome::Error,
     }
 }

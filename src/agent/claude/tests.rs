@@ -247,6 +247,10 @@ fn limits_and_other_results_have_their_own_endings() {
     // An error that comes with exit code 0 is an error all the same.
     let odd = json!({"subtype": "success", "terminal_reason": "api_error", "result": "no", "api_error_status": 404});
     assert!(matches!(result(odd, 0), Ending::Failed { is_transient: false, .. }));
+    // 2.1.197 calls the turn completed that an overloaded provider ended.
+    let old = json!({"subtype": "success", "is_error": true, "terminal_reason": "completed", "result": "529",
+        "api_error_status": 529});
+    assert_eq!(result(old, 1), failed("529", true));
     let late = json!({"subtype": "success", "is_error": false, "result": "done"});
     assert_eq!(result(late, 1), failed("claude exited with code 1", false));
 }
@@ -326,8 +330,70 @@ fn a_terminal_that_closes_early_is_no_finish() {
 #[test]
 fn a_turn_with_background_work_is_not_finished() {
     let (_place, mut runtime) = launched(Mode::Interactive);
-    let events = hook_events(&mut runtime, &calls("hooks-background-shell"));
+    let stops = calls("hooks-background-shell");
+    let events = hook_events(&mut runtime, &[stops[0].clone(), notification(&["be6jrglnd"]), stops[1].clone()]);
     assert_eq!(turn_ends(&events), [(false, 1), (true, 0)]);
+    assert!(events.iter().any(|event| matches!(event, AgentEvent::TurnStarted { is_message: false, .. })));
+}
+
+/// The message that the program writes to itself when these tasks ended.
+fn notification(tasks: &[&str]) -> HookCall {
+    let told: String = tasks.iter().map(|task| format!("<task-id>{task}</task-id>\n")).collect();
+    let payload = json!({"session_id": "s", "prompt": format!("<task-notification>\n{told}</task-notification>")});
+    HookCall { at: at(1_000), event: "UserPromptSubmit".to_owned(), payload }
+}
+
+#[test]
+fn a_turn_is_not_the_last_while_the_end_of_a_task_is_not_reported() {
+    let stop = |running: &[&str]| {
+        let tasks: Vec<_> = running.iter().map(|id| json!({"id": id, "status": "running"})).collect();
+        let payload = json!({"session_id": "s", "background_tasks": tasks});
+        HookCall { at: at(2_000), event: "Stop".to_owned(), payload }
+    };
+    let (_place, mut runtime) = launched(Mode::Interactive);
+    // Both end while the first one's report is answered: the second report begins one more turn.
+    let fed = [stop(&["one", "two"]), notification(&["one"]), stop(&[])];
+    assert_eq!(turn_ends(&hook_events(&mut runtime, &fed)), [(false, 2)]);
+    assert_eq!(turn_ends(&hook_events(&mut runtime, &[notification(&["two"]), stop(&[])])), [(true, 0)]);
+    // Without the report, the end is told when nothing came for a while.
+    assert_eq!(turn_ends(&hook_events(&mut runtime, &[notification(&[]), stop(&["three"]), stop(&[])])), [(false, 1)]);
+    assert_eq!(turn_ends(&runtime.poll(at(60_000))), [(true, 0)]);
+    assert_eq!(turn_ends(&hook_events(&mut runtime, &[notification(&[]), stop(&[])])), [(true, 0)]);
+}
+
+#[test]
+fn what_the_program_notes_about_a_sub_agent_tells_its_parent() {
+    let (place, mut runtime) = launched(Mode::Interactive);
+    let transcript = place.home().join("conversation.jsonl");
+    let note = |agent: &str, call: &str| {
+        let path = place.home().join(format!("conversation/subagents/agent-{agent}.meta.json"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text = json!({"toolUseId": call}).to_string();
+        crate::files::write_atomically(&path, text.as_bytes(), crate::files::Access::Private).unwrap();
+    };
+    note("b", "call-2");
+    note("a", "call-1");
+    let call = |event: &str, more: serde_json::Value| {
+        let mut payload = json!({"session_id": "s", "transcript_path": transcript});
+        payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        HookCall { at: at(0), event: event.to_owned(), payload }
+    };
+    let launch = |id: &str| call("PreToolUse", json!({"tool_name": "Agent", "tool_input": {}, "tool_use_id": id}));
+    let work = |agent: &str, id: &str| {
+        call("PreToolUse", json!({"tool_name": "Bash", "tool_input": {}, "tool_use_id": id, "agent_id": agent}))
+    };
+    // The second one starts last, when only one call is left that nothing is known of: a guess would be wrong.
+    let fed = [launch("call-1"), launch("call-2"), work("a", "x"), work("b", "y"), work("../../b", "z")];
+    let parents: Vec<_> = hook_events(&mut runtime, &fed)
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::ToolStarted(start) => Some((start.call_id.clone(), start.parent_call_id.clone())),
+            _ => None,
+        })
+        .skip(2)
+        .collect();
+    let pair = |call: &str, parent: Option<&str>| (call.to_owned(), parent.map(ToOwned::to_owned));
+    assert_eq!(parents, [pair("x", Some("call-1")), pair("y", Some("call-2")), pair("z", None)]);
 }
 
 #[test]
@@ -383,13 +449,13 @@ fn nothing_waits_in_print_mode() {
 #[test]
 fn a_question_tool_waits_for_a_person() {
     let (_place, mut runtime) = launched(Mode::Interactive);
-    let payload =
-        json!({"session_id": "s", "tool_name": "AskUserQuestion", "tool_input": {"q": 1}, "tool_use_id": "t"});
+    let input = json!({"questions": [{"question": "Which colour?"}, {"question": "Which size?"}]});
+    let payload = json!({"session_id": "s", "tool_name": "AskUserQuestion", "tool_input": input, "tool_use_id": "t"});
     let call = |event: &str| HookCall { at: at(0), event: event.to_owned(), payload: payload.clone() };
     let events = hook_events(&mut runtime, &[call("PreToolUse"), call("PermissionRequest"), call("PostToolUse")]);
     let waiting: Vec<_> =
         events.iter().filter(|event| matches!(event, AgentEvent::Waiting { .. } | AgentEvent::WaitingOver)).collect();
-    let what = "an answer to its question".to_owned();
+    let what = "an answer to: Which colour?".to_owned();
     assert_eq!(waiting, [&AgentEvent::Waiting { what }, &AgentEvent::WaitingOver]);
 }
 
@@ -572,9 +638,7 @@ fn a_message_is_a_paste_that_cannot_be_a_key_or_a_command() {
     let typed = |text: &str| {
         let submission = runtime.submit(text).unwrap();
         assert_eq!(submission.confirm, Confirm::TurnStarted);
-        let bytes = String::from_utf8(submission.bytes).unwrap();
-        let clear: String = format!("\x05{}", "\x15".repeat(50));
-        bytes.strip_prefix(&clear).unwrap().to_owned()
+        String::from_utf8(submission.bytes).unwrap()
     };
     assert_eq!(typed("a\r\nb\tc\n\n"), "\x1b[200~a\rb\tc\x1b[201~\r");
     assert_eq!(typed("x\x1b[201~\x03rm"), "\x1b[200~xrm\x1b[201~\r");
@@ -583,6 +647,24 @@ fn a_message_is_a_paste_that_cannot_be_a_key_or_a_command() {
     assert_eq!(typed("!ls"), "\x1b[200~Message:\r!ls\x1b[201~\r");
     let (_place, print) = launched(Mode::Print);
     assert!(matches!(print.submit("x").unwrap_err(), AgentError::CannotReceive { .. }));
+}
+
+#[test]
+fn the_input_line_is_emptied_first_where_it_may_hold_a_text() {
+    let (place, mut runtime) = launched(Mode::Interactive);
+    runtime.started(77);
+    let hooks = calls("hooks-terminal");
+    hook_events(&mut runtime, &hooks[..2]);
+    let keys = |runtime: &Claude| String::from_utf8(runtime.submit("x").unwrap().keys).unwrap();
+    let clear = format!("\x05{}", "\x15".repeat(50));
+    assert_eq!(keys(&runtime), "", "its first message was taken");
+    assert_eq!(keys(&runtime), clear, "the one before was not taken");
+    hook_events(&mut runtime, &hooks[1..2]);
+    let text = json!({"status": "idle", "statusUpdatedAt": at(60_000).as_millis()}).to_string();
+    let path = place.home().join(".claude/sessions/77.json");
+    crate::files::write_atomically(&path, text.as_bytes(), crate::files::Access::Private).unwrap();
+    assert_eq!(turn_ends(&runtime.poll(at(70_000))), [(false, 0)]);
+    assert_eq!(keys(&runtime), clear, "an interrupt puts the message back");
 }
 
 /// Everything the samples hold, as hook calls and stream lines.

@@ -31,6 +31,14 @@ pub(super) struct Transcript {
     is_unpriced: bool,
 }
 
+/// The call that started a sub-agent, as the program notes it beside the conversation when it starts one (2.1.329).
+pub(super) fn parent_call(transcript: &Path, agent: &str) -> Option<String> {
+    let is_name = agent.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'));
+    let file = transcript.with_extension("").join("subagents").join(format!("agent-{agent}.meta.json"));
+    let note: Value = serde_json::from_slice(&std::fs::read(file).ok().filter(|_| is_name)?).ok()?;
+    Some(note.get("toolUseId")?.as_str()?.to_owned())
+}
+
 impl Transcript {
     /// Reads this file from now on; another one than before is another conversation.
     pub(super) fn follow(&mut self, path: &Path) {

@@ -32,6 +32,8 @@ fn every_built_in_agent_is_usable() {
         ["code-reviewer", "conflict-resolver", "documentation-writer", "planner", "test-writer", "ticket-worker"];
     assert_eq!(names, expected);
     for agent in book.all() {
+        // A built-in agent is found by its file, which is read later.
+        assert_eq!(get(&book, agent.name.as_str()).unwrap().name, agent.name);
         let context = json!({
             "worker": "fix", "ticket": "fix", "title": "T", "branch": "swarm/fix", "base": "main", "target": "main",
             "worktree": "/w", "repo": "/r", "checks": ["make"], "scope": ["src"], "labels": [], "port": 41000,

@@ -39,13 +39,36 @@ fn rich(test: &TestRepo) {
 fn the_fast_checkout_makes_what_git_makes() {
     let test = TestRepo::new();
     rich(&test);
-    let added = test.repo.add_worktree(&test.plan("fast")).unwrap();
-    assert!(added.fast);
     let by_git = test.place("by-git");
     test.git(&["worktree", "add", "-q", "-b", "by-git", by_git.to_str().unwrap()]);
-    assert_eq!(facts(&added.path), facts(&by_git));
+    for name in ["fast", "again"] {
+        let added = test.repo.add_worktree(&test.plan(name)).unwrap();
+        assert!(added.fast);
+        is_same(&added.path, &by_git);
+        assert_eq!(git_in(&added.path, &["branch", "--show-current"]), format!("swarm/{name}"));
+    }
+    // Without a folder above it nothing can be written ahead.
+    let mut far = test.plan("far");
+    far.path = test.folder.path().canonicalize().unwrap().join("not/yet/far");
+    let added = test.repo.add_worktree(&far).unwrap();
+    assert!(added.fast);
+    is_same(&added.path, &by_git);
+    assert_eq!(names_in(&test.place("")), ["again", "by-git", "fast"], "nothing is left beside them");
+}
+
+/// Names in a folder, sorted.
+fn names_in(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+/// Demands that a worktree is what git made of the same commit.
+fn is_same(place: &Path, by_git: &Path) {
+    assert_eq!(facts(place), facts(by_git));
     for path in ["run.sh", "a/b/c/deep.txt", "link", "a/dangling", "empty", "ünï code/na me.txt"] {
-        let (one, other) = (added.path.join(path), by_git.join(path));
+        let (one, other) = (place.join(path), by_git.join(path));
         let mode = |path: &Path| {
             use std::os::unix::fs::PermissionsExt;
             path.symlink_metadata().unwrap().permissions().mode()
@@ -54,10 +77,58 @@ fn the_fast_checkout_makes_what_git_makes() {
         assert_eq!(fs::read_link(&one).ok(), fs::read_link(&other).ok(), "{path}");
         assert_eq!(fs::read(&one).ok(), fs::read(&other).ok(), "{path}");
     }
-    assert_eq!(git_in(&added.path, &["branch", "--show-current"]), "swarm/fast");
     // The dates in the index are those of the files: nothing has to be read again.
+    assert_eq!(git_in(place, &["diff-files", "--raw"]), "");
+    assert_eq!(git_in(place, &["fsck", "--no-dangling"]), "");
+}
+
+#[test]
+fn files_written_ahead_by_a_dead_process_go() {
+    let test = TestRepo::new();
+    let plan = test.plan("one");
+    let ahead = test.place(".one.swarm-checkout");
+    write(&ahead.join("README.md"), "hel");
+    let lock = fs::File::open(&ahead).unwrap();
+    lock.lock().unwrap();
+    // While somebody is at it, it stays, and the files are written in their place.
+    let added = test.repo.add_worktree(&plan).unwrap();
+    assert!(added.fast);
     assert_eq!(git_in(&added.path, &["diff-files", "--raw"]), "");
-    assert_eq!(git_in(&added.path, &["fsck", "--no-dangling"]), "");
+    assert_eq!(read(&ahead.join("README.md")), "hel");
+    drop(lock);
+    test.repo.undo_add_worktree(&plan, &[]).unwrap();
+    assert!(!ahead.exists());
+    write(&ahead.join("README.md"), "hel");
+    let added = test.repo.add_worktree(&plan).unwrap();
+    assert!(!ahead.exists());
+    assert_eq!(read(&added.path.join("README.md")), "hello\n");
+}
+
+#[test]
+fn git_that_does_not_name_its_attribute_files_is_fast_too() {
+    let test = TestRepo::new();
+    let bin = test.folder.path().join("bin");
+    script(
+        &bin.join("git"),
+        "case \"$*\" in *'var -l') \"$REAL_GIT\" \"$@\" | grep -v ^GIT_ATTR_ ;; *) exec \"$REAL_GIT\" \"$@\" ;; esac",
+    );
+    let real = which::which("git").unwrap();
+    let mut env = super::support::isolated(test.folder.path());
+    let path = std::env::join_paths([&bin, &"/usr/bin".into(), &"/bin".into()]).unwrap();
+    env.extend([("PATH".into(), path), ("REAL_GIT".into(), real.into())]);
+    let repo = crate::git::Repository::discover_with(&test.root, env).unwrap();
+    let is_fast = |name: &str| repo.add_worktree(&test.plan(name)).unwrap().fast;
+    assert!(is_fast("none"));
+    // The folder of configuration that git has by `isolated`.
+    let own = test.folder.path().join("git/attributes");
+    write(&own, "*.png binary\n");
+    assert!(is_fast("plain"));
+    write(&own, "*.md text eol=crlf\n");
+    assert!(!is_fast("line-ends"));
+    assert_eq!(read(&test.place("line-ends/README.md")), "hello\r\n");
+    fs::remove_file(&own).unwrap();
+    test.git(&["config", "core.attributesFile", "/nowhere"]);
+    assert!(!is_fast("named"));
 }
 
 #[test]
@@ -154,6 +225,7 @@ fn a_taken_place_or_branch_is_refused_before_any_effect() {
     plan.path = test.root.join(".git/inside");
     assert!(matches!(test.repo.add_worktree(&plan).unwrap_err(), GitError::Refused { .. }));
     assert!(!test.place("other").exists());
+    assert_eq!(names_in(&test.place("")), ["file", "full", "one"]);
     assert_eq!(git_in(&test.root, &["status", "--porcelain"]), "");
 }
 

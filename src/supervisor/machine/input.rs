@@ -50,11 +50,22 @@ pub(in crate::supervisor) enum Input {
         submitted: bool,
     },
     /// A screen rule matches, or none does any more.
-    Screen(Option<(Status, String)>),
+    Screen(Option<Finding>),
     /// Time passed.
     Tick,
     /// The lease is lost and somebody else has it.
     LeaseLost,
+}
+
+/// What a screen rule says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::supervisor) struct Finding {
+    /// What the agent is doing.
+    pub(in crate::supervisor) status: Status,
+    /// The same as a clause.
+    pub(in crate::supervisor) what: String,
+    /// Whether nothing but the screen tells this.
+    pub(in crate::supervisor) is_news: bool,
 }
 
 /// What finishing found.

@@ -92,7 +92,7 @@ impl Machine {
     pub(in crate::supervisor) fn send_waits_for(&self) -> Option<&'static str> {
         if self.hold {
             Some("the pause to end")
-        } else if self.has_dialog {
+        } else if self.dialog.is_some() {
             Some("a person to answer what it asks")
         } else if self.stage == Stage::Finishing {
             Some("leftovers and checks to be done")

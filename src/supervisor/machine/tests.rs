@@ -1,7 +1,9 @@
 use super::messages::CONFIRM_WITHIN;
+use super::turns::IN_TURN;
 use super::*;
-use crate::agent::{AgentEvent, Denial, Ending};
+use crate::agent::{AgentEvent, Denial, Ending, ToolEnd, ToolStart};
 use crate::model::CommitId;
+use crate::model::tool_call::ToolOutcome;
 
 const NOW: Time = Time::from_millis(1_000);
 
@@ -59,8 +61,109 @@ fn a_finished_conversation_stays_and_new_input_reopens_its_ticket() {
 fn a_turn_with_background_tasks_is_not_finished() {
     let mut machine = running(Mode::Conversation);
     let ended = AgentEvent::TurnEnded { finished: false, background: 2, last_message: None };
-    assert_eq!(machine.handle(Input::Agent(ended), NOW), []);
+    assert_eq!(machine.handle(Input::Agent(ended), NOW), [Effect::Snapshot]);
+    let behind = (Status::Working, "its turn ended, and 2 background tasks run");
+    assert_eq!((machine.verdict().0, machine.verdict().1), behind);
+    // A sub-agent among them does not take the turn back: the agent listens.
+    machine.handle(tool_started(Some("sub")), NOW);
+    assert_eq!(machine.verdict().1, "runs Bash");
+    machine.handle(tool_ended(), NOW);
+    assert_eq!((machine.verdict().0, machine.verdict().1), behind);
+    assert_eq!(machine.handle(send("hello"), NOW), [Effect::Submit("hello".to_owned())]);
+}
+
+/// A tool call of the conversation itself, or of a sub-agent.
+fn tool_started(agent_id: Option<&str>) -> Input {
+    Input::Agent(AgentEvent::ToolStarted(ToolStart {
+        at: NOW,
+        call_id: "call".to_owned(),
+        tool: "Bash".to_owned(),
+        input: serde_json::Value::Null,
+        agent_id: agent_id.map(str::to_owned),
+        parent_call_id: None,
+    }))
+}
+
+fn tool_ended() -> Input {
+    Input::Agent(AgentEvent::ToolEnded(ToolEnd {
+        at: NOW,
+        call_id: "call".to_owned(),
+        outcome: ToolOutcome::Ok,
+        error: None,
+        exit_code: None,
+        duration_ms: None,
+        output_bytes: 0,
+        usage: None,
+        start: None,
+    }))
+}
+
+#[test]
+fn a_message_that_waited_goes_to_an_agent_whose_background_tasks_run() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(send("hello"), NOW);
+    let ended = AgentEvent::TurnEnded { finished: false, background: 1, last_message: None };
+    assert!(machine.handle(Input::Agent(ended), NOW).contains(&Effect::Submit("hello".to_owned())));
+}
+
+#[test]
+fn a_tool_that_ends_beside_a_question_does_not_answer_it() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(Input::Agent(AgentEvent::Waiting { what: "permission for Bash".to_owned() }), NOW);
+    machine.handle(tool_started(None), NOW);
+    machine.handle(tool_ended(), NOW);
+    assert_eq!((machine.verdict().0, machine.verdict().1), (Status::Waiting, "permission for Bash"));
+    machine.handle(Input::Agent(AgentEvent::WaitingOver), NOW);
     assert_eq!(machine.verdict().0, Status::Working);
+}
+
+/// What a screen rule says.
+fn shows(status: Status, what: &str, is_news: bool) -> Input {
+    Input::Screen(Some(Finding { status, what: what.to_owned(), is_news }))
+}
+
+#[test]
+fn the_screen_neither_rewords_nor_closes_a_question_that_a_hook_told() {
+    let mut machine = running(Mode::Conversation);
+    machine.handle(Input::Agent(AgentEvent::Waiting { what: "permission for Bash ls".to_owned() }), NOW);
+    machine.handle(shows(Status::Waiting, "asks for permission", false), NOW);
+    assert_eq!(machine.verdict().1, "permission for Bash ls");
+    machine.handle(Input::Screen(None), NOW);
+    assert_eq!(machine.verdict().0, Status::Waiting);
+    assert_eq!(machine.send_waits_for(), Some("a person to answer what it asks"));
+}
+
+#[test]
+fn a_question_that_only_the_screen_shows_is_over_when_it_is_gone() {
+    for gone in [Input::Screen(None), shows(Status::Idle, "an empty input line", false)] {
+        let mut machine = running(Mode::Conversation);
+        machine.handle(shows(Status::Waiting, "asks whether it may trust the folder", false), NOW);
+        assert_eq!(machine.verdict().0, Status::Waiting);
+        machine.handle(gone, NOW);
+        assert_eq!(machine.verdict().0, Status::Working);
+    }
+}
+
+#[test]
+fn what_only_the_screen_tells_is_the_reason_until_it_is_gone() {
+    let mut machine = running(Mode::Conversation);
+    let retries = || shows(Status::Working, "its provider is overloaded", true);
+    let logged = Effect::Log(Event::ProviderRetry { reason: "its provider is overloaded".to_owned() });
+    assert_eq!(machine.handle(retries(), NOW), [logged]);
+    assert_eq!(machine.handle(retries(), NOW), []);
+    assert_eq!((machine.verdict().0, machine.verdict().1), (Status::Working, "its provider is overloaded"));
+    machine.handle(shows(Status::Working, "a turn is running", false), NOW);
+    assert_eq!((machine.verdict().0, machine.verdict().1), (Status::Working, IN_TURN));
+}
+
+#[test]
+fn evidence_names_where_it_comes_from() {
+    let mut machine = running(Mode::Conversation);
+    machine.hear(EvidenceSource::StatusFile);
+    machine.handle(Input::Agent(AgentEvent::TurnEnded { finished: false, background: 0, last_message: None }), NOW);
+    assert_eq!((machine.verdict().0, machine.verdict().1), (Status::Idle, "its turn was interrupted"));
+    let told = machine.evidence().into_iter().find(|evidence| evidence.source == EvidenceSource::StatusFile);
+    assert_eq!(told.unwrap().says, "its turn was interrupted");
 }
 
 #[test]

@@ -6,6 +6,9 @@ use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::worker::{EvidenceSource, Outcome, Status};
 
+/// What is said of an agent between the other things that it does in a turn.
+pub(super) const IN_TURN: &str = "a turn is under way";
+
 impl Machine {
     pub(super) fn started(&mut self, pid: u32, now: Time) -> Vec<Effect> {
         self.agent_runs = true;
@@ -24,35 +27,35 @@ impl Machine {
             AgentEvent::TurnStarted { prompt, is_message } => self.turn_started(&prompt, is_message, now),
             AgentEvent::TurnEnded { finished, background, .. } => self.turn_ended(finished, background, now),
             AgentEvent::Waiting { what } => {
-                self.note(EvidenceSource::Hook, format!("waits for {what}"), now);
-                self.has_dialog = true;
+                self.note(self.source, format!("waits for {what}"), now);
+                self.dialog = Some(self.source);
                 self.say(Status::Waiting, what, now);
                 Vec::new()
             }
             AgentEvent::WaitingOver => {
-                self.has_dialog = false;
-                if self.status == Status::Waiting && self.stage == Stage::Running {
-                    self.say(Status::Working, "a turn is under way", now);
-                }
+                self.note(self.source, "waits for nobody any more", now);
+                self.dialog = None;
+                self.say_goes_on(now);
                 Vec::new()
             }
             AgentEvent::ToolStarted(start) => {
-                self.note(EvidenceSource::Hook, format!("began {}", start.tool), now);
+                self.note(self.source, format!("began {}", start.tool), now);
                 if self.stage == Stage::Running && !self.frozen {
-                    self.in_turn = true;
-                    self.say(Status::Working, format!("runs {}", start.tool), now);
+                    // A sub-agent may work when the conversation's own turn is over and messages are taken.
+                    self.in_turn |= start.agent_id.is_none() && start.parent_call_id.is_none();
+                    if self.dialog.is_none() {
+                        self.say(Status::Working, format!("runs {}", start.tool), now);
+                    }
                 }
                 Vec::new()
             }
             AgentEvent::ToolEnded(_) => {
-                self.note(EvidenceSource::Hook, "a tool call ended", now);
-                if matches!(self.status, Status::Working | Status::Waiting) && self.stage == Stage::Running {
-                    self.say(Status::Working, "a turn is under way", now);
-                }
+                self.note(self.source, "a tool call ended", now);
+                self.say_goes_on(now);
                 Vec::new()
             }
             AgentEvent::Retry { reason } => {
-                self.note(EvidenceSource::Hook, format!("retries: {reason}"), now);
+                self.note(self.source, format!("retries: {reason}"), now);
                 if self.stage == Stage::Running {
                     self.say(Status::Working, format!("its provider says: {reason}"), now);
                 }
@@ -61,14 +64,14 @@ impl Machine {
             AgentEvent::Note { text } => vec![Effect::Log(Event::Warning { text })],
             AgentEvent::Failed { reason } => self.turn_failed(&reason, now),
             AgentEvent::SessionStarted { .. } => {
-                self.note(EvidenceSource::Hook, "its conversation began", now);
+                self.note(self.source, "its conversation began", now);
                 if self.status == Status::Starting {
                     self.say(Status::Working, "its conversation began", now);
                 }
                 Vec::new()
             }
             AgentEvent::SessionEnded { reason } => {
-                self.note(EvidenceSource::Hook, format!("said goodbye: {reason}"), now);
+                self.note(self.source, format!("said goodbye: {reason}"), now);
                 Vec::new()
             }
             AgentEvent::Usage(_) | AgentEvent::Display(_) => Vec::new(),
@@ -76,10 +79,11 @@ impl Machine {
     }
 
     pub(super) fn turn_started(&mut self, prompt: &str, is_message: bool, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, if is_message { "took a message" } else { "began a turn" }, now);
+        self.note(self.source, if is_message { "took a message" } else { "began a turn" }, now);
         self.in_turn = true;
+        self.background = 0;
         self.messages.draft &= !is_message;
-        self.has_dialog = false;
+        self.dialog = None;
         self.turn_failed = false;
         let mut effects = Vec::new();
         if is_message && let Some(text) = self.messages.take_confirmed(prompt) {
@@ -94,20 +98,30 @@ impl Machine {
             self.finish_is_stale = self.finish_runs;
         }
         if !matches!(self.stage, Stage::Stopping(_)) {
-            self.say(Status::Working, "a turn is under way", now);
+            self.say(Status::Working, IN_TURN, now);
         }
         effects
     }
 
-    pub(super) fn turn_ended(&mut self, finished: bool, background: usize, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, "its turn ended", now);
-        self.in_turn = background > 0;
-        self.has_dialog = false;
-        if self.stage != Stage::Running {
-            return Vec::new();
+    /// Says that the agent goes on with what it did before a question or a tool call, unless a question is open.
+    pub(super) fn say_goes_on(&mut self, now: Time) {
+        let is_open = matches!(self.status, Status::Working | Status::Waiting) && self.dialog.is_none();
+        if !is_open || self.stage != Stage::Running {
+            return;
         }
-        if background > 0 {
-            self.say(Status::Working, format!("{background} of its background tasks run"), now);
+        match self.background {
+            count if count > 0 && !self.in_turn => self.say(Status::Working, behind_the_turn(count), now),
+            _ => self.say(Status::Working, IN_TURN, now),
+        }
+    }
+
+    pub(super) fn turn_ended(&mut self, finished: bool, background: usize, now: Time) -> Vec<Effect> {
+        let is_broken = !finished && background == 0 && !self.turn_failed && self.mode == Mode::Conversation;
+        self.note(self.source, if is_broken { "its turn was interrupted" } else { "its turn ended" }, now);
+        self.in_turn = false;
+        self.background = background;
+        self.dialog = None;
+        if self.stage != Stage::Running {
             return Vec::new();
         }
         let mut effects = vec![Effect::Snapshot];
@@ -123,13 +137,21 @@ impl Machine {
         } else if finished {
             effects.extend(self.begin_finish(now));
         } else if !self.turn_failed {
-            self.say(Status::Idle, "the turn ended unfinished", now);
+            self.say_at_rest(now);
         }
         effects
     }
 
+    /// Says what an agent does whose turn is over and not its work.
+    pub(super) fn say_at_rest(&mut self, now: Time) {
+        match self.background {
+            0 => self.say(Status::Idle, "its turn was interrupted", now),
+            count => self.say(Status::Working, behind_the_turn(count), now),
+        }
+    }
+
     pub(super) fn turn_failed(&mut self, reason: &str, now: Time) -> Vec<Effect> {
-        self.note(EvidenceSource::Hook, format!("its turn failed: {reason}"), now);
+        self.note(self.source, format!("its turn failed: {reason}"), now);
         self.in_turn = false;
         self.turn_failed = true;
         if self.stage == Stage::Running && self.mode == Mode::Conversation {
@@ -142,6 +164,7 @@ impl Machine {
         self.agent_runs = false;
         self.in_turn = false;
         self.frozen = false;
+        self.background = 0;
         self.evidence.remove(&EvidenceSource::Process);
         self.note(EvidenceSource::Exit, clause(&ending), now);
         let mut effects = vec![Effect::CloseTools];
@@ -185,6 +208,14 @@ impl Machine {
             Stage::Stopping(outcome) => self.end(outcome, now),
             _ => Vec::new(),
         }
+    }
+}
+
+/// What is said of an agent whose turn is over while things it started run on.
+fn behind_the_turn(count: usize) -> String {
+    match count {
+        1 => "its turn ended, and a background task runs".to_owned(),
+        _ => format!("its turn ended, and {count} background tasks run"),
     }
 }
 

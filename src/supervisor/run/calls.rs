@@ -10,7 +10,7 @@ use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
 use crate::model::{Time, duration_text};
 use crate::process;
 use crate::supervisor::attached::Seen;
-use crate::supervisor::machine::Input;
+use crate::supervisor::machine::{Finding, Input};
 use crate::supervisor::protocol::{Reply, Request};
 use crate::supervisor::server::Call;
 use crate::terminal::{Size, matching_rule};
@@ -51,7 +51,7 @@ impl Supervision {
     /// would: waiting here would hold up everything else.
     fn type_raw(&mut self, bytes: Vec<u8>) {
         if let Some(agent) = &self.agent {
-            agent.typing.try_send(bytes).ok();
+            agent.typing.try_send(vec![bytes]).ok();
         }
     }
 
@@ -198,8 +198,7 @@ impl Supervision {
     pub(super) async fn take_tick(&mut self) {
         let now = Instant::now();
         if self.agent.is_some() {
-            let events = self.runtime.poll(Time::now());
-            self.take_events(events).await;
+            self.poll_runtime().await;
         }
         self.look_at_screen().await;
         self.input(Input::Tick).await;
@@ -218,13 +217,25 @@ impl Supervision {
         }
     }
 
+    /// Takes what the agent's own files tell.
+    async fn poll_runtime(&mut self) {
+        let events = self.runtime.poll(Time::now());
+        self.machine.hear(EvidenceSource::StatusFile);
+        self.take_events(events).await;
+        self.machine.hear(EvidenceSource::Hook);
+    }
+
     /// Evaluates the screen rules when the screen changed.
     async fn look_at_screen(&mut self) {
         if self.terminal.rules.is_empty() || !std::mem::take(&mut self.terminal.has_changed) {
             return;
         }
         let lines = self.terminal.screen.last_lines(RULE_LINES);
-        let finding = matching_rule(&self.terminal.rules, &lines).map(|rule| (rule.status, rule.what.clone()));
+        let finding = matching_rule(&self.terminal.rules, &lines).map(|rule| Finding {
+            status: rule.status,
+            what: rule.what.clone(),
+            is_news: rule.is_news,
+        });
         self.input(Input::Screen(finding)).await;
     }
 
@@ -265,8 +276,7 @@ impl Supervision {
             Job::Snapshot(result) => self.snapshot_done(result).await,
             Job::Finish(finishing) => {
                 // The last figures of the turn are known by now.
-                let events = self.runtime.poll(Time::now());
-                self.take_events(events).await;
+                self.poll_runtime().await;
                 self.facts.checks = finishing.checks;
                 for event in finishing.events {
                     self.log(event).await;

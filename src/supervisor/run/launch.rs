@@ -22,6 +22,8 @@ use crate::terminal::{self, Pty, PtyCommand};
 
 /// How often a finishing that was cancelled is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long a program gets to act on keys before the text that they prepare for (20 ms were enough for Claude Code).
+const TAKES_KEYS: Duration = Duration::from_millis(150);
 /// Pieces of typing that may wait for an agent that does not read.
 const TYPED_AHEAD: usize = 256;
 /// Lines of the screen that help to say why an agent ended.
@@ -128,7 +130,8 @@ impl Supervision {
         let Some(agent) = &self.agent else { return };
         match self.runtime.submit(text) {
             Ok(submission) => {
-                if agent.typing.try_send(submission.bytes).is_err() {
+                let pieces = [submission.keys, submission.bytes].into_iter().filter(|piece| !piece.is_empty());
+                if agent.typing.try_send(pieces.collect()).is_err() {
                     // It does not read what was typed before.
                     self.follow_up.push(Input::NotSubmitted { text: text.to_owned() });
                     return;
@@ -212,11 +215,16 @@ fn end_finishing(finishing: &Progress, marker: &str, grace: Duration) {
     }
 }
 
-/// Types what comes, each piece whole before the next.
-async fn type_in_order(pty: Arc<Pty>, mut queue: mpsc::Receiver<Vec<u8>>) {
-    while let Some(bytes) = queue.recv().await {
-        if pty.write_all(&bytes).await.is_err() {
-            return;
+/// Types what comes, each piece whole before the next, and with a moment between those of one message.
+async fn type_in_order(pty: Arc<Pty>, mut queue: mpsc::Receiver<Vec<Vec<u8>>>) {
+    while let Some(pieces) = queue.recv().await {
+        for (index, bytes) in pieces.iter().enumerate() {
+            if index > 0 {
+                tokio::time::sleep(TAKES_KEYS).await;
+            }
+            if pty.write_all(bytes).await.is_err() {
+                return;
+            }
         }
     }
 }

@@ -129,7 +129,7 @@ struct Running {
     /// Its terminal.
     pty: Arc<Pty>,
     /// What is to be typed.
-    typing: mpsc::Sender<Vec<u8>>,
+    typing: mpsc::Sender<Vec<Vec<u8>>>,
     /// The process.
     identity: Option<ProcessIdentity>,
     /// Output goes to the runtime and people see what it makes of it.

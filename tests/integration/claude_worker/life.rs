@@ -67,6 +67,79 @@ fn a_killed_supervisor_is_told_as_lost_and_resume_finishes_the_work() {
 }
 
 #[test]
+fn a_killed_agent_leaves_no_tool_running_and_is_not_done() {
+    let stage = Stage::new(hangs());
+    stage.spawn();
+    stage.wait_for_calls(2);
+    stage.swarm.wait_until("the tool's process", || !stage.processes_with("tail -f").is_empty());
+    kill_9(&stage.worker()["pid"]);
+    assert_eq!(stage.wait(&[]).code, 1);
+    let worker = stage.worker();
+    let told = (&worker["status"], &worker["reason"]);
+    assert_eq!(told, (&json!("stopped"), &json!("claude was ended by SIGKILL")), "{worker:#}");
+    assert_eq!(stage.processes_with("tail -f"), []);
+    assert_eq!(stage.tool_ends(), ["Write ok", "Bash interrupted"]);
+    assert_eq!(stage.evidence("exit").as_deref(), Some("claude was ended by SIGKILL"));
+    assert_eq!(stage.file("a.txt").as_deref(), Some("half\n"));
+    stage.swarm.run(["resume", "work"]).success();
+    stage.reach("review");
+}
+
+#[test]
+fn an_agent_that_a_person_closes_in_the_middle_of_a_turn_is_stopped() {
+    let stage = Stage::new(hangs());
+    stage.spawn();
+    stage.wait_for_calls(2);
+    stage.wait_for_screen("esc to interrupt");
+    stage.press(&["-l", "/exit"]);
+    stage.wait_for_screen("Exit the CLI");
+    stage.press(&["Enter"]);
+    assert_eq!(stage.wait(&[]).code, 1);
+    let worker = stage.worker();
+    let reason = "claude was closed in the middle of a turn";
+    assert_eq!((&worker["status"], &worker["reason"]), (&json!("stopped"), &json!(reason)), "{worker:#}");
+    assert_eq!((stage.evidence("exit").as_deref(), stage.tool_ends()[1].as_str()), (Some(reason), "Bash interrupted"));
+    assert_eq!(stage.evidence("hook").as_deref(), Some("said goodbye: prompt_input_exit"));
+    assert_eq!(stage.processes_with("tail -f"), []);
+    stage.swarm.run(["resume", "work"]).success();
+    stage.reach("review");
+}
+
+#[test]
+fn an_agent_that_a_person_closes_when_it_has_finished_stays_finished() {
+    let stage = Stage::new(writes("a.txt"));
+    stage.spawn();
+    stage.reach("review");
+    stage.press(&["C-c"]);
+    stage.wait_for_screen("Press Ctrl-C again to exit");
+    stage.press(&["C-c"]);
+    stage.swarm.wait_until("the agent to be gone", || stage.worker()["pid"].is_null());
+    stage.swarm.wait_until("the supervisor to be gone", || stage.processes_with("swarm supervise").is_empty());
+    let worker = stage.worker();
+    assert_eq!((&worker["status"], &worker["ticket_state"]), (&json!("done"), &json!("review")), "{worker:#}");
+    assert_eq!(stage.evidence("exit").as_deref(), Some("the agent ended well"));
+}
+
+#[test]
+fn an_agent_that_is_interrupted_and_then_closed_is_stopped() {
+    let stage = Stage::new(hangs());
+    stage.spawn();
+    stage.wait_for_calls(2);
+    stage.wait_for_screen("esc to interrupt");
+    stage.press(&["C-c"]);
+    stage.wait_for_screen("Interrupted");
+    stage.reach("idle");
+    assert_eq!(stage.tool_ends(), ["Write ok", "Bash interrupted"]);
+    stage.press(&["C-c"]);
+    stage.wait_for_screen("Press Ctrl-C again to exit");
+    stage.press(&["C-c"]);
+    assert_eq!(stage.wait(&["stopped"]).code, 0, "{}", stage.explain());
+    let worker = stage.worker();
+    assert_eq!(worker["reason"], "claude was closed before it had finished", "{worker:#}");
+    assert_eq!(worker["ticket_state"], "failed");
+}
+
+#[test]
 fn stop_ends_what_a_killed_supervisor_left_behind() {
     let stage = Stage::new(hangs());
     stage.spawn();

@@ -1,13 +1,17 @@
 //! Workers whose agent is the real Claude Code CLI, against a scripted model on loopback, in real tmux.
 
+mod commit_hooks;
+mod isolated;
 mod life;
 mod messages;
 mod print_mode;
+mod questions;
+mod sub_agents;
 mod tools;
 mod trouble;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -17,6 +21,8 @@ use crate::support::swarm::{Output, TestSwarm};
 
 /// How long a worker gets to come to rest; a loaded machine starts an agent in seconds.
 const PATIENCE: &str = "60s";
+/// How long it may take until an answer shows: consent does only in a file that is read once a second.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
 /// A shell command that the agent may not run without asking.
 const ASKED: &str = "install -m 600 README.md made.txt";
 /// An agent that may run any shell command it likes, and else only what the built-in ones may.
@@ -134,6 +140,30 @@ impl Stage {
     fn wait_for_calls(&self, count: usize) {
         self.swarm.wait_until("a tool call", || {
             self.tool_log().iter().filter(|record| record["event"] == "start").count() >= count
+        });
+    }
+
+    /// What a source of evidence says about the worker.
+    fn evidence(&self, source: &str) -> Option<String> {
+        let worker = self.worker();
+        let mut evidence = worker["evidence"].as_array().unwrap().iter();
+        let said = evidence.find(|evidence| evidence["source"] == source)?;
+        Some(said["says"].as_str().unwrap().to_owned())
+    }
+
+    /// Presses a key that answers what the worker waits for, and waits until it is answered. A dialog takes no keys in
+    /// its first moment, so the key is pressed again when nothing comes of it.
+    #[track_caller]
+    fn answer(&self, key: &str) {
+        let asked = self.worker()["reason"].clone();
+        let mut pressed: Option<Instant> = None;
+        self.swarm.wait_until("the question to be over", || {
+            let is_over = self.worker()["reason"] != asked;
+            if !is_over && pressed.is_none_or(|at| at.elapsed() > ANSWERED_WITHIN) {
+                self.press(&[key]);
+                pressed = Some(Instant::now());
+            }
+            is_over
         });
     }
 

@@ -34,7 +34,7 @@ fn check_all_kinds(stage: &Stage, turns: u64) {
     ends[3..5].sort();
     assert_eq!(ends, ["Write ok", "Edit ok", "Bash error 3", "Bash ok 0", "Read ok", "Write denied"]);
     let log = stage.tool_log();
-    let session = stage.server.requests()[0].session_id().to_owned();
+    let session = stage.session_told("SCRIPT:work");
     for (index, record) in log.iter().enumerate() {
         assert_eq!((&record["schema"], &record["seq"]), (&json!(1), &json!(index + 1)), "{record}");
         assert_eq!((&record["worker"], &record["agent"]), (&json!("work"), &json!("shell")), "{record}");
@@ -106,7 +106,7 @@ fn a_question_makes_the_worker_wait_and_its_answer_makes_it_go_on() {
     assert!(sent.contains("waits for a person to answer"), "{sent}");
     stage.wait_for_screen("Do you want to proceed?");
     assert_eq!(stage.file("made.txt"), None);
-    stage.press(&["1"]);
+    stage.answer("1");
     let request = stage.server.wait_for_request(|request| request.mentions("also say hello"));
     assert_eq!(request.tool_results().len(), 1);
     stage.reach("review");
@@ -120,8 +120,7 @@ fn a_refused_question_is_a_denied_call_and_leaves_the_worker_idle() {
     stage.spawn();
     assert_eq!(stage.wait(&[]).code, 4);
     stage.wait_for_screen("Do you want to proceed?");
-    stage.press(&["Escape"]);
-    stage.swarm.wait_until("the question to be over", || stage.worker()["status"] != "waiting");
+    stage.answer("Escape");
     let worker = stage.reach("idle");
     assert_eq!(worker["ticket_state"], "running", "{worker:#}");
     assert_eq!(stage.tool_ends(), ["Bash denied"]);

@@ -37,6 +37,9 @@ fn an_interrupt_by_a_person_is_idle_and_not_done() {
     let worker = stage.reach("idle");
     assert_eq!(worker["ticket_state"], "running", "{worker:#}");
     assert_eq!(stage.tool_ends(), ["Write ok", "Bash interrupted"]);
+    // No hook tells it: the program's own file does.
+    assert_eq!(stage.evidence("status_file").as_deref(), Some("its turn was interrupted"));
+    stage.swarm.run(["why", "work"]).says("its turn was interrupted");
     stage.swarm.run(["send", "work", "SCRIPT:more"]).success();
     let worker = stage.reach("review");
     assert_eq!(worker["files_changed"], 2, "{worker:#}");
@@ -51,6 +54,61 @@ fn an_interrupt_while_the_model_speaks_is_idle_and_not_done() {
     stage.press(&["Escape"]);
     let worker = stage.reach("idle");
     assert_eq!(worker["ticket_state"], "running", "{worker:#}");
+}
+
+#[test]
+fn a_message_after_an_interrupt_is_not_put_behind_the_old_one() {
+    // Before the model says anything, an interrupt puts the message back into the input line.
+    let script = Script::new().say("Never said.").failing_at_first(Fault::HangBefore, 1);
+    let stage = Stage::with(ModelServer::builder().script("work", script).script("more", writes("b.txt")));
+    stage.spawn();
+    stage.session_told("SCRIPT:work");
+    stage.wait_for_screen("esc to interrupt");
+    stage.press(&["Escape"]);
+    stage.reach("idle");
+    stage.swarm.run(["send", "work", "SCRIPT:more instead"]).success();
+    let request = stage.server.wait_for_request(|request| request.mentions("SCRIPT:more"));
+    assert_eq!(request.user_texts().last().unwrap(), "SCRIPT:more instead");
+    stage.reach("review");
+}
+
+/// How often the provider was told to be in trouble, with the words.
+fn retries(stage: &Stage) -> Vec<String> {
+    let records = stage.records("events.jsonl").into_iter().filter(|event| event["event"] == "provider_retry");
+    records.map(|event| event["reason"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_agent_whose_provider_limits_its_rate_is_working_and_says_so() {
+    let mut stage = Stage::new(writes("a.txt").failing_at_first(Fault::Status(429), 4));
+    stage.swarm.set_env("CLAUDE_CODE_MAX_RETRIES", "10");
+    stage.spawn();
+    // Its first retries do not say why on the screen.
+    let limited = "its provider limits its rate, and it tries again";
+    stage.swarm.wait_until("the retry to be told", || stage.worker()["reason"] == limited);
+    assert_eq!(stage.worker()["status"], "working");
+    assert!(stage.evidence("terminal").unwrap().contains("rate"), "{}", stage.explain());
+    stage.reach("review");
+    assert!(retries(&stage).iter().any(|reason| reason == limited), "{:?}", retries(&stage));
+}
+
+#[test]
+fn an_agent_whose_provider_is_overloaded_says_so_while_it_tries_again() {
+    let mut stage = Stage::new(writes("a.txt").failing(Fault::Status(529)));
+    stage.swarm.set_env("CLAUDE_CODE_MAX_RETRIES", "10");
+    stage.spawn();
+    stage.swarm.wait_until("the retry to be told", || !retries(&stage).is_empty());
+    assert_eq!(stage.wait(&[]).code, 4);
+    let worker = stage.worker();
+    assert!(worker["reason"].as_str().unwrap().contains("529 Overloaded"), "{worker:#}");
+}
+
+#[test]
+fn a_headless_agent_tells_each_retry() {
+    let stage = Stage::new(writes("a.txt").failing_at_first(Fault::Status(429), 1));
+    stage.swarm.run(["spawn", "work", "--headless"]).success();
+    stage.reach("review");
+    assert_eq!(retries(&stage), ["the provider answered 429 (rate limit), retry 1 of 1"]);
 }
 
 #[test]

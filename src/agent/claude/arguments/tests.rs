@@ -53,6 +53,52 @@ fn a_terminal_launch_has_the_prompt_last_and_no_shell_around_it() {
     assert_eq!(variable(&launch, "CLAUDE_CONFIG_DIR"), None);
 }
 
+/// What 2.1.197 takes as names of hooks and of permission modes; it stops at any other.
+const OLDEST_HOOKS: [&str; 30] = [
+    "PreToolUse",
+    "PostToolUse",
+    "PostToolUseFailure",
+    "PostToolBatch",
+    "Notification",
+    "UserPromptSubmit",
+    "UserPromptExpansion",
+    "SessionStart",
+    "SessionEnd",
+    "Stop",
+    "StopFailure",
+    "SubagentStart",
+    "SubagentStop",
+    "PreCompact",
+    "PostCompact",
+    "PermissionRequest",
+    "PermissionDenied",
+    "Setup",
+    "TeammateIdle",
+    "TaskCreated",
+    "TaskCompleted",
+    "Elicitation",
+    "ElicitationResult",
+    "ConfigChange",
+    "WorktreeCreate",
+    "WorktreeRemove",
+    "InstructionsLoaded",
+    "CwdChanged",
+    "FileChanged",
+    "MessageDisplay",
+];
+const OLDEST_MODES: [&str; 6] = ["acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "plan"];
+
+#[test]
+fn the_oldest_version_knows_every_word_it_is_given() {
+    assert!(HOOKS.iter().all(|hook| OLDEST_HOOKS.contains(hook)));
+    let place = Place::new();
+    for permission_mode in [PermissionMode::Default, PermissionMode::AcceptEdits, PermissionMode::Plan] {
+        let agent = Agent { permission_mode, ..claude() };
+        let launch = launch(&place, &agent, "Fix it.", Mode::Interactive);
+        assert!(OLDEST_MODES.contains(&after(&launch, "--permission-mode")[0]));
+    }
+}
+
 #[test]
 fn a_print_launch_reads_its_prompt_from_the_file() {
     let place = Place::new();

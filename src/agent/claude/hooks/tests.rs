@@ -83,7 +83,8 @@ fn a_stop_closes_what_the_turn_left_open_but_not_the_work_of_a_sub_agent() {
     feed(&mut session, "PreToolUse", tool("1", Value::Null));
     feed(&mut session, "PreToolUse", tool("2", json!("a")));
     let busy = json!({"background_tasks": [{"id": "a", "type": "subagent", "status": "running"}]});
-    assert_eq!(outcomes(&feed(&mut session, "Stop", busy)), [ToolOutcome::Interrupted]);
+    // A tool that ran has told its end, and after an interrupt there is no stop: a rule refused it.
+    assert_eq!(outcomes(&feed(&mut session, "Stop", busy)), [ToolOutcome::Denied]);
     assert_eq!(outcomes(&feed(&mut session, "UserPromptSubmit", json!({"prompt": "x"}))), []);
     assert_eq!(outcomes(&feed(&mut session, "SubagentStop", json!({"agent_id": "a"}))), [ToolOutcome::Interrupted]);
 }

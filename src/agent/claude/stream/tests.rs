@@ -149,3 +149,33 @@ proptest! {
         feed_all(&[json!({"type": kind, "message": value, field.as_str(): value, "subtype": value})]);
     }
 }
+
+#[test]
+fn a_refusal_of_a_version_without_a_note_about_it_is_known_by_its_words() {
+    let said = |text: &str| outcome(json!({"tool_use_result": text}));
+    for refusal in [
+        "Error: This command requires approval",
+        "Error: Claude requested permissions to write to /tmp/x, but you haven't granted it yet.",
+        "Error: Permission to use Bash with command git push has been denied.",
+        "Error: Cannot write to /w/a.txt while in plan mode.",
+    ] {
+        assert_eq!(said(refusal), ToolOutcome::Denied, "{refusal}");
+    }
+    assert_eq!(said("Error: Exit code 1\nPermission to use Bash is fine"), ToolOutcome::Error);
+}
+
+#[test]
+fn a_call_of_a_sub_agent_names_it_by_its_own_note_or_by_the_start_of_its_task() {
+    let started = json!({"type": "system", "subtype": "task_started", "task_id": "b", "tool_use_id": "call-2"});
+    let mut noted = tool_use("x", json!("call-1"));
+    noted["agent_id"] = json!("a");
+    let (_, events) = feed_all(&[started, noted, tool_use("y", json!("call-2"))]);
+    let owners: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::ToolStarted(start) => Some((start.agent_id.as_deref()?, start.parent_call_id.as_deref()?)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(owners, [("a", "call-1"), ("b", "call-2")]);
+}
