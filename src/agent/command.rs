@@ -61,6 +61,7 @@ impl Runtime for Command {
             raw_output: false,
             session_id: None,
             is_resumed: false,
+            usage_restarts: false,
             warnings: Vec::new(),
         })
     }
@@ -124,6 +125,7 @@ pub(super) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Prob
         path,
         version: None,
         problem: is_missing.then(|| format!("no program `{program}` was found")),
+        doubt: None,
         hint: is_missing.then(|| missing_hint(agent)),
         program,
     }

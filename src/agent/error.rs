@@ -57,6 +57,21 @@ pub(crate) enum AgentError {
     /// It has not shown itself yet, and what is typed now would be lost.
     #[error("it has not started up yet")]
     NotReady,
+    /// The agent names a provider that Claude Code cannot use.
+    #[error("claude cannot use the provider `{name}`: {why}")]
+    Provider {
+        /// The provider.
+        name: String,
+        /// Why, as a clause.
+        why: &'static str,
+    },
+    /// The program that our own process stands before did not start.
+    #[error("the agent did not start")]
+    Child {
+        /// The cause.
+        #[source]
+        source: crate::process::ProcessError,
+    },
     /// A pattern of secrets in the settings is no regular expression.
     #[error("`{pattern}` in `redact` is not a regular expression")]
     Pattern {
@@ -91,13 +106,14 @@ impl AgentError {
             Self::NoCredentials => {
                 "set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN, or use `isolated: false`"
             }
+            Self::Provider { .. } => "name one of `providers` in the settings that is of kind `ollama` or `anthropic`",
             Self::CannotReceive { .. } => "wait for its end, then start another attempt with what you have to say",
             Self::AsksPerson => "attach and answer, then send again",
             Self::NotReady => "wait a moment, then send again",
             Self::ZeroByte { .. } => "use `prompt: file`",
             Self::NoModel => "add a line such as `model: qwen3-coder` to the agent definition",
             Self::EmptyPrompt => "write the body of the ticket",
-            Self::Pattern { .. } | Self::File(_) | Self::Log { .. } => return None,
+            Self::Child { .. } | Self::Pattern { .. } | Self::File(_) | Self::Log { .. } => return None,
         };
         Some(hint.to_owned())
     }

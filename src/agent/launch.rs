@@ -65,6 +65,17 @@ pub(crate) enum Mode {
     Print,
 }
 
+/// How an agent's process relates to its turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turns {
+    /// The process stays after a turn and takes messages.
+    Conversation,
+    /// The process ends with its turn, and its conversation can be gone on with.
+    Resumable,
+    /// The process ends with its turn and starts afresh.
+    OneShot,
+}
+
 /// What to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Launch {
@@ -81,6 +92,8 @@ pub(crate) struct Launch {
     pub(crate) session_id: Option<String>,
     /// Whether an earlier conversation goes on. False with [`LaunchPlan::resume`] when that one never began.
     pub(crate) is_resumed: bool,
+    /// Whether the usage it tells begins at nothing although an earlier conversation goes on.
+    pub(crate) usage_restarts: bool,
     /// What a person should know beforehand, one sentence each.
     pub(crate) warnings: Vec<String>,
 }

@@ -17,6 +17,7 @@ mod event;
 mod launch;
 mod own;
 mod policy;
+mod preset;
 mod probe;
 mod redact;
 mod spool;
@@ -28,7 +29,8 @@ pub(crate) use error::AgentError;
 pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply};
 #[cfg(test)]
 pub(crate) use event::{ToolEnd, ToolStart};
-pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission};
+pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, Turns};
+pub(crate) use own::acp::{AcpPlan, run as run_acp};
 pub(crate) use own::{LoopIo, LoopPlan, RECORD, Reporter, run as run_loop};
 #[cfg(feature = "bench-internals")]
 pub use own::{LoopTimes, measure_loop};
@@ -39,7 +41,7 @@ pub(crate) use spool::{append_to_spool, discard_spool, take_spool};
 pub(crate) use tool_log::ToolLog;
 
 use crate::model::Time;
-use crate::model::agent::RuntimeKind;
+use crate::model::agent::{Agent, RuntimeKind};
 
 /// One running agent as its kind of program shows itself. A value serves one launch.
 pub(crate) trait Runtime: Send {
@@ -86,6 +88,10 @@ pub(crate) fn late_events(kind: RuntimeKind, calls: &[HookCall], policy: Option<
             calls.iter().flat_map(|call| runtime.hook(call).0).collect()
         }
         RuntimeKind::Command => Vec::new(),
+        RuntimeKind::Acp => {
+            let mut runtime = own::acp::Acp::default();
+            calls.iter().flat_map(|call| runtime.hook(call).0).collect()
+        }
         RuntimeKind::Ollama | RuntimeKind::Replay => {
             let mut runtime = own::Own::default();
             calls.iter().flat_map(|call| runtime.hook(call).0).collect()
@@ -93,11 +99,31 @@ pub(crate) fn late_events(kind: RuntimeKind, calls: &[HookCall], policy: Option<
     }
 }
 
-/// A fresh runtime of that kind.
-pub(crate) fn runtime(kind: RuntimeKind) -> Box<dyn Runtime> {
-    match kind {
-        RuntimeKind::Claude => Box::new(claude::Claude::default()),
-        RuntimeKind::Command => Box::new(command::Command::default()),
-        RuntimeKind::Ollama | RuntimeKind::Replay => Box::new(own::Own::default()),
+/// A fresh runtime for an agent.
+pub(crate) fn runtime(agent: &Agent) -> Box<dyn Runtime> {
+    match (agent.runtime, &agent.preset) {
+        (RuntimeKind::Claude, _) => Box::new(claude::Claude::default()),
+        (RuntimeKind::Command, Some(preset)) => Box::new(preset::PresetAgent::new(preset)),
+        (RuntimeKind::Command, None) => Box::new(command::Command::default()),
+        (RuntimeKind::Acp, _) => Box::new(own::acp::Acp::default()),
+        (RuntimeKind::Ollama | RuntimeKind::Replay, _) => Box::new(own::Own::default()),
+    }
+}
+
+/// How an agent's process relates to its turns.
+pub(crate) fn turns(agent: &Agent, mode: Mode) -> Turns {
+    match (agent.runtime, &agent.preset, mode) {
+        (RuntimeKind::Command, Some(preset), mode) => preset::turns(preset, mode),
+        (RuntimeKind::Command, None, _) => Turns::OneShot,
+        (_, _, Mode::Interactive) => Turns::Conversation,
+        (_, _, Mode::Print) => Turns::Resumable,
+    }
+}
+
+/// Whether an agent tells of its tool calls.
+pub(crate) fn tells_tools(agent: &Agent, mode: Mode) -> bool {
+    match (agent.runtime, &agent.preset) {
+        (RuntimeKind::Command, Some(preset)) => preset::tells_tools(preset, mode),
+        (runtime, _) => runtime != RuntimeKind::Command,
     }
 }

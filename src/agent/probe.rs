@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{claude, command, own};
+use super::{claude, command, own, preset};
 use crate::model::agent::{Agent, RuntimeKind};
 
 /// What was found out about an agent's program.
@@ -16,7 +16,9 @@ pub(crate) struct Probe {
     pub(crate) version: Option<String>,
     /// What stands in the way of using it, as a clause; `None` is fit to use.
     pub(crate) problem: Option<String>,
-    /// What to do about the problem.
+    /// What may stand in the way, as a clause: a sign that is missing, and no proof. Nothing is refused for it.
+    pub(crate) doubt: Option<String>,
+    /// What to do about the problem, or the doubt.
     pub(crate) hint: Option<String>,
 }
 
@@ -24,8 +26,12 @@ pub(crate) struct Probe {
 /// one. May start that program once and wait some seconds for it.
 pub(crate) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Probe {
     match agent.runtime {
-        RuntimeKind::Claude => claude::probe(env, cwd),
-        RuntimeKind::Command => command::probe(agent, env, cwd),
+        RuntimeKind::Claude => claude::probe(agent, env, cwd),
+        RuntimeKind::Command => match &agent.preset {
+            Some(preset) => preset::probe(agent, preset, env, cwd),
+            None => command::probe(agent, env, cwd),
+        },
+        RuntimeKind::Acp => own::acp::probe(agent, env, cwd),
         RuntimeKind::Ollama | RuntimeKind::Replay => own::probe(agent),
     }
 }

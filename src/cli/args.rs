@@ -144,6 +144,9 @@ pub(crate) enum Verb {
     /// Run our own agent loop by a plan.
     #[command(hide = true)]
     Loop(LoopArgs),
+    /// Speak the Agent Client Protocol with an agent, in a worker's terminal.
+    #[command(hide = true)]
+    Acp(AcpArgs),
     /// Pass one hook call of an agent to its supervisor.
     #[command(hide = true)]
     Hook(HookArgs),
@@ -571,6 +574,13 @@ pub(crate) struct LoopArgs {
     /// Add what the model answers to this recording, for `model: replay:FILE`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
+}
+
+/// `acp`.
+#[derive(Debug, Args)]
+pub(crate) struct AcpArgs {
+    /// Plan written by the supervisor.
+    pub(crate) plan: PathBuf,
 }
 
 /// `hook`.

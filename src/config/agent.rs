@@ -10,6 +10,7 @@ use super::environment::refuse_variable;
 use super::error::Problem;
 use super::fill::fill;
 use super::front_matter::{self, FrontMatter};
+use super::preset::Presets;
 use super::template;
 use super::yaml::{Node, Value};
 use crate::model::AgentName;
@@ -23,14 +24,18 @@ struct AgentFile {
     name: Option<AgentName>,
     /// One line.
     description: String,
-    /// A word.
-    runtime: RuntimeKind,
+    /// A word; by default `command` beside `preset`, else `claude`.
+    runtime: Option<RuntimeKind>,
+    /// The name of a preset.
+    preset: Option<String>,
     /// Program and arguments.
     command: Vec<String>,
     /// A word.
     prompt: PromptDelivery,
     /// `inherit` is the same as none.
     model: Option<String>,
+    /// A name of `providers` in the settings.
+    provider: Option<String>,
     /// A text with commas is turned into a list before this is read.
     tools: Vec<String>,
     /// A word.
@@ -83,7 +88,12 @@ const TOLERATED: [&str; 9] =
 ///
 /// # Errors
 /// With the name that the broken agent goes by: that in the file if it can be read, else the file's own.
-pub(super) fn parse_agent(path: &Path, text: &str, origin: AgentOrigin) -> Result<Agent, (String, Problem)> {
+pub(super) fn parse_agent(
+    path: &Path,
+    text: &str,
+    origin: AgentOrigin,
+    presets: &Presets,
+) -> Result<Agent, (String, Problem)> {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let split = match origin {
         AgentOrigin::ClaudeProject => front_matter::split_leniently(path, text),
@@ -100,7 +110,7 @@ pub(super) fn parse_agent(path: &Path, text: &str, origin: AgentOrigin) -> Resul
     split_tools(head);
     let agent = match origin {
         AgentOrigin::ClaudeProject => read_claude(head, &parts.body, origin),
-        _ => read_ours(head, &parts.body, origin),
+        _ => read_ours(head, &parts.body, origin, presets),
     };
     let (name, mut agent) = agent.map_err(fail)?;
     agent.name = match name {
@@ -153,18 +163,26 @@ fn only(head: &Node, wanted: impl Fn(&str) -> bool) -> Node {
 }
 
 /// Reads our format. The name of the agent is returned beside it, because it may be missing.
-fn read_ours(head: &Node, body: &str, origin: AgentOrigin) -> Result<(Option<AgentName>, Agent), Problem> {
+fn read_ours(
+    head: &Node,
+    body: &str,
+    origin: AgentOrigin,
+    presets: &Presets,
+) -> Result<(Option<AgentName>, Agent), Problem> {
     let is_theirs =
         |key: &str| TOLERATED.contains(&key) || (CLAUDE_KEYS.contains(&key) && key.contains(char::is_uppercase));
     let file: AgentFile = fill(&only(head, |key| !is_theirs(key)))?;
     let theirs: ClaudeFile = fill(&only(head, |key| is_theirs(key) && CLAUDE_KEYS.contains(&key)))?;
+    let preset = file.preset.map(|name| presets.get(&name, head.get("preset").unwrap_or(head))).transpose()?;
     let mut agent = Agent {
         name: placeholder_name(),
         description: file.description,
-        runtime: file.runtime,
+        runtime: file.runtime.unwrap_or(if preset.is_some() { RuntimeKind::Command } else { RuntimeKind::default() }),
         command: file.command,
+        preset,
         prompt: file.prompt,
         model: named_model(file.model),
+        provider: file.provider,
         tools: file.tools,
         permission_mode: file.permission_mode,
         permissions: file.permissions,
@@ -197,8 +215,10 @@ fn read_claude(head: &Node, body: &str, origin: AgentOrigin) -> Result<(Option<A
         description: file.description,
         runtime: RuntimeKind::Claude,
         command: Vec::new(),
+        preset: None,
         prompt: PromptDelivery::default(),
         model: named_model(file.model),
+        provider: None,
         tools: file.tools,
         permission_mode: mode.unwrap_or_default(),
         permissions: Permissions { deny: file.disallowed_tools, ..Permissions::default() },
@@ -265,15 +285,7 @@ impl Check<'_> {
     /// All checks.
     fn all(&self) -> Result<(), Problem> {
         let Agent { runtime, command, .. } = self.agent;
-        if *runtime == RuntimeKind::Command && command.first().is_none_or(String::is_empty) {
-            let problem = self.problem("command", None, "the runtime `command` needs a program to run");
-            return Err(problem.with_hint("for example `command: [\"sh\", \"work.sh\", \"{prompt_file}\"]`"));
-        }
-        if *runtime != RuntimeKind::Command && !command.is_empty() {
-            let problem =
-                self.problem("command", None, &format!("the runtime `{}` has no use for it", runtime.as_str()));
-            return Err(problem.with_hint("add `runtime: command`"));
-        }
+        self.program()?;
         if *runtime == RuntimeKind::Replay && self.agent.model.is_none() {
             let problem = self.problem("model", None, "the runtime `replay` needs the recording that it plays");
             return Err(problem.with_hint("for example `model: recordings/parser.jsonl`"));
@@ -289,6 +301,46 @@ impl Check<'_> {
         let mut words = self.agent.tools.iter().map(|word| ("tools", word));
         if let Some((key, _)) = words.find(|(_, word)| word.trim().is_empty()) {
             return Err(self.problem(key, None, "a name in it is empty"));
+        }
+        Ok(())
+    }
+
+    /// The command and the preset, as the runtime needs or forbids them.
+    fn program(&self) -> Result<(), Problem> {
+        let Agent { runtime, command, preset, .. } = self.agent;
+        let takes_command = matches!(runtime, RuntimeKind::Command | RuntimeKind::Acp);
+        let is_unnamed = command.first().is_none_or(String::is_empty);
+        let useless = |key| self.problem(key, None, &format!("the runtime `{}` has no use for it", runtime.as_str()));
+        match preset {
+            Some(_) if !takes_command => {
+                return Err(useless("preset").with_hint("write `runtime: command`, or leave it out"));
+            }
+            Some(preset) if *runtime == RuntimeKind::Acp && preset.acp.is_none() => {
+                let message = format!("`{}` is no agent of the Agent Client Protocol", preset.name);
+                return Err(self.problem("preset", None, &message).with_hint("write `runtime: command`"));
+            }
+            None if *runtime == RuntimeKind::Command && is_unnamed => {
+                let problem = self.problem("command", None, "the runtime `command` needs a program to run");
+                return Err(problem.with_hint(
+                    "for example `command: [\"sh\", \"work.sh\", \"{prompt_file}\"]`, or a preset such as `preset: codex`",
+                ));
+            }
+            None if *runtime == RuntimeKind::Acp && is_unnamed => {
+                let problem = self.problem("command", None, "the runtime `acp` needs an agent to start");
+                return Err(problem.with_hint("for example `command: [\"opencode\", \"acp\"]`, or `preset: opencode`"));
+            }
+            _ => {}
+        }
+        if self.agent.provider.is_some() && *runtime != RuntimeKind::Claude {
+            let hint = "the runtime `ollama` takes both in one: `model: PROVIDER/MODEL`";
+            return Err(useless("provider").with_hint(hint));
+        }
+        if self.agent.provider.is_some() && self.agent.model.is_none() {
+            let problem = self.problem("provider", None, "which of its models is meant, `model` must say");
+            return Err(problem.with_hint("for example `model: qwen3-coder`"));
+        }
+        if !takes_command && !command.is_empty() {
+            return Err(useless("command").with_hint("add `runtime: command`"));
         }
         Ok(())
     }

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use super::agent::parse_agent;
 use super::error::{ConfigError, Problem};
 use super::folder::read_folder;
+use super::preset::Presets;
 use crate::model::AgentName;
 use crate::model::agent::{Agent, AgentOrigin};
+use crate::model::preset::Preset;
 
 /// The agents that come with `swarm`: file names and texts.
 const BUILT_IN: [(&str, &str); 6] = [
@@ -25,6 +27,9 @@ const BUILT_IN: [(&str, &str); 6] = [
 pub(crate) struct AgentSources {
     /// The user's configuration folder, if there is one; `agents/*.md` in it are read.
     pub(crate) user_folder: Option<PathBuf>,
+    /// Files of `.swarm/presets/` of the repository, as path for messages and text; those in `presets/` of the user's
+    /// folder are read, too.
+    pub(crate) presets: Vec<(PathBuf, String)>,
     /// Files of `.claude/agents/` of the repository, as path for messages and text.
     pub(crate) claude_project: Vec<(PathBuf, String)>,
     /// Files of `.swarm/agents/` of the repository, likewise.
@@ -39,6 +44,8 @@ pub(crate) struct AgentBook {
     entries: BTreeMap<String, Entry>,
     /// Every broken file.
     problems: Vec<ConfigError>,
+    /// What agents call by `preset`.
+    presets: Presets,
 }
 
 /// What a name means.
@@ -62,7 +69,8 @@ impl Entry {
     fn read_built_in(&self) -> Result<Agent, Problem> {
         let name = self.path.file_name().unwrap_or_default();
         let text = BUILT_IN.iter().find(|(file, _)| name == *file).map_or("", |(_, text)| text);
-        parse_agent(&self.path, text, self.origin).map_err(|(_, problem)| problem)
+        // None of them names a preset.
+        parse_agent(&self.path, text, self.origin, &Presets::default()).map_err(|(_, problem)| problem)
     }
 }
 
@@ -71,7 +79,8 @@ impl Entry {
 /// # Errors
 /// Only when the user's folder cannot be read; a broken file is a problem in the book.
 pub(crate) fn load_agents(sources: &AgentSources) -> Result<AgentBook, ConfigError> {
-    let mut book = AgentBook { entries: BTreeMap::new(), problems: Vec::new() };
+    let presets = Presets::load(sources.user_folder.as_deref(), &sources.presets)?;
+    let mut book = AgentBook { entries: BTreeMap::new(), problems: Vec::new(), presets };
     for (file, _) in BUILT_IN {
         let path = PathBuf::from("agents").join(file);
         let name = file.trim_end_matches(".md").to_owned();
@@ -101,7 +110,7 @@ impl AgentBook {
             return;
         }
         let parsed = match text {
-            Some(text) => parse_agent(&path, text, origin),
+            Some(text) => parse_agent(&path, text, origin, &self.presets),
             None => Err((stem, Problem::in_file(path.display().to_string(), "not UTF-8 text"))),
         };
         let (name, mut agent) = match parsed {
@@ -136,6 +145,11 @@ impl AgentBook {
     /// Whether anything, usable or broken, is defined under a name.
     pub(crate) fn defines(&self, name: &AgentName) -> bool {
         self.entries.contains_key(name.as_str())
+    }
+
+    /// All usable presets by name.
+    pub(crate) fn presets(&self) -> Vec<Preset> {
+        self.presets.all()
     }
 
     /// All usable agents by name.

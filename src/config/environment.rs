@@ -246,9 +246,14 @@ pub(crate) fn agent_environment(
     let allowed: Vec<&str> =
         ALLOWED.iter().filter(|group| counts(group)).flat_map(|group| group.names).copied().collect();
     let models = settings.for_models();
-    let keys = if agent.runtime.is_own() { models.key_variables() } else { Vec::new() };
+    let mut keys = if agent.runtime.is_own() { models.key_variables() } else { Vec::new() };
+    // What an agent needs of the provider that it names, and nothing else of it.
+    let named = agent.provider.as_ref().and_then(|name| settings.providers.get(name));
+    keys.extend(named.and_then(|provider| provider.key_env.as_deref()));
+    keys.extend(named.is_some().then_some("OLLAMA_HOST"));
     let is_named = |name: &str| keys.contains(&name) || settings.pass_env.iter().any(|named| named == name);
-    let passed = |name: &str| is_in(name, &allowed) || is_named(name);
+    let of_preset: Vec<&str> = agent.preset.iter().flat_map(|preset| &preset.pass_env).map(String::as_str).collect();
+    let passed = |name: &str| is_in(name, &allowed) || is_in(name, &of_preset) || is_named(name);
     let mut result: BTreeMap<&str, &str> =
         environment.pairs().filter(|(name, _)| passed(name) && !is_in(name, REFUSED)).collect();
     result.extend(settings.env.iter().chain(&agent.env).map(|(name, value)| (name.as_str(), value.as_str())));

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Problem};
 use super::template::Template;
 use super::yaml::parse_yaml;
-use crate::model::agent::RuntimeKind;
+use crate::model::agent::{Agent, RuntimeKind};
 
 /// The configuration file with every default and what it means; reading it gives exactly the defaults.
 pub(crate) fn default_config_text() -> &'static str {
@@ -19,16 +19,24 @@ pub(crate) fn init_files() -> [(&'static str, &'static str); 2] {
     [(".swarm/config.yaml", default_config_text()), (".swarm/tickets/example.md", Template::SampleTicket.built_in())]
 }
 
-/// The rules that tell from its screen what an agent of this runtime does, first match first; none for a
-/// runtime whose screen says nothing. The type of a rule belongs to the reader of screens.
-pub(crate) fn screen_rules<T: DeserializeOwned>(runtime: RuntimeKind) -> Result<Vec<T>, ConfigError> {
-    match runtime {
-        RuntimeKind::Claude => {
+/// The rules that tell from its screen what an agent does, first match first; none for one whose screen says nothing.
+/// The type of a rule belongs to the reader of screens.
+pub(crate) fn screen_rules<T: DeserializeOwned>(agent: &Agent) -> Result<Vec<T>, ConfigError> {
+    match (agent.runtime, &agent.preset) {
+        (RuntimeKind::Claude, _) => {
             let text = include_str!("../../templates/screen_rules/claude.yaml");
             parse_yaml(Path::new("templates/screen_rules/claude.yaml"), text)
         }
-        // Our own loop says everything by reports.
-        RuntimeKind::Command | RuntimeKind::Ollama | RuntimeKind::Replay => Ok(Vec::new()),
+        (RuntimeKind::Command, Some(preset)) => {
+            let read = |rule: &serde_json::Value| {
+                serde_json::from_value(rule.clone()).map_err(|error| {
+                    Problem::new(format!("a rule in `screen` of the preset `{}`: {error}", preset.name)).into()
+                })
+            };
+            preset.screen.iter().map(read).collect()
+        }
+        // Our own processes say everything by reports.
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -44,9 +52,15 @@ mod tests {
 
     #[test]
     fn screen_rules_are_lists_of_maps() {
-        let rules: Vec<serde_json::Value> = screen_rules(RuntimeKind::Claude).unwrap();
+        let book = crate::config::load_agents(&crate::config::AgentSources::default()).unwrap();
+        let agent = book.all().next().unwrap();
+        let rules: Vec<serde_json::Value> = screen_rules(agent).unwrap();
         assert!(rules.len() > 3 && rules.iter().all(|rule| rule["match"].is_array()), "{rules:?}");
-        assert!(screen_rules::<serde_json::Value>(RuntimeKind::Command).unwrap().is_empty());
+        assert!(
+            screen_rules::<serde_json::Value>(&Agent { runtime: RuntimeKind::Command, ..agent.clone() })
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod fill;
 mod folder;
 mod front_matter;
 mod init;
+mod preset;
 mod settings;
 mod template;
 mod ticket;

@@ -77,6 +77,7 @@ impl Project {
         }
         let agents = load_agents(&AgentSources {
             user_folder: Some(config::user_folder()?),
+            presets: self.project_files(Path::new(".swarm/presets"))?,
             claude_project: self.project_files(Path::new(".claude/agents"))?,
             project: self.project_files(Path::new(".swarm/agents"))?,
         })?;

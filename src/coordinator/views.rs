@@ -490,8 +490,14 @@ pub(crate) struct AgentView {
     pub(crate) description: String,
     /// Kind of program that executes it.
     pub(crate) runtime: RuntimeKind,
+    /// Name of the preset of its program, where it has one.
+    pub(crate) preset: Option<String>,
+    /// How far its runtime and preset were seen to work; null where nothing is known about the program.
+    pub(crate) verified: Option<String>,
     /// Model, where one is named.
     pub(crate) model: Option<String>,
+    /// Who serves the model of a `claude` agent in place of Anthropic.
+    pub(crate) provider: Option<String>,
     /// Where the definition was found.
     pub(crate) origin: AgentOrigin,
     /// Whether it is the configured default.

@@ -25,6 +25,7 @@
 mod anthropic;
 mod chain;
 mod draft;
+mod endpoint;
 mod error;
 mod fault;
 mod http;
@@ -47,6 +48,7 @@ mod wire;
 
 pub(crate) use chain::Budget;
 pub(crate) use draft::estimate_tokens;
+pub(crate) use endpoint::{Endpoint, endpoint, tool_models};
 pub(crate) use error::{ChatError, Trouble};
 pub(crate) use message::{Answer, Block, ChatRequest, Delta, Message, StopReason, ToolResult, ToolSpec, Usage};
 pub(crate) use probe::{Probe, probe};

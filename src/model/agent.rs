@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AgentName;
+use super::preset::Preset;
 
 /// An agent as its markdown file defines it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,12 +17,17 @@ pub(crate) struct Agent {
     pub(crate) description: String,
     /// The kind of program that executes it, with what that kind needs.
     pub(crate) runtime: RuntimeKind,
-    /// Program and arguments; used by the `command` runtime only, never empty there.
+    /// Program and arguments; used by the runtimes `command` and `acp` only, never empty there without a preset. With
+    /// one it is what is started in place of the preset's program, and the preset's arguments follow.
     pub(crate) command: Vec<String>,
+    /// What is known about its program, where it names a preset.
+    pub(crate) preset: Option<Box<Preset>>,
     /// How a `command` agent gets its prompt.
     pub(crate) prompt: PromptDelivery,
     /// Model name as its runtime understands it; `None` is the runtime's default.
     pub(crate) model: Option<String>,
+    /// Who serves the model of a `claude` agent in place of Anthropic, by its name in the settings.
+    pub(crate) provider: Option<String>,
     /// Tools it may use; empty is the runtime's default set.
     pub(crate) tools: Vec<String>,
     /// How far it acts without asking.
@@ -51,6 +57,8 @@ pub(crate) enum RuntimeKind {
     Claude,
     /// Any program.
     Command,
+    /// Any agent that speaks the Agent Client Protocol.
+    Acp,
     /// The agent loop of `swarm` itself, with a model from Ollama or any other provider.
     Ollama,
     /// The same loop with a recorded conversation in place of a model.
@@ -63,6 +71,7 @@ impl RuntimeKind {
         match self {
             Self::Claude => "claude",
             Self::Command => "command",
+            Self::Acp => "acp",
             Self::Ollama => "ollama",
             Self::Replay => "replay",
         }

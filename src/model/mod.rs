@@ -8,6 +8,7 @@ pub(crate) mod briefing;
 mod causes;
 pub(crate) mod event;
 mod id;
+pub(crate) mod preset;
 pub(crate) mod providers;
 pub(crate) mod settings;
 pub(crate) mod ticket;

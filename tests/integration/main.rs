@@ -4,6 +4,7 @@
 mod capacity;
 mod claude_cli;
 mod claude_worker;
+mod contract;
 mod finish;
 mod landing;
 mod layering;

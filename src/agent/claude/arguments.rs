@@ -11,8 +11,11 @@ use super::version;
 use crate::agent::AgentError;
 use crate::agent::launch::{Launch, LaunchPlan, Mode, check_argument, environment, read_from_prompt_file, variable};
 use crate::agent::policy::{Policy, policy_file};
+use crate::config::Environment;
 use crate::files::{Access, write_atomically};
+use crate::llm::{Endpoint, endpoint};
 use crate::model::agent::PermissionMode;
+use crate::model::providers::ProviderKind;
 
 /// Hooks that are registered. All of them are known to 2.1.197 and 2.1.329; a name that a version does not know
 /// makes it stop at a warning.
@@ -36,7 +39,7 @@ const HOOK_TIMEOUT: u64 = 30;
 /// A first message above this many bytes is given as the name of its file: one argument takes 128 KiB.
 const PROMPT_LIMIT: usize = 100_000;
 /// Variables that carry a login of their own.
-const CREDENTIALS: [&str; 6] = [
+pub(super) const CREDENTIALS: [&str; 6] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
     "CLAUDE_CODE_OAUTH_TOKEN",
@@ -54,6 +57,8 @@ pub(super) struct Prepared {
     pub(super) policy: Policy,
     /// The program's folder.
     pub(super) folder: Folder,
+    /// Who serves the model, where that is not Anthropic.
+    pub(super) provider: Option<Endpoint>,
 }
 
 /// Works out a launch and writes its files.
@@ -63,6 +68,7 @@ pub(super) fn prepare(plan: &LaunchPlan<'_>) -> Result<Prepared, AgentError> {
         hint: version::INSTALL_HINT.to_owned(),
     })?;
     check(plan)?;
+    let provider = provider(plan)?;
     let mut files = Vec::new();
     let folder = choose_folder(plan, &mut files)?;
     let policy = policy(plan, &folder);
@@ -93,14 +99,15 @@ pub(super) fn prepare(plan: &LaunchPlan<'_>) -> Result<Prepared, AgentError> {
     let warnings = warnings(plan, &folder);
     let launch = Launch {
         argv,
-        env: launch_environment(plan, &folder),
+        env: launch_environment(plan, &folder, provider.as_ref()),
         files,
         raw_output: plan.mode == Mode::Print,
         session_id: Some(session),
         is_resumed: known.is_some(),
+        usage_restarts: false,
         warnings,
     };
-    Ok(Prepared { launch, policy, folder })
+    Ok(Prepared { launch, policy, folder, provider })
 }
 
 /// Refuses what the program would refuse after its start, or stop at.
@@ -114,10 +121,37 @@ fn check(plan: &LaunchPlan<'_>) -> Result<(), AgentError> {
         return Err(AgentError::BypassAsRoot);
     }
     let has_login = CREDENTIALS.iter().any(|name| variable(plan.env, name).is_some());
-    if plan.agent.isolated && !has_login {
+    if plan.agent.isolated && !has_login && plan.agent.provider.is_none() {
         return Err(AgentError::NoCredentials);
     }
     Ok(())
+}
+
+/// Who serves the model in place of Anthropic, where the agent names somebody.
+fn provider(plan: &LaunchPlan<'_>) -> Result<Option<Endpoint>, AgentError> {
+    let Some(name) = &plan.agent.provider else { return Ok(None) };
+    let environment: Environment = plan.env.iter().map(|(name, value)| (name, value)).collect();
+    let refused = |why| AgentError::Provider { name: name.clone(), why };
+    let found = endpoint(name, plan.models, &environment).ok_or_else(|| refused("there is none of that name"))?;
+    if found.kind == ProviderKind::Openai {
+        return Err(refused("it is of kind `openai`, and claude speaks as Anthropic does"));
+    }
+    Ok(Some(found))
+}
+
+/// The variables by which the program asks `provider` and nobody else, with `model` for everything it does.
+fn provider_variables(plan: &LaunchPlan<'_>, provider: &Endpoint) -> Vec<(&'static str, OsString)> {
+    let key = provider.key_env.as_deref().and_then(|name| variable(plan.env, name));
+    let model = OsString::from(plan.agent.model.as_deref().unwrap_or_default());
+    let url = provider.url.strip_suffix("/v1").unwrap_or(&provider.url);
+    vec![
+        ("ANTHROPIC_BASE_URL", url.into()),
+        // A server without logins wants to see one all the same, and any will do.
+        ("ANTHROPIC_AUTH_TOKEN", key.unwrap_or("local").into()),
+        ("ANTHROPIC_DEFAULT_HAIKU_MODEL", model.clone()),
+        ("ANTHROPIC_SMALL_FAST_MODEL", model),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
+    ]
 }
 
 /// The folder the agent uses: the person's, or its own with the first-run questions answered.
@@ -266,7 +300,11 @@ fn first_message(plan: &LaunchPlan<'_>) -> String {
 }
 
 /// The environment of the agent.
-fn launch_environment(plan: &LaunchPlan<'_>, folder: &Folder) -> Vec<(OsString, OsString)> {
+fn launch_environment(
+    plan: &LaunchPlan<'_>,
+    folder: &Folder,
+    provider: Option<&Endpoint>,
+) -> Vec<(OsString, OsString)> {
     let on = OsStr::new("1");
     let mut extra = vec![
         ("SWARM_PROMPT_FILE", plan.prompt_file.as_os_str()),
@@ -282,7 +320,12 @@ fn launch_environment(plan: &LaunchPlan<'_>, folder: &Folder) -> Vec<(OsString, 
     if plan.agent.isolated {
         extra.push(("CLAUDE_CONFIG_DIR", folder.root().as_os_str()));
     }
-    environment(plan.env, &extra)
+    let Some(provider) = provider else { return environment(plan.env, &extra) };
+    let variables = provider_variables(plan, provider);
+    extra.extend(variables.iter().map(|(name, value)| (*name, value.as_os_str())));
+    // The person's own login is for Anthropic, and would win over the provider's.
+    let others: Vec<_> = plan.env.iter().filter(|(name, _)| !CREDENTIALS.contains(&name.as_str())).cloned().collect();
+    environment(&others, &extra)
 }
 
 /// Questions that the program will stop at, for a person to know beforehand.

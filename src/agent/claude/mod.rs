@@ -59,6 +59,8 @@ pub(super) struct Claude {
     stream: Stream,
     /// Its conversation file.
     transcript: Transcript,
+    /// Whether the model costs nothing, where somebody else than Anthropic serves it.
+    is_free_elsewhere: Option<bool>,
     /// The usage last told.
     told_usage: Option<Usage>,
 }
@@ -76,7 +78,11 @@ impl Claude {
 
     /// Appends a usage event when the figures have grown.
     fn tell_usage(&mut self, events: &mut Vec<AgentEvent>) {
-        let usage = self.stream.usage().merge(self.transcript.usage());
+        let mut usage = self.stream.usage().merge(self.transcript.usage());
+        if let Some(is_free) = self.is_free_elsewhere {
+            // The program prices every model as if it were Anthropic's.
+            usage.cost_usd = is_free.then_some(0.0);
+        }
         if usage != self.told_usage.unwrap_or_default() {
             self.told_usage = Some(usage);
             events.push(AgentEvent::Usage(usage));
@@ -91,6 +97,7 @@ impl Runtime for Claude {
         self.session = Session::new(self.is_print, prepared.launch.session_id.clone().unwrap_or_default());
         self.stream = Stream::new(plan.worktree);
         self.transcript = Transcript::default();
+        self.is_free_elsewhere = prepared.provider.map(|provider| provider.is_free);
         self.policy = Some(prepared.policy);
         self.folder = Some(prepared.folder);
         Ok(prepared.launch)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::agent::Probe;
 use crate::agent::launch::{find_program, variable};
+use crate::model::agent::Agent;
 use crate::process::{Invocation, run};
 
 /// Names another program than `claude`, for tests and special set-ups.
@@ -26,10 +27,10 @@ pub(super) fn locate(env: &[(String, String)], cwd: &Path) -> Option<PathBuf> {
 }
 
 /// Finds the program and asks it for its version.
-pub(in crate::agent) fn probe(env: &[(String, String)], cwd: &Path) -> Probe {
+pub(in crate::agent) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Probe {
     let program = program(env).to_owned();
     let path = locate(env, cwd);
-    let mut probe = Probe { program, path, version: None, problem: None, hint: None };
+    let mut probe = Probe { program, path, version: None, problem: None, doubt: None, hint: None };
     let Some(path) = &probe.path else {
         probe.problem = Some(format!("no program `{}` was found", probe.program));
         probe.hint = Some(INSTALL_HINT.to_owned());
@@ -52,7 +53,21 @@ pub(in crate::agent) fn probe(env: &[(String, String)], cwd: &Path) -> Probe {
             probe.hint = Some(INSTALL_HINT.to_owned());
         }
     }
+    if agent.provider.is_none() {
+        look_for_login(&mut probe, env);
+    }
     probe
+}
+
+/// Notes when nothing shows that somebody is logged in. Only where logins are files: macOS keeps them in its keychain.
+fn look_for_login(probe: &mut Probe, env: &[(String, String)]) {
+    let has_key = super::arguments::CREDENTIALS.iter().any(|name| variable(env, name).is_some());
+    let folder = super::folder::Folder::of_person(env);
+    let has_file = folder.is_some_and(|folder| folder.root().join(".credentials.json").exists());
+    if cfg!(target_os = "linux") && probe.problem.is_none() && !has_key && !has_file {
+        probe.doubt = Some("nobody seems to be logged in".to_owned());
+        probe.hint = Some("log in with `claude auth login`".to_owned());
+    }
 }
 
 /// Reads what `--version` printed: `2.1.329 (Claude Code)`.
@@ -84,8 +99,13 @@ fn parse(word: &str) -> Option<[u32; 3]> {
 mod tests {
     use super::*;
 
+    fn claude() -> Agent {
+        crate::agent::testing::agent(crate::model::agent::RuntimeKind::Claude)
+    }
+
     fn judged(said: &str) -> Probe {
-        let mut probe = Probe { program: "claude".to_owned(), path: None, version: None, problem: None, hint: None };
+        let mut probe =
+            Probe { program: "claude".to_owned(), path: None, version: None, problem: None, doubt: None, hint: None };
         judge(&mut probe, said);
         probe
     }
@@ -104,7 +124,7 @@ mod tests {
     fn a_missing_program_is_named_with_the_way_to_get_it() {
         let folder = tempfile::tempdir().unwrap();
         let env = [("PATH".to_owned(), folder.path().display().to_string())];
-        let probe = probe(&env, folder.path());
+        let probe = probe(&claude(), &env, folder.path());
         assert_eq!(probe.problem.unwrap(), "no program `claude` was found");
         assert!(probe.hint.unwrap().contains("npm install -g @anthropic-ai/claude-code"));
     }
@@ -112,7 +132,7 @@ mod tests {
     #[test]
     fn the_override_names_the_program_and_a_broken_one_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let probe_of = |program: &str| probe(&[(OVERRIDE.to_owned(), program.to_owned())], folder.path());
+        let probe_of = |program: &str| probe(&claude(), &[(OVERRIDE.to_owned(), program.to_owned())], folder.path());
         assert_eq!(probe_of("/bin/false").problem.unwrap(), "`claude --version` exited with code 1");
         assert_eq!(probe_of("/bin/echo").problem.unwrap(), "`/bin/echo` does not look like Claude Code");
     }

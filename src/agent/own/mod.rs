@@ -4,6 +4,7 @@
 //! killing and resuming work as for every agent. This side of it, [`Own`], starts that process and reads its reports;
 //! the other side, [`run`], is the process.
 
+pub(super) mod acp;
 #[cfg(feature = "bench-internals")]
 mod bench;
 mod context;
@@ -74,6 +75,7 @@ impl Runtime for Own {
             raw_output: false,
             session_id: Some(session),
             is_resumed: known.is_some(),
+            usage_restarts: false,
             warnings: Vec::new(),
         })
     }
@@ -125,6 +127,7 @@ pub(super) fn probe(agent: &Agent) -> Probe {
         path: None,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         problem: is_missing.then(|| AgentError::NoModel.to_string()),
+        doubt: None,
         hint: is_missing.then(|| AgentError::NoModel.hint()).flatten(),
     }
 }

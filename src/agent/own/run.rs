@@ -71,15 +71,16 @@ pub(crate) fn run(
 }
 
 /// Reports on their way, passed on by a thread of their own: whoever listens may be slow, and the loop is not.
-struct Reports {
-    session: String,
+pub(super) struct Reports {
+    /// The conversation they are about.
+    pub(super) session: String,
     sender: Option<std::sync::mpsc::Sender<crate::agent::HookCall>>,
     passed_on: std::sync::mpsc::Receiver<()>,
 }
 
 impl Reports {
     /// Starts the thread.
-    fn start(session: &str, mut reporter: Box<dyn Reporter>) -> Self {
+    pub(super) fn start(session: &str, mut reporter: Box<dyn Reporter>) -> Self {
         let (sender, calls) = std::sync::mpsc::channel();
         let (done, passed_on) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -90,14 +91,14 @@ impl Reports {
     }
 
     /// Passes a report on.
-    fn tell(&self, report: &Report) {
+    pub(super) fn tell(&self, report: &Report) {
         if let Some(sender) = &self.sender {
             sender.send(report.call(&self.session, Time::now())).ok();
         }
     }
 
     /// Waits until everything was passed on, though not for ever.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.sender = None;
         self.passed_on.recv_timeout(LAST_REPORTS).ok();
     }
@@ -114,11 +115,15 @@ struct Work {
 }
 
 /// Signals that matter here.
-struct Signals {
-    terminate: Signal,
-    hangup: Signal,
-    interrupt: Signal,
-    window: Signal,
+pub(super) struct Signals {
+    /// To end.
+    pub(super) terminate: Signal,
+    /// The terminal is gone.
+    pub(super) hangup: Signal,
+    /// To end the turn.
+    pub(super) interrupt: Signal,
+    /// The terminal has another size.
+    pub(super) window: Signal,
 }
 
 /// What woke the loop.
@@ -436,7 +441,7 @@ impl Running {
 
 impl Signals {
     /// Takes the signals over.
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,

@@ -36,14 +36,15 @@ fn show(view: &AgentsView, context: &Context, render: fn(&AgentsView, &Context) 
 
 /// The table of agents.
 fn list(view: &AgentsView, context: &Context) -> String {
-    let mut table = Table::new(&["AGENT", "RUNTIME", "MODEL", "FROM", "DESCRIPTION"], Some(4));
+    let mut table = Table::new(&["AGENT", "RUNTIME", "MODEL", "FROM", "VERIFIED", "DESCRIPTION"], Some(5));
     for agent in &view.agents {
         let plain = |text: &str| (Style::Plain, text.to_owned());
         table.row([
             (Style::Bold, named(agent)),
-            plain(agent.runtime.as_str()),
+            (Style::Plain, runtime(agent)),
             plain(agent.model.as_deref().unwrap_or("-")),
             plain(place(agent.origin)),
+            plain(agent.verified.as_deref().unwrap_or("-")),
             (Style::Plain, one_line(&agent.description)),
         ]);
     }
@@ -64,7 +65,7 @@ fn checks(view: &AgentsView, context: &Context) -> String {
         };
         table.row([
             (Style::Bold, named(agent)),
-            (Style::Plain, agent.runtime.as_str().to_owned()),
+            (Style::Plain, runtime(agent)),
             (ready.0, ready.1.to_owned()),
             (Style::Plain, told),
         ]);
@@ -86,9 +87,11 @@ fn details(view: &AgentsView, context: &Context) -> String {
         let command = (!agent.command.is_empty()).then(|| serde_json::to_string(&agent.command).unwrap_or_default());
         let rows = [
             ("description", Some(agent.description.clone())),
-            ("runtime", Some(agent.runtime.as_str().to_owned())),
+            ("runtime", Some(runtime(agent))),
+            ("verified", agent.verified.clone()),
             ("command", command),
             ("model", agent.model.clone()),
+            ("provider", agent.provider.clone()),
             ("tools", join(&agent.tools)),
             ("permissions", Some(agent.permission_mode.clone())),
             ("capabilities", join(&agent.capabilities)),
@@ -105,6 +108,14 @@ fn details(view: &AgentsView, context: &Context) -> String {
         writeln!(text, "\n{}", prompt.trim_end()).expect("a string takes all text");
     }
     text
+}
+
+/// The runtime, with the preset of its program.
+fn runtime(agent: &AgentView) -> String {
+    match &agent.preset {
+        Some(preset) => format!("{} {preset}", agent.runtime.as_str()),
+        None => agent.runtime.as_str().to_owned(),
+    }
 }
 
 /// A name with the mark of the default.

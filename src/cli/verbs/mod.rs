@@ -1,5 +1,6 @@
 //! One file per verb: what it asks of [`crate::coordinator::Control`], and how the answer is shown.
 
+mod acp;
 mod act;
 mod agents;
 mod attach;
@@ -59,6 +60,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Completions(args) => completions::run(&args, context)?,
         Verb::Man(args) => man::run(&args, context)?,
         Verb::Supervise(args) => supervise::run(&args)?,
+        Verb::Acp(args) => return acp::run(&args, context),
         Verb::Loop(args) => return own_loop::run(&args, context),
         Verb::Hook(args) => hook::run(&args, context)?,
     }

@@ -23,20 +23,26 @@ const CHUNK: usize = 4096;
 pub(super) fn run(args: &LoopArgs, context: &Context) -> Result<ExitCode, Failure> {
     let plan = LoopPlan::load(&args.plan)?;
     let model = open_model(&plan, args.record.as_deref(), context)?;
+    let (io, raw) = streams(plan.is_print, context);
+    let concluded = agent::run_loop(plan, model, io, Box::new(Messenger::new(context)));
+    drop(raw);
+    Ok(ExitCode::from(concluded?.exit_code()))
+}
+
+/// The streams of a process in the worker's terminal, and what keeps the terminal's input coming key by key.
+pub(super) fn streams(is_print: bool, context: &Context) -> (LoopIo, Option<RawMode>) {
     let is_terminal = std::io::stdout().is_terminal();
-    let takes_keys = !plan.is_print && is_terminal && std::io::stdin().is_terminal();
+    let takes_keys = !is_print && is_terminal && std::io::stdin().is_terminal();
     let raw = if takes_keys { RawMode::enter(std::io::stdin()).ok() } else { None };
     let io = LoopIo {
-        keys: (!plan.is_print).then(read_keys),
+        keys: (!is_print).then(read_keys),
         screen: Box::new(std::io::BufWriter::new(std::io::stdout())),
         is_terminal: raw.is_some(),
         is_coloured: context.output.color,
         columns: || terminal::terminal_size().map(|size| size.columns),
         environment: context.environment.all(),
     };
-    let concluded = agent::run_loop(plan, model, io, Box::new(Messenger::new(context)));
-    drop(raw);
-    Ok(ExitCode::from(concluded?.exit_code()))
+    (io, raw)
 }
 
 /// Opens the model, and records it if wanted.
@@ -84,7 +90,7 @@ fn read_keys() -> mpsc::UnboundedReceiver<Vec<u8>> {
 }
 
 /// Passes reports on by the supervisor's socket, and to the spool where nobody listens.
-struct Messenger {
+pub(super) struct Messenger {
     /// The supervisor's socket.
     socket: Option<PathBuf>,
     /// Where reports are kept for the next supervisor.
@@ -95,7 +101,7 @@ struct Messenger {
 
 impl Messenger {
     /// A messenger by the variables that a supervisor sets.
-    fn new(context: &Context) -> Self {
+    pub(super) fn new(context: &Context) -> Self {
         let path = |name: &str| context.environment.get(name).map(PathBuf::from);
         let spool = path(MARKER).map(|folder| folder.join("hooks.spool.jsonl"));
         Self { socket: path("SWARM_SOCKET"), spool, client: None }

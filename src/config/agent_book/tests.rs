@@ -11,6 +11,7 @@ fn book(claude: &[(&str, &str)], project: &[(&str, &str)]) -> AgentBook {
         |files: &[(&str, &str)]| files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect();
     let sources = AgentSources {
         user_folder: Some(folder.path().to_owned()),
+        presets: Vec::new(),
         claude_project: own(claude),
         project: own(project),
     };
@@ -119,6 +120,7 @@ fn later_places_win_and_a_broken_file_hides_only_its_own_name() {
     let file = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
     let sources = AgentSources {
         user_folder: Some(folder.path().to_owned()),
+        presets: Vec::new(),
         claude_project: vec![
             file(".claude/agents/planner.md", "---\ndescription: claude\n---\nx"),
             file(".claude/agents/test-writer.md", "---\ndescription: claude\n---\nx"),
@@ -133,7 +135,7 @@ fn later_places_win_and_a_broken_file_hides_only_its_own_name() {
     assert_eq!(get(&book, "test-writer").unwrap().description, "project");
     assert_eq!(get(&book, "code-reviewer").unwrap().origin, AgentOrigin::BuiltIn);
     let error = get(&book, "ticket-worker").unwrap_err().to_string();
-    let expected = ".swarm/agents/ticket-worker.md:2:10: `runtime`: unknown value `robot`; valid values: claude, command, ollama, replay";
+    let expected = ".swarm/agents/ticket-worker.md:2:10: `runtime`: unknown value `robot`; valid values: claude, command, acp, ollama, replay";
     assert_eq!(error, expected);
     assert!(get(&book, "bad").unwrap_err().to_string().ends_with("bad.md: not UTF-8 text"));
     assert_eq!(book.problems().len(), 2);

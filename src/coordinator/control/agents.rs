@@ -2,10 +2,12 @@
 
 use super::{Control, partial};
 use crate::agent::{Probe, probe};
+use crate::config::Environment;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{AgentCheckView, AgentView, AgentsView, VIEW_VERSION};
+use crate::llm;
 use crate::model::AgentName;
-use crate::model::agent::Agent;
+use crate::model::agent::{Agent, RuntimeKind};
 
 /// Programs asked for their version at once; each may be a runtime of hundreds of megabytes.
 const AT_ONCE: usize = 3;
@@ -49,7 +51,10 @@ impl Control {
                 agents.push(agent);
             }
         }
-        let found = self.probe_all(&agents)?;
+        let mut found = self.probe_all(&agents)?;
+        for (agent, probe) in agents.iter().zip(&mut found) {
+            self.ask_model(agent, probe)?;
+        }
         let mut views = Vec::new();
         let mut failures = Vec::new();
         let mut ready = 0;
@@ -91,7 +96,11 @@ impl Control {
         for agent in agents {
             let env = self.agent_env(agent)?;
             let same = |known: &&mut Question<'_>| {
-                known.agent.runtime == agent.runtime && known.agent.command == agent.command && known.env == env
+                known.agent.runtime == agent.runtime
+                    && known.agent.command == agent.command
+                    && known.agent.preset == agent.preset
+                    && (known.agent.provider == agent.provider && known.agent.model == agent.model)
+                    && known.env == env
             };
             match questions.iter_mut().find(same) {
                 Some(known) => known.agents.push(&agent.name),
@@ -114,6 +123,30 @@ impl Control {
         Ok(agents.iter().map(answer).collect())
     }
 
+    /// Looks whether the model of an agent that we know how to ask is there and can call tools, and notes what is wrong.
+    fn ask_model(&self, agent: &Agent, probe: &mut Probe) -> Result<(), Failure> {
+        let reference = match (agent.runtime, &agent.provider, &agent.model) {
+            (RuntimeKind::Ollama, _, Some(model)) => model.clone(),
+            (RuntimeKind::Claude, Some(provider), Some(model)) => format!("{provider}/{model}"),
+            _ => return Ok(()),
+        };
+        if probe.problem.is_some() {
+            return Ok(());
+        }
+        let settings = self.project.settings()?.for_models();
+        let environment: Environment = self.agent_env(agent)?.into_iter().collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
+        match runtime.block_on(llm::probe(&reference, &settings, &environment)) {
+            Ok(models) => note_models(probe, models),
+            Err(error) => {
+                probe.problem = Some(error.to_string());
+                probe.hint = error.hint;
+            }
+        }
+        Ok(())
+    }
+
     /// The view of several agents.
     fn agents_view(&self, agents: Vec<AgentView>) -> Result<AgentsView, Failure> {
         let problems = self.project.agents()?.problems().iter().map(ToString::to_string).collect();
@@ -128,7 +161,10 @@ impl Control {
             name: agent.name.to_string(),
             description: agent.description.clone(),
             runtime: agent.runtime,
+            preset: agent.preset.as_ref().map(|preset| preset.name.clone()),
+            verified: verified(agent),
             model: agent.model.clone(),
+            provider: agent.provider.clone(),
             origin: agent.origin,
             is_default: agent.name == self.project.settings()?.agent,
             command: agent.command.clone(),
@@ -142,19 +178,46 @@ impl Control {
     }
 }
 
+/// How far an agent's runtime was seen to work.
+fn verified(agent: &Agent) -> Option<String> {
+    match (agent.runtime, &agent.preset) {
+        (_, Some(preset)) => Some(preset.verified.text()),
+        (RuntimeKind::Claude, None) => Some("run against 2.1.329".to_owned()),
+        (runtime, None) => runtime.is_own().then(|| "part of swarm".to_owned()),
+    }
+}
+
 /// The failure of an agent that cannot run here.
 fn not_ready(agent: &Agent, probe: &Probe) -> Option<Failure> {
-    let problem = probe.problem.as_ref()?;
+    let problem = probe.problem.as_ref().or(probe.doubt.as_ref())?;
     let mut failure = Failure::new(FailureKind::Failed, format!("agent `{}` cannot run: {problem}", agent.name));
     failure.hints.extend(probe.hint.clone());
     Some(failure)
 }
 
+/// Notes what was found out about an agent's models: it can work when one of them can.
+fn note_models(probe: &mut Probe, models: Vec<llm::Probe>) {
+    if let Some(fit) = models.iter().find(|model| model.problem.is_none()) {
+        let name = fit.model.clone();
+        probe.program = format!("{} with {name}", probe.program);
+        return;
+    }
+    if let Some(first) = models.into_iter().next()
+        && let Some(error) = first.problem
+    {
+        probe.problem = Some(error.to_string());
+        probe.hint = first.command.map(|command| format!("run `{command}`")).or(error.hint);
+    }
+}
+
 /// What a probe found.
 fn check_view(probe: &Probe) -> AgentCheckView {
-    let program = probe.path.as_ref().map(|path| match &probe.version {
-        Some(version) => format!("{} {version}", path.display()),
-        None => path.display().to_string(),
-    });
-    AgentCheckView { ready: probe.problem.is_none(), program, problem: probe.problem.clone(), hint: probe.hint.clone() }
+    let program = match (&probe.path, &probe.version) {
+        (Some(path), Some(version)) => Some(format!("{} {version}", path.display())),
+        (Some(path), None) => Some(path.display().to_string()),
+        (None, Some(version)) => Some(format!("{} {version}", probe.program)),
+        (None, None) => None,
+    };
+    let problem = probe.problem.clone().or_else(|| probe.doubt.clone());
+    AgentCheckView { ready: problem.is_none(), program, problem, hint: probe.hint.clone() }
 }

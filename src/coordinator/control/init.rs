@@ -1,16 +1,23 @@
 //! `init`: the files a project begins with. Nothing that is there is changed, nothing is committed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Control;
 use crate::config::init_files;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{FindingView, InitView, VIEW_VERSION};
 use crate::files::{self, FileError};
+use crate::llm;
 use crate::model::AgentName;
+use crate::model::agent::{Agent, RuntimeKind};
+use crate::model::preset::Preset;
+use crate::model::providers::OLLAMA;
 
 /// The line of the files that names the agent.
 const AGENT_LINE: &str = "\nagent: ticket-worker\n";
+
+/// The agent that a proposal defines.
+const PROPOSED: &str = "found-worker";
 
 impl Control {
     /// Writes what is missing of the configuration and a sample ticket into the main worktree, and looks at what this
@@ -41,8 +48,61 @@ impl Control {
             }
         }
         view.findings = self.machine();
+        if agent.is_none() {
+            view.findings.extend(self.proposal(&top, &mut view.written)?);
+        }
         view.findings.extend(agent.and_then(|agent| self.other_agent(&agent)));
         Ok(view)
+    }
+
+    /// Where the default agent cannot run here and something else that was found could: an agent file for that, which
+    /// nothing uses until a person says so. Claude Code comes first, then an Ollama with a model that can call tools,
+    /// then any other program that there is a preset for.
+    fn proposal(&self, top: &Path, written: &mut Vec<PathBuf>) -> Result<Option<FindingView>, Failure> {
+        let book = self.project.agents()?;
+        let Ok(default) = self.project.agent(&self.project.settings()?.agent) else { return Ok(None) };
+        let can_run = |probe: &crate::agent::Probe| probe.problem.is_none() && probe.doubt.is_none();
+        if default.runtime != RuntimeKind::Claude || self.probe_all(&[default])?.iter().all(can_run) {
+            return Ok(None);
+        }
+        let Some(found) = self.found_runtime(default, &book.presets())? else { return Ok(None) };
+        let Some(name) = PROPOSED.parse().ok().filter(|name: &AgentName| !book.defines(name)) else { return Ok(None) };
+        let path = top.join(format!(".swarm/agents/{name}.md"));
+        let text = format!("---\nname: {name}\ndescription: {}\n{}---\n{}", found.0, found.1, default.system_prompt);
+        if write(&path, &text, None)? {
+            written.push(path);
+        }
+        Ok(Some(FindingView {
+            level: "warning".to_owned(),
+            subject: "proposal".to_owned(),
+            text: format!("claude cannot run here, but {} could; `{name}` is an agent for it", found.0),
+            hint: Some(format!("set `agent: {name}` in .swarm/config.yaml, or delete .swarm/agents/{name}.md")),
+        }))
+    }
+
+    /// The best runtime on this machine besides Claude Code: what it is, and the lines of an agent that choose it.
+    fn found_runtime(&self, default: &Agent, presets: &[Preset]) -> Result<Option<(String, String)>, Failure> {
+        let settings = self.project.settings()?.for_models();
+        let environment = &self.project.call.environment;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
+        let models = runtime.block_on(llm::tool_models(OLLAMA, &settings, environment));
+        if let Some(model) = models.first() {
+            let lines = format!("runtime: ollama\nmodel: \"{OLLAMA}/{model}\"\n");
+            return Ok(Some((format!("Ollama with {model}"), lines)));
+        }
+        for preset in presets {
+            let agent = Agent {
+                runtime: RuntimeKind::Command,
+                preset: Some(Box::new(preset.clone())),
+                command: Vec::new(),
+                ..default.clone()
+            };
+            if self.probe_all(&[&agent])?.iter().all(|probe| probe.problem.is_none() && probe.doubt.is_none()) {
+                return Ok(Some((preset.title.clone(), format!("preset: {}\n", preset.name))));
+            }
+        }
+        Ok(None)
     }
 
     /// A warning when a kept configuration does not name the agent that was asked for.

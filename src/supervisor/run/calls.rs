@@ -67,9 +67,11 @@ impl Supervision {
                     self.show(line.as_bytes()).await;
                 }
                 AgentEvent::Usage(usage) => {
-                    self.facts.figures.input_tokens = Some(usage.input_tokens);
-                    self.facts.figures.output_tokens = Some(usage.output_tokens);
-                    self.facts.figures.cost_usd = usage.cost_usd.or(self.facts.figures.cost_usd);
+                    let (before, figures) = (self.facts.used_before, &mut self.facts.figures);
+                    figures.input_tokens = Some(before.input_tokens.unwrap_or(0) + usage.input_tokens);
+                    figures.output_tokens = Some(before.output_tokens.unwrap_or(0) + usage.output_tokens);
+                    let cost = usage.cost_usd.map(|cost| before.cost_usd.unwrap_or(0.0) + cost);
+                    figures.cost_usd = cost.or(figures.cost_usd);
                 }
                 AgentEvent::SessionStarted { id, .. } => {
                     let set = self.set_session(id.clone());

@@ -12,6 +12,7 @@ use crate::files::{self, Access};
 use crate::model::Time;
 use crate::model::briefing::Briefing;
 use crate::model::event::Event;
+use crate::model::worker::Figures;
 use crate::process;
 use crate::supervisor::MARKER;
 use crate::supervisor::attached::Pane;
@@ -33,6 +34,8 @@ impl Supervision {
     pub(super) fn start_agent(&mut self, prompt: &str, resume: Option<&str>) -> Result<(), SupervisorError> {
         let (launch, runtime) = self.plan_launch(prompt, resume)?;
         self.runtime = runtime;
+        let is_counted_on = launch.usage_restarts && launch.is_resumed;
+        self.facts.used_before = if is_counted_on { self.facts.figures } else { Figures::default() };
         let size = self.terminal.pane.as_ref().and_then(Pane::size).unwrap_or(self.terminal.size);
         let command = PtyCommand {
             argv: launch.argv,
@@ -69,7 +72,6 @@ impl Supervision {
         let system_prompt = config::render(&handover.agent.system_prompt, self.briefing())?;
         let prompt_file = self.assignment.paths.prompt(&self.assignment.worker.id);
         files::write_atomically(&prompt_file, prompt.as_bytes(), Access::Private)?;
-        let mode = if self.assignment.worker.attempt.headless { agent::Mode::Print } else { agent::Mode::Interactive };
         let plan = LaunchPlan {
             agent: &handover.agent,
             ticket: &self.assignment.worker.ticket,
@@ -82,7 +84,7 @@ impl Supervision {
             prompt,
             prompt_file: &prompt_file,
             system_prompt: &system_prompt,
-            mode,
+            mode: self.assignment.launch_mode(),
             resume,
             env: &handover.env,
             swarm_exe: &handover.program,
@@ -90,7 +92,7 @@ impl Supervision {
             limits: &handover.limits,
             models: &handover.models,
         };
-        let mut runtime = agent::runtime(self.assignment.worker.runtime);
+        let mut runtime = agent::runtime(&handover.agent);
         let launch = runtime.launch(&plan)?;
         Ok((launch, runtime))
     }

@@ -186,7 +186,7 @@ impl Supervision {
         let now = Instant::now();
         let mut supervision = Self {
             machine: Machine::new(assignment.mode(), Time::now()),
-            runtime: agent::runtime(assignment.worker.runtime),
+            runtime: agent::runtime(&assignment.handover.agent),
             agent: None,
             facts: Facts::of(&assignment),
             timers: Timers::begin(now),

@@ -7,11 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{Job, LOCK_WITHIN, TERM, TICK};
-use crate::agent::{self, Redactor, ToolLog};
+use crate::agent::{self, Redactor, ToolLog, Turns};
 use crate::config;
 use crate::files::FileLock;
 use crate::git::Repository;
-use crate::model::agent::RuntimeKind;
 use crate::model::tool_call::ToolOrigin;
 use crate::model::worker::{Changes, CheckResult, Figures, Phase, Status, TmuxSession, Worker};
 use crate::model::{CommitId, Time};
@@ -73,11 +72,16 @@ impl Assignment {
 
     /// How the worker's agent relates process and turns.
     pub(super) fn mode(&self) -> Mode {
-        match (self.worker.runtime, self.worker.attempt.headless) {
-            (RuntimeKind::Command, _) => Mode::OneShot,
-            (RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay, false) => Mode::Conversation,
-            (RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay, true) => Mode::Resumable,
+        match agent::turns(&self.handover.agent, self.launch_mode()) {
+            Turns::Conversation => Mode::Conversation,
+            Turns::Resumable => Mode::Resumable,
+            Turns::OneShot => Mode::OneShot,
         }
+    }
+
+    /// Whether the worker's agent has a person's terminal.
+    pub(super) fn launch_mode(&self) -> agent::Mode {
+        if self.worker.attempt.headless { agent::Mode::Print } else { agent::Mode::Interactive }
     }
 
     /// The worker's tool log, with what came while no supervisor ran.
@@ -143,7 +147,7 @@ impl Display {
         };
         let header = CastHeader::new(size, TERM, &format!("{} ({})", worker.id, worker.agent));
         let recording = Recording::open(&assignment.paths.recording(&worker.id, worker.attempt.number), &header)?;
-        let rules = config::screen_rules(worker.runtime)?;
+        let rules = config::screen_rules(&assignment.handover.agent)?;
         Ok(Self { screen: Screen::new(size), size, rules, has_changed: false, recording, viewers, pane })
     }
 }
@@ -218,6 +222,8 @@ impl Signals {
 pub(super) struct Facts {
     /// Tool calls, tokens, cost.
     pub(super) figures: Figures,
+    /// What was used before the present process, where its own count begins at nothing.
+    pub(super) used_before: Figures,
     /// What the last snapshot found.
     pub(super) changes: Option<Changes>,
     /// How the checks of the last finishing went.
@@ -231,11 +237,14 @@ impl Facts {
     pub(super) fn of(assignment: &Assignment) -> Self {
         let worker = &assignment.worker;
         let last = read_live(&assignment.paths.live(&worker.id)).ok().flatten();
+        // What an earlier supervisor of the same attempt counted; figures that the agent tells replace it.
+        let counted = last.as_ref().filter(|last| last.attempt == worker.attempt.number).map(|last| last.figures);
         Self {
-            figures: Figures::default(),
+            figures: counted.unwrap_or_default(),
+            used_before: Figures::default(),
             changes: worker.early_changes(last.as_ref()),
             checks: Vec::new(),
-            tells_tools: worker.runtime != RuntimeKind::Command,
+            tells_tools: agent::tells_tools(&assignment.handover.agent, assignment.launch_mode()),
         }
     }
 }

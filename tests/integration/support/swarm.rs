@@ -118,6 +118,8 @@ impl TestSwarm {
             ("TERM".to_owned(), "xterm-256color".into()),
             ("GIT_CONFIG_NOSYSTEM".to_owned(), "1".into()),
             ("SWARM_TMUX_SOCKET".to_owned(), unique.into()),
+            // Nobody listens there: an Ollama of the person who runs the tests is not for them.
+            ("OLLAMA_HOST".to_owned(), "127.0.0.1:9".into()),
         ]);
         let places = [("HOME", "home"), ("XDG_CONFIG_HOME", "config"), ("XDG_RUNTIME_DIR", "run"), ("TMPDIR", "tmp")];
         for (name, place) in places.into_iter().chain([("TMUX_TMPDIR", "run")]) {
