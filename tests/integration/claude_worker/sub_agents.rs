@@ -74,9 +74,12 @@ fn check_owners(stage: &Stage, names: &[&str]) {
 fn check_usage(stage: &Stage) {
     let is_answer = |path: &str| path.starts_with("/v1/messages?") || path == "/v1/messages";
     let answers = stage.server.requests().iter().filter(|request| is_answer(&request.path)).count() as u64;
-    let worker = stage.worker();
-    let counted = (&worker["input_tokens"], &worker["output_tokens"]);
-    assert_eq!(counted, (&json!(answers * INPUT_TOKENS), &json!(answers * OUTPUT_TOKENS)), "{answers} answers");
+    // Claude writes the figures of its last message down after it has said that its turn is over.
+    stage.swarm.wait_until(&format!("the tokens of {answers} answers"), || {
+        let worker = stage.worker();
+        (&worker["input_tokens"], &worker["output_tokens"])
+            == (&json!(answers * INPUT_TOKENS), &json!(answers * OUTPUT_TOKENS))
+    });
 }
 
 /// Two sub-agents side by side, and the conversation waits for both.
