@@ -1,8 +1,8 @@
 //! Messages as Anthropic has them; Ollama and others imitate them.
 //!
 //! What it insists on and others do not: an answer has a limit of tokens; no block is empty; ids of calls are of few
-//! characters; thoughts come back with their signatures or not at all, and where thinking is on, the turn that goes on
-//! begins with them. Requests mark what to cache, because each turn of an agent sends everything before it again.
+//! characters; thoughts come back with their signatures or not at all, and where thinking has a budget, the turn that goes
+//! on begins with them. Requests mark what to cache, because each turn of an agent sends everything before it again.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -48,12 +48,12 @@ impl Anthropic {
     fn put_thinking(&self, body: &mut Map<String, Value>, messages: &[Message]) {
         let Some(thinking) = self.thinking else { return };
         let mut put = |key: &str, value: Value| drop(body.insert(key.to_owned(), value));
-        // A turn that another model began has no thoughts of this one to begin with.
-        let off = thinking == Thinking::Off || !turn_has_thoughts(messages);
+        let off = thinking == Thinking::Off;
         match self.style {
             ThinkingStyle::Always if off => put("output_config", json!({"effort": "low"})),
-            ThinkingStyle::Budget if off => {}
             ThinkingStyle::Adaptive if off => put("thinking", json!({"type": "disabled"})),
+            // A turn that another model began has no thoughts of this one to begin with, and is refused with a budget.
+            ThinkingStyle::Budget if off || !turn_has_thoughts(messages) => {}
             ThinkingStyle::Budget => {
                 let tokens = match thinking {
                     Thinking::Off | Thinking::Low => 4_000,

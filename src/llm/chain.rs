@@ -244,7 +244,7 @@ fn plan(trouble: Trouble, situation: Situation) -> Plan {
         Trouble::Refused if has_answered && is_last && tries < LAST_TRIES => {
             Plan::Again(doubled(Duration::from_secs(1)))
         }
-        Trouble::Refused => Plan::Next(Duration::from_secs(15)),
+        Trouble::Refused => Plan::Next(MINUTE),
         Trouble::TimedOut | Trouble::Budget => Plan::Next(10 * MINUTE),
         Trouble::Unauthorized | Trouble::ModelMissing | Trouble::NoTools => Plan::Next(5 * MINUTE),
     }

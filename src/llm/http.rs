@@ -31,6 +31,8 @@ pub(super) struct Http {
     base: String,
     /// Headers of each request, the key among them.
     headers: HeaderMap,
+    /// The key, to keep it out of messages.
+    key: Option<String>,
     /// How long things may take.
     timeouts: Timeouts,
     /// What of the environment the client needs.
@@ -64,18 +66,19 @@ impl Http {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("swarm/", env!("CARGO_PKG_VERSION"))));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let (name, key) = match target.kind {
+        let (name, value) = match target.kind {
             ProviderKind::Anthropic => {
                 headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
                 (HeaderName::from_static("x-api-key"), key.map(str::to_owned))
             }
             _ => (AUTHORIZATION, key.map(|key| format!("Bearer {key}"))),
         };
-        if let Some(mut value) = key.and_then(|key| HeaderValue::from_str(&key).ok()) {
+        if let Some(mut value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        Self { base, headers, timeouts, way: Way::find(target, environment), client: OnceLock::new() }
+        let key = key.map(str::to_owned);
+        Self { base, headers, key, timeouts, way: Way::find(target, environment), client: OnceLock::new() }
     }
 
     /// Asks for a document.
@@ -95,6 +98,7 @@ impl Http {
             let mut response = self.send(target, path, body).await?;
             let text = read_all(&mut response).await.map_err(|error| broken(target, error))?;
             if !response.status().is_success() {
+                let text = self.without_key(text);
                 return Err(target.refused(response.status().as_u16(), retry_after(response.headers()), &text));
             }
             serde_json::from_str(&text)
@@ -118,7 +122,8 @@ impl Http {
             let retry_after = retry_after(response.headers());
             // What the status says counts, even where the explanation does not come.
             let text = timeout_at(began + first, read_all(&mut response)).await;
-            return Err(target.refused(status, retry_after, &text.map(Result::unwrap_or_default).unwrap_or_default()));
+            let text = self.without_key(text.map(Result::unwrap_or_default).unwrap_or_default());
+            return Err(target.refused(status, retry_after, &text));
         }
         Ok(Incoming { response, timeouts: self.timeouts, began, has_begun: false, received: 0 })
     }
@@ -132,6 +137,14 @@ impl Http {
             request = request.body(body.to_string());
         }
         request.send().await.map_err(|error| self.unsent(target, error))
+    }
+
+    /// What a server says, without the key, should it repeat that.
+    fn without_key(&self, text: String) -> String {
+        match &self.key {
+            Some(key) => text.replace(key.as_str(), "[key]"),
+            None => text,
+        }
     }
 
     /// The client, made once.
@@ -323,5 +336,45 @@ impl Way {
         })?;
         // The verifier checks certificates like the default one; only where its roots come from differs.
         Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_three_ways() {
+        let wait = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_str(value).unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("retry-after", "0.25"), Some(Duration::from_millis(250)));
+        assert_eq!(wait("retry-after-ms", "1500"), Some(Duration::from_millis(1_500)));
+        let past = wait("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(past, Some(Duration::ZERO));
+        let future = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(100);
+        let future = jiff::fmt::rfc2822::to_string(&future.to_zoned(jiff::tz::TimeZone::UTC)).unwrap();
+        let wait_for_it = wait("retry-after", &future).unwrap().as_secs();
+        assert!((95..=100).contains(&wait_for_it), "{wait_for_it}");
+        for nonsense in ["soon", "-3", "inf"] {
+            assert_eq!(wait("retry-after", nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_many_names() {
+        for here in
+            ["http://localhost:1", "http://127.0.0.2", "https://[::1]/x", "http://a.localhost", "http://0.0.0.0"]
+        {
+            assert!(is_here(here), "{here}");
+        }
+        for elsewhere in
+            ["http://localhost.example", "http://10.0.0.1", "http://box", "nonsense", "http://127.0.0.1.example"]
+        {
+            assert!(!is_here(elsewhere), "{elsewhere}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What tokens cost, and what else is known about models of clouds: data with a date, never a guess.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 
@@ -20,9 +21,24 @@ pub(super) enum Tariff {
         price: Price,
         /// The price of requests whose input is longer than so many tokens; it may be unknown.
         long: Option<(u64, Option<Price>)>,
+        /// Where the price was read, and when.
+        origin: String,
     },
     /// Nobody here knows.
     Unknown,
+}
+
+/// As a person reads it.
+impl fmt::Display for Tariff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => f.write_str("free"),
+            Self::Unknown => f.write_str("price unknown"),
+            Self::Priced { price: Price { input, output, .. }, origin, .. } => {
+                write!(f, "${input} in, ${output} out for a million tokens ({origin})")
+            }
+        }
+    }
 }
 
 impl Tariff {
@@ -143,7 +159,8 @@ impl Knowledge {
     /// What a model costs at a host.
     fn tariff(&self, kind: ProviderKind, host: &str, model: &str) -> Option<Tariff> {
         let clouds = self.0.iter().filter(|cloud| cloud.kind == kind && cloud.host == host);
-        let facts = clouds.filter_map(|cloud| cloud.models.get(without_date(model))).next()?;
+        let found = clouds.filter_map(|cloud| Some((cloud, cloud.models.get(without_date(model))?))).next();
+        let (cloud, facts) = found?;
         let price = Price {
             input: facts.input,
             output: facts.output,
@@ -155,7 +172,8 @@ impl Knowledge {
             let price = long.input.zip(long.output);
             (above, price.map(|(input, output)| Price { input, output, cached_input, cache_write }))
         });
-        Some(Tariff::Priced { price, long })
+        let origin = format!("{}, {}", cloud.as_of, cloud.source);
+        Some(Tariff::Priced { price, long, origin })
     }
 }
 
@@ -167,7 +185,7 @@ pub(super) fn tariff(
     known: Option<(&Knowledge, ProviderKind, &str)>,
 ) -> Tariff {
     if let Some(price) = written_price(&name.to_string(), written) {
-        return Tariff::Priced { price, long: None };
+        return Tariff::Priced { price, long: None, origin: "the configuration".to_owned() };
     }
     if is_free {
         return Tariff::Free;
@@ -245,6 +263,7 @@ mod tests {
     #[test]
     fn each_kind_of_token_has_its_price() {
         let tariff = known(ProviderKind::Anthropic, "api.anthropic.com", "claude-haiku-4-5-20251001");
+        assert!(tariff.to_string().starts_with("$1 in, $5 out for a million tokens (2026-"), "{tariff}");
         // 1 $ input, 0.10 $ cached, 1.25 $ cache write, 5 $ output.
         assert!(same(tariff.cost(counts(1_000_000, 200_000, 300_000, 10_000)), 0.5 + 0.02 + 0.375 + 0.05));
     }

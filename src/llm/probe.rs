@@ -25,6 +25,8 @@ pub(crate) struct Probe {
     pub(crate) has_tools: Option<bool>,
     /// Tokens that fit into a request with its answer.
     pub(crate) context_window: Option<u64>,
+    /// What it costs, as a person reads it; `free` for a local model.
+    pub(crate) price: String,
     /// What keeps it from working, with a hint for a person.
     pub(crate) problem: Option<ChatError>,
     /// The exact command that mends the problem, if one does.
@@ -61,6 +63,7 @@ async fn probe_one(served: &Served, environment: &Environment) -> Probe {
         has_model: None,
         has_tools: None,
         context_window: None,
+        price: served.tariff.to_string(),
         problem: None,
         command: None,
     };

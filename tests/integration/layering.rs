@@ -85,6 +85,8 @@ const DOORS: &[(&str, &str)] = &[
     ("vt100", "terminal"),
     ("serde_yaml", "config"),
     ("rusqlite", "store"),
+    ("reqwest", "llm"),
+    ("rustls", "llm"),
     ("indicatif", "cli"),
 ];
 

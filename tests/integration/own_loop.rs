@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::support::model_server::ModelServer;
 use crate::support::swarm::{Output, TestSwarm};
 
 /// How long a worker gets to come to rest.
@@ -162,10 +163,10 @@ impl Stage {
     }
 }
 
-/// Ends a process at once.
+/// Ends a process at once; it may have ended by itself.
 fn kill_9(pid: &Value) {
     let pid = i32::try_from(pid.as_i64().unwrap()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).ok();
 }
 
 #[test]
@@ -314,7 +315,7 @@ fn a_conversation_is_recorded_and_the_recording_does_the_same_work() {
     assert!(other.worker()["reason"].as_str().unwrap().contains("was recorded with"), "{}", other.explain());
 }
 
-/// Fifty turns, each of which makes a file or adds a line, and a last one that mends what a kill left out.
+/// Fifty turns, each of which makes a file or adds a line, and then two that mend what kills left out: a model looks, too.
 fn long_script() -> String {
     let mut turns = String::new();
     for at in 0..50 {
@@ -332,10 +333,8 @@ fn long_script() -> String {
     }
     let mend = "for i in $(seq 0 49); do case $((i % 3)) in 0) echo $i > f$i;; 1) echo \"$i and $((i+1))\" > f$i;; esac; done; \
         rm -f f49; echo 49 > f49";
-    format!(
-        "conversations:\n  - name: long\n    turns:\n{turns}      - calls:\n          - Bash: {{command: {}}}\n      - say: Done.\n",
-        serde_json::Value::String(mend.to_owned())
-    )
+    let mend = format!("      - calls:\n          - Bash: {{command: {}}}\n", Value::String(mend.to_owned()));
+    format!("conversations:\n  - name: long\n    turns:\n{turns}{mend}{mend}      - say: Done.\n")
 }
 
 #[test]
@@ -353,7 +352,9 @@ fn fifty_turns_killed_again_and_again_end_in_the_same_tree() {
                     || stage.worker()["ticket_state"] == "review"
             });
             let worker = stage.worker();
-            if worker["ticket_state"] == "review" {
+            // The turns that mend are left alone: no call is made again, theirs neither.
+            let begun = stage.tool_log().iter().filter(|record| record["event"] == "start").count();
+            if worker["ticket_state"] == "review" || begun > 42 {
                 break;
             }
             if worker["pid"].is_u64() {
@@ -369,7 +370,7 @@ fn fifty_turns_killed_again_and_again_end_in_the_same_tree() {
         let log = stage.tool_log();
         let count = |event: &str| log.iter().filter(|record| record["event"] == event).count();
         assert_eq!(count("start"), count("end"), "every start has one end");
-        stage.swarm.git(["rev-parse", "swarm/work^{tree}"]).success()
+        stage.swarm.git(["grep", "", "swarm/work"]).success()
     };
     assert_eq!(tree(7), tree(0));
 }
@@ -393,6 +394,41 @@ fn two_hundred_turns_with_ten_megabytes_of_output_stay_small() {
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kilobytes < 40_000, "{line}");
+}
+
+#[test]
+fn every_kind_of_provider_does_the_work_and_its_key_reaches_no_tool() {
+    let script = r#"
+conversations:
+  - name: served
+    turns:
+      - calls:
+          - Bash: {command: "sh -c 'echo \"[$TEST_MODEL_KEY]\" > key.txt'"}
+      - faults: [{kind: 503, times: 1}]
+        say: Second.
+        calls:
+          - Write: {file_path: b.txt, content: "b\n"}
+      - say: Done.
+"#;
+    let server = ModelServer::of(script);
+    for (kind, path) in [("ollama", ""), ("openai", "/v1"), ("anthropic", "")] {
+        let mut stage = Stage::new("served");
+        stage.swarm.set_env("TEST_MODEL_KEY", format!("key-of-{kind}"));
+        let url = format!("{}{path}", server.url());
+        let config = format!("providers: {{test: {{kind: {kind}, url: \"{url}\", key_env: TEST_MODEL_KEY}}}}\n");
+        stage.swarm.write(".swarm/config.yaml", &config);
+        stage.write_agent("ollama", "test/m");
+        stage.spawn(&["--headless"]);
+        let worker = stage.reach("review");
+        assert_eq!(stage.tool_ends(), ["Bash ok 0", "Write ok"], "{kind}");
+        assert_eq!(stage.file("key.txt").as_deref(), Some("[]\n"), "{kind}");
+        assert!(worker["input_tokens"].as_u64().unwrap() > 0, "{worker:#}");
+        assert!(
+            stage.log_text("events.jsonl").contains("provider_retry"),
+            "{kind}: {}",
+            stage.log_text("events.jsonl")
+        );
+    }
 }
 
 #[test]

@@ -213,7 +213,7 @@ impl Runtime for PresetAgent {
             return Err(AgentError::AsksPerson);
         }
         let bytes = [&bracketed_paste(text.trim()), &b"\r"[..]].concat();
-        Ok(Submission { bytes, confirm: Confirm::None, is_queued_while_busy: true })
+        Ok(Submission { keys: Vec::new(), bytes, confirm: Confirm::None, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {

@@ -213,6 +213,7 @@ fn thinking_is_asked_for_as_each_model_wants() {
         blocks: vec![Block::ToolCall { id: "a".into(), name: "read".into(), input: json!({}) }],
     });
     assert_eq!(body(ThinkingStyle::Budget, low, &messages), (None, None));
+    assert!(body(ThinkingStyle::Adaptive, low, &messages).0.is_some());
     messages[1] = Message::Assistant { blocks: blocks() };
     assert!(body(ThinkingStyle::Budget, low, &messages).0.is_some());
 }

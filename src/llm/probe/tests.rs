@@ -21,6 +21,7 @@ async fn a_model_of_ollama_says_what_it_can() {
     let found = probe_of(provider).await;
     assert!(found.problem.is_none() && found.is_reachable, "{found:?}");
     assert_eq!((found.has_model, found.has_tools, found.context_window), (Some(true), Some(true), Some(8_192)));
+    assert_eq!(found.price, "free");
 }
 
 #[tokio::test]

@@ -84,12 +84,13 @@ async fn a_key_that_is_missing_is_told_before_anybody_is_asked() {
 
 #[tokio::test]
 async fn a_key_is_in_no_message() {
-    let refuse = |_: &_| Reply::status(401, &[], r#"{"error":{"message":"wrong key"}}"#);
+    let refuse = |_: &_| Reply::status(401, &[], r#"{"error":{"message":"wrong key sk-very-secret"}}"#);
     let server = TestServer::start(refuse);
     let mut provider = provider(ProviderKind::Openai, &server.url());
     provider.key_env = Some("SOME_KEY".to_owned());
     let error = chat(&mut served_in(provider, &[("SOME_KEY", "sk-very-secret")]), &hello()).await.0.unwrap_err();
     assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("`export SOME_KEY=...`")), "{error:?}");
+    assert_eq!(error.message, "wrong key [key]");
     assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     // An address of the environment may hold a password.
     let mut built_in = crate::model::providers::built_in_providers();

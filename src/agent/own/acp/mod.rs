@@ -89,7 +89,7 @@ impl Runtime for Acp {
             return Err(AgentError::NotReady);
         }
         let bytes = [&[CLEAR_INPUT][..], &bracketed_paste(text.trim()), b"\r"].concat();
-        Ok(Submission { bytes, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
+        Ok(Submission { keys: Vec::new(), bytes, confirm: Confirm::TurnStarted, is_queued_while_busy: true })
     }
 
     fn stop(&self) -> StopRequest {
