@@ -98,7 +98,7 @@ mod tests {
         for (name, (path, text)) in &presets.texts {
             let preset = read(name, path, text.as_deref()).unwrap();
             assert!(!preset.headless.start.is_empty() && !preset.install.is_empty(), "{name}");
-            let has_events = preset.headless.stream == !preset.events.is_empty();
+            let has_events = preset.headless.stream != preset.events.is_empty();
             assert!(has_events, "{name}: a stream without rules, or rules without a stream");
         }
         let run: Vec<_> = presets.all().into_iter().filter(|preset| preset.verified.by == VerifiedBy::Run).collect();

@@ -48,7 +48,6 @@ mod test_server;
 mod wire;
 
 pub(crate) use chain::Budget;
-pub(crate) use draft::estimate_tokens;
 pub(crate) use endpoint::{Endpoint, endpoint, tool_models};
 pub(crate) use error::{ChatError, Trouble};
 pub(crate) use message::{Answer, Block, ChatRequest, Delta, Message, StopReason, ToolResult, ToolSpec, Usage};

@@ -20,7 +20,7 @@ const PROMPT_LIMIT: usize = 100_000;
 const LONG_HINT: &str = "shorten the agent definition";
 
 /// How `plan` starts its program: without a terminal's start, as without a person.
-pub(super) fn way<'a>(preset: &'a Preset, mode: Mode) -> &'a Start {
+pub(super) fn way(preset: &Preset, mode: Mode) -> &Start {
     match (mode, &preset.interactive) {
         (Mode::Interactive, Some(start)) => start,
         _ => &preset.headless,
@@ -63,11 +63,11 @@ pub(super) fn prepare(plan: &LaunchPlan<'_>, preset: &Preset) -> Result<Launch, 
     })
 }
 
+/// An environment as a launch has it.
+pub(in crate::agent) type Variables = Vec<(OsString, OsString)>;
+
 /// Program, arguments and environment as an agent of the Agent Client Protocol.
-pub(in crate::agent) fn acp(
-    plan: &LaunchPlan<'_>,
-    preset: &Preset,
-) -> Result<(Vec<OsString>, Vec<(OsString, OsString)>), AgentError> {
+pub(in crate::agent) fn acp(plan: &LaunchPlan<'_>, preset: &Preset) -> Result<(Vec<OsString>, Variables), AgentError> {
     let mut argv = program(plan, preset)?;
     argv.extend(preset.acp.iter().flatten().map(OsString::from));
     // Its questions come to us: the rules of the definition are judged there.

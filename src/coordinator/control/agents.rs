@@ -198,8 +198,7 @@ fn not_ready(agent: &Agent, probe: &Probe) -> Option<Failure> {
 /// Notes what was found out about an agent's models: it can work when one of them can.
 fn note_models(probe: &mut Probe, models: Vec<llm::Probe>) {
     if let Some(fit) = models.iter().find(|model| model.problem.is_none()) {
-        let name = fit.model.clone();
-        probe.program = format!("{} with {name}", probe.program);
+        probe.program = format!("{} with {} ({})", probe.program, fit.model, fit.price);
         return;
     }
     if let Some(first) = models.into_iter().next()

@@ -49,7 +49,7 @@ impl Control {
         }
         view.findings = self.machine();
         if agent.is_none() {
-            view.findings.extend(self.proposal(&top, &mut view.written)?);
+            view.findings.extend(self.proposal(top, &mut view.written)?);
         }
         view.findings.extend(agent.and_then(|agent| self.other_agent(&agent)));
         Ok(view)

@@ -14,7 +14,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub(crate) use recorder::Recorder;
-pub(crate) use recording::{BadExchange, Exchange, Recording};
+#[cfg(test)]
+pub(crate) use recording::Exchange;
+pub(crate) use recording::{BadExchange, Recording};
 
 use super::ChatModel;
 use super::error::{ChatError, Trouble};

@@ -179,7 +179,10 @@ fn digest(blocks: &[Block], cwd: &str) -> String {
             Some(serde_json::json!([name, input]))
         }
     });
-    hash(&Value::Array(parts.collect()).to_string())
+    let mut parts = Value::Array(parts.collect());
+    // In whatever order the model wrote the keys of an input.
+    parts.sort_all_objects();
+    hash(&parts.to_string())
 }
 
 /// Names a conversation by its first message.

@@ -15,9 +15,9 @@ use crate::support::swarm::{Output, TestSwarm};
 const PATIENCE: &str = "90s";
 
 /// A repository with its scripted model and a ticket `work` for an agent of one runtime.
-pub(super) struct Stage {
+struct Stage {
     /// Ends before the server does: its agents talk to it.
-    pub(super) swarm: TestSwarm,
+    swarm: TestSwarm,
     /// The model.
     server: ModelServer,
 }
@@ -201,7 +201,7 @@ macro_rules! contract {
         })*
 
         /// What is tested of each runtime.
-        pub(super) const TESTED: &[(&Runtime, &[&str])] = &[$((&$runtime, &[$(stringify!($scenario)),*])),*];
+        const TESTED: &[(&Runtime, &[&str])] = &[$((&$runtime, &[$(stringify!($scenario)),*])),*];
     };
 }
 

@@ -35,9 +35,9 @@ pub(super) enum FromAgent {
         name: String,
     },
     /// Something changed.
-    Update(SessionUpdate),
+    Update(Box<SessionUpdate>),
     /// It asks whether it may do something.
-    Asks(RequestPermissionRequest, Responder<RequestPermissionResponse>),
+    Asks(Box<RequestPermissionRequest>, Responder<RequestPermissionResponse>),
     /// Its turn is over.
     TurnOver(Result<PromptResponse, String>),
     /// Something of the definition could not be told to it.
@@ -117,14 +117,14 @@ async fn converse(
         .name("swarm")
         .on_receive_notification(
             async move |notification: SessionNotification, _cx| {
-                updates.send(FromAgent::Update(notification.update)).ok();
+                updates.send(FromAgent::Update(Box::new(notification.update))).ok();
                 Ok(())
             },
             agent_client_protocol::on_receive_notification!(),
         )
         .on_receive_request(
             async move |request: RequestPermissionRequest, responder, _cx| {
-                asks.send(FromAgent::Asks(request, responder)).ok();
+                asks.send(FromAgent::Asks(Box::new(request), responder)).ok();
                 Ok(())
             },
             agent_client_protocol::on_receive_request!(),

@@ -49,7 +49,7 @@ pub(crate) fn run(plan: AcpPlan, io: LoopIo, reporter: Box<dyn Reporter>) -> Res
 
 /// What woke the loop.
 enum Wake {
-    Agent(FromAgent),
+    Agent(Box<FromAgent>),
     Typed(Option<Vec<u8>>),
     Ended(i32),
     Interrupted,
@@ -151,7 +151,7 @@ impl Running {
                 return self.last_turn.clone();
             }
             match self.next_wake().await {
-                Wake::Agent(from) => self.take(from),
+                Wake::Agent(from) => self.take(*from),
                 Wake::Typed(bytes) => {
                     if bytes.is_none() {
                         self.keys = None;
@@ -188,7 +188,7 @@ impl Running {
             _ = self.signals.interrupt.recv() => Wake::Interrupted,
             bytes = typed => Wake::Typed(bytes),
             _ = self.signals.window.recv() => Wake::Resized,
-            from = self.peer.says.recv() => Wake::Agent(from.unwrap_or(FromAgent::Exited(None))),
+            from = self.peer.says.recv() => Wake::Agent(Box::new(from.unwrap_or(FromAgent::Exited(None)))),
         }
     }
 
@@ -196,10 +196,10 @@ impl Running {
     fn take(&mut self, from: FromAgent) {
         match from {
             FromAgent::Ready { session, name } => self.ready(session, name),
-            FromAgent::Update(update) if self.is_ready => self.update(update),
+            FromAgent::Update(update) if self.is_ready => self.update(*update),
             // The replay of an earlier conversation: it was told when it happened.
             FromAgent::Update(_) => {}
-            FromAgent::Asks(request, responder) => self.asked(request, responder),
+            FromAgent::Asks(request, responder) => self.asked(*request, responder),
             FromAgent::TurnOver(Ok(answer)) => self.turn_over(&answer),
             FromAgent::TurnOver(Err(reason)) => self.turn_failed(reason),
             FromAgent::Warning(text) => {
