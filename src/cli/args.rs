@@ -1,5 +1,8 @@
 //! The command line's shape: one place for every verb, flag and help text. Help, man pages and completions are
 //! made from it.
+//!
+//! Structs of arguments and enums below a verb carry plain comments: clap would take a doc comment there for the about
+//! text of the verb, over the verb's own.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,7 +31,7 @@ use crate::model::parse_duration;
                   6 timed out, 7 limit reached, 70 internal fault, 128+n ended by signal n.\n\
                   Start with `swarm init`, or look around with `swarm demo`."
 )]
-pub(crate) struct Cli {
+pub(super) struct Cli {
     /// Flags every verb has.
     #[command(flatten)]
     pub(crate) global: Global,
@@ -37,10 +40,10 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// Flags every verb has.
+// Flags every verb has.
 #[derive(Debug, Clone, Args)]
 #[command(next_display_order = 900)]
-pub(crate) struct Global {
+pub(super) struct Global {
     /// Work as if started in DIR.
     #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub(crate) directory: Option<PathBuf>,
@@ -66,7 +69,7 @@ pub(crate) struct Global {
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ColorChoice {
+pub(super) enum ColorChoice {
     /// On a terminal, unless NO_COLOR is set.
     Auto,
     /// Always.
@@ -79,7 +82,7 @@ pub(crate) enum ColorChoice {
 /// of the time that a short command took.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
-pub(crate) enum Verb {
+pub(super) enum Verb {
     /// Write .swarm/config.yaml and a sample ticket, and say what is missing.
     Init(InitArgs),
     /// Write, list and show tickets.
@@ -152,17 +155,17 @@ pub(crate) enum Verb {
     Hook(HookArgs),
 }
 
-/// `init`.
+// `init`.
 #[derive(Debug, Args)]
-pub(crate) struct InitArgs {
+pub(super) struct InitArgs {
     /// Agent for tickets that name none.
     #[arg(long, value_name = "AGENT")]
     pub(crate) agent: Option<String>,
 }
 
-/// `ticket`.
+// `ticket`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum TicketVerb {
+pub(super) enum TicketVerb {
     /// Write a new ticket file; the body comes from -p, -f or standard input, else from a skeleton.
     New(TicketNewArgs),
     /// List tickets with their states.
@@ -172,9 +175,9 @@ pub(crate) enum TicketVerb {
     Show(TicketShowArgs),
 }
 
-/// `ticket new`.
+// `ticket new`.
 #[derive(Debug, Args)]
-pub(crate) struct TicketNewArgs {
+pub(super) struct TicketNewArgs {
     /// Id of the ticket: letters, digits, `.`, `_`, `-`.
     pub(crate) id: String,
     /// One line for lists and commit subjects.
@@ -197,10 +200,10 @@ pub(crate) struct TicketNewArgs {
     pub(crate) text: TextArgs,
 }
 
-/// Where a text comes from.
+// Where a text comes from.
 #[derive(Debug, Clone, Args)]
 #[group(multiple = false)]
-pub(crate) struct TextArgs {
+pub(super) struct TextArgs {
     /// The text itself.
     #[arg(short = 'p', long = "prompt", value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
@@ -209,17 +212,17 @@ pub(crate) struct TextArgs {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// `ticket show`.
+// `ticket show`.
 #[derive(Debug, Args)]
-pub(crate) struct TicketShowArgs {
+pub(super) struct TicketShowArgs {
     /// Ticket id, or path of a markdown file.
     #[arg(add = ArgValueCompleter::new(complete::tickets))]
     pub(crate) ticket: String,
 }
 
-/// `spawn`.
+// `spawn`.
 #[derive(Debug, Args)]
-pub(crate) struct SpawnArgs {
+pub(super) struct SpawnArgs {
     /// Ticket ids, paths of markdown files, or with -p/-f an id to write.
     #[arg(value_name = "TICKET", required = true, add = ArgValueCompleter::new(complete::tickets))]
     pub(crate) tickets: Vec<String>,
@@ -243,9 +246,9 @@ pub(crate) struct SpawnArgs {
     pub(crate) dry_run: bool,
 }
 
-/// `status`.
+// `status`.
 #[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
+pub(super) struct StatusArgs {
     /// Workers to show; all when none is named.
     #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
     pub(crate) workers: Vec<String>,
@@ -257,28 +260,28 @@ pub(crate) struct StatusArgs {
     pub(crate) all: bool,
 }
 
-/// `conflicts`.
+// `conflicts`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every worker's newest saved state, uncommitted files included, is merged in memory with the target and with every \
 other worker of that target; no file of anybody is touched. Conflicts are an answer, not a failure: the exit code is 0.")]
-pub(crate) struct ConflictsArgs {
+pub(super) struct ConflictsArgs {
     /// Redraw in place until Ctrl-C.
     #[arg(long, short)]
     pub(crate) watch: bool,
 }
 
-/// One worker.
+// One worker.
 #[derive(Debug, Args)]
-pub(crate) struct WorkerArgs {
+pub(super) struct WorkerArgs {
     /// Worker id.
     #[arg(add = ArgValueCompleter::new(complete::workers))]
     pub(crate) worker: String,
 }
 
-/// Several workers.
+// Several workers.
 #[derive(Debug, Args)]
-pub(crate) struct SelectArgs {
+pub(super) struct SelectArgs {
     /// Worker ids.
     #[arg(value_name = "WORKER", required_unless_present = "all", add = ArgValueCompleter::new(complete::workers))]
     pub(crate) workers: Vec<String>,
@@ -287,9 +290,9 @@ pub(crate) struct SelectArgs {
     pub(crate) all: bool,
 }
 
-/// `attach`.
+// `attach`.
 #[derive(Debug, Args)]
-pub(crate) struct AttachArgs {
+pub(super) struct AttachArgs {
     /// Worker id.
     #[arg(add = ArgValueCompleter::new(complete::workers))]
     pub(crate) worker: String,
@@ -298,20 +301,20 @@ pub(crate) struct AttachArgs {
     pub(crate) read_only: bool,
 }
 
-/// `send`.
+// `send`.
 #[derive(Debug, Args)]
-pub(crate) struct SendArgs {
-    /// Worker id, then the text (`-` is standard input); with --all only the text.
-    #[arg(value_name = "WORKER TEXT", required = true, num_args = 1..=2, add = ArgValueCompleter::new(complete::workers))]
+pub(super) struct SendArgs {
+    /// Worker id, then the text (`-` is standard input); with --all only the text. Several words are one text.
+    #[arg(value_names = ["WORKER", "TEXT"], required = true, num_args = 1.., add = ArgValueCompleter::new(complete::workers))]
     pub(crate) words: Vec<String>,
     /// Send to every live worker.
     #[arg(long)]
     pub(crate) all: bool,
 }
 
-/// `logs`.
+// `logs`.
 #[derive(Debug, Args)]
-pub(crate) struct LogsArgs {
+pub(super) struct LogsArgs {
     /// Worker id.
     #[arg(add = ArgValueCompleter::new(complete::workers))]
     pub(crate) worker: String,
@@ -326,9 +329,9 @@ pub(crate) struct LogsArgs {
     pub(crate) terminal: bool,
 }
 
-/// `wait`.
+// `wait`.
 #[derive(Debug, Args)]
-pub(crate) struct WaitArgs {
+pub(super) struct WaitArgs {
     /// Workers to wait for; all live ones when none is named.
     #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
     pub(crate) workers: Vec<String>,
@@ -343,9 +346,9 @@ pub(crate) struct WaitArgs {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// `pause`.
+// `pause`.
 #[derive(Debug, Args)]
-pub(crate) struct PauseArgs {
+pub(super) struct PauseArgs {
     /// Which workers.
     #[command(flatten)]
     pub(crate) select: SelectArgs,
@@ -354,9 +357,9 @@ pub(crate) struct PauseArgs {
     pub(crate) now: bool,
 }
 
-/// `trust`.
+// `trust`.
 #[derive(Debug, Args)]
-pub(crate) struct TrustArgs {
+pub(super) struct TrustArgs {
     /// List what is trusted, here and elsewhere.
     #[arg(long, conflicts_with = "revoke")]
     pub(crate) list: bool,
@@ -365,9 +368,9 @@ pub(crate) struct TrustArgs {
     pub(crate) revoke: bool,
 }
 
-/// `diff`.
+// `diff`.
 #[derive(Debug, Args)]
-pub(crate) struct DiffArgs {
+pub(super) struct DiffArgs {
     /// Worker id.
     #[arg(add = ArgValueCompleter::new(complete::workers))]
     pub(crate) worker: String,
@@ -376,9 +379,9 @@ pub(crate) struct DiffArgs {
     pub(crate) stat: bool,
 }
 
-/// `review`.
+// `review`.
 #[derive(Debug, Args)]
-pub(crate) struct ReviewArgs {
+pub(super) struct ReviewArgs {
     /// Worker id.
     #[arg(add = ArgValueCompleter::new(complete::workers))]
     pub(crate) worker: String,
@@ -396,9 +399,9 @@ pub(crate) struct ReviewArgs {
     pub(crate) comment: Vec<String>,
 }
 
-/// `merge`.
+// `merge`.
 #[derive(Debug, Args)]
-pub(crate) struct MergeArgs {
+pub(super) struct MergeArgs {
     /// Workers to land; every approved one when none is named.
     #[arg(value_name = "WORKER", add = ArgValueCompleter::new(complete::workers))]
     pub(crate) workers: Vec<String>,
@@ -412,7 +415,7 @@ pub(crate) struct MergeArgs {
 
 /// `merge --strategy`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum StrategyChoice {
+pub(super) enum StrategyChoice {
     /// A merge commit.
     Merge,
     /// One commit with all changes.
@@ -421,9 +424,9 @@ pub(crate) enum StrategyChoice {
     Rebase,
 }
 
-/// `recover`.
+// `recover`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum RecoverVerb {
+pub(super) enum RecoverVerb {
     /// List everything that was kept.
     #[command(visible_alias = "ls")]
     List,
@@ -433,17 +436,17 @@ pub(crate) enum RecoverVerb {
     Restore(RecoverRestoreArgs),
 }
 
-/// `recover show`.
+// `recover show`.
 #[derive(Debug, Args)]
-pub(crate) struct RecoverShowArgs {
+pub(super) struct RecoverShowArgs {
     /// Worker id (its newest keep ref) or full keep ref.
     #[arg(value_name = "WORKER|REF", add = ArgValueCompleter::new(complete::kept))]
     pub(crate) what: String,
 }
 
-/// `recover restore`.
+// `recover restore`.
 #[derive(Debug, Args)]
-pub(crate) struct RecoverRestoreArgs {
+pub(super) struct RecoverRestoreArgs {
     /// Worker id (its newest keep ref) or full keep ref.
     #[arg(value_name = "WORKER|REF", add = ArgValueCompleter::new(complete::kept))]
     pub(crate) what: String,
@@ -455,9 +458,9 @@ pub(crate) struct RecoverRestoreArgs {
     pub(crate) worktree: Option<PathBuf>,
 }
 
-/// `agents`.
+// `agents`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum AgentsVerb {
+pub(super) enum AgentsVerb {
     /// List agents and where they come from.
     #[command(visible_alias = "ls")]
     List,
@@ -470,36 +473,36 @@ pub(crate) enum AgentsVerb {
     Check(AgentsCheckArgs),
 }
 
-/// One agent.
+// One agent.
 #[derive(Debug, Args)]
-pub(crate) struct AgentArgs {
+pub(super) struct AgentArgs {
     /// Agent name.
     #[arg(add = ArgValueCompleter::new(complete::agents))]
     pub(crate) agent: String,
 }
 
-/// `agents check`.
+// `agents check`.
 #[derive(Debug, Args)]
-pub(crate) struct AgentsCheckArgs {
+pub(super) struct AgentsCheckArgs {
     /// Agent names.
     #[arg(value_name = "AGENT", add = ArgValueCompleter::new(complete::agents))]
     pub(crate) agents: Vec<String>,
 }
 
-/// `doctor`.
+// `doctor`.
 #[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {}
+pub(super) struct DoctorArgs {}
 
-/// `completions`.
+// `completions`.
 #[derive(Debug, Args)]
-pub(crate) struct CompletionsArgs {
+pub(super) struct CompletionsArgs {
     /// Which shell.
     pub(crate) shell: Shell,
 }
 
-/// `man`.
+// `man`.
 #[derive(Debug, Args)]
-pub(crate) struct ManArgs {
+pub(super) struct ManArgs {
     /// Verb whose page to print; the overview when none is named.
     #[arg(conflicts_with = "out")]
     pub(crate) verb: Option<String>,
@@ -508,7 +511,7 @@ pub(crate) struct ManArgs {
     pub(crate) out: Option<PathBuf>,
 }
 
-/// `replay`.
+// `replay`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReplayVerb {
     /// Serve a script or recording as Ollama, OpenAI and Anthropic do, for testing agents offline.
@@ -523,7 +526,7 @@ pub(crate) enum ReplayVerb {
     Check(ReplayCheckArgs),
 }
 
-/// `replay serve`.
+// `replay serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayServeArgs {
     /// A script (YAML or JSON, see schemas/script.json), or a recording (.jsonl).
@@ -543,7 +546,7 @@ pub(crate) struct ReplayServeArgs {
     pub(crate) until_stdin_ends: bool,
 }
 
-/// `replay check`.
+// `replay check`.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayCheckArgs {
     /// A script or a recording.
@@ -551,22 +554,22 @@ pub(crate) struct ReplayCheckArgs {
     pub(crate) file: PathBuf,
 }
 
-/// `demo`.
+// `demo`.
 #[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Leave the repository for exploring.
     #[arg(long)]
     pub(crate) keep: bool,
 }
 
-/// `supervise`.
+// `supervise`.
 #[derive(Debug, Args)]
-pub(crate) struct SuperviseArgs {
+pub(super) struct SuperviseArgs {
     /// Hand-over file written by the spawning command.
     pub(crate) handover: PathBuf,
 }
 
-/// `loop`.
+// `loop`.
 #[derive(Debug, Args)]
 pub(crate) struct LoopArgs {
     /// Plan written by the supervisor.
@@ -576,16 +579,16 @@ pub(crate) struct LoopArgs {
     pub(crate) record: Option<PathBuf>,
 }
 
-/// `acp`.
+// `acp`.
 #[derive(Debug, Args)]
 pub(crate) struct AcpArgs {
     /// Plan written by the supervisor.
     pub(crate) plan: PathBuf,
 }
 
-/// `hook`.
+// `hook`.
 #[derive(Debug, Args)]
-pub(crate) struct HookArgs {
+pub(super) struct HookArgs {
     /// Event name as the agent's program says it.
     pub(crate) event: String,
 }

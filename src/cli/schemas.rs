@@ -102,7 +102,10 @@ fn tidy(value: &mut Value) {
 /// All schemas by file name.
 fn all() -> BTreeMap<&'static str, Schema> {
     BTreeMap::from([
-        ("actions", schema::<views::ActionsView>("swarm send, stop, pause, resume, restart, rm --json")),
+        (
+            "actions",
+            schema::<views::ActionsView>("swarm send, stop, pause, resume, restart, rm, review with a verdict --json"),
+        ),
         ("agents", schema::<views::AgentsView>("swarm agents --json")),
         ("conflicts", schema::<views::ConflictsView>("swarm conflicts --json")),
         ("diff", schema::<views::DiffView>("swarm diff --json")),

@@ -70,6 +70,12 @@ impl Project {
         Ok(self.settings.get_or_init(|| settings))
     }
 
+    /// The resolved settings; where the configuration is broken, those of nobody having configured anything. For what
+    /// must be possible all the same.
+    pub(crate) fn settings_or_default(&self) -> Settings {
+        self.settings().cloned().unwrap_or_default()
+    }
+
     /// All agents.
     pub(crate) fn agents(&self) -> Result<&AgentBook, Failure> {
         if let Some(agents) = self.agents.get() {

@@ -204,7 +204,7 @@ pub(crate) struct FailureView {
     pub(crate) hints: Vec<String>,
 }
 
-/// `stop`, `pause`, `resume`, `restart`, `rm`, `send`: what was done to each worker.
+/// `stop`, `pause`, `resume`, `restart`, `rm`, `send`, and `review` with a verdict: what was done to each worker.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct ActionsView {
     /// [`VIEW_VERSION`].
@@ -213,6 +213,12 @@ pub(crate) struct ActionsView {
     pub(crate) done: Vec<ActionView>,
     /// What was not.
     pub(crate) failed: Vec<FailureView>,
+}
+
+impl From<ActionView> for ActionsView {
+    fn from(action: ActionView) -> Self {
+        Self { version: VIEW_VERSION, done: vec![action], failed: Vec::new() }
+    }
 }
 
 /// What was done to one worker.
@@ -323,6 +329,8 @@ pub(crate) struct MergeView {
     pub(crate) returned: Vec<ReturnedView>,
     /// What waits for a person.
     pub(crate) waiting: Vec<WaitingView>,
+    /// What was named and had nothing to land: it landed before, or there were no changes.
+    pub(crate) settled: Vec<SettledView>,
 }
 
 /// One landed worker.
@@ -344,6 +352,17 @@ pub(crate) struct LandedView {
     pub(crate) gates: Vec<GateView>,
     /// The keep ref that still holds the branch.
     pub(crate) keep: Option<String>,
+}
+
+/// One worker with nothing to land.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct SettledView {
+    /// Worker id.
+    pub(crate) worker: String,
+    /// The commit as which its work landed; null when there were no changes.
+    pub(crate) commit: Option<String>,
+    /// Why there is nothing to land, in one clause.
+    pub(crate) why: String,
 }
 
 /// One gate's result.

@@ -133,6 +133,11 @@ impl Tmux {
         Some(format!("{} {size} {changed:?}", program.display()))
     }
 
+    /// Whether there is a tmux at all, of whatever version.
+    pub(crate) fn is_installed(&self) -> bool {
+        self.program_stamp().is_some()
+    }
+
     /// The installed version.
     ///
     /// # Errors

@@ -270,3 +270,99 @@ fn conflicts_are_seen_while_agents_still_work() {
     }
     swarm.write("../project-worktrees/go", "");
 }
+
+/// Names of the sessions on the test's tmux server.
+fn sessions(swarm: &TestSwarm) -> String {
+    swarm.tmux(["list-sessions", "-F", "#{session_name}"]).stdout
+}
+
+/// A search path with git and the shell's programs on it, and no tmux.
+fn without_tmux(swarm: &TestSwarm) -> String {
+    let bin = swarm.root().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for name in ["git", "sh"] {
+        std::os::unix::fs::symlink(which::which(name).unwrap(), bin.join(name)).unwrap();
+    }
+    bin.display().to_string()
+}
+
+#[test]
+fn what_landed_before_is_a_success_that_says_so() {
+    let swarm = finished(&["alpha"]);
+    let verdict = swarm.json(["review", "alpha", "--approve"]);
+    assert_conforms(&verdict, "actions");
+    assert_eq!(verdict["done"][0]["action"], "approved");
+    let commit = swarm.json(["merge"])["landed"][0]["commit"].as_str().unwrap().to_owned();
+    for args in [&["merge", "alpha"][..], &["merge", "alpha", "--dry-run"]] {
+        let again = swarm.run(args).expect_code(0);
+        assert_eq!(again.stdout, format!("`alpha` landed already as {}\n", &commit[..8]));
+        assert_eq!(again.stderr, "");
+    }
+    let view = swarm.json(["merge", "alpha"]);
+    assert_conforms(&view, "merge");
+    assert_eq!(view["settled"][0]["commit"], commit.as_str());
+}
+
+#[test]
+fn a_ticket_that_is_done_without_changes_has_nothing_to_land() {
+    let swarm = TestSwarm::new();
+    swarm.write_shell_agent("idle", "true");
+    swarm.write_ticket("alpha", "idle", "Do nothing.");
+    swarm.run(["spawn", "alpha", "--wait"]).success();
+    swarm.wait_until("the ticket to be done", || state(&swarm, "alpha") == "done");
+    swarm.run(["merge", "alpha"]).expect_code(0).says("nothing to land");
+}
+
+#[test]
+fn a_missing_target_is_told_as_that_alone() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    swarm.git(["branch", "-m", "main", "trunk"]).success();
+    let merged = swarm.run(["merge", "alpha"]).expect_code(1);
+    assert!(merged.stderr.contains("`main`") && !merged.transcript().contains("Nothing to land"), "{merged:?}");
+}
+
+#[test]
+fn sessions_go_with_their_worktrees_and_doctor_names_those_that_stayed() {
+    let mut swarm = finished(&["alpha", "beta", "gamma"]);
+    assert_eq!(sessions(&swarm).lines().count(), 3, "{}", sessions(&swarm));
+    swarm.run(["review", "alpha", "--approve"]).success();
+    swarm.run(["merge"]).success();
+    assert!(!sessions(&swarm).contains("alpha"), "{}", sessions(&swarm));
+    swarm.run(["rm", "beta", "--yes"]).success();
+    assert!(sessions(&swarm).contains("gamma") && !sessions(&swarm).contains("beta"), "{}", sessions(&swarm));
+    // Without tmux in the way of `rm` the session stays, as when a release is cut off.
+    let path = swarm.environment()["PATH"].clone();
+    swarm.set_env("PATH", without_tmux(&swarm));
+    swarm.run(["rm", "gamma", "--yes"]).success();
+    swarm.set_env("PATH", path);
+    let doctor = swarm.run(["doctor", "--json"]).json();
+    let finding =
+        doctor["findings"].as_array().unwrap().iter().find(|finding| finding["subject"] == "sessions").unwrap();
+    assert!(finding["text"].as_str().unwrap().contains("gamma"), "{finding}");
+    assert!(finding["hint"].as_str().unwrap().starts_with("tmux -L "), "{finding}");
+    swarm.run(["rm", "gamma", "--yes"]).success();
+    assert_eq!(sessions(&swarm), "");
+}
+
+#[test]
+fn a_restore_onto_a_branch_that_is_there_names_the_flag() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["rm", "alpha", "--yes"]).success();
+    swarm.run(["recover", "restore", "alpha"]).success();
+    let again = swarm.run(["recover", "restore", "alpha"]).expect_code(1);
+    assert!(again.stderr.contains("hint: name another one: swarm recover restore alpha --branch NAME"), "{again:?}");
+    swarm.run(["recover", "restore", "alpha", "--branch", "other"]).success();
+}
+
+#[test]
+fn a_released_worker_is_offered_what_works() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["pause", "alpha"]).expect_code(1).says("swarm restart alpha");
+    swarm.run(["rm", "alpha", "--yes"]).success();
+    for verb in ["resume", "pause"] {
+        let refused = swarm.run([verb, "alpha"]).expect_code(1);
+        assert!(refused.stderr.contains("swarm recover restore alpha"), "{refused:?}");
+        assert!(!refused.stderr.contains("swarm send") && !refused.stderr.contains("swarm resume"), "{refused:?}");
+    }
+}

@@ -139,7 +139,8 @@ fn every_key_of_status_is_always_there() {
         "blocked",
         "waiting_approval",
     ] {
-        assert!(status["tickets"][state].is_u64() && empty["tickets"][state] == 0, "{state}");
+        let expected = if state == "open" { 1 } else { 0 };
+        assert!(status["tickets"][state].is_u64() && empty["tickets"][state] == expected, "{state}");
     }
     swarm.run(["stop", "--all"]).success();
 }
@@ -321,4 +322,70 @@ fn figures_of_the_work_are_known_from_the_beginning() {
     swarm.run(["spawn", "T-2", "--yes"]).success();
     swarm.wait_until("its figures", || worker(&swarm, "T-2")["commits"].as_u64() >= Some(2));
     swarm.run(["stop", "--all"]).success();
+}
+
+#[test]
+fn tickets_that_were_never_spawned_are_counted_as_open() {
+    let swarm = scene("true");
+    swarm.write_ticket("T-2", "shell", "Work.");
+    swarm.write_ticket("T-3", "shell", "Work.");
+    assert_eq!(swarm.json(["status"])["tickets"]["open"], 3);
+    swarm.run(["status"]).says("3 open");
+    swarm.run(["spawn", "T-1", "--headless", "--wait"]).success();
+    assert_eq!(swarm.json(["status"])["tickets"]["open"], 2);
+}
+
+#[test]
+fn a_wait_says_once_what_each_worker_says() {
+    let swarm = scene("exit 3");
+    swarm.write_ticket("T-2", "shell", "Work.");
+    let waited = swarm.run(["spawn", "T-1", "T-2", "--headless", "--wait"]).expect_code(1);
+    let last: Vec<_> = waited.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(last, ["error: 2 of 2 workers failed or were stopped"]);
+    let waited = swarm.run(["wait", "T-1"]).expect_code(1);
+    assert!(waited.stdout.starts_with("`T-1` is failed: ") && waited.stdout.lines().count() == 1, "{waited:?}");
+    assert!(waited.stderr.starts_with("error: `T-1` failed or was stopped\n"), "{waited:?}");
+}
+
+#[test]
+fn a_broken_configuration_keeps_no_agent_running() {
+    for options in [&["--headless"][..], &[]] {
+        let swarm = scene(STAYS);
+        swarm.write_ticket("T-2", "shell", "Work.");
+        swarm.write_ticket("T-3", "shell", "Work.");
+        swarm.run(["spawn", "T-1", "T-2", "T-3"].iter().chain(options)).success();
+        for id in ["T-1", "T-2", "T-3"] {
+            await_file(&swarm, id, "up");
+        }
+        let lost = worker(&swarm, "T-3");
+        signal(&lost["supervisor_pid"], rustix::process::Signal::KILL);
+        await_status(&swarm, "T-3", "lost");
+        swarm.write(".swarm/config.yaml", "max_workers: [\n");
+        swarm.run(["stop", "T-1", "T-3"]).success();
+        swarm.run(["rm", "T-2", "--yes"]).success();
+        swarm.run(["restart", "T-1"]).expect_code(2).says("config.yaml");
+        swarm.run(["rm", "--all", "--yes"]).success();
+        crate::support::scene::assert_no_processes(&swarm);
+    }
+}
+
+#[test]
+fn a_dependency_that_does_not_exist_is_told_as_that() {
+    let swarm = scene("true");
+    swarm.write(".swarm/tickets/T-2.md", "---\nagent: shell\ndepends_on: [nosuch]\n---\nWork.\n");
+    let refused = swarm.run(["spawn", "T-2", "--headless"]).expect_code(4);
+    assert!(refused.stderr.contains("there is no such ticket") && !refused.stderr.contains("open"), "{refused:?}");
+    refused.says("swarm ticket new nosuch");
+}
+
+#[test]
+fn several_words_are_one_message() {
+    let swarm = scene("cat \"$SWARM_PROMPT_FILE\" >> said.txt");
+    swarm.run(["spawn", "T-1", "--headless", "--wait"]).success();
+    swarm.run(["send", "T-1", "two", "words"]).success();
+    swarm.wait_until("the message to arrive", || {
+        std::fs::read_to_string(swarm.worktree("T-1").join("said.txt")).is_ok_and(|text| text.contains("two words"))
+    });
+    swarm.run(["wait", "T-1", "--timeout", "50s"]).success();
+    swarm.run(["send", "T-1"]).expect_code(2).says("name a worker and the text");
 }

@@ -7,12 +7,11 @@ use crate::coordinator::{Acted, Failure, FailureKind};
 /// `send`.
 pub(super) fn send(args: &SendArgs, context: &Context) -> Result<(), Failure> {
     let (workers, text) = match (&args.words[..], args.all) {
-        ([text], true) => (Vec::new(), text),
-        ([worker, text], false) => (vec![worker.clone()], text),
-        ([_], false) => return Err(Failure::new(FailureKind::Usage, "name a worker and the text to send")),
-        _ => return Err(Failure::new(FailureKind::Usage, "with --all only the text is given")),
+        (words, true) => (Vec::new(), words.join(" ")),
+        ([worker, words @ ..], false) if !words.is_empty() => (vec![worker.clone()], words.join(" ")),
+        _ => return Err(Failure::new(FailureKind::Usage, "name a worker and the text to send")),
     };
-    let text = if text == "-" { super::spawn::standard_input()? } else { text.clone() };
+    let text = if text == "-" { super::spawn::standard_input()? } else { text };
     show(context.control()?.send(&workers, args.all, &text)?, context)
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, ArgAction, Command, CommandFactory};
 use clap_mangen::Man;
 
 use super::init::shown;
@@ -71,7 +71,64 @@ fn render(command: &Command) -> Result<Vec<u8>, Failure> {
     let page = Man::new(command.clone()).section("1").source(version).manual("swarm manual");
     let mut text = Vec::new();
     page.render(&mut text).map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
-    Ok(text)
+    Ok(with_synopsis(&String::from_utf8_lossy(&text), &synopsis(command)).into_bytes())
+}
+
+/// Puts our synopsis where the page has one: the generator's leaves out the values of options and what may be repeated.
+fn with_synopsis(page: &str, synopsis: &str) -> String {
+    let heading = ".SH SYNOPSIS\n";
+    let Some((before, rest)) = page.split_once(heading) else { return page.to_owned() };
+    let after = rest.find("\n.SH ").map_or("", |end| &rest[end + 1..]);
+    format!("{before}{heading}{synopsis}\n{after}")
+}
+
+/// How a command is called, in roff.
+fn synopsis(command: &Command) -> String {
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    let shown = |arg: &&Arg| !arg.is_hide_set();
+    let (positionals, options): (Vec<_>, Vec<_>) =
+        command.get_arguments().filter(shown).partition(|a| a.is_positional());
+    let mut parts = vec![bold(name)];
+    parts.extend(options.into_iter().chain(positionals).map(usage));
+    if command.has_subcommands() {
+        parts.push(italic("VERB"));
+    }
+    parts.join(" ")
+}
+
+/// One argument in a synopsis: brackets where it may be left out, its values' names, dots where it may be repeated.
+fn usage(arg: &Arg) -> String {
+    let flags = [arg.get_long().map(|long| format!("--{long}")), arg.get_short().map(|short| format!("-{short}"))];
+    let mut text = flags.into_iter().flatten().map(|flag| bold(&flag)).collect::<Vec<_>>().join("|");
+    let values = if arg.get_action().takes_values() { arg.get_value_names().unwrap_or_default() } else { &[] };
+    for value in values {
+        let space = if text.is_empty() { "" } else { " " };
+        text = format!("{text}{space}{}", italic(value));
+    }
+    let text = if arg.is_required_set() { text } else { format!("[{text}]") };
+    let takes_many = arg.is_positional() && arg.get_num_args().is_some_and(|count| count.max_values() > values.len());
+    let is_repeated = matches!(arg.get_action(), ArgAction::Count) || (!arg.is_positional() && is_appended(arg));
+    if takes_many || is_repeated { format!("{text}...") } else { text }
+}
+
+/// Whether an option may be given several times.
+fn is_appended(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
+}
+
+/// Text in bold.
+fn bold(text: &str) -> String {
+    format!("\\fB{}\\fR", escaped(text))
+}
+
+/// Text in italics.
+fn italic(text: &str) -> String {
+    format!("\\fI{}\\fR", escaped(text))
+}
+
+/// Text without a meaning to roff.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
 }
 
 #[cfg(test)]
@@ -86,5 +143,51 @@ mod tests {
             assert!(names.contains(&name), "{name} in {names:?}");
         }
         assert!(!names.iter().any(|name| name.contains("supervise") || name.contains("hook")), "{names:?}");
+    }
+
+    #[test]
+    fn every_verb_is_told_by_its_own_words_in_help_and_manual_page() {
+        let about = |command: &Command| command.get_about().map(ToString::to_string).unwrap_or_default();
+        // Before it is built a verb has nothing but what its own line says.
+        let own: Vec<_> =
+            Cli::command().get_subcommands().map(|verb| (verb.get_name().to_owned(), about(verb))).collect();
+        let built = program();
+        for (name, text) in own {
+            let verb = built.find_subcommand(&name).unwrap();
+            assert_eq!(about(verb), text, "about of {name}");
+        }
+        let mut told = std::collections::BTreeMap::new();
+        for mut page in pages(&built) {
+            let (name, text) = (page_name(&page).to_owned(), about(&page));
+            assert!(!text.is_empty() && !text.starts_with('`'), "{name}: {text}");
+            let help = page.render_long_help().to_string();
+            assert!(help.starts_with(&text), "{name}: {help}");
+            let roff = String::from_utf8(render(&page).unwrap()).unwrap();
+            let line = roff.lines().skip_while(|line| *line != ".SH NAME").nth(1).unwrap().to_owned();
+            assert!(line.ends_with(&escaped(&text).replace('\'', "\\*(Aq")), "{name}: {line}");
+            if let Some(other) = told.insert(text, name.clone()) {
+                panic!("{other} and {name} are told by the same words");
+            }
+        }
+    }
+
+    #[test]
+    fn a_synopsis_names_every_value_and_what_may_be_repeated() {
+        for page in pages(&program()) {
+            let name = page_name(&page).to_owned();
+            let roff = String::from_utf8(render(&page).unwrap()).unwrap();
+            let synopsis = roff.lines().skip_while(|line| *line != ".SH SYNOPSIS").nth(1).unwrap().to_owned();
+            for arg in page.get_arguments().filter(|arg| arg.get_action().takes_values() && !arg.is_hide_set()) {
+                for value in arg.get_value_names().unwrap_or_default() {
+                    assert!(synopsis.contains(&italic(value)), "{name}: {value} is not in {synopsis}");
+                }
+            }
+        }
+        let built = program();
+        let of = |name: &str| synopsis(built.find_subcommand(name).unwrap());
+        assert!(of("stop").ends_with("[\\fIWORKER\\fR]..."), "{}", of("stop"));
+        assert!(of("spawn").ends_with(" \\fITICKET\\fR..."), "{}", of("spawn"));
+        assert!(of("why").ends_with(" \\fIWORKER\\fR"), "{}", of("why"));
+        assert!(of("stop").contains("[\\fB\\-\\-config\\fR \\fIKEY=VALUE\\fR]..."), "{}", of("stop"));
     }
 }

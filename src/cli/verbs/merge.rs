@@ -30,8 +30,17 @@ pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> 
         context.output.document(&view)?;
     } else {
         show(&view, context)?;
+        if result.is_ok() && is_empty(&view) {
+            context.output.line("Nothing to land")?;
+            context.output.narrate("approve finished work first: swarm review WORKER --approve");
+        }
     }
     result
+}
+
+/// Whether no worker was looked at.
+fn is_empty(view: &MergeView) -> bool {
+    view.landed.is_empty() && view.returned.is_empty() && view.waiting.is_empty() && view.settled.is_empty()
 }
 
 /// Prints what landed.
@@ -67,9 +76,8 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
     for entry in &view.waiting {
         narrate_failed(&entry.worker, &entry.gates, context);
     }
-    if view.landed.is_empty() && view.returned.is_empty() && view.waiting.is_empty() {
-        context.output.line("Nothing to land")?;
-        context.output.narrate("approve finished work first: swarm review WORKER --approve");
+    for entry in &view.settled {
+        context.output.line(&format!("`{}` {}", entry.worker, entry.why))?;
     }
     Ok(())
 }

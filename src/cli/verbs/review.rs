@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::cli::Context;
 use crate::cli::args::{DiffArgs, ReviewArgs};
 use crate::cli::output::{Style, last_lines, width};
-use crate::coordinator::views::ReviewView;
+use crate::coordinator::views::{ActionsView, ReviewView};
 use crate::coordinator::{Failure, FailureKind, ReviewRequest};
 use crate::process;
 
@@ -40,7 +40,7 @@ pub(super) fn review(args: &ReviewArgs, context: &Context) -> Result<(), Failure
         };
         let done = control.judge(&request)?;
         return if context.output.json {
-            context.output.document(&done)
+            context.output.document(&ActionsView::from(done))
         } else {
             context.output.line(&format!("`{}`: {}", done.worker, done.text))
         };

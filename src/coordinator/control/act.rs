@@ -9,7 +9,8 @@ use crate::model::event::Event;
 use crate::model::ticket::Ticket;
 use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
 use crate::supervisor::protocol::{Reply, Request};
-use crate::supervisor::{Continue, Spawned};
+use crate::supervisor::{Continue, Spawned, Spawner};
+use crate::terminal::Tmux;
 
 /// Whether a worker that is brought back needs a place among `max_workers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Control {
     pub(super) fn stop_one(&self, worker: &Worker, reason: &str) -> Result<ActionView, Failure> {
         let id = &worker.id;
         if let Some(mut client) = self.client(id)? {
-            client.allow(self.project.settings()?.limits.grace * 2)?;
+            client.allow(self.project.settings_or_default().limits.grace * 2)?;
             let reply = client.ask(&Request::Stop { reason: reason.to_owned() })?;
             self.await_end(worker)?;
             let known = self.know(self.worker(id.as_str())?, None);
@@ -81,7 +82,7 @@ impl Control {
             }
         }
         self.refuse_being_spawned(worker)?;
-        let spawner = self.spawner_for(worker)?;
+        let spawner = self.ending_spawner(worker)?;
         if spawner.undo_interrupted(id)? {
             return Ok(action(id, "undone", "Undid its interrupted spawn".to_owned()));
         }
@@ -183,9 +184,7 @@ impl Control {
         if let (Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. }, _)
         | (Phase::Released { .. }, _) = (&known.worker.phase, known.liveness)
         {
-            let text = format!("worker `{id}` is {}: {}", known.verdict.status.as_str(), known.verdict.reason);
-            return Err(Failure::new(FailureKind::Failed, text)
-                .hint(format!("swarm send {id} \"...\" gives it more to do, swarm restart {id} begins anew")));
+            return Err(self.not_living(&known.worker));
         }
         let in_session = known.worker.attempt.session_id.is_some();
         let prompt = in_session.then(|| RESUME_PROMPT.to_owned());
@@ -261,8 +260,18 @@ impl Control {
     }
 
     /// The spawner for what is done to an existing worker: nothing is set up again, so no trust is asked.
-    pub(super) fn spawner_for(&self, worker: &Worker) -> Result<crate::supervisor::Spawner, Failure> {
+    pub(super) fn spawner_for(&self, worker: &Worker) -> Result<Spawner, Failure> {
         self.plain_spawner(worker.attempt.headless)
+    }
+
+    /// The spawner for ending what is left of a worker. It needs no configuration: one that is broken must not keep an
+    /// agent running, and the worker knows its own tmux server.
+    fn ending_spawner(&self, worker: &Worker) -> Result<Spawner, Failure> {
+        let tmux = match &worker.attempt.tmux {
+            Some(session) => Some(self.project.tmux_server(&session.socket)?).filter(Tmux::is_installed),
+            None => self.project.tmux().ok().flatten(),
+        };
+        self.spawner_with(self.project.settings_or_default(), Vec::new(), tmux)
     }
 
     /// The named workers, or with `all` those whose supervisor lives.
@@ -274,11 +283,19 @@ impl Control {
         Ok(workers)
     }
 
-    /// The failure for what only a living supervisor can do.
+    /// The failure for what only a living supervisor can do, or one that can live again.
     fn not_living(&self, worker: &Worker) -> Failure {
-        let Known { verdict, .. } = self.know(worker.clone(), None);
-        let text = format!("worker `{}` is {}: {}", worker.id, verdict.status.as_str(), verdict.reason);
-        Failure::new(FailureKind::Failed, text).hint(format!("swarm resume {}", worker.id))
+        let Known { worker, verdict, .. } = self.know(worker.clone(), None);
+        let id = &worker.id;
+        let hint = match worker.phase {
+            Phase::Released { .. } => return released(&worker),
+            Phase::Ended { outcome: Outcome::Finished { .. } | Outcome::NoChanges, .. } => {
+                format!("swarm send {id} \"...\" gives it more to do, swarm restart {id} begins anew")
+            }
+            _ => format!("swarm resume {id}"),
+        };
+        let text = format!("worker `{id}` is {}: {}", verdict.status.as_str(), verdict.reason);
+        Failure::new(FailureKind::Failed, text).hint(hint)
     }
 
     /// Does something to each worker.

@@ -9,7 +9,7 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{DoctorView, FindingView, VIEW_VERSION};
 use crate::files::{self, FileLock};
 use crate::model::ticket::TicketState;
-use crate::model::worker::{Liveness, Phase, Status, Worker};
+use crate::model::worker::{Liveness, Phase, Status, TmuxSession, Worker};
 use crate::model::{Time, WorkerId};
 use crate::process;
 use crate::store::Store;
@@ -54,6 +54,7 @@ impl Control {
         findings.extend(self.look("workers", Self::workers_at_odds));
         findings.extend(self.look("tickets", Self::tickets_at_odds));
         findings.extend(self.look("worktrees", Self::worktrees_at_odds));
+        findings.extend(self.look("sessions", Self::left_sessions));
         findings.extend(self.look("runtime", |_| stale_runtime_files()));
         findings.extend(self.look("kept work", Self::kept_work));
         let count = findings.iter().filter(|finding| finding.level == "problem").count();
@@ -248,22 +249,35 @@ impl Control {
         Ok((!pids.is_empty()).then(|| problem("processes", text, Some(hint))))
     }
 
+    /// tmux sessions of workers that were released.
+    fn left_sessions(&self) -> Result<Vec<FindingView>, Failure> {
+        let left = self.released_sessions()?;
+        let warn = |(_, session): &(_, TmuxSession)| {
+            let text = format!("the session `{}` of a released worker is left", session.name);
+            let flag = if session.socket.contains('/') { "-S" } else { "-L" };
+            let hint = format!("tmux {flag} {} kill-session -t '{}'", session.socket, session.id);
+            warning("sessions", text, Some(hint))
+        };
+        Ok(left.iter().map(warn).collect())
+    }
+
     /// Worktrees and branches that workers record and git does not have, and the other way round.
     fn worktrees_at_odds(&self) -> Result<Vec<FindingView>, Failure> {
         let repository = &self.project.repository;
         let workers = self.recorded_workers()?;
         let mut findings = Vec::new();
+        let snapshots = repository.references("refs/swarm/wip/")?;
         for worker in workers.iter().filter(|worker| !is_released(worker) && !is_preparing(worker)) {
             let (id, place) = (&worker.id, &worker.place);
+            let has_branch = repository.branch_head(&place.branch)?.is_some();
+            let hint = way_back(worker, &snapshots, has_branch);
             if let Err(error) = repository.linked(&place.worktree) {
                 let text = format!("the worktree of `{id}` is not usable: {error}");
-                let hint = format!("its last snapshot is in refs/swarm/wip/{id}; swarm rm {id} keeps what is there");
-                findings.push(problem("worktrees", text, Some(hint)));
+                findings.push(problem("worktrees", text, hint.clone()));
             }
-            if repository.branch_head(&place.branch)?.is_none() {
+            if !has_branch {
                 let text = format!("the branch `{}` of `{id}` is gone", place.branch);
-                let hint = format!("its last snapshot is in refs/swarm/wip/{id}; swarm rm {id} keeps what is there");
-                findings.push(problem("branches", text, Some(hint)));
+                findings.push(problem("branches", text, hint));
             }
         }
         for worktree in repository.worktrees()? {
@@ -306,6 +320,24 @@ impl Control {
     fn recorded_workers(&self) -> Result<Vec<Worker>, Failure> {
         let store = Store::open_read_only(&self.project.paths)?;
         Ok(store.map(|store| store.workers()).transpose()?.unwrap_or_default())
+    }
+}
+
+/// How to come by a worker's work when its worktree or its branch is damaged: only what is there is named.
+fn way_back(worker: &Worker, snapshots: &[String], has_branch: bool) -> Option<String> {
+    let (id, place) = (&worker.id, &worker.place);
+    let snapshot = format!("refs/swarm/wip/{id}");
+    if snapshots.contains(&snapshot) {
+        let branch = id.as_str().replace('+', "-");
+        return Some(format!("git branch recovered/{branch} {snapshot} brings its last snapshot back"));
+    }
+    match (place.worktree.exists(), has_branch) {
+        (false, true) => Some(format!("its commits are on `{}`; swarm rm {id} keeps them", place.branch)),
+        (true, true) => {
+            Some(format!("its commits are on `{}`, its files in {}", place.branch, place.worktree.display()))
+        }
+        (true, false) => Some(format!("its files are in {}", place.worktree.display())),
+        (false, false) => None,
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Control, is_released};
 use crate::config::{Template, trust_keys_of_gates};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{
-    ConflictView, GateView, LandedView, MergeView, ReturnedView, VIEW_VERSION, WaitingView,
+    ConflictView, GateView, LandedView, MergeView, ReturnedView, SettledView, VIEW_VERSION, WaitingView,
 };
 use crate::git::CommitInfo;
 use crate::landing::{
@@ -21,7 +21,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{Approval, Strategy};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
-use crate::model::{Time, WorkerId, duration_text};
+use crate::model::{CommitId, Time, WorkerId, duration_text};
 use crate::queue::Settlement;
 use crate::store::read_log;
 
@@ -54,7 +54,7 @@ impl Control {
         request: &MergeRequest,
         progress: &mut dyn MergeProgress,
     ) -> Result<(MergeView, Result<(), Failure>), Failure> {
-        let workers = self.landable(request)?;
+        let mut workers = self.landable(request)?;
         let gates = self.approved_gates()?;
         let mut view = MergeView {
             version: VIEW_VERSION,
@@ -62,7 +62,9 @@ impl Control {
             landed: Vec::new(),
             returned: Vec::new(),
             waiting: Vec::new(),
+            settled: Vec::new(),
         };
+        self.set_aside(&mut view, &mut workers)?;
         let settings = self.project.settings()?;
         let message =
             |worker: &Worker, strategy: Strategy| self.commit_message(worker, strategy).map_err(|e| e.chain.join(": "));
@@ -99,6 +101,7 @@ impl Control {
                 failures.push((id, failure));
             }
         }
+        self.end_released_sessions();
         let result = outcome(&view, failures);
         Ok((view, result))
     }
@@ -119,6 +122,43 @@ impl Control {
         let ids = ready
             .flat_map(|entry| workers.iter().filter(|worker| worker.ticket == entry.ticket.id && !is_released(worker)));
         Ok(ids.map(|worker| worker.id.clone()).collect())
+    }
+
+    /// Takes those with nothing to land out of `workers`.
+    fn set_aside(&self, view: &mut MergeView, workers: &mut Vec<WorkerId>) -> Result<(), Failure> {
+        let mut rest = Vec::new();
+        for id in workers.drain(..) {
+            match self.settled(&self.worker(id.as_str())?)? {
+                Some(settled) => view.settled.push(settled),
+                None => rest.push(id),
+            }
+        }
+        *workers = rest;
+        Ok(())
+    }
+
+    /// What to say of a worker with nothing to land; `None` where there may be something.
+    fn settled(&self, worker: &Worker) -> Result<Option<SettledView>, Failure> {
+        let (commit, why) = match self.ticket_state(&worker.ticket)? {
+            Some(TicketState::Landed) => {
+                let commit = self.landed_commit(worker)?;
+                let name = commit.as_ref().map(|commit| format!(" as {}", commit.short())).unwrap_or_default();
+                (commit, format!("landed already{name}"))
+            }
+            Some(TicketState::Done) => (None, "is done without changes, so there is nothing to land".to_owned()),
+            _ => return Ok(None),
+        };
+        let commit = commit.map(|commit| commit.to_string());
+        Ok(Some(SettledView { worker: worker.id.to_string(), commit, why }))
+    }
+
+    /// The commit as which a worker's work landed last, as its event log tells.
+    fn landed_commit(&self, worker: &Worker) -> Result<Option<CommitId>, Failure> {
+        let log = read_log::<EventRecord>(&self.project.paths.events(&worker.id))?;
+        Ok(log.records.into_iter().rev().find_map(|record| match record.event {
+            Event::Landed { commit, .. } => Some(commit),
+            _ => None,
+        }))
     }
 
     /// The gates, all of them trusted.
@@ -215,9 +255,14 @@ impl Control {
     /// Adds what became of a worker, and takes what goes back to its agent.
     fn add_report(&self, view: &mut MergeView, report: Report) -> Result<(), (String, Failure)> {
         let id = report.worker.to_string();
-        let told = report.outcome.map_err(Failure::from).and_then(|outcome| {
-            let worker = self.worker(&id)?;
-            match outcome {
+        let told = self.worker(&id).and_then(|worker| {
+            // A landing that a dead process had begun may have been finished before this worker's turn.
+            let has_landed = matches!(report.outcome, Ok(Outcome::Landed(_)));
+            if let Some(settled) = self.settled(&worker)?.filter(|_| !has_landed) {
+                view.settled.push(settled);
+                return Ok(());
+            }
+            match report.outcome? {
                 Outcome::Landed(landed) => view.landed.push(self.landed_view(&worker, landed)?),
                 Outcome::Waiting(waiting) => view.waiting.push(waiting_view(&worker.id, &waiting)),
                 Outcome::Returned(returned) => self.give_back(view, worker, &returned)?,
@@ -326,7 +371,7 @@ impl Control {
         if !ids.is_empty() && !confirm(&ids)? {
             return Err(Failure::new(FailureKind::NeedsPerson, "nothing was removed"));
         }
-        Ok(self.each(workers, |worker| {
+        let acted = self.each(workers, |worker| {
             if is_released(&worker) {
                 return Ok(action(&worker.id, "released", "It was released before".to_owned()));
             }
@@ -341,7 +386,9 @@ impl Control {
             }
             let uncommitted = if released.has_uncommitted { ", uncommitted work included" } else { "" };
             Ok(action(&worker.id, "released", format!("Removed; its work is kept in {}{uncommitted}", released.keep)))
-        }))
+        });
+        self.end_released_sessions();
+        Ok(acted)
     }
 }
 
@@ -352,7 +399,7 @@ const OUTPUT_SHOWN: usize = 16 * 1024;
 
 /// The failure for the exit code: all landed, some, all returned, or a person needed.
 fn outcome(view: &MergeView, mut failures: Vec<(String, Failure)>) -> Result<(), Failure> {
-    let done = view.landed.len();
+    let done = view.landed.len() + view.settled.len();
     for returned in &view.returned {
         let failure = Failure::new(
             FailureKind::Failed,

@@ -9,6 +9,7 @@ mod init;
 mod merge;
 mod recover;
 mod review;
+mod sessions;
 mod spawn;
 mod status;
 mod tickets;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::Control;
 use crate::coordinator::failure::Failure;
 use crate::coordinator::views::{KeptView, RecoverView, RestoredView, VIEW_VERSION};
-use crate::git::{DiffOptions, KeepEntry, RestoreTo};
+use crate::git::{DiffOptions, GitError, KeepEntry, RestoreTo};
+use crate::landing::LandingError;
 
 impl Control {
     /// Everything that was kept, newest first.
@@ -38,10 +39,24 @@ impl Control {
             };
             let worktree = worktree.map(|path| self.project.call.directory.join(path));
             let to = RestoreTo { branch, worktree };
-            let restored = landing.restore(&entry, &to)?;
+            let restored = landing.restore(&entry, &to).map_err(|error| not_restored(error, what))?;
             Ok(RestoredView { version: VIEW_VERSION, branch: to.branch.to_string(), worktree: restored.worktree })
         })
     }
+}
+
+/// The failure of a restore, whose flags name another place.
+fn not_restored(error: LandingError, what: &str) -> Failure {
+    let flag = match &error {
+        LandingError::Git(GitError::BranchExists { .. }) => Some("--branch NAME"),
+        LandingError::Git(GitError::PathTaken { .. }) => Some("--worktree DIR"),
+        _ => None,
+    };
+    let mut failure = Failure::from(error);
+    if let Some(flag) = flag {
+        failure.hints = vec![format!("name another one: swarm recover restore {what} {flag}")];
+    }
+    failure
 }
 
 /// The view of kept work.

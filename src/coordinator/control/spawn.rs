@@ -1,6 +1,6 @@
 //! `spawn`: everything is checked before anything is done; then one transaction a ticket, several at once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Control, is_released, partial};
@@ -10,10 +10,12 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{SpawnView, SpawnedView, VIEW_VERSION};
 use crate::files::{self, FileLock};
 use crate::model::agent::Agent;
+use crate::model::settings::Settings;
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Liveness, SpawnStep, Status, Worker};
 use crate::model::{AgentName, TicketId, Time, WorkerId};
 use crate::supervisor::{ApprovedSetup, Continue, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
+use crate::terminal::Tmux;
 
 /// Spawns carried out at once: one a core of a small machine; their locked parts take turns anyway.
 const AT_ONCE: usize = 2;
@@ -184,17 +186,26 @@ impl Control {
 
     /// A spawner that sets nothing up.
     pub(super) fn plain_spawner(&self, headless: bool) -> Result<Spawner, Failure> {
+        let tmux = if headless { None } else { self.project.tmux()? };
+        self.spawner_with(self.project.settings()?.clone(), self.project.templates()?, tmux)
+    }
+
+    /// A spawner that sets nothing up, with these settings.
+    pub(super) fn spawner_with(
+        &self,
+        settings: Settings,
+        templates: Vec<(PathBuf, String)>,
+        tmux: Option<Tmux>,
+    ) -> Result<Spawner, Failure> {
         let project = &self.project;
-        let settings = project.settings()?;
-        let tmux = if headless { None } else { project.tmux()? };
         Ok(Spawner {
             repository: project.repository.clone(),
             paths: project.paths.clone(),
             store: project.store()?.clone(),
             queue: project.queue()?,
-            settings: settings.clone(),
+            settings,
             environment: project.call.environment.clone(),
-            templates: project.templates()?,
+            templates,
             tmux,
             program: project.call.program.clone(),
             run: self.run.clone(),
@@ -301,7 +312,14 @@ impl Control {
     fn check_dependencies(&self, ticket: &Ticket) -> Result<(), Failure> {
         let queue = self.project.queue()?;
         for dependency in &ticket.depends_on {
-            let state = queue.ticket(&dependency.ticket)?.map_or(TicketState::Open, |known| known.state);
+            let known = queue.ticket(&dependency.ticket)?;
+            if known.is_none() && self.project.ticket_file(&dependency.ticket).is_ok_and(|file| file.is_none()) {
+                let missing = &dependency.ticket;
+                let text = format!("ticket `{}` waits for `{missing}`, and there is no such ticket", ticket.id);
+                return Err(Failure::new(FailureKind::NeedsPerson, text)
+                    .hint(format!("write it: swarm ticket new {missing}, or take it out of depends_on")));
+            }
+            let state = known.map_or(TicketState::Open, |known| known.state);
             if !dependency.kind.is_satisfied_by(state) {
                 let text = format!("ticket `{}` waits for `{}`, which is {state}", ticket.id, dependency.ticket);
                 return Err(Failure::new(FailureKind::NeedsPerson, text)

@@ -24,6 +24,7 @@ impl Control {
             if let Some(name) = names.first() {
                 return Err(no_worker(name));
             }
+            tickets.insert(TicketState::Open.as_str().to_owned(), self.unspawned(&HashMap::new())?);
             view.tickets = tickets;
             return Ok(view);
         };
@@ -57,9 +58,16 @@ impl Control {
         for state in states.values() {
             *tickets.entry(state.as_str().to_owned()).or_default() += 1;
         }
+        *tickets.entry(TicketState::Open.as_str().to_owned()).or_default() += self.unspawned(&states)?;
         view.tickets = tickets;
         view.workers = known.iter().map(worker_view).collect();
         Ok(view)
+    }
+
+    /// How many ticket files there are of which the queue knows nothing, told by their names.
+    fn unspawned(&self, known: &HashMap<TicketId, TicketState>) -> Result<usize, Failure> {
+        let ids = self.ticket_paths()?.into_iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
+        Ok(ids.filter(|id: &TicketId| !known.contains_key(id)).count())
     }
 
     /// Declares the ticket of a lost worker lost, so that the queue says what is true. Whether it did.

@@ -155,23 +155,24 @@ fn settle(standings: &[Standing], any: bool) -> Option<Standing> {
 
 /// View and failure for an end.
 fn conclude(end: Standing, workers: Vec<WorkerView>) -> (WaitView, Result<(), Failure>) {
-    let named = |wanted: &[Status]| {
-        let hits = workers.iter().filter(|worker| wanted.contains(&worker.status));
-        hits.map(|worker| format!("`{}` is {}: {}", worker.id, worker.status.as_str(), worker.reason))
-            .collect::<Vec<_>>()
+    // What each of them says is in the answer; the error only counts them.
+    let counted = |wanted: &[Status], one: &str, several: &str| {
+        let hits: Vec<_> = workers.iter().filter(|worker| wanted.contains(&worker.status)).collect();
+        match hits[..] {
+            [] => "they ended without what was waited for".to_owned(),
+            [worker] => format!("`{}` {one}", worker.id),
+            _ => format!("{} of {} workers {several}", hits.len(), workers.len()),
+        }
     };
     let (outcome, result) = match end {
         Standing::NeedsPerson => {
-            let text = named(&[Status::Waiting, Status::Lost]).join("; ");
+            let text = counted(&[Status::Waiting, Status::Lost], "needs a person", "need a person");
             let failure = Failure::new(FailureKind::NeedsPerson, text)
                 .hint("swarm attach WORKER answers what it waits for; swarm resume WORKER goes on with a lost one");
             ("needs_person", Err(failure))
         }
         Standing::Ended => {
-            let mut text = named(&[Status::Failed, Status::Stopped]).join("; ");
-            if text.is_empty() {
-                text = "they ended without what was waited for".to_owned();
-            }
+            let text = counted(&[Status::Failed, Status::Stopped], "failed or was stopped", "failed or were stopped");
             ("ended", Err(Failure::new(FailureKind::Failed, text).hint("swarm why WORKER shows the evidence")))
         }
         Standing::Reached | Standing::Under => ("reached", Ok(())),

@@ -120,3 +120,24 @@ fn untrusted_commands_and_a_broken_configuration_are_told() {
     let output = swarm.run(["doctor"]).expect_code(1);
     assert!(output.stdout.contains("agnt"), "{}", output.stdout);
 }
+
+#[test]
+fn doctor_names_only_snapshots_that_are_there() {
+    let swarm = with_shell_agent();
+    swarm.write_ticket("work", "script", "Work.");
+    swarm.run(["spawn", "work", "--headless", "--wait"]).success();
+    swarm.git(["update-ref", "-d", "refs/swarm/wip/work"]).success();
+    std::fs::remove_dir_all(swarm.worktree("work")).unwrap();
+    let hint = |swarm: &TestSwarm| {
+        let view = swarm.run(["doctor", "--json"]).json();
+        let findings = view["findings"].as_array().unwrap().iter();
+        let of = findings.filter(|finding| finding["subject"] == "worktrees" && finding["level"] == "problem");
+        of.map(|finding| finding["hint"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(hint(&swarm), ["its commits are on `swarm/work`; swarm rm work keeps them"]);
+    swarm.git(["update-ref", "refs/swarm/wip/work", "main"]).success();
+    let named = "git branch recovered/work refs/swarm/wip/work";
+    assert_eq!(hint(&swarm), [format!("{named} brings its last snapshot back")]);
+    let words: Vec<_> = named.split(' ').skip(1).collect();
+    swarm.git(words).success();
+}
