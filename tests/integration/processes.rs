@@ -366,3 +366,25 @@ fn a_process_that_got_a_dead_agents_pid_is_never_touched() {
     bystander.kill().unwrap();
     bystander.wait().unwrap();
 }
+
+#[test]
+fn a_full_disk_under_the_log_ends_no_supervisor() {
+    let swarm = scene(STAYS);
+    // Both the log and, without a terminal, stderr lead to where nothing can be written.
+    let folder = swarm.worker_dir("T-1");
+    fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.join("supervisor.log")).unwrap();
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    // Every heartbeat fails from now on, and each failure is to be logged.
+    let live = folder.join("live.json");
+    fs::remove_file(&live).ok();
+    fs::create_dir_all(live.join("in the way")).unwrap();
+    let pid = worker(&swarm, "T-1")["supervisor_pid"].clone();
+    let since = Instant::now();
+    // The heartbeat is written every five seconds.
+    swarm.wait_until("a heartbeat is due", || since.elapsed() > Duration::from_secs(7));
+    assert_eq!(worker(&swarm, "T-1")["supervisor_pid"], pid);
+    assert!(pid.is_u64(), "{pid}");
+    swarm.run(["stop", "T-1"]).success();
+}

@@ -75,7 +75,10 @@ pub(crate) fn supervise(handover: &Path) -> Result<(), SupervisorError> {
 fn log_to_file(handover: &Handover) -> Result<(), SupervisorError> {
     let paths = StatePaths::new(&handover.common_dir);
     let file = crate::files::open_log(&paths.supervisor_log(&handover.worker))?;
-    let logger = tracing_subscriber::fmt().with_ansi(false).with_writer(std::sync::Mutex::new(file)).finish();
+    // A log that cannot be written is not worth an agent: told to stderr, which may lie on the same full disk, the
+    // failure would be a panic.
+    let logger = tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false);
+    let logger = logger.with_writer(std::sync::Mutex::new(file)).finish();
     // A second call happens in tests only.
     tracing::subscriber::set_global_default(logger).ok();
     Ok(())
