@@ -468,6 +468,12 @@ pub(crate) struct RestoredView {
     pub(crate) branch: String,
     /// The worktree that was made, if any.
     pub(crate) worktree: Option<PathBuf>,
+    /// Whether uncommitted work is not in the branch and was left in the keep ref, for want of a worktree.
+    pub(crate) left_uncommitted: bool,
+    /// Further commits that are kept and are not in the branch: where the worker's branch was.
+    pub(crate) beside: Option<String>,
+    /// The keep ref, which stays.
+    pub(crate) reference: String,
 }
 
 /// `agents list|show|check --json`.

@@ -93,6 +93,9 @@ impl Landing<'_> {
                         let text = "was not committed and did not land; it is kept";
                         warnings.push(format!("part of the work of `{}` {text} in {}", worker.id, released.keep));
                     }
+                    if let Some(missing) = released.missing {
+                        warnings.push(format!("worker `{}`: {}", worker.id, missing.as_sentence()));
+                    }
                     keep = Some(released.keep);
                 }
                 Err(why) => warnings.push(format!("worker `{}` was not released: {why}", worker.id)),
