@@ -344,6 +344,8 @@ pub(crate) struct LandedView {
     pub(crate) gates: Vec<GateView>,
     /// The keep ref that still holds the branch.
     pub(crate) keep: Option<String>,
+    /// What deserves a person's eye, one sentence each.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One gate's result.

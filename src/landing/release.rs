@@ -105,7 +105,10 @@ impl Landing<'_> {
         crash_point!("kept");
         self.repository.remove_worktree(worktree, &kept)?;
         crash_point!("worktree removed");
-        self.repository.delete_branch(branch, &kept)?;
+        // A branch that was there before the worker is somebody's own.
+        if worker.place.made_branch {
+            self.repository.delete_branch(branch, &kept)?;
+        }
         self.repository.delete_snapshots(&kept)?;
         let missing = (kept.is_worktree_missing() && !was_kept).then(|| match kept.is_from_snapshot() {
             true => Missing::Snapshot,

@@ -98,7 +98,10 @@ impl Landing<'_> {
                     }
                     keep = Some(released.keep);
                 }
-                Err(why) => warnings.push(format!("worker `{}` was not released: {why}", worker.id)),
+                Err(why) => {
+                    let id = &worker.id;
+                    warnings.push(format!("worker `{id}` was not released: {why}; then run swarm rm {id}"));
+                }
             }
         }
         #[cfg(test)]

@@ -194,6 +194,7 @@ impl Control {
                     })
                     .collect(),
                 keep: None,
+                warnings: Vec::new(),
             }),
             Prospect::Return(returned) => view.returned.push(returned_view(&worker.id, &returned)),
             Prospect::Wait(waiting) => view.waiting.push(waiting_view(&worker.id, &waiting)),
@@ -241,6 +242,7 @@ impl Control {
             target: worker.place.target.to_string(),
             gates: landed.gates.iter().map(gate_view).collect(),
             keep: landed.keep,
+            warnings: landed.warnings,
         })
     }
 
