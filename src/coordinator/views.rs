@@ -352,6 +352,8 @@ pub(crate) struct LandedView {
     pub(crate) gates: Vec<GateView>,
     /// The keep ref that still holds the branch.
     pub(crate) keep: Option<String>,
+    /// What deserves a person's eye, one sentence each.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One worker with nothing to land.
@@ -487,6 +489,12 @@ pub(crate) struct RestoredView {
     pub(crate) branch: String,
     /// The worktree that was made, if any.
     pub(crate) worktree: Option<PathBuf>,
+    /// Whether uncommitted work is not in the branch and was left in the keep ref, for want of a worktree.
+    pub(crate) left_uncommitted: bool,
+    /// Further commits that are kept and are not in the branch: where the worker's branch was.
+    pub(crate) beside: Option<String>,
+    /// The keep ref, which stays.
+    pub(crate) reference: String,
 }
 
 /// `agents list|show|check --json`.

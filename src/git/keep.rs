@@ -34,6 +34,10 @@ pub(crate) struct KeptWork {
     branch: BranchName,
     /// The branch's head when it was saved; `None` when there was no such branch.
     branch_head: Option<CommitId>,
+    /// Whether it holds files that the commit it is restored from has not.
+    has_uncommitted: bool,
+    /// Whether its files are those of the last snapshot.
+    from_snapshot: bool,
     /// The worktree whose files are in it, and the tree they make.
     pub(super) worktree: Option<KeptWorktree>,
 }
@@ -63,6 +67,7 @@ impl KeptWork {
     }
 
     /// The commit it points to.
+    #[cfg(test)]
     pub(crate) fn commit(&self) -> &CommitId {
         &self.commit
     }
@@ -70,6 +75,21 @@ impl KeptWork {
     /// The branch that is covered.
     pub(crate) fn branch(&self) -> &BranchName {
         &self.branch
+    }
+
+    /// Whether it holds files that the commit it is restored from has not.
+    pub(crate) fn has_uncommitted(&self) -> bool {
+        self.has_uncommitted
+    }
+
+    /// Whether the worktree was not there, so that its files could not be looked at.
+    pub(crate) fn is_worktree_missing(&self) -> bool {
+        self.worktree.is_none()
+    }
+
+    /// Whether its files are those of the last snapshot, because the worktree was not there.
+    pub(crate) fn is_from_snapshot(&self) -> bool {
+        self.from_snapshot
     }
 
     /// Its head when it was saved; `None` when there was no such branch.
@@ -112,7 +132,7 @@ pub(crate) struct KeepEntry {
     pub(crate) reference: String,
     /// The worker whose work it is.
     pub(crate) worker: WorkerId,
-    /// What it points to: a commit whose tree is the kept state and whose first parent is the branch's head.
+    /// What it points to: a commit whose tree is the kept state and whose first parent is what was checked out.
     pub(crate) commit: CommitId,
     /// When it was kept.
     pub(crate) at: Time,
@@ -122,6 +142,8 @@ pub(crate) struct KeepEntry {
     pub(crate) branch: BranchName,
     /// The commit that a restored branch starts from.
     pub(crate) head: CommitId,
+    /// Where the branch was, when the worktree had another commit checked out that does not come after it.
+    pub(crate) beside: Option<CommitId>,
     /// Whether there is work in it that no commit of the branch has.
     pub(crate) has_uncommitted: bool,
     /// Files that were not committed.
@@ -178,8 +200,17 @@ impl Repository {
         let branch_head = gathered.note.branch_head.clone();
         let (keep_ref, commit) = self.save(worker, &gathered)?;
         drop(lock);
-        let (worker, branch) = (worker.clone(), branch.clone());
-        Ok(KeptWork { worker, keep_ref, commit, branch, branch_head, worktree: gathered.worktree })
+        let first = gathered.parents.first().map(|first| self.commit_facts(first)).transpose()?;
+        Ok(KeptWork {
+            worker: worker.clone(),
+            keep_ref,
+            commit,
+            branch: branch.clone(),
+            branch_head,
+            has_uncommitted: first.is_none_or(|first| first.tree != gathered.tree),
+            from_snapshot: gathered.note.from_snapshot,
+            worktree: gathered.worktree,
+        })
     }
 
     /// Gathers branch and worktree.
@@ -191,11 +222,20 @@ impl Repository {
         note.operation = taken.state.operation.map(|operation| operation.as_str().to_owned());
         note.uncommitted_files = taken.state.entries.len();
         note.also = self.loose_ends(linked, &taken.state.head, &taken.tree)?;
-        let mut parents: Vec<_> = note.branch_head.iter().chain(&note.head).cloned().collect();
+        // The files are to be seen beside the commit that they were changed from; in the middle of a rebase that is
+        // one the person does not know.
+        let mut parents: Vec<_> = match note.operation {
+            None => note.head.iter().chain(&note.branch_head).cloned().collect(),
+            Some(_) => note.branch_head.iter().chain(&note.head).cloned().collect(),
+        };
         if note.head.is_none() {
-            // Its branch was deleted under it: the last snapshot and the log of its head know where it was.
-            parents.extend(self.ref_commit(&Self::wip_ref(&note.worker))?);
-            parents.extend(self.last_logged_head(linked)?);
+            // Its branch was deleted under it: the log of its head and the last snapshot know where it was.
+            let wip = self.ref_commit(&Self::wip_ref(&note.worker))?;
+            let logged = match (self.last_logged_head(linked)?, &wip) {
+                (None, Some(wip)) => self.own_commit_below(wip)?,
+                (logged, _) => logged,
+            };
+            parents.extend(logged.into_iter().chain(wip));
         }
         parents.extend(note.also.iter().cloned());
         let worktree = KeptWorktree {
@@ -225,8 +265,20 @@ impl Repository {
             hint: "look for its commits: git fsck --lost-found".to_owned(),
         };
         let tree = tree.ok_or_else(nothing)?;
+        let head = match (head, &wip) {
+            (None, Some(wip)) => self.own_commit_below(wip)?,
+            (head, _) => head,
+        };
         let parents = head.into_iter().chain(wip).collect();
         Ok(Gathered { tree, parents, note, worktree: None })
+    }
+
+    /// The commit that a snapshot was taken on: the first below it that is not a snapshot itself.
+    fn own_commit_below(&self, wip: &CommitId) -> Result<Option<CommitId>, GitError> {
+        let args = ["log", "--first-parent", "--max-count=1", "--format=%H", "--invert-grep"];
+        let call = self.git(self.home(), args).args(["--grep=^Snapshot of `", wip.as_str(), "--"]);
+        let text = call.reading().text()?;
+        if text.trim().is_empty() { Ok(None) } else { commit_id(&text).map(Some) }
     }
 
     /// Refuses when something that is not in the tree is nowhere else either.
@@ -401,10 +453,16 @@ impl Repository {
                 let first = parents.split(' ').next().filter(|parent| !parent.is_empty());
                 let head = first.map(commit_id).transpose()?;
                 let head_tree = head.as_ref().map(|head| self.commit_facts(head)).transpose()?.map(|facts| facts.tree);
+                let head = head.unwrap_or_else(|| commit.clone());
+                let beside = match note.branch_head {
+                    Some(branch) if branch != head && !self.is_ancestor(&branch, &head)? => Some(branch),
+                    _ => None,
+                };
                 all.push(KeepEntry {
                     reference: name.trim_start().to_owned(),
                     worker: note.worker,
-                    head: head.unwrap_or_else(|| commit.clone()),
+                    head,
+                    beside,
                     commit,
                     at: note.at,
                     reason: note.reason,

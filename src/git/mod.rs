@@ -17,6 +17,7 @@ mod copy;
 pub(crate) mod crash;
 mod create;
 mod diff;
+mod dropped;
 #[cfg(test)]
 pub(crate) mod fixture;
 
@@ -34,6 +35,7 @@ mod scratch;
 mod snapshot;
 mod stage;
 mod state;
+mod submodule;
 mod target;
 mod worktree;
 

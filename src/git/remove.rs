@@ -1,17 +1,21 @@
 //! Removing worktrees and branches: only what is proven ours, unchanged since it was kept, and by recorded ids.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::keep::KeptWork;
 use super::snapshot::Extent;
+use super::worktree::{Head, Worktree};
 use super::{GitError, Repository};
+use crate::files::{Access, write_atomically};
 use crate::model::BranchName;
 
 impl Repository {
     /// Removes a linked worktree of this repository whose work is in `kept`; ignored files go with it. One whose
-    /// folder is gone already loses its registration. No error when both are gone.
+    /// folder is gone may have been moved by hand, and the moved one needs its registration: that is set aside, so that
+    /// path and branch are free. No error when both are gone.
     ///
     /// # Errors
     /// [`GitError::NotOurWorktree`] for anything that is not a linked worktree of this repository, the main one
@@ -37,7 +41,7 @@ impl Repository {
                 return Ok(());
             };
             let lock = self.lock_worktrees()?;
-            self.force_remove(&gone.path)?;
+            self.set_aside(&gone)?;
             drop(lock);
             return Ok(());
         }
@@ -57,6 +61,25 @@ impl Repository {
         drop(lock);
         drop(snapshot_lock);
         Ok(())
+    }
+
+    /// Takes path and branch from the registration of a worktree whose folder is not where it was. A folder that was
+    /// moved stays a working repository that way, and `git worktree repair` there makes it known again; git itself
+    /// forgets the registration of one that is not found for long (gc.worktreePruneExpire).
+    fn set_aside(&self, gone: &Worktree) -> Result<(), GitError> {
+        let admin = |path: &str| gone.git_dir.join(path);
+        if gone.head != Head::Unknown {
+            let head = self.git(self.home(), ["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]);
+            let head = head.env("GIT_DIR", &gone.git_dir).reading().run()?;
+            // A branch without commits holds nothing back.
+            if head.code() == 0 {
+                let text = format!("{}\n", head.text().trim());
+                write_atomically(&admin("HEAD"), text.as_bytes(), Access::Shared)?;
+            }
+        }
+        let mut path = gone.path.clone().into_os_string();
+        path.push(".missing/.git\n");
+        Ok(write_atomically(&admin("gitdir"), path.as_bytes(), Access::Shared)?)
     }
 
     /// Deletes a branch that is still where `kept` has it. No error when it is gone already.

@@ -16,7 +16,7 @@ use crate::files::FileLock;
 use crate::git::{Built, Commit, Repository, crash_point};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
-use crate::model::worker::Worker;
+use crate::model::worker::{Place, Worker};
 use crate::model::{CommitId, WorkerId};
 use crate::queue::Settlement;
 use crate::store::Review;
@@ -108,7 +108,8 @@ impl Landing<'_> {
         let mut tips: BTreeMap<String, CommitId> = BTreeMap::new();
         let mut plans = Vec::new();
         for worker in workers {
-            let prospect = match landing.judge(worker)? {
+            // Not through the view: what is asked of submodules is asked in their own repositories.
+            let prospect = match self.judge(worker)? {
                 Err(outcome) => Prospect::of(outcome),
                 Ok(candidate) => {
                     let target = candidate.worker.place.target.as_str().to_owned();
@@ -151,7 +152,10 @@ impl Landing<'_> {
             return waiting(WaitingReason::NotApproved, format!("the ticket is {}, not approved", ticket.state));
         }
         match self.standing(&worker)? {
-            Standing::Approved(approval) => Ok(Ok(Candidate { worker, fence: ticket.fence, work, approval })),
+            Standing::Approved(approval) => match self.objection(&worker, &work)? {
+                Some((reason, why)) => waiting(reason, why),
+                None => Ok(Ok(Candidate { worker, fence: ticket.fence, work, approval })),
+            },
             Standing::Voided(review) => {
                 let (then, now) = (review.commit.short(), work.short());
                 let why = format!("it was approved at {then} and is at {now} now; it needs a new review");
@@ -164,6 +168,31 @@ impl Landing<'_> {
                 waiting(WaitingReason::NotApproved, "nobody approved this worker's work".to_owned())
             }
         }
+    }
+
+    /// What a person has to see to before approved work may land.
+    fn objection(
+        &self,
+        worker: &Worker,
+        work: &CommitId,
+    ) -> Result<Option<(WaitingReason, String)>, LandingError> {
+        let Place { worktree, base, target, branch, .. } = &worker.place;
+        let stranded = self.repository.stranded_submodules(worktree, base, work)?;
+        if !stranded.is_empty() {
+            let paths: Vec<_> = stranded.iter().map(|path| format!("`{}`", path.display())).collect();
+            let why = format!("its commits of submodules are in no remote; push them first: {}", paths.join(", "));
+            return Ok(Some((WaitingReason::StrandedSubmodule, why)));
+        }
+        let Some(head) = self.repository.branch_head(target)? else { return Ok(None) };
+        let dropped = self.repository.dropped_commits(target, &head, work)?;
+        Ok(dropped.first().map(|last| {
+            let (count, last) = (dropped.len(), last.short());
+            let why = format!(
+                "`{target}` was moved back, and landing would bring again what it had: {last} is the last of {count}; \
+                 rebase `{branch}` onto `{target}` and approve it again, or put them back on `{target}`"
+            );
+            (WaitingReason::TargetRewound, why)
+        }))
     }
 
     /// Takes an approval back that new commits voided.

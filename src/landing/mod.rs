@@ -62,6 +62,7 @@ pub(crate) use gate::{ApprovedGates, GateReport};
 pub(crate) use land::LandOptions;
 pub(crate) use outcome::{LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting};
 pub(crate) use radar::{Overlap, OverlapVerdict};
+pub(crate) use release::Missing;
 pub(crate) use review::NewReview;
 
 /// Landing for one repository; borrows what it works on.

@@ -88,6 +88,10 @@ pub(crate) enum WaitingReason {
     NotApproved,
     /// New commits came after the approval, which is void.
     ApprovalVoided,
+    /// It points to a submodule's commit that is nowhere but in the worktree.
+    StrandedSubmodule,
+    /// It would bring back commits that a person took out of the target.
+    TargetRewound,
     /// A checkout of the target cannot follow.
     TargetBusy,
     /// The target moved underneath again and again.

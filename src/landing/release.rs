@@ -23,6 +23,30 @@ pub(crate) struct Released {
     pub(crate) was_released: bool,
     /// Whether the keep ref holds files that no commit of the branch has.
     pub(crate) has_uncommitted: bool,
+    /// What is to be said of a worktree that was not where it should be.
+    pub(crate) missing: Option<Missing>,
+}
+
+/// A worktree that could not be looked at when its worker was released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Its last snapshot is kept.
+    Snapshot,
+    /// Only commits are kept.
+    CommitsOnly,
+}
+
+impl Missing {
+    /// What a person should know, as a sentence without its full stop.
+    pub(crate) fn as_sentence(self) -> &'static str {
+        match self {
+            Self::Snapshot => "its worktree is missing, so its last snapshot was kept",
+            Self::CommitsOnly => "its worktree is missing, so only its commits were kept",
+        }
+    }
+
+    /// What a person can do.
+    pub(crate) const HINT: &str = "if it was moved, `git worktree repair` in its new place brings it back";
 }
 
 impl Landing<'_> {
@@ -38,7 +62,7 @@ impl Landing<'_> {
         let worker = self.worker(worker)?;
         if let Phase::Released { keep, .. } = &worker.phase {
             let keep = keep.clone();
-            return Ok(Released { worker: worker.id, keep, was_released: true, has_uncommitted: false });
+            return Ok(Released { worker: worker.id, keep, was_released: true, has_uncommitted: false, missing: None });
         }
         // A spawn holds the first lock and a supervisor the second as long as they live; none can begin while we do.
         let id = &worker.id;
@@ -53,9 +77,9 @@ impl Landing<'_> {
         let worker = self.worker(id)?;
         if let Phase::Released { keep, .. } = &worker.phase {
             let keep = keep.clone();
-            return Ok(Released { worker: worker.id, keep, was_released: true, has_uncommitted: false });
+            return Ok(Released { worker: worker.id, keep, was_released: true, has_uncommitted: false, missing: None });
         }
-        let (keep, has_uncommitted) = self.remove(&worker, reason)?;
+        let Removed { keep, has_uncommitted, missing } = self.remove(&worker, reason)?;
         crash_point!("removed");
         let outcome = last_outcome(&worker);
         let phase = Phase::Released { outcome, keep: keep.clone(), at: Time::now() };
@@ -64,28 +88,44 @@ impl Landing<'_> {
             Ok(())
         })?;
         self.note_event(&worker, Event::Released { keep: keep.clone() })?;
-        Ok(Released { worker: worker.id, keep, was_released: false, has_uncommitted })
+        Ok(Released { worker: worker.id, keep, was_released: false, has_uncommitted, missing })
     }
 
-    /// Keeps and removes; answers the keep ref and whether it holds more than the branch had.
-    fn remove(&self, worker: &Worker, reason: &str) -> Result<(String, bool), LandingError> {
+    /// Keeps and removes.
+    fn remove(&self, worker: &Worker, reason: &str) -> Result<Removed, LandingError> {
         let (worktree, branch) = (&worker.place.worktree, &worker.place.branch);
         let is_gone = worktree.symlink_metadata().is_err() && self.repository.branch_head(branch)?.is_none();
         if is_gone && let Some(entry) = self.kept_of(&worker.id)?.into_iter().next() {
-            return Ok((entry.reference, entry.has_uncommitted));
+            return Ok(Removed { keep: entry.reference, has_uncommitted: entry.has_uncommitted, missing: None });
         }
+        // A removal that was cut off kept everything before it began.
+        let head = self.repository.branch_head(branch)?;
+        let was_kept = self.kept_of(&worker.id)?.into_iter().any(|entry| head == Some(entry.head));
         let kept = self.repository.keep(&worker.id, Some(worktree), branch, reason)?;
-        let has_uncommitted = match kept.branch_head() {
-            Some(head) => self.repository.tree_of(head)? != self.repository.tree_of(kept.commit())?,
-            None => true,
-        };
         crash_point!("kept");
         self.repository.remove_worktree(worktree, &kept)?;
         crash_point!("worktree removed");
-        self.repository.delete_branch(branch, &kept)?;
+        // A branch that was there before the worker is somebody's own.
+        if worker.place.made_branch {
+            self.repository.delete_branch(branch, &kept)?;
+        }
         self.repository.delete_snapshots(&kept)?;
-        Ok((kept.keep_ref().to_owned(), has_uncommitted))
+        let missing = (kept.is_worktree_missing() && !was_kept).then(|| match kept.is_from_snapshot() {
+            true => Missing::Snapshot,
+            false => Missing::CommitsOnly,
+        });
+        Ok(Removed { keep: kept.keep_ref().to_owned(), has_uncommitted: kept.has_uncommitted(), missing })
     }
+}
+
+/// What a removal left.
+struct Removed {
+    /// The keep ref.
+    keep: String,
+    /// Whether it holds more than the commit it is restored from.
+    has_uncommitted: bool,
+    /// Whether the worktree was missing.
+    missing: Option<Missing>,
 }
 
 /// How a worker's last attempt ended.

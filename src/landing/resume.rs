@@ -93,9 +93,15 @@ impl Landing<'_> {
                         let text = "was not committed and did not land; it is kept";
                         warnings.push(format!("part of the work of `{}` {text} in {}", worker.id, released.keep));
                     }
+                    if let Some(missing) = released.missing {
+                        warnings.push(format!("worker `{}`: {}", worker.id, missing.as_sentence()));
+                    }
                     keep = Some(released.keep);
                 }
-                Err(why) => warnings.push(format!("worker `{}` was not released: {why}", worker.id)),
+                Err(why) => {
+                    let id = &worker.id;
+                    warnings.push(format!("worker `{id}` was not released: {why}; then run swarm rm {id}"));
+                }
             }
         }
         #[cfg(test)]

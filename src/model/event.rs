@@ -65,6 +65,11 @@ pub(crate) enum Event {
         /// Why.
         reason: String,
     },
+    /// A message was taken that has to wait for the agent.
+    MessageQueued {
+        /// Size of the text in bytes.
+        bytes: usize,
+    },
     /// A message was delivered to the agent.
     MessageSent {
         /// Size of the text in bytes.

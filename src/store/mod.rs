@@ -20,6 +20,7 @@ mod filesystem;
 mod landing;
 mod live;
 mod log;
+mod messages;
 mod path;
 mod schema;
 mod ticket;
@@ -34,6 +35,7 @@ pub(crate) use database::{Store, Txn};
 pub(crate) use landing::{IntentId, LandingIntent, Review, ReviewComment, ReviewVerdict};
 pub(crate) use live::{read_live, write_live};
 pub(crate) use log::{JsonLog, LogReader, read_log};
+pub(crate) use messages::{read_messages, write_messages};
 pub(crate) use path::StatePaths;
 pub(crate) use ticket::{Content, TicketRow};
 

@@ -60,6 +60,11 @@ impl StatePaths {
         self.worker_dir(worker).join("prompt.md")
     }
 
+    /// Messages that were taken and have not reached the agent.
+    pub(crate) fn messages(&self, worker: &WorkerId) -> PathBuf {
+        self.worker_dir(worker).join("messages.json")
+    }
+
     /// What the worker's supervisor logs about itself.
     pub(crate) fn supervisor_log(&self, worker: &WorkerId) -> PathBuf {
         self.worker_dir(worker).join("supervisor.log")

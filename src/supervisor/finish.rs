@@ -22,6 +22,9 @@ use crate::process::{self, Invocation, ProcessError};
 /// Bytes of a check's output that are kept.
 const OUTPUT_TAIL: usize = 8 * 1024;
 
+/// Lines of a refusing hook that are logged.
+const HOOK_LINES: usize = 20;
+
 /// What finishing needs to know.
 #[derive(Debug, Clone)]
 pub(super) struct Finish {
@@ -104,8 +107,14 @@ impl Finish {
             return Ok(report);
         }
         let head = self.head()?;
+        let nested = self.nested()?;
         if head == self.place.base {
-            return Ok(FinishReport::NoChanges);
+            return Ok(nested.map_or(FinishReport::NoChanges, |what| {
+                FinishReport::NeedsPerson(format!("{what}; commit, move or remove it, then `swarm resume`"))
+            }));
+        }
+        if let Some(text) = nested {
+            done.events.push(Event::Warning { text });
         }
         if self.returned_at.as_ref() == Some(&head) {
             return Ok(FinishReport::NothingNew);
@@ -157,10 +166,23 @@ impl Finish {
                 Ok(None)
             }
             CommitOutcome::Nothing => Ok(None),
-            CommitOutcome::HookRefused { output, .. } => Ok(Some(self.hook_refused(&output, &leftovers.files)?)),
+            CommitOutcome::HookRefused { hook, output } => {
+                let text = format!("commit hook {hook} refused; at its end it said:\n{}", tail(&output));
+                done.events.push(Event::Warning { text });
+                Ok(Some(self.hook_refused(&output, &leftovers.files)?))
+            }
             CommitOutcome::Unfinished(operation) => Ok(Some(unfinished(operation))),
             CommitOutcome::TimedOut { output } => Ok(Some(FinishReport::NeedsPerson(commit_took_too_long(&output)))),
         }
+    }
+
+    /// What is said of work inside repositories of their own, which no commit of the branch can hold.
+    fn nested(&self) -> Result<Option<String>, String> {
+        let leftovers = self.repository.leftovers(&self.place.worktree, &self.place.made_paths);
+        let nested = leftovers.map_err(|error| sentence(&error))?.nested;
+        let paths: Vec<_> = nested.iter().map(|path| format!("`{}`", path.display())).collect();
+        let what = || format!("there is uncommitted work in repositories of their own: {}", paths.join(", "));
+        Ok((!paths.is_empty()).then(what))
     }
 
     /// The branch's head in the worktree.
@@ -254,6 +276,12 @@ pub(super) fn run_command(
         }),
         Err(error) => Err(error),
     }
+}
+
+/// The last lines of what a hook said.
+fn tail(output: &str) -> String {
+    let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+    if lines.is_empty() { "nothing".to_owned() } else { lines[lines.len().saturating_sub(HOOK_LINES)..].join("\n") }
 }
 
 /// What a person reads when a commit hook hangs.

@@ -263,8 +263,10 @@ impl Machine {
         self.stage = Stage::Ended;
         self.say(status, reason, now);
         let mut effects = vec![Effect::CloseTools];
-        if let Some(text) = self.messages.take_waiting() {
-            effects.push(Effect::Log(Event::Warning { text: format!("a message was not delivered: {text}") }));
+        let pending = self.messages.pending();
+        if !pending.is_empty() {
+            let text = format!("not delivered, waits for the next start: {}", pending.join("\n\n"));
+            effects.push(Effect::Log(Event::Warning { text }));
         }
         effects.extend([Effect::Conclude(outcome), Effect::Exit]);
         effects

@@ -366,3 +366,74 @@ fn a_process_that_got_a_dead_agents_pid_is_never_touched() {
     bystander.kill().unwrap();
     bystander.wait().unwrap();
 }
+
+#[test]
+fn a_full_disk_under_the_log_ends_no_supervisor() {
+    let swarm = scene(STAYS);
+    // Both the log and, without a terminal, stderr lead to where nothing can be written.
+    let folder = swarm.worker_dir("T-1");
+    fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.join("supervisor.log")).unwrap();
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    // Every heartbeat fails from now on, and each failure is to be logged.
+    let live = folder.join("live.json");
+    fs::remove_file(&live).ok();
+    fs::create_dir_all(live.join("in the way")).unwrap();
+    let pid = worker(&swarm, "T-1")["supervisor_pid"].clone();
+    let since = Instant::now();
+    // The heartbeat is written every five seconds.
+    swarm.wait_until("a heartbeat is due", || since.elapsed() > Duration::from_secs(7));
+    assert_eq!(worker(&swarm, "T-1")["supervisor_pid"], pid);
+    assert!(pid.is_u64(), "{pid}");
+    swarm.run(["stop", "T-1"]).success();
+}
+
+#[test]
+fn a_queued_message_outlives_the_supervisor_that_took_it() {
+    let script = "if grep -q PLEASE \"$SWARM_PROMPT_FILE\"; then echo heard > heard.txt; exit 0; fi; ";
+    let swarm = scene(&format!("{script}{WAITS_FOR_GO}"));
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    swarm.run(["send", "T-1", "PLEASE"]).success().contains("Queued").then_some(()).unwrap();
+    signal(&worker(&swarm, "T-1")["supervisor_pid"], Signal::KILL);
+    await_status(&swarm, "T-1", "lost");
+    fs::remove_file(swarm.worktree("T-1").join("up")).unwrap();
+    swarm.run(["resume", "T-1"]).success();
+    await_file(&swarm, "T-1", "up");
+    go(&swarm);
+    await_status(&swarm, "T-1", "done");
+    let made = swarm.git_in(&swarm.worktree("T-1"), ["show", "HEAD:heard.txt"]).success();
+    assert_eq!(made.trim(), "heard");
+    let log = swarm.run(["logs", "T-1"]).success();
+    assert!(log.contains("message queued (6 bytes)"), "{log}");
+    assert!(!swarm.worker_dir("T-1").join("messages.json").exists());
+}
+
+#[test]
+fn removing_a_worker_without_its_worktree_claims_no_more_than_is_kept() {
+    let swarm = scene("git commit -q --allow-empty -m made; echo draft > draft.txt; touch up; sleep 1000");
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    swarm.run(["stop", "T-1"]).success();
+    swarm.git(["update-ref", "-d", "refs/swarm/wip/T-1"]).success();
+    fs::rename(swarm.worktree("T-1"), swarm.root().join("moved")).unwrap();
+    let said = swarm.run(["rm", "T-1", "--yes"]).success();
+    assert!(said.contains("its worktree is missing, so only its commits were kept"), "{said}");
+    assert!(said.contains("git worktree repair"), "{said}");
+    let status = swarm.git_in(&swarm.root().join("moved"), ["status", "--porcelain"]).success();
+    assert!(status.contains("draft.txt"), "{status}");
+}
+
+#[test]
+fn restoring_only_a_branch_says_what_stays_behind() {
+    let swarm = scene("git commit -q --allow-empty -m made; echo draft > draft.txt; touch up; sleep 1000");
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    swarm.run(["rm", "T-1", "--yes"]).success();
+    let restored = swarm.run(["recover", "restore", "T-1"]).expect_code(0);
+    assert!(restored.stderr.contains("uncommitted work is not in a branch"), "{}", restored.stderr);
+    assert!(restored.stderr.contains("--worktree PATH"), "{}", restored.stderr);
+    let view = swarm.json(["recover", "restore", "T-1", "--branch", "again"]);
+    assert_eq!(view["left_uncommitted"], true);
+}

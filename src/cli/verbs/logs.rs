@@ -138,6 +138,7 @@ fn event_text(event: &Event) -> String {
         }
         Event::AgentStarted { pid, attempt, resumed: true } => format!("agent resumed as pid {pid}, attempt {attempt}"),
         Event::StatusChanged { status, reason } => format!("{}: {reason}", status.as_str()),
+        Event::MessageQueued { bytes } => format!("message queued ({bytes} bytes)"),
         Event::MessageSent { bytes } => format!("message delivered ({bytes} bytes)"),
         Event::ProviderRetry { reason } => format!("provider: {reason}"),
         Event::LeftoversCommitted { commit, files } => {

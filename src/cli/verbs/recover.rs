@@ -48,6 +48,15 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
             if context.output.json {
                 return context.output.document(&view);
             }
+            if let Some(commit) = &view.beside {
+                context.output.narrate(&format!("warning: the worker's branch was at {commit}, which is not in it"));
+            }
+            if view.left_uncommitted {
+                let text = format!("warning: uncommitted work is not in a branch; it stays in {}", view.reference);
+                context.output.narrate(&text);
+                let hint = format!("swarm recover restore {} --branch NAME --worktree PATH brings it too", args.what);
+                context.output.narrate(&format!("hint: {hint}"));
+            }
             match view.worktree {
                 Some(path) => context.output.line(&format!("Restored `{}` in {}", view.branch, path.display())),
                 None => context.output.line(&format!("Restored `{}`", view.branch)),

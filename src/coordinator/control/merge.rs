@@ -14,7 +14,7 @@ use crate::coordinator::views::{
 };
 use crate::git::CommitInfo;
 use crate::landing::{
-    ApprovedGates, GateReport, LandEvent, LandOptions, Landed, NewReview, Outcome, Plan, Prospect, Report,
+    ApprovedGates, GateReport, LandEvent, LandOptions, Landed, Missing, NewReview, Outcome, Plan, Prospect, Report,
     ReturnReason, Returned, Waiting,
 };
 use crate::model::event::{Event, EventRecord};
@@ -234,6 +234,7 @@ impl Control {
                     })
                     .collect(),
                 keep: None,
+                warnings: Vec::new(),
             }),
             Prospect::Return(returned) => view.returned.push(returned_view(&worker.id, &returned)),
             Prospect::Wait(waiting) => view.waiting.push(waiting_view(&worker.id, &waiting)),
@@ -286,6 +287,7 @@ impl Control {
             target: worker.place.target.to_string(),
             gates: landed.gates.iter().map(gate_view).collect(),
             keep: landed.keep,
+            warnings: landed.warnings,
         })
     }
 
@@ -385,7 +387,14 @@ impl Control {
                 queue.cancel(&worker.ticket)?;
             }
             let uncommitted = if released.has_uncommitted { ", uncommitted work included" } else { "" };
-            Ok(action(&worker.id, "released", format!("Removed; its work is kept in {}{uncommitted}", released.keep)))
+            let text = match released.missing {
+                Some(missing) => {
+                    let hint = Missing::HINT;
+                    format!("Removed; {} in {}{uncommitted}; {hint}", missing.as_sentence(), released.keep)
+                }
+                None => format!("Removed; its work is kept in {}{uncommitted}", released.keep),
+            };
+            Ok(action(&worker.id, "released", text))
         });
         self.end_released_sessions();
         Ok(acted)

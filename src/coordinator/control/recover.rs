@@ -40,7 +40,14 @@ impl Control {
             let worktree = worktree.map(|path| self.project.call.directory.join(path));
             let to = RestoreTo { branch, worktree };
             let restored = landing.restore(&entry, &to).map_err(|error| not_restored(error, what))?;
-            Ok(RestoredView { version: VIEW_VERSION, branch: to.branch.to_string(), worktree: restored.worktree })
+            Ok(RestoredView {
+                version: VIEW_VERSION,
+                branch: to.branch.to_string(),
+                left_uncommitted: entry.has_uncommitted && !restored.has_uncommitted,
+                worktree: restored.worktree,
+                beside: entry.beside.map(|commit| commit.to_string()),
+                reference: entry.reference,
+            })
         })
     }
 }

@@ -198,7 +198,7 @@ fn a_worktree_that_is_gone_leaves_branch_and_last_snapshot() {
     test.repo.remove_worktree(&place, &kept).unwrap();
     test.repo.delete_branch(&branch("swarm/one"), &kept).unwrap();
     test.repo.delete_snapshots(&kept).unwrap();
-    assert_eq!(test.repo.worktrees().unwrap().len(), 1);
+    assert!(test.repo.worktrees().unwrap().iter().all(|worktree| worktree.path != place));
     assert_eq!(test.repo.ref_commit("refs/swarm/wip/one").unwrap(), None);
     refused(test.keep("never"));
     test.add("one");
@@ -290,4 +290,72 @@ fn work_that_cannot_be_saved_cannot_be_removed() {
     write(&test.root.join(".git/refs/swarm/keep"), "");
     assert!(test.keep("one").is_err());
     assert!(place.join("a").exists());
+}
+
+#[test]
+fn a_worktree_that_was_moved_by_hand_stays_a_repository() {
+    let test = TestRepo::new();
+    let place = test.add("one");
+    write(&place.join("a"), "committed\n");
+    git_in(&place, &["add", "-A"]);
+    git_in(&place, &["commit", "-qm", "work"]);
+    let head = git_in(&place, &["rev-parse", "HEAD"]);
+    write(&place.join("b"), "only there\n");
+    let moved = test.place("elsewhere");
+    fs::rename(&place, &moved).unwrap();
+    let kept = test.keep("one").unwrap();
+    assert!(kept.is_worktree_missing() && !kept.is_from_snapshot() && !kept.has_uncommitted());
+    test.repo.remove_worktree(&place, &kept).unwrap();
+    test.repo.delete_branch(&branch("swarm/one"), &kept).unwrap();
+    assert_eq!(git_in(&moved, &["status", "--porcelain"]), "?? b");
+    assert_eq!(git_in(&moved, &["rev-parse", "HEAD"]), head);
+    git_in(&moved, &["worktree", "repair"]);
+    assert!(test.git(&["worktree", "list"]).contains("elsewhere"));
+    test.add("one");
+}
+
+#[test]
+fn a_branch_deleted_under_its_worker_comes_back_at_its_last_commit() {
+    for is_gone in [false, true] {
+        let test = TestRepo::new();
+        let place = test.add("one");
+        write(&place.join("a"), "committed\n");
+        git_in(&place, &["add", "-A"]);
+        git_in(&place, &["commit", "-qm", "work"]);
+        let head = git_in(&place, &["rev-parse", "HEAD"]);
+        write(&place.join("b"), "not committed\n");
+        test.snapshot("one");
+        test.git(&["update-ref", "-d", "refs/heads/swarm/one"]);
+        write(&place.join("c"), "not committed\n");
+        test.snapshot("one");
+        if is_gone {
+            fs::remove_dir_all(&place).unwrap();
+        }
+        let kept = test.keep("one").unwrap();
+        let entry = test.repo.kept().unwrap().remove(0);
+        assert_eq!((entry.head.as_str(), entry.has_uncommitted), (head.as_str(), true));
+        assert_eq!((kept.has_uncommitted(), kept.is_from_snapshot()), (true, is_gone));
+    }
+}
+
+#[test]
+fn work_beside_the_branch_comes_back_as_the_commits_it_was() {
+    let test = TestRepo::new();
+    let place = test.add("one");
+    git_in(&place, &["switch", "-q", "--detach"]);
+    write(&place.join("a"), "detached\n");
+    git_in(&place, &["add", "-A"]);
+    git_in(&place, &["commit", "-qm", "detached"]);
+    let head = git_in(&place, &["rev-parse", "HEAD"]);
+    test.keep("one").unwrap();
+    let entry = test.repo.kept().unwrap().remove(0);
+    assert_eq!((entry.head.as_str(), entry.has_uncommitted, entry.beside), (head.as_str(), false, None));
+    git_in(&place, &["switch", "-q", "swarm/one"]);
+    git_in(&place, &["commit", "-qm", "on the branch", "--allow-empty"]);
+    let on_branch = git_in(&place, &["rev-parse", "HEAD"]);
+    git_in(&place, &["switch", "-q", "--detach", &head]);
+    test.keep("one").unwrap();
+    let entry = test.repo.kept().unwrap().remove(0);
+    assert_eq!(entry.head.as_str(), head);
+    assert_eq!(entry.beside.unwrap().as_str(), on_branch);
 }

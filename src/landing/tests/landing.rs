@@ -280,3 +280,43 @@ fn a_move_that_a_hook_refuses_is_taken_back() {
     std::fs::remove_file(&hook).unwrap();
     yard.landed(&worker, &releasing());
 }
+
+#[test]
+fn commits_that_a_person_took_out_of_the_target_do_not_come_back() {
+    let yard = Yard::new();
+    for text in ["one", "two"] {
+        yard.git.write("dropped", text);
+        yard.git.commit(text);
+    }
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    yard.git.git(&yard.git.root, &["reset", "-q", "--hard", "HEAD~2"]);
+    let before = yard.head();
+    let waiting = yard.waiting(&worker, &options());
+    assert_eq!(waiting.reason, WaitingReason::TargetRewound);
+    assert!(waiting.why.contains("of 2"), "{}", waiting.why);
+    assert_eq!((yard.head(), yard.state(&worker)), (before, TicketState::Approved));
+    yard.git.git(&yard.git.root, &["reset", "-q", "--hard", "HEAD@{1}"]);
+    yard.landed(&worker, &options());
+}
+
+#[test]
+fn a_submodule_commit_that_only_the_worktree_has_does_not_land() {
+    let yard = Yard::new();
+    let other = crate::git::fixture::Fixture::new();
+    let allow = ["-c", "protocol.file.allow=always", "submodule", "--quiet"];
+    yard.git.git(&yard.git.root, &[&allow[..], &["add", other.root.to_str().unwrap(), "lib"]].concat());
+    yard.git.commit("submodule");
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let worktree = yard.worktree("fix");
+    yard.git.git(&worktree, &[&allow[..], &["update", "--init"]].concat());
+    put(&worktree.join("lib/new"), "x\n");
+    yard.git.commit_in(&worktree.join("lib"), "only here");
+    yard.git.commit_in(&worktree, "bump");
+    yard.landing().approve(&worker, verdict("Person")).unwrap();
+    let waiting = yard.waiting(&worker, &options());
+    assert_eq!(waiting.reason, WaitingReason::StrandedSubmodule);
+    assert!(waiting.why.contains("`lib`"), "{}", waiting.why);
+    assert_eq!(yard.state(&worker), TicketState::Approved);
+    yard.git.git(&worktree.join("lib"), &["push", "-q", "origin", "HEAD:refs/heads/pushed"]);
+    yard.landed(&worker, &options());
+}

@@ -138,3 +138,29 @@ fn kept_work_is_found_shown_and_brought_back() {
     assert_eq!((restored.head, yard.git.head("back")), (work.clone(), work));
     assert_eq!(yard.read(&yard.git.worktrees.join("back/new")), "untracked\n");
 }
+
+#[test]
+fn a_branch_that_was_there_before_its_worker_stays() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let head = yard.git.head("swarm/fix");
+    yard.store
+        .update_worker::<crate::store::StoreError>(&worker, |row| {
+            row.place.made_branch = false;
+            Ok(())
+        })
+        .unwrap();
+    yard.landing().release(&worker, "x").unwrap();
+    assert!(!yard.worktree("fix").exists());
+    assert_eq!(yard.git.head("swarm/fix"), head);
+}
+
+#[test]
+fn a_missing_worktree_is_told_when_its_worker_is_released() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    std::fs::remove_dir_all(yard.worktree("fix")).unwrap();
+    let released = yard.landing().release(&worker, "x").unwrap();
+    assert_eq!(released.missing, Some(crate::landing::Missing::CommitsOnly));
+    assert!(!released.has_uncommitted);
+}

@@ -74,6 +74,10 @@ impl Machine {
             }
             return effects;
         }
-        self.end(outcome, now)
+        // Who sent it was told that it arrives when leftovers and checks are done.
+        match self.messages.take_waiting() {
+            Some(text) => self.hand_back(text, now),
+            None => self.end(outcome, now),
+        }
     }
 }

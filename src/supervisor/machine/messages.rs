@@ -55,6 +55,11 @@ impl Messages {
         (!waiting.is_empty()).then(|| waiting.join("\n\n"))
     }
 
+    /// All that was taken and is not known to have arrived, oldest first.
+    pub(super) fn pending(&self) -> Vec<String> {
+        self.unconfirmed.iter().map(|typed| &typed.text).chain(&self.waiting).cloned().collect()
+    }
+
     /// Puts a message that could not be typed before all that waits.
     pub(super) fn put_back(&mut self, text: String) {
         self.unconfirmed = None;
@@ -85,6 +90,16 @@ impl Machine {
     /// Whether a typed message is still to be confirmed.
     pub(in crate::supervisor) fn is_confirming(&self) -> bool {
         self.messages.unconfirmed.is_some()
+    }
+
+    /// The messages that were taken and are not known to have arrived, oldest first.
+    pub(in crate::supervisor) fn pending_messages(&self) -> Vec<String> {
+        self.messages.pending()
+    }
+
+    /// Takes what an earlier supervisor could not deliver, for the next turn boundary.
+    pub(in crate::supervisor) fn take_over_messages(&mut self, messages: Vec<String>) {
+        self.messages.waiting.splice(0..0, messages);
     }
 
     /// How a message given now would travel: `None` when it is typed at once or starts the agent, else what it waits

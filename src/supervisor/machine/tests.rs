@@ -356,3 +356,25 @@ fn a_message_that_nobody_took_is_told_at_the_end() {
         effects.iter().any(|effect| matches!(effect, Effect::Log(Event::Warning { text }) if text.contains("docs")))
     );
 }
+
+#[test]
+fn what_was_taken_and_not_delivered_is_pending_until_the_agent_has_it() {
+    let mut machine = running(Mode::Conversation);
+    machine.take_over_messages(vec!["from before".to_owned()]);
+    machine.handle(send("and this"), NOW);
+    assert_eq!(machine.pending_messages(), ["from before", "and this"]);
+    let typed = "from before\n\nand this".to_owned();
+    assert!(machine.handle(turn_ended(), NOW).contains(&Effect::Submit(typed.clone())));
+    assert_eq!(machine.pending_messages(), [typed.clone()]);
+    machine.handle(Input::Agent(AgentEvent::TurnStarted { prompt: typed, is_message: true }), NOW);
+    assert!(machine.pending_messages().is_empty());
+}
+
+#[test]
+fn a_message_taken_while_checks_run_starts_the_agent_again() {
+    let mut machine = running(Mode::OneShot);
+    machine.handle(ended_well(), NOW);
+    machine.handle(send("one more thing"), NOW);
+    let effects = machine.handle(Input::Finish(FinishReport::Work(head())), NOW);
+    assert!(effects.contains(&Effect::Relaunch("one more thing".to_owned())), "{effects:?}");
+}

@@ -159,9 +159,15 @@ impl Supervision {
             Request::Send { .. } | Request::Resume | Request::Pause { .. } if self.machine.is_ending() => return None,
             Request::Send { text, returned_at } => {
                 let waits = self.machine.send_waits_for();
+                let bytes = text.len();
                 self.input(Input::Send { text, returned_at }).await;
                 match waits {
-                    Some(until) => Reply::Queued { until: until.to_owned() },
+                    Some(until) => {
+                        self.log(Event::MessageQueued { bytes }).await;
+                        let is_saved = self.machine.pending_messages() == self.told.saved_messages;
+                        let unsaved = if is_saved { "" } else { "; it could not be written to disk" };
+                        Reply::Queued { until: format!("{until}{unsaved}") }
+                    }
                     None => {
                         // Answered when a hook says that the message was taken.
                         self.told.unanswered_sends.push(answer);

@@ -20,9 +20,10 @@ use super::handover::{FirstWord, Handover};
 use super::machine::{Input, Machine};
 use super::server::Call;
 use crate::agent::{self, ExitInfo, Runtime, ToolLog};
-use crate::model::Time;
+use crate::model::event::Event;
 use crate::model::worker::{Changes, Outcome, ProcessIdentity};
-use crate::store::StatePaths;
+use crate::model::{Time, error_text};
+use crate::store::{StatePaths, write_messages};
 use crate::terminal::Pty;
 use parts::{Assignment, Display, Facts, Snapshots, Sources, Timers, Told};
 
@@ -75,7 +76,10 @@ pub(crate) fn supervise(handover: &Path) -> Result<(), SupervisorError> {
 fn log_to_file(handover: &Handover) -> Result<(), SupervisorError> {
     let paths = StatePaths::new(&handover.common_dir);
     let file = crate::files::open_log(&paths.supervisor_log(&handover.worker))?;
-    let logger = tracing_subscriber::fmt().with_ansi(false).with_writer(std::sync::Mutex::new(file)).finish();
+    // A log that cannot be written is not worth an agent: told to stderr, which may lie on the same full disk, the
+    // failure would be a panic.
+    let logger = tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false);
+    let logger = logger.with_writer(std::sync::Mutex::new(file)).finish();
     // A second call happens in tests only.
     tracing::subscriber::set_global_default(logger).ok();
     Ok(())
@@ -205,8 +209,25 @@ impl Supervision {
         let prompt = supervision.assignment.handover.prompt.clone();
         let resume = supervision.assignment.handover.resume.clone();
         supervision.start_agent(&prompt, resume.as_deref())?;
+        supervision.take_over_messages();
         supervision.write_live();
         Ok(supervision)
+    }
+
+    /// Takes over what an earlier supervisor took and could not deliver. Without it the agent works all the same.
+    fn take_over_messages(&mut self) {
+        let taken = match self.assignment.inherited_messages() {
+            Ok(messages) if messages.is_empty() => return,
+            Ok(messages) => {
+                let count = messages.len();
+                self.told.saved_messages.clone_from(&messages);
+                self.machine.take_over_messages(messages);
+                format!("earlier messages that had not reached its agent: {count}; they go to it when its turn ends")
+            }
+            Err(error) => format!("earlier messages to it could not be read: {}", error_text(&error)),
+        };
+        let logged = self.assignment.ledger.log(Event::Warning { text: taken });
+        self.note_error(logged);
     }
 
     /// Tells the spawning command that the agent runs.
@@ -301,5 +322,19 @@ impl Supervision {
             }
         }
         self.told.live_is_stale = true;
+        self.save_messages();
+    }
+
+    /// Brings to disk what is on its way to the agent, before anybody is told that it was taken.
+    fn save_messages(&mut self) {
+        let pending = self.machine.pending_messages();
+        if pending == self.told.saved_messages {
+            return;
+        }
+        let path = self.assignment.paths.messages(&self.assignment.worker.id);
+        match write_messages(&path, &pending) {
+            Ok(()) => self.told.saved_messages = pending,
+            Err(error) => self.note_error::<(), _>(Err(error)),
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::model::worker::{Changes, CheckResult, Figures, Phase, Status, TmuxSes
 use crate::model::{CommitId, Time};
 use crate::process;
 use crate::queue::FileQueue;
-use crate::store::{StatePaths, Store, read_live};
+use crate::store::{StatePaths, Store, read_live, read_messages, write_messages};
 use crate::supervisor::SupervisorError;
 use crate::supervisor::attached::{Pane, Seen, Viewers};
 use crate::supervisor::handover::Handover;
@@ -68,6 +68,16 @@ impl Assignment {
         ledger.take_over(process::own_identity()?, own_session(&handover))?;
         let (fence, returned_at) = (worker.attempt.fence, handover.returned_at.clone());
         Ok(Self { handover, paths, repository, worker, ledger, fence, returned_at, _lock: lock })
+    }
+
+    /// The messages that an earlier supervisor of this worker took and could not deliver. One of another worker of this
+    /// name is nobody's any more.
+    pub(super) fn inherited_messages(&self) -> Result<Vec<String>, SupervisorError> {
+        let path = self.paths.messages(&self.worker.id);
+        if let Phase::Preparing { before: None, .. } = self.worker.phase {
+            write_messages(&path, &[])?;
+        }
+        Ok(read_messages(&path)?)
     }
 
     /// How the worker's agent relates process and turns.
@@ -289,6 +299,8 @@ pub(super) struct Told {
     pub(super) live_is_stale: bool,
     /// The last status event.
     pub(super) said: (Status, String),
+    /// The messages that are on disk, because they have not reached the agent.
+    pub(super) saved_messages: Vec<String>,
     /// Senders of messages that are not confirmed.
     pub(super) unanswered_sends: Vec<oneshot::Sender<Reply>>,
     /// Who asked for the end.
@@ -301,6 +313,7 @@ impl Told {
         Self {
             live_is_stale: true,
             said: (Status::Starting, String::new()),
+            saved_messages: Vec::new(),
             unanswered_sends: Vec::new(),
             unanswered_stops: Vec::new(),
         }
