@@ -201,8 +201,11 @@ impl Supervision {
         }
         self.look_at_screen().await;
         self.input(Input::Tick).await;
-        let flushed = self.recording.flush();
-        self.note_error(flushed);
+        let mut recorded = self.recording.flush();
+        if self.recording.is_long() {
+            recorded = recorded.and_then(|()| self.recording.begin_anew(self.size, &self.screen.repaint()));
+        }
+        self.note_error(recorded);
         if self.machine.is_attempting() {
             self.check_limits().await;
             if now.duration_since(self.last_renewal) >= RENEW_EVERY {
