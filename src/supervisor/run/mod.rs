@@ -333,11 +333,10 @@ impl Supervision {
                 None => std::future::pending().await,
             }
         };
-        // Output first: what an agent wrote before it ended is seen before the end.
+        // Output may never end, so everything else goes before it; but what an agent wrote before it ended is seen before
+        // the end.
         tokio::select! {
             biased;
-            count = read => Wake::Output(count),
-            exit = ended => Wake::Ended(exit),
             Some(seen) = self.seen.recv() => Wake::Seen(seen),
             Some(call) = self.calls.recv() => Wake::Call(call),
             Some(job) = self.jobs.recv() => Wake::Job(job),
@@ -347,6 +346,8 @@ impl Supervision {
             _ = self.signals.window.recv() => Wake::WindowChange,
             _ = self.signals.child.recv() => Wake::Child,
             _ = self.tick.tick() => Wake::Tick,
+            count = read => Wake::Output(count),
+            exit = ended => Wake::Ended(exit),
         }
     }
 
