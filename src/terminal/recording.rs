@@ -2,7 +2,8 @@
 //!
 //! Only output and sizes are recorded: input holds secrets. Lines are buffered until [`Recording::flush`] or a bound
 //! on the buffer, then written by one appending write. A crash loses what was buffered and may tear the last line;
-//! readers skip a torn line and a writer that goes on begins a new one.
+//! readers skip a torn line and a writer that goes on begins a new one. A long recording goes aside and a new one begins
+//! with a picture of the screen, so that an agent that prints without end costs no more disk than two of them.
 
 mod reader;
 
@@ -23,6 +24,9 @@ use reader::{CastEvent, CastReader, EventKind};
 
 /// Written without waiting for a flush once so much is buffered.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A recording over this size, in bytes, goes aside: hours of a busy terminal, a few seconds of a flood.
+const LONG: u64 = 64 * 1024 * 1024;
 
 /// First line of a recording, as far as it matters here; unknown keys are passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +98,10 @@ pub(crate) struct Recording {
     buffer: Vec<u8>,
     /// Start of a character whose rest has not come yet.
     carry: Vec<u8>,
+    /// Bytes in the file.
+    length: u64,
+    /// The header of the next file.
+    header: CastHeader,
     /// When this writer began.
     began: Instant,
     /// Recording time at that moment.
@@ -108,8 +116,16 @@ impl Recording {
     pub(crate) fn open(path: &Path, header: &CastHeader) -> Result<Self, RecordingError> {
         let file = files::open_log(path)?;
         let earlier = earlier(path)?;
-        let (began, path) = (Instant::now(), path.to_owned());
-        let mut recording = Self { file, path, buffer: Vec::new(), carry: Vec::new(), began, offset: Duration::ZERO };
+        let mut recording = Self {
+            length: file.metadata().map_or(0, |meta| meta.len()),
+            file,
+            path: path.to_owned(),
+            buffer: Vec::new(),
+            carry: Vec::new(),
+            header: header.clone(),
+            began: Instant::now(),
+            offset: Duration::ZERO,
+        };
         match earlier {
             None => recording.push(header),
             Some(earlier) => {
@@ -145,9 +161,29 @@ impl Recording {
             return Ok(());
         }
         let written = self.file.write_all(&self.buffer);
+        self.length += self.buffer.len() as u64;
         // Kept lines would be written twice in part after a full disk; the gap is the lesser harm.
         self.buffer.clear();
         Ok(written.map_err(FileError::on("write the recording", &self.path))?)
+    }
+
+    /// Whether it is so long that [`Recording::begin_anew`] is due.
+    pub(crate) fn is_long(&self) -> bool {
+        self.length > LONG
+    }
+
+    /// Puts what is recorded aside as `NAME.earlier.cast`, over what was put aside before, and begins a new recording
+    /// with `picture`, which draws the present screen of that size.
+    pub(crate) fn begin_anew(&mut self, size: Size, picture: &[u8]) -> Result<(), RecordingError> {
+        self.flush()?;
+        let aside = self.path.with_extension("earlier.cast");
+        std::fs::rename(&self.path, &aside).map_err(FileError::on("put the recording aside as", &aside))?;
+        self.file = files::open_log(&self.path)?;
+        (self.length, self.began, self.offset) = (0, Instant::now(), Duration::ZERO);
+        self.header = CastHeader::new(size, &self.header.env.term, &self.header.title);
+        self.push(&self.header.clone());
+        self.push(&(0.0, "o", String::from_utf8_lossy(picture)));
+        self.flush()
     }
 
     /// Adds one event with text.

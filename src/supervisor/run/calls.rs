@@ -208,8 +208,11 @@ impl Supervision {
         }
         self.look_at_screen().await;
         self.input(Input::Tick).await;
-        let flushed = self.terminal.recording.flush();
-        self.note_error(flushed);
+        let mut recorded = self.terminal.recording.flush();
+        if self.terminal.recording.is_long() {
+            recorded = recorded.and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
+        }
+        self.note_error(recorded);
         if self.machine.is_attempting() {
             self.check_limits().await;
             if now.duration_since(self.timers.renewal) >= RENEW_EVERY {

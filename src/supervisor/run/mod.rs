@@ -268,11 +268,10 @@ impl Supervision {
                 None => std::future::pending().await,
             }
         };
-        // Output first: what an agent wrote before it ended is seen before the end.
+        // Output may never end, so everything else goes before it; but what an agent wrote before it ended is seen before
+        // the end.
         tokio::select! {
             biased;
-            count = read => Wake::Output(count),
-            exit = ended => Wake::Ended(exit),
             Some(seen) = self.sources.seen.recv() => Wake::Seen(seen),
             Some(call) = self.sources.calls.recv() => Wake::Call(call),
             Some(job) = self.sources.jobs.recv() => Wake::Job(job),
@@ -282,6 +281,8 @@ impl Supervision {
             _ = self.sources.signals.window.recv() => Wake::WindowChange,
             _ = self.sources.signals.child.recv() => Wake::Child,
             _ = self.sources.tick.tick() => Wake::Tick,
+            count = read => Wake::Output(count),
+            exit = ended => Wake::Ended(exit),
         }
     }
 

@@ -56,6 +56,29 @@ fn nothing_reaches_the_disk_before_a_flush_and_everything_after() {
 }
 
 #[test]
+fn a_long_recording_goes_aside_and_the_next_begins_with_the_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.1.cast");
+    let mut recording = Recording::open(&path, &header()).unwrap();
+    for part in ["first", "second"] {
+        recording.output(part.as_bytes()).unwrap();
+        recording.begin_anew(Size { columns: 30, rows: 5 }, format!("picture of {part}\r\n").as_bytes()).unwrap();
+        let aside = output(&folder.path().join("t.1.earlier.cast"));
+        assert!(aside.ends_with(part), "{aside}");
+    }
+    recording.output(b"third\xe2").unwrap();
+    drop(recording);
+    assert_eq!(output(&path), "picture of second\r\nthird\u{fffd}");
+    assert_eq!(CastReader::open(&path).unwrap().header().size(), Size { columns: 30, rows: 5 });
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    let mut recording = Recording::open(&path, &header()).unwrap();
+    assert!(!recording.is_long());
+    recording.output(&vec![b'x'; usize::try_from(LONG).unwrap()]).unwrap();
+    drop(recording);
+    assert!(Recording::open(&path, &header()).unwrap().is_long(), "also when it was gone on with");
+}
+
+#[test]
 fn a_torn_line_is_passed_over_and_the_recording_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.cast");
