@@ -90,9 +90,6 @@ fn a_prompt_of_200_kilobytes_arrives_whole() {
     assert!(body.matches("endless ").count() >= 5_000);
     let named = body.lines().filter(|line| line.trim().starts_with("@\"")).count();
     assert!(named > 200_000 / 24_000, "{named} parts");
-    // The program would have cut the text at once: it asked how much each part is.
-    let counted = stage.server.requests().into_iter().filter(|request| request.path.contains("count_tokens"));
-    assert!(counted.count() >= named / 2);
 }
 
 #[test]
