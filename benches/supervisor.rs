@@ -50,7 +50,7 @@ fn idle(count: usize, time: Duration) {
     for number in 0..count {
         let id = format!("t{number}");
         scene.write_ticket(&id);
-        scene.run(SWARM, ["spawn", &id, "--headless", "--quiet"]);
+        scene.run(SWARM, ["spawn", &id, "--headless", "--quiet", "--config", "max_workers=999"]);
     }
     let pids = supervisors(&scene);
     assert_eq!(pids.len(), count);

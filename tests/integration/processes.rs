@@ -332,6 +332,23 @@ fn pause_now_stops_the_processes_and_resume_continues_them() {
 }
 
 #[test]
+fn a_worker_at_rest_writes_its_heartbeat_and_nothing_between() {
+    let swarm = scene(STAYS);
+    swarm.run(["spawn", "T-1"]).success();
+    await_file(&swarm, "T-1", "up");
+    let live = swarm.worker_dir("T-1").join("live.json");
+    let (mut last, mut at) = (fs::read(&live).unwrap(), Instant::now());
+    swarm.wait_until("a heartbeat after seconds without a write", || {
+        let now = fs::read(&live).unwrap();
+        let is_rested = now != last && at.elapsed() > Duration::from_secs(3);
+        if now != last {
+            (last, at) = (now, Instant::now());
+        }
+        is_rested
+    });
+}
+
+#[test]
 fn a_paused_agent_can_be_stopped() {
     let swarm = scene(STAYS);
     swarm.run(["spawn", "T-1"]).success();

@@ -28,6 +28,7 @@ impl Supervision {
             self.show(bytes).await;
         }
         self.machine.note(EvidenceSource::Terminal, "wrote output", Time::now());
+        self.told.live_is_stale = true;
     }
 
     /// Shows bytes to everybody, and records them.
