@@ -1,4 +1,4 @@
-//! `swarm demo`: the whole main path on a small repository, with a scripted agent.
+//! `swarm demo`: the whole main path on a small repository, with the real agent loop and a script for its model.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -20,7 +20,7 @@ use crate::model::worker::{SpawnStep, Status};
 
 /// How often the workers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The scripted agents take about two seconds; a demo that hangs is a fault to be told.
+/// The agents take about two seconds; a demo that hangs is a fault to be told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the verb.
@@ -86,8 +86,8 @@ impl Story<'_> {
         self.line(self.control.graph(self.context.output.color)?.trim_end())?;
         let took = duration_text(self.began.elapsed());
         self.line(&format!(
-            "\nFour branches landed in {took}, each tested as exactly the tree that landed. No model took part: the agent \
-             was a shell script."
+            "\nFour branches landed in {took}, each tested as exactly the tree that landed. No model took part: what it would \
+             have said came from a file, and the agent loop made every call for real."
         ))
     }
 
