@@ -28,6 +28,7 @@ use uuid::Uuid;
 pub use self::bench::{LoopTimes, measure as measure_loop};
 pub(crate) use self::plan::LoopPlan;
 use self::plan::conversation_file;
+pub(super) use self::plan::model;
 pub(crate) use self::report::Reporter;
 pub(crate) use self::run::{LoopIo, run};
 use self::told::Told;
@@ -119,7 +120,7 @@ impl Runtime for Own {
     }
 }
 
-/// The loop is part of this program, so it is always there; whether its model answers is not looked at here.
+/// The loop is part of this program, so it is always there; [`super::probe()`] asks for its model.
 pub(super) fn probe(agent: &Agent) -> Probe {
     let is_missing = agent.model.is_none();
     Probe {
