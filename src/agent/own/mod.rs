@@ -15,6 +15,7 @@ mod permission;
 mod plan;
 mod report;
 mod run;
+mod signals;
 mod text_calls;
 mod told;
 mod tools;

@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::agent::own::tools::Place;
