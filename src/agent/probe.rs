@@ -18,6 +18,8 @@ pub(crate) struct Probe {
     pub(crate) path: Option<PathBuf>,
     /// Its version as it says it.
     pub(crate) version: Option<String>,
+    /// The model that it would work with, and what that costs, where it was asked for.
+    pub(crate) model: Option<String>,
     /// What stands in the way of using it, as a clause; `None` is fit to use.
     pub(crate) problem: Option<String>,
     /// What may stand in the way, as a clause: a sign that is missing, and no proof. Nothing is refused for it.
@@ -70,7 +72,7 @@ fn ask_models(probe: &mut Probe, reference: &str, settings: &ModelSettings, env:
 /// An agent can work when one of its models can.
 fn note_models(probe: &mut Probe, models: Vec<llm::Probe>) {
     if let Some(fit) = models.iter().find(|model| model.problem.is_none()) {
-        probe.program = format!("{} with {} ({})", probe.program, fit.model, fit.price);
+        probe.model = Some(format!("{} ({})", fit.model, fit.price));
         return;
     }
     if let Some(first) = models.into_iter().next()

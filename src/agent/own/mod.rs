@@ -128,6 +128,7 @@ pub(super) fn probe(agent: &Agent) -> Probe {
         program: "swarm loop".to_owned(),
         path: None,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        model: None,
         problem: is_missing.then(|| AgentError::NoModel.to_string()),
         doubt: None,
         hint: is_missing.then(|| AgentError::NoModel.hint()).flatten(),

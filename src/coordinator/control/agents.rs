@@ -176,6 +176,11 @@ fn check_view(probe: &Probe) -> AgentCheckView {
         (None, Some(version)) => Some(format!("{} {version}", probe.program)),
         (None, None) => None,
     };
+    let with = |program| match &probe.model {
+        Some(model) => format!("{program} with {model}"),
+        None => program,
+    };
+    let program = program.map(with);
     let problem = probe.problem.clone().or_else(|| probe.doubt.clone());
     AgentCheckView { ready: problem.is_none(), program, problem, hint: probe.hint.clone() }
 }

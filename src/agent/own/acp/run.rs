@@ -19,7 +19,7 @@ use super::plan::AcpPlan;
 use crate::agent::AgentError;
 use crate::agent::own::face::{Act, Face, Frame, Style};
 use crate::agent::own::permission::{Permission, Verdict};
-use crate::agent::own::report::{Conclusion, Report, Reporter, ToolReport};
+use crate::agent::own::report::{Conclusion, Report, Reporter, Reports, ToolReport};
 use crate::agent::own::run::LoopIo;
 use crate::agent::own::signals::Signals;
 use crate::agent::own::tools::{Call, Place};

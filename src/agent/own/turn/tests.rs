@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::own::report::ToolReport;
 use crate::agent::own::tools::Place;
 use crate::llm::Message;
 use crate::model::agent::{PermissionMode, Permissions};
