@@ -108,6 +108,8 @@ impl Place {
             writable: &[],
             limits: &self.limits,
             models: &self.models,
+            budget_usd: None,
+            spent_usd: 0.0,
         }
     }
 }

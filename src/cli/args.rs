@@ -138,7 +138,7 @@ pub(super) enum Verb {
     /// Play model conversations from a file, without a model.
     #[command(subcommand)]
     Replay(ReplayVerb),
-    /// Run four scripted workers in a small repository of its own; no model takes part.
+    /// Run four workers in a small repository of its own, with a script in place of the model.
     Demo(DemoArgs),
 
     /// Own one worker's terminal and process tree.

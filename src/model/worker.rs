@@ -176,9 +176,14 @@ pub(crate) enum Outcome {
         /// The agent's exit code, where it ended by one.
         exit_code: Option<i32>,
     },
-    /// Stopped by a person or a limit, with its work kept.
+    /// Stopped by a person, with its work kept.
     Stopped {
-        /// One sentence: who or which limit.
+        /// One sentence: who, or by what.
+        reason: String,
+    },
+    /// Stopped at a limit or its budget, with its work kept.
+    LimitReached {
+        /// One sentence: which.
         reason: String,
     },
 }
@@ -475,7 +480,7 @@ impl Outcome {
             Self::Finished { commit } => (Status::Done, format!("finished at {}", commit.short())),
             Self::NoChanges => (Status::Done, "no changes".to_owned()),
             Self::Failed { reason, .. } => (Status::Failed, reason.clone()),
-            Self::Stopped { reason } => (Status::Stopped, reason.clone()),
+            Self::Stopped { reason } | Self::LimitReached { reason } => (Status::Stopped, reason.clone()),
         }
     }
 }

@@ -5,6 +5,7 @@ mod capacity;
 mod claude_cli;
 mod claude_worker;
 mod contract;
+mod demo;
 mod finish;
 mod landing;
 mod layering;

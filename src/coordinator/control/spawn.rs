@@ -291,7 +291,8 @@ impl Control {
     pub(super) fn ready_agent(&self, name: &AgentName) -> Result<Agent, Failure> {
         let agent = self.project.agent(name)?.clone();
         let env: Vec<_> = self.agent_env(&agent)?;
-        let found = probe(&agent, &env, self.project.repository.anchor());
+        // Its model is not asked for: that may take seconds, and an agent that finds none says so.
+        let found = probe(&agent, &env, self.project.repository.anchor(), None);
         match found.problem {
             None => Ok(agent),
             Some(problem) => {

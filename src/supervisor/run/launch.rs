@@ -91,6 +91,8 @@ impl Supervision {
             writable: &[],
             limits: &handover.limits,
             models: &handover.models,
+            budget_usd: handover.ticket.budget.usd,
+            spent_usd: self.facts.figures.cost_usd.unwrap_or_default(),
         };
         let mut runtime = agent::runtime(&handover.agent);
         let launch = runtime.launch(&plan)?;

@@ -66,7 +66,9 @@ impl Style {
 
     /// A call that begins.
     pub(super) fn call(self, call: &Call, worktree: &Path) -> Vec<String> {
-        let mut lines = vec![self.paint(Ink::Tool, &call_line(&call.tool, &call.input, worktree, false))];
+        // The list is shown when it is taken.
+        let shown = if call.tool == "TodoWrite" { &serde_json::Value::Null } else { &call.input };
+        let mut lines = vec![self.paint(Ink::Tool, &call_line(&call.tool, shown, worktree, false))];
         let input = Input::new(&call.input);
         match call.tool.as_str() {
             "Edit" => {
