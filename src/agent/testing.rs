@@ -134,5 +134,6 @@ pub(super) fn agent(runtime: RuntimeKind) -> Agent {
         env: std::collections::BTreeMap::new(),
         system_prompt: String::new(),
         origin: AgentOrigin::BuiltIn,
+        file: std::path::PathBuf::new(),
     }
 }

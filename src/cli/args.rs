@@ -47,7 +47,7 @@ pub(super) struct Global {
     /// Work as if started in DIR.
     #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub(crate) directory: Option<PathBuf>,
-    /// Print one JSON document (or one object a line for streams) instead of text.
+    /// Print one JSON document (or one object a line for streams) instead of text; refused where there is none.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Set a configuration key for this call, such as `landing.strategy=squash`; repeatable.

@@ -110,6 +110,8 @@ pub(crate) struct TicketsView {
     pub(crate) version: u32,
     /// Tickets by id.
     pub(crate) tickets: Vec<TicketView>,
+    /// What a person should know about them together.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One ticket.

@@ -20,6 +20,7 @@ use super::permission::Permission;
 use super::report::{Conclusion, Report};
 use super::tools::{Call, Output};
 use crate::llm::{Answer, Block, ChatError, StopReason, ToolResult, Trouble, Usage};
+use crate::model::counted;
 
 /// The window of a model that does not say how large it is.
 const WINDOW: u64 = 128_000;
@@ -228,7 +229,8 @@ impl Engine {
     /// Asks the model, after making room.
     fn ask(&mut self) {
         if self.counts.answers >= self.rules.max_turns {
-            let reason = format!("the turn took {} answers of the model, which is its limit", self.rules.max_turns);
+            let reason =
+                format!("the turn took {} of the model, which is its limit", counted(self.rules.max_turns, "answer"));
             return self.end_turn(End::Limit(reason));
         }
         self.make_room();

@@ -119,10 +119,10 @@ impl Story<'_> {
 
     /// Draws the table over the last one; its height comes back.
     fn redraw(&self, view: &StatusView, last: usize) -> Result<usize, Failure> {
-        let table = super::status::table(view, &self.context.output);
+        let table = self.context.output.visible(&super::status::table(view, &self.context.output));
         let up = if last > 0 { format!("\x1b[{last}A") } else { String::new() };
         let lines: String = table.lines().map(|line| format!("{line}\x1b[K\n")).collect();
-        self.context.output.print(&format!("{up}{lines}"))?;
+        self.context.output.print_bytes(format!("{up}{lines}").as_bytes())?;
         Ok(table.lines().count())
     }
 

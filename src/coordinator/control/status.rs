@@ -7,7 +7,7 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Phase, Status, Worker};
-use crate::model::{TicketId, Time, duration_text};
+use crate::model::{TicketId, Time, counted, duration_text};
 use crate::process;
 use crate::queue::{FileQueue, Queue};
 use crate::store::Store;
@@ -201,7 +201,8 @@ fn evidence(known: &Known) -> Vec<Evidence> {
         at: live.heartbeat_at,
     });
     if let Some(changes) = &live.changes {
-        let says = format!("{} commits, {} files changed", changes.commits, changes.files_changed);
+        let says =
+            format!("{}, {} changed", counted(changes.commits, "commit"), counted(changes.files_changed, "file"));
         evidence.push(Evidence { source: EvidenceSource::Git, says, at: changes.at });
     }
     evidence.sort_by_key(|evidence| evidence.source);

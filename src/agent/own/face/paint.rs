@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::agent::display::{call as call_line, one_line, plain, subject};
 use crate::agent::own::tools::{Call, Input, Output, Todo, TodoStatus, read_todos};
+use crate::model::counted;
 use crate::model::tool_call::ToolOutcome;
 
 /// Lines of a shell's output, of a change or of a written file that are shown.
@@ -129,7 +130,7 @@ impl Style {
             text.lines().take(limit).map(|line| self.paint(ink, &format!("{mark}{}", cut(line)))).collect();
         let more = text.lines().count().saturating_sub(limit);
         if more > 0 {
-            lines.push(self.paint(Ink::Dim, &format!("     ... {more} lines more")));
+            lines.push(self.paint(Ink::Dim, &format!("     ... {} more", counted(more, "line"))));
         }
         lines
     }
@@ -140,7 +141,7 @@ impl Style {
         let skipped = all.len().saturating_sub(LINES);
         let mut lines = Vec::new();
         if skipped > 0 {
-            lines.push(self.paint(Ink::Dim, &format!("   ... {skipped} lines before")));
+            lines.push(self.paint(Ink::Dim, &format!("   ... {} before", counted(skipped, "line"))));
         }
         lines.extend(all[skipped..].iter().map(|line| self.paint(ink, &format!("   {}", cut(line)))));
         lines
