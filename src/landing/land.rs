@@ -171,11 +171,7 @@ impl Landing<'_> {
     }
 
     /// What a person has to see to before approved work may land.
-    fn objection(
-        &self,
-        worker: &Worker,
-        work: &CommitId,
-    ) -> Result<Option<(WaitingReason, String)>, LandingError> {
+    fn objection(&self, worker: &Worker, work: &CommitId) -> Result<Option<(WaitingReason, String)>, LandingError> {
         let Place { worktree, base, target, branch, .. } = &worker.place;
         let stranded = self.repository.stranded_submodules(worktree, base, work)?;
         if !stranded.is_empty() {
