@@ -11,8 +11,8 @@ use super::outcome::{
     LandEvent, Outcome, Plan, PlannedGate, Prospect, Report, ReturnReason, Returned, Waiting, WaitingReason,
 };
 use super::review::Standing;
+use super::turn::MARKER;
 use super::{Landing, LandingError};
-use crate::files::FileLock;
 use crate::git::{Built, Commit, Repository, crash_point};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
@@ -91,11 +91,13 @@ impl Landing<'_> {
         options: &LandOptions<'_>,
         events: &mut dyn FnMut(LandEvent<'_>),
     ) -> Result<Vec<Report>, LandingError> {
-        let _turn = self.take_turn(events)?;
-        for report in self.resume_in_turn(options)? {
+        let turn = self.take_turn(events)?;
+        let repository = turn.marked(self.repository);
+        let landing = Landing { repository: &repository, ..*self };
+        for report in landing.resume_in_turn(options)? {
             events(LandEvent::Resumed(&report));
         }
-        let mut reports = self.land_in_batches(workers, options, events)?;
+        let mut reports = landing.land_in_batches(workers, options, events)?;
         reports.sort_by_key(|report| workers.iter().position(|worker| *worker == report.worker));
         Ok(reports)
     }
@@ -130,16 +132,6 @@ impl Landing<'_> {
             plans.push(Plan { worker: worker.clone(), prospect });
         }
         Ok(plans)
-    }
-
-    /// Waits until no other process lands here.
-    pub(super) fn take_turn(&self, events: &mut dyn FnMut(LandEvent<'_>)) -> Result<FileLock, LandingError> {
-        let path = self.paths.lock("landing");
-        if let Some(turn) = FileLock::try_take(&path)? {
-            return Ok(turn);
-        }
-        events(LandEvent::WaitingForOthers);
-        Ok(FileLock::wait(&path)?)
     }
 
     /// Decides whether a worker's work may land, changing nothing.
@@ -268,12 +260,13 @@ impl Landing<'_> {
             ("SWARM_TARGET_COMMIT", onto.as_str()),
             ("SWARM_COMMIT", next.to.as_str()),
         ];
+        let turn = self.repository.variable(MARKER).map(|token| (MARKER.to_owned(), token.to_owned()));
         Bench {
             paths: self.paths,
             tree: &next.tree,
             environment: &options.environment,
             settings_env: &options.settings_env,
-            facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(turn).collect(),
             timeout: options.gate_timeout,
         }
     }

@@ -85,6 +85,14 @@ impl Landing<'_> {
         }
         crash_point!("ticket landed");
         let is_settled = warnings.is_empty() || evidence.is_none();
+        for worktree in &updated {
+            for path in self.repository.submodules_behind(worktree, &intent.from, &intent.to)? {
+                let (path, worktree) = (path.display(), worktree.display());
+                warnings.push(format!(
+                    "the submodule `{path}` in `{worktree}` is not at the commit that landed; run git submodule update there"
+                ));
+            }
+        }
         let mut keep = None;
         if let Some(stop) = options.stop.filter(|_| is_settled) {
             match stop(&worker).and_then(|()| self.release(&worker.id, "landed").map_err(|error| error_text(&error))) {

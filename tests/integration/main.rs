@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod capacity;
+mod chaos;
 mod claude_cli;
 mod claude_worker;
 mod contract;
