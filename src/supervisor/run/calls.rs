@@ -210,7 +210,8 @@ impl Supervision {
         self.input(Input::Tick).await;
         let mut recorded = self.terminal.recording.flush();
         if self.terminal.recording.is_long() {
-            recorded = recorded.and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
+            recorded = recorded
+                .and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
         }
         self.note_error(recorded);
         if self.machine.is_attempting() {
