@@ -126,8 +126,11 @@ pub(crate) enum Phase {
         outcome: Outcome,
         /// The keep ref that holds its work.
         keep: String,
-        /// When.
+        /// When it was released.
         at: Time,
+        /// When its last attempt ended; `None` where it never did, or an older version wrote this.
+        #[serde(default)]
+        ended_at: Option<Time>,
     },
 }
 
@@ -407,9 +410,13 @@ impl Worker {
     pub(crate) fn verdict(&self, liveness: Liveness, live: Option<&Live>, now: Time) -> Verdict {
         let verdict = |status, reason: String, since| Verdict { status, reason, since };
         match (&self.phase, liveness) {
-            (Phase::Released { outcome, at, .. } | Phase::Ended { outcome, at }, Liveness::Dead) => {
+            (Phase::Ended { outcome, at }, Liveness::Dead) => {
                 let (status, reason) = outcome.verdict();
                 verdict(status, reason, Some(*at))
+            }
+            (Phase::Released { outcome, at, ended_at, .. }, Liveness::Dead) => {
+                let (status, reason) = outcome.verdict();
+                verdict(status, reason, Some(ended_at.unwrap_or(*at)))
             }
             (_, Liveness::Unreadable) => {
                 verdict(Status::Unknown, "the supervisor's lock could not be read".to_owned(), None)

@@ -63,6 +63,29 @@ fn approved_work_lands_and_its_worker_is_released() {
 }
 
 #[test]
+fn an_approval_of_an_older_commit_is_shown_as_void() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    swarm.run(["review", "alpha"]).success().lines().for_each(|line| assert!(!line.contains("void"), "{line}"));
+    swarm.write_at(&swarm.worktree("alpha").join("more.txt"), "by hand");
+    swarm.git_in(&swarm.worktree("alpha"), ["add", "-A"]).success();
+    swarm.git_in(&swarm.worktree("alpha"), ["commit", "-q", "-m", "By hand"]).success();
+    swarm.run(["merge", "alpha"]).expect_code(4).says("it needs a new review");
+    swarm.run(["review", "alpha"]).says(", void by now");
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let review = swarm.json(["review", "alpha"]);
+    assert_conforms(&review, "review");
+    let voids: Vec<_> = review["verdicts"].as_array().unwrap().iter().map(|verdict| &verdict["void"]).collect();
+    assert_eq!(voids, [true, false]);
+    let head = swarm.git(["rev-parse", "--short=8", "swarm/alpha"]).success();
+    assert_eq!(review["worker"]["reason"], format!("finished at {}", head.trim()));
+    assert_eq!(review["worker"]["commits"], 2);
+    swarm.run(["merge", "alpha"]).success();
+    let shown = swarm.json(["status", "--all", "alpha"])["workers"][0].clone();
+    assert_eq!((&shown["reason"], &shown["commits"]), (&review["worker"]["reason"], &2.into()));
+}
+
+#[test]
 fn unapproved_work_waits_for_a_person() {
     let swarm = finished(&["alpha"]);
     let before = swarm.git(["rev-parse", "main"]).success();

@@ -58,9 +58,7 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
         context
             .output
             .line(&format!("{landed} `{}` on `{}`{commit} ({commits}{gates})", entry.worker, entry.target))?;
-        for warning in &entry.warnings {
-            context.output.narrate(&format!("warning: {warning}"));
-        }
+        entry.warnings.iter().for_each(|warning| context.output.warn(warning));
     }
     if view.dry_run {
         for entry in &view.returned {

@@ -105,7 +105,8 @@ fn summary(view: &ReviewView, context: &Context) -> String {
     for verdict in &view.verdicts {
         let short: String = verdict.commit.chars().take(8).collect();
         let said = if verdict.text.is_empty() { String::new() } else { format!(": {}", verdict.text) };
-        fact("Verdict", format!("{} at {short} by {}{said}", verdict.verdict, verdict.by));
+        let void = if verdict.void { ", void by now" } else { "" };
+        fact("Verdict", format!("{} at {short} by {}{void}{said}", verdict.verdict, verdict.by));
     }
     writeln!(text, "\n{}", paint(Style::Bold, "Commits")).expect("a string takes all text");
     for commit in &view.commits {
