@@ -82,6 +82,10 @@ impl Supervision {
                 _ => {}
             }
             self.count_tools();
+            // First, so that nobody is told that it waits for a person.
+            if matches!(event, AgentEvent::Failed { .. }) && self.machine.is_attempting() {
+                self.check_limits(true).await;
+            }
             self.input(Input::Agent(event)).await;
         }
     }
@@ -216,7 +220,7 @@ impl Supervision {
         }
         self.note_error(recorded);
         if self.machine.is_attempting() {
-            self.check_limits().await;
+            self.check_limits(self.machine.has_failed_turn()).await;
             if now.duration_since(self.timers.renewal) >= RENEW_EVERY {
                 self.timers.renewal = now;
                 self.begin_renewal();
@@ -250,15 +254,15 @@ impl Supervision {
         self.input(Input::Screen(finding)).await;
     }
 
-    /// Stops at the ticket's wall time and budget.
-    async fn check_limits(&mut self) {
-        if let Some(reason) = self.limit_reached() {
+    /// Stops at the ticket's wall time and budget; `turn_failed` says that the agent cannot go on by itself.
+    async fn check_limits(&mut self, turn_failed: bool) {
+        if let Some(reason) = self.limit_reached(turn_failed) {
             self.input(Input::Limit { reason }).await;
         }
     }
 
     /// The limit that was reached, as a clause.
-    fn limit_reached(&self) -> Option<String> {
+    fn limit_reached(&self, turn_failed: bool) -> Option<String> {
         let handover = &self.assignment.handover;
         let limit = handover.ticket.timeout.unwrap_or(handover.limits.timeout);
         if !limit.is_zero() && self.timers.attempt.elapsed() > limit {
@@ -270,7 +274,7 @@ impl Supervision {
             return Some(format!("its budget of {limit} tokens was reached ({tokens} used)"));
         }
         // Our own loop holds this one by itself: it may go on with a model that costs nothing.
-        let is_held = handover.agent.runtime.is_own() && !self.machine.has_failed_turn();
+        let is_held = handover.agent.runtime.is_own() && !turn_failed;
         let (limit, cost) = budget.usd.zip(figures.cost_usd).filter(|(limit, cost)| cost >= limit && !is_held)?;
         Some(format!("its budget of {limit:.2} USD was reached ({cost:.2} used)"))
     }
