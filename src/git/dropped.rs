@@ -41,11 +41,13 @@ impl Repository {
             let walk = || {
                 let mut walk = repo.revwalk()?;
                 // What is gone from the object database brings nothing back.
-                for id in earlier.iter().filter_map(|id| Oid::from_str(id).ok()).filter(|id| repo.find_commit(*id).is_ok()) {
+                for id in
+                    earlier.iter().filter_map(|id| Oid::from_str(id).ok()).filter(|id| repo.find_commit(*id).is_ok())
+                {
                     walk.push(id)?;
                 }
                 walk.hide(Oid::from_str(head.as_str())?)?;
-                walk.map(|id| id.map(|id| id.to_string())).collect()
+                walk.map(|id| id.map(|id| id.to_string())).collect::<Result<_, git2::Error>>()
             };
             return walk().map_err(GitError::libgit("walk the log of the branch"));
         }
