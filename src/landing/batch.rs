@@ -5,6 +5,9 @@
 //! again, the stack is halved until the first piece is found with which they fail. What lies below it has passed by
 //! then and lands; the piece goes back to its agent with the output; what lay above is stacked anew on what landed.
 //!
+//! A red batch costs more than testing its pieces one by one when several of them are red. So the next batch is half as
+//! large, down to a single piece, and twice as large again after a green one, up to the configured size.
+//!
 //! Work that does not fit the target is taken out before anything is tested. Work that only does not fit the work
 //! below it is put off to the next batch: what it conflicts with may not land.
 
@@ -221,6 +224,9 @@ impl Batches<'_, '_> {
     /// underneath. What was dealt with is no longer in `stack` afterwards.
     fn land_stack(&mut self, stack: &mut Vec<Layer>) -> Result<bool, LandingError> {
         let Search { green, passed, failed } = self.longest_green(stack)?;
+        // As many are tested together as pay: each red batch halves what the next one holds, each green one doubles it.
+        self.size =
+            if failed.is_some() { (self.size / 2).max(1) } else { (self.size * 2).min(self.options.batch.max(1)) };
         if green > 0 {
             match self.advance(stack, green, passed)? {
                 Moved::Landed => {}

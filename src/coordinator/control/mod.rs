@@ -130,7 +130,7 @@ impl Control {
 
     /// What is known about a worker now.
     fn know(&self, worker: Worker, ticket_state: Option<TicketState>) -> Known {
-        let liveness = self.liveness(&worker);
+        let (worker, liveness) = self.look_twice(worker);
         let last = read_live(&self.project.paths.live(&worker.id)).ok().flatten();
         let live = last.clone().filter(|live| live.attempt == worker.attempt.number);
         let changes = match &live {
@@ -139,6 +139,21 @@ impl Control {
         };
         let verdict = worker.verdict(liveness, live.as_ref(), Time::now());
         Known { worker, liveness, live, changes, verdict, ticket_state, left_behind: Vec::new() }
+    }
+
+    /// Whether a worker's supervisor lives. One that is gone may have written down the end between our two looks, and who
+    /// ended is not lost.
+    fn look_twice(&self, worker: Worker) -> (Worker, Liveness) {
+        let liveness = self.liveness(&worker);
+        let is_at_work = matches!(worker.phase, Phase::Preparing { .. } | Phase::Supervised { .. });
+        if liveness == Liveness::Dead
+            && is_at_work
+            && let Ok(Some(now)) = self.project.store().and_then(|store| Ok(store.worker(&worker.id)?))
+        {
+            let liveness = self.liveness(&now);
+            return (now, liveness);
+        }
+        (worker, liveness)
     }
 
     /// Whether the worker's supervisor lives, or before there is one, its spawner.

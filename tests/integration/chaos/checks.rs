@@ -170,11 +170,17 @@ fn find_litter(folder: &Path, left: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if entry.file_type().unwrap().is_dir() {
-            if name != "locks" {
-                find_litter(&path, left);
-            }
-        } else if name.ends_with(".lock") || name.starts_with(".swarm-") || name == "index.swarm" {
+            find_litter(&path, left);
+        } else if is_litter(&path, &name) {
             left.push(path.display().to_string());
         }
     }
+}
+
+/// Git's locks, our copies of an index and files that were being written. Files below `.git/swarm` that end in `.lock`
+/// are what our own processes hold while they live, and stay.
+fn is_litter(path: &Path, name: &str) -> bool {
+    let is_ours =
+        path.components().any(|part| part.as_os_str() == "swarm") && !path.to_string_lossy().contains("/refs/");
+    (name.ends_with(".lock") && !is_ours) || name.starts_with(".swarm-") || name == "index.swarm"
 }

@@ -106,22 +106,19 @@ fn a_series_of_picks_between_two_of_them_is_busy() {
 
 #[test]
 fn a_file_outside_the_sparse_set_is_not_overwritten() {
-    let fixture = Fixture::new();
-    fixture.write("in/x", "1\n");
-    fixture.write("out/x", "1\n");
-    let from = fixture.commit("folders");
-    let to = fixture.branch("work", &[("out/x", "2\n"), ("out/new", "2\n")]);
-    fixture.git(&fixture.root, &["sparse-checkout", "set", "in"]);
     for path in ["out/x", "out/new"] {
+        let fixture = Fixture::new();
+        fixture.write("in/x", "1\n");
+        fixture.write("out/x", "1\n");
+        let from = fixture.commit("folders");
+        let to = fixture.branch("work", &[("out/x", "2\n"), ("out/new", "2\n")]);
+        fixture.git(&fixture.root, &["sparse-checkout", "set", "in"]);
         fixture.write(path, "mine\n");
         let before = status(&fixture);
         assert_eq!(busy(advance(&fixture, &from, &to)).files, [PathBuf::from(path)]);
         assert_eq!(fs::read_to_string(fixture.root.join(path)).unwrap(), "mine\n");
         assert_untouched(&fixture, &from, &before);
-        fs::remove_dir_all(fixture.root.join("out")).unwrap();
     }
-    assert!(matches!(advance(&fixture, &from, &to), Advance::Moved { .. }));
-    assert_eq!(status(&fixture), "");
 }
 
 /// A repository with a submodule `sub`, and a commit ahead of it in which the submodule has gone on.
