@@ -49,7 +49,7 @@ fn idle(count: usize, time: Duration) {
     let scene = Scene::new(20, 500);
     for number in 0..count {
         let id = format!("t{number}");
-        scene.write_ticket(&id);
+        scene.write(&format!(".swarm/tickets/{id}.md"), "---\nagent: sleeper\n---\nWait.\n");
         scene.run(SWARM, ["spawn", &id, "--headless", "--quiet", "--config", "max_workers=999"]);
     }
     let pids = supervisors(&scene);
