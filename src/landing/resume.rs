@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::evidence::Evidence;
+use super::gate::stop_forsaken;
 use super::land::LandOptions;
 use super::outcome::{Landed, Outcome, Report, Waiting, WaitingReason};
 use super::{Landing, LandingError};
@@ -17,6 +18,10 @@ impl Landing<'_> {
     /// Finishes or takes back the landings of dead processes, for a process whose turn it is.
     pub(super) fn resume_in_turn(&self, options: &LandOptions<'_>) -> Result<Vec<Report>, LandingError> {
         self.repository.repair_targets()?;
+        if self.repository.has_scratch() {
+            // Whoever left a worktree may have left gates that run in it.
+            stop_forsaken(self.repository.common_dir())?;
+        }
         self.repository.sweep_scratch()?;
         let mut reports = Vec::new();
         for (id, intent) in self.store.intents()? {

@@ -1,6 +1,6 @@
 //! Strategies, conflicts, busy checkouts, moving targets, plans.
 
-use super::support::{Yard, gates, options, releasing};
+use super::support::{Yard, gates, options, releasing, verdict};
 use crate::git::fixture::{Fixture, put, with_line};
 use crate::git::{ConflictKind, crash};
 use crate::landing::outcome::WaitingReason;
