@@ -201,3 +201,57 @@ fn the_log_of_a_ticket_shows_what_its_landing_rested_on() {
     let view = swarm.json(["log", "alpha"]);
     assert_eq!((&view["state"], &view["landings"][0]["tree"]), (&Value::Null, &tree.trim().into()));
 }
+
+/// Two conversations that write the same file, wait for the file `go` beside the worktrees, and end.
+const OVERLAPPING: &str = r#"
+conversations:
+  - name: left
+    turns:
+      - calls:
+          - Write: {file_path: shared.txt, content: "of the left\n"}
+      - calls:
+          - Bash: {command: "sh -c 'until [ -e ../go ]; do sleep 0.05; done'"}
+      - say: Wrote it.
+      - say: Noted.
+  - name: right
+    turns:
+      - calls:
+          - Write: {file_path: shared.txt, content: "of the right\n"}
+      - calls:
+          - Bash: {command: "sh -c 'until [ -e ../go ]; do sleep 0.05; done'"}
+      - say: Wrote it.
+      - say: Noted.
+"#;
+
+#[test]
+fn agents_are_told_once_at_a_turn_boundary_whose_work_conflicts_with_theirs() {
+    let swarm = TestSwarm::new();
+    swarm.write("script.yaml", OVERLAPPING);
+    swarm.write(".swarm/config.yaml", "limits: {snapshot_every: 1s}\n");
+    let agent = "---\nname: own\ndescription: Our own loop\nruntime: replay\nmodel: script.yaml\n\
+        permission_mode: acceptEdits\npermissions:\n  allow: [\"Bash(sh -c *)\"]\n---\nWork.\n";
+    swarm.write(".swarm/agents/own.md", agent);
+    swarm.write(".swarm/tickets/left.md", "---\nagent: own\ntitle: The left side\n---\nSCRIPT:left\n");
+    swarm.write(".swarm/tickets/right.md", "---\nagent: own\ntell_overlaps: false\n---\nSCRIPT:right\n");
+    for ticket in ["left", "right"] {
+        swarm.run(["spawn", ticket]).success();
+    }
+    let messages = |worker: &str| {
+        let log = std::fs::read_to_string(swarm.worker_dir(worker).join("events.jsonl")).unwrap_or_default();
+        (log.matches("\"message_queued\"").count(), log.matches("\"message_sent\"").count())
+    };
+    swarm.wait_until("the left one to have a notice", || messages("left").0 == 1);
+    let waiting = std::fs::read_to_string(swarm.worker_dir("left").join("messages.json"));
+    let waiting = waiting.unwrap_or_else(|error| {
+        panic!("{error}: {:?}", std::fs::read_dir(swarm.worker_dir("left")).unwrap().collect::<Vec<_>>())
+    });
+    for said in ["worker `right`, ticket `right`", "`shared.txt` (add_add), about line 1: `of the right`"] {
+        assert!(waiting.contains(said), "`{said}` in\n{waiting}");
+    }
+    // Looking again is no news; the other one opted out.
+    swarm.run(["radar"]).success();
+    assert_eq!((messages("left"), messages("right")), ((1, 0), (0, 0)));
+    swarm.write("../project-worktrees/go", "");
+    swarm.run(["wait", "left", "right", "--for", "review", "--timeout", "60s"]).success();
+    assert_eq!((messages("left"), messages("right")), ((1, 1), (0, 0)));
+}

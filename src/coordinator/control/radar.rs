@@ -17,6 +17,9 @@ use crate::landing::{Overlap, OverlapVerdict};
 use crate::model::worker::{Phase, Worker};
 use crate::supervisor::protocol::{Reply, Request};
 
+/// Workers beyond which nobody is told by itself: the pairs grow with the square of it, and they would be judged again
+/// at every change. `swarm conflicts` answers all the same.
+const MOST_WORKERS: usize = 200;
 /// Lines of one side of a place that are told.
 const LINES_TOLD: usize = 5;
 /// Places of one file that are told.
@@ -44,6 +47,9 @@ impl Control {
         write_atomically(&paths.radar_look(), b"", Access::Shared)?;
         let workers: Vec<_> =
             self.project.store()?.workers()?.into_iter().filter(|worker| !is_released(worker)).collect();
+        if workers.len() > MOST_WORKERS {
+            return Ok(());
+        }
         let overlaps = self.with_landing(|landing| Ok(landing.overlaps(&workers)?))?;
         let file = paths.root().join("overlaps-told.json");
         let bytes = read_if_exists(&file)?.unwrap_or_default();

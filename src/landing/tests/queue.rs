@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::support::{Yard, gates, id, options, releasing};
+use crate::git::crash;
 use crate::git::fixture::{put, with_line};
 use crate::landing::{LandOptions, Outcome, Report, ReturnReason};
 use crate::model::settings::Strategy;
@@ -97,7 +98,7 @@ fn a_guess_that_is_still_running_at_the_end_is_ended_too() {
     // While the first is tested, somebody commits to the branch of the second: its approval is void.
     let folder = yard.worktree("two");
     let (path, git) = (folder.clone(), yard.git.root.clone());
-    crate::git::crash::meanwhile("gates passed", move || {
+    crash::meanwhile("gates passed", move || {
         put(&path.join("late"), "x\n");
         for args in [&["add", "-A"][..], &["-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "late"]] {
             let mut call = command("git");
@@ -109,6 +110,27 @@ fn a_guess_that_is_still_running_at_the_end_is_ended_too() {
     assert_eq!(landed(&reports), [true, false], "{reports:?}");
     assert_eq!(left_running(&yard), 0);
     yard.assert_tidy();
+}
+
+#[test]
+fn a_landing_killed_beside_a_speculation_is_before_or_after() {
+    let points = ["scratch registered", "gates passed", "intent written", "target moved", "advanced", "released"];
+    for (point, has_moved) in super::resume::POINTS.into_iter().filter(|(point, _)| points.contains(point)) {
+        let yard = Yard::new();
+        let workers = ["one", "two"].map(|name| yard.approved(name, &[(name, "new\n")]));
+        let (before, options) = (yard.head(), ahead("true"));
+        crash::arm(point);
+        assert!(yard.landing().land(&workers, &options, &mut |_| ()).is_err(), "{point}");
+        assert!(crash::revive(), "{point}");
+        assert_eq!(yard.head() != before, has_moved, "{point}");
+        assert_eq!(left_running(&yard), 0, "{point}");
+        yard.resumed(&options);
+        let expected = if has_moved { TicketState::Landed } else { TicketState::Approved };
+        assert_eq!((yard.state(&workers[0]), yard.state(&workers[1])), (expected, TicketState::Approved), "{point}");
+        let left = if has_moved { &workers[1..] } else { &workers[..] };
+        assert!(landed(&yard.land_all(left, &options)).into_iter().all(|landed| landed), "{point}");
+        yard.assert_tidy();
+    }
 }
 
 #[test]

@@ -25,7 +25,9 @@ impl Supervision {
     /// Notes a snapshot that differs from the one before.
     pub(super) fn note_change(&mut self, before: Option<Changes>, now: &Changes) {
         let is_new = before.is_none_or(|before| Changes { at: now.at, ..before } != *now);
-        if is_new && self.unseen.since.is_none() && self.assignment.handover.radar_env.is_some() {
+        // A worktree as it was made is in nobody's way.
+        let is_work = now.files_changed > 0;
+        if is_new && is_work && self.unseen.since.is_none() && self.assignment.handover.radar_env.is_some() {
             self.unseen.since = Some(SystemTime::now());
         }
     }
