@@ -69,11 +69,6 @@ impl Repository {
         Ok(count)
     }
 
-    /// Whether any scratch worktree is written down, of whomever.
-    pub(crate) fn has_scratch(&self) -> bool {
-        fs::read_dir(self.scratch_folder()).is_ok_and(|mut entries| entries.next().is_some())
-    }
-
     /// Where scratch worktrees are written down.
     fn scratch_folder(&self) -> PathBuf {
         self.common_dir().join("swarm/scratch")

@@ -28,8 +28,6 @@ const TAIL: usize = 16 * 1024;
 const GRACE: Duration = Duration::from_secs(2);
 /// Marks what a gate started.
 const MARKER: &str = "SWARM_GATE_RUN";
-/// Marks what the gates of one repository started, by the folder of the repository.
-const OWNER: &str = "SWARM_GATE_OF";
 
 /// Gates that somebody trusted; only the check of that trust makes one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,8 +107,6 @@ impl Scratch {
 pub(super) struct Bench<'a> {
     /// Where passes are remembered.
     pub(super) paths: &'a StatePaths,
-    /// The git folder of the repository, which marks what its gates start.
-    pub(super) repository: &'a Path,
     /// Tree of the commit, as hex.
     pub(super) tree: &'a str,
     /// Environment of the caller, whole.
@@ -192,7 +188,6 @@ impl Bench<'_> {
         let project = self.settings_env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let set = project.chain(self.facts.iter().cloned()).chain(own);
         call.set = set.map(|(name, value)| (name.into(), value.into())).collect();
-        call.set.push((OWNER.into(), self.repository.into()));
         call.timeout = Some(gate.timeout.unwrap_or(self.timeout));
         call.tail = Some(TAIL);
         call
@@ -219,12 +214,6 @@ impl Bench<'_> {
 /// Ends what the gates of one run left running.
 pub(super) fn stop_run(token: &str) -> Result<(), LandingError> {
     stop_marked(MARKER, token, GRACE)?;
-    Ok(())
-}
-
-/// Ends what gates of a repository left running whose process died. Only for a process whose turn to land it is.
-pub(super) fn stop_forsaken(repository: &Path) -> Result<(), LandingError> {
-    stop_marked(OWNER, &repository.to_string_lossy(), GRACE)?;
     Ok(())
 }
 

@@ -141,11 +141,10 @@ impl Guess {
         let worker = &self.expected[top].worker;
         let bench = Bench {
             paths: &self.paths,
-            repository: self.repository.common_dir(),
             tree: &tree,
             environment: &self.environment,
             settings_env: &self.settings_env,
-            facts: super::land::gate_facts(worker, &commit, &self.tip),
+            facts: super::land::gate_facts(&self.repository, worker, &commit, &self.tip),
             timeout: self.gate_timeout,
             token: self.token.clone(),
             is_cancelled: Some(&self.is_cancelled),

@@ -276,7 +276,7 @@ impl Control {
         match self.project.repository.branch_head(&worker.place.branch)? {
             Some(head) => {
                 let repository = &self.project.repository;
-                Ok(repository.commits_between(&repository.own_base(&worker.place, &head)?, &head)?.len())
+                Ok(repository.count_between(&repository.own_base(&worker.place, &head)?, &head)?)
             }
             None => Ok(0),
         }
@@ -328,7 +328,7 @@ impl Control {
             _ => None,
         };
         let since = since.unwrap_or_else(|| worker.place.base.clone());
-        Ok(repository.commits_between(&since, &landed.work)?.len())
+        Ok(repository.count_between(&since, &landed.work)?)
     }
 
     /// Removes workers: stops them, keeps their work, then removes worktree and branch. `confirm` is asked once with the

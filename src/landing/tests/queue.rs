@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::support::{Yard, gates, id, options, releasing};
+use super::support::{Yard, gates, id, releasing};
 use crate::git::crash;
 use crate::git::fixture::{put, with_line};
 use crate::landing::{LandOptions, Outcome, Report, ReturnReason};
@@ -11,10 +11,11 @@ use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
 use crate::process::{command, find_marked, spawn};
 
-/// Options under which each worker is a batch and the next one is tested at once.
-fn ahead(script: &str) -> LandOptions<'static> {
+/// Options under which each worker is a batch and the next one is tested at once. Gates carry the yard's name.
+fn ahead(yard: &Yard, script: &str) -> LandOptions<'static> {
     let speculate_after = Some(Duration::ZERO);
-    LandOptions { gates: gates(&[("test", script)]), batch: 1, speculate_after, ..releasing() }
+    let settings_env = [("TEST_YARD".to_owned(), yard.git.root.display().to_string())].into();
+    LandOptions { gates: gates(&[("test", script)]), batch: 1, speculate_after, settings_env, ..releasing() }
 }
 
 /// A loop that ends when `test` holds, and fails after twenty seconds.
@@ -24,7 +25,7 @@ fn until(test: &str) -> String {
 
 /// The processes that gates of this repository left.
 fn left_running(yard: &Yard) -> usize {
-    find_marked("SWARM_GATE_OF", &yard.repository.common_dir().to_string_lossy()).unwrap().len()
+    find_marked("TEST_YARD", &yard.git.root.display().to_string()).unwrap().len()
 }
 
 fn landed(reports: &[Report]) -> Vec<bool> {
@@ -47,7 +48,7 @@ fn the_next_batch_is_tested_beside_the_present_one_and_not_again() {
     // The first run ends only when another one has begun.
     let both = until(&format!("[ $(wc -l < {0}) -ge 2 ]", log.display()));
     let script = format!("git rev-parse HEAD^{{tree}} >> {}; {both}", log.display());
-    let reports = yard.land_all(&workers, &ahead(&script));
+    let reports = yard.land_all(&workers, &ahead(&yard, &script));
     assert_eq!(landed(&reports), [true; 3], "{reports:?}");
     let trees = std::fs::read_to_string(&log).unwrap();
     assert_eq!(trees.lines().count(), 3, "each tree is tested once:\n{trees}");
@@ -75,7 +76,7 @@ fn a_wrong_guess_is_ended_and_nothing_of_it_is_believed() {
         right.display()
     );
     let started = Instant::now();
-    let reports = yard.land_all(&[bad, two], &ahead(&script));
+    let reports = yard.land_all(&[bad, two], &ahead(&yard, &script));
     assert_eq!(landed(&reports), [false, true], "{reports:?}");
     assert!(guessed.exists() && right.exists());
     assert!(started.elapsed() < Duration::from_secs(60));
@@ -106,7 +107,7 @@ fn a_guess_that_is_still_running_at_the_end_is_ended_too() {
             assert!(spawn(&mut call).unwrap().wait().unwrap().success(), "{}", git.display());
         }
     });
-    let reports = yard.land_all(&[one, two], &ahead(&script));
+    let reports = yard.land_all(&[one, two], &ahead(&yard, &script));
     assert_eq!(landed(&reports), [true, false], "{reports:?}");
     assert_eq!(left_running(&yard), 0);
     yard.assert_tidy();
@@ -118,7 +119,7 @@ fn a_landing_killed_beside_a_speculation_is_before_or_after() {
     for (point, has_moved) in super::resume::POINTS.into_iter().filter(|(point, _)| points.contains(point)) {
         let yard = Yard::new();
         let workers = ["one", "two"].map(|name| yard.approved(name, &[(name, "new\n")]));
-        let (before, options) = (yard.head(), ahead("true"));
+        let (before, options) = (yard.head(), ahead(&yard, "true"));
         crash::arm(point);
         assert!(yard.landing().land(&workers, &options, &mut |_| ()).is_err(), "{point}");
         assert!(crash::revive(), "{point}");
@@ -131,21 +132,6 @@ fn a_landing_killed_beside_a_speculation_is_before_or_after() {
         assert!(landed(&yard.land_all(left, &options)).into_iter().all(|landed| landed), "{point}");
         yard.assert_tidy();
     }
-}
-
-#[test]
-fn gates_of_a_dead_process_are_ended_by_the_next_one() {
-    let yard = Yard::new();
-    let mut call = command("sleep");
-    let mut sleep = spawn(call.arg("1000").env("SWARM_GATE_OF", yard.repository.common_dir())).unwrap();
-    yard.resumed(&options());
-    assert!(sleep.try_wait().unwrap().is_none(), "nothing says that a gate was left");
-    let record = yard.repository.common_dir().join("swarm/scratch/abc.path");
-    put(&record, yard.git.worktrees.join("+gate-abc").to_str().unwrap());
-    yard.resumed(&options());
-    assert!(sleep.try_wait().unwrap().is_some());
-    crate::process::forget(sleep.id());
-    assert!(!record.exists());
 }
 
 #[test]
