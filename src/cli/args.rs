@@ -123,6 +123,13 @@ pub(super) enum Verb {
     Conflicts(ConflictsArgs),
     /// Land approved work: test merge, gates on exactly the merged tree, then move the target branch.
     Merge(MergeArgs),
+    /// Show what a ticket's landing rested on: verdicts, gates, the tree they ran on.
+    Log(TicketShowArgs),
+    /// Bring the target into a worker's branch with your own merge tool, in its worktree.
+    ///
+    /// Its work is kept first. Opens `git mergetool` where merge.tool or merge.guitool is set, else your editor on the
+    /// files in conflict. When nothing is in conflict any more the merge is concluded, and the ticket is in review.
+    Resolve(WorkerArgs),
     /// List, show and restore work kept from removed workers.
     #[command(subcommand)]
     Recover(RecoverVerb),
@@ -144,6 +151,9 @@ pub(super) enum Verb {
     /// Own one worker's terminal and process tree.
     #[command(hide = true)]
     Supervise(SuperviseArgs),
+    /// Look at the overlaps once and tell agents what is new.
+    #[command(hide = true)]
+    Radar,
     /// Run our own agent loop by a plan.
     #[command(hide = true)]
     Loop(LoopArgs),
@@ -422,6 +432,8 @@ pub(super) enum StrategyChoice {
     Squash,
     /// The branch's commits on top of the target.
     Rebase,
+    /// The branch as it is; what the target has gone past goes back to its agent.
+    FastForward,
 }
 
 // `recover`.

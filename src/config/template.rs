@@ -49,6 +49,8 @@ templates! {
     ChangesRequested = "changes_requested.md",
     /// The branch does not merge with the target.
     Conflict = "conflict.md",
+    /// Work that goes on beside a worker's does not merge with its own.
+    Overlap = "overlap.md",
     /// A gate is red on the merged tree.
     GateFailed = "gate_failed.md",
     /// The ticket's own checks failed.

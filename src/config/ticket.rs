@@ -53,6 +53,8 @@ struct TicketFile {
     budget: Budget,
     /// Free words.
     labels: Vec<String>,
+    /// The configured choice if absent.
+    tell_overlaps: Option<bool>,
 }
 
 impl Default for TicketFile {
@@ -72,6 +74,7 @@ impl Default for TicketFile {
             max_attempts: DEFAULT_ATTEMPTS,
             budget: Budget::default(),
             labels: Vec::new(),
+            tell_overlaps: None,
         }
     }
 }
@@ -116,6 +119,7 @@ pub(crate) fn parse_ticket(path: &Path, text: &str) -> Result<Ticket, ConfigErro
         max_attempts: file.max_attempts,
         budget: file.budget,
         labels: file.labels,
+        tell_overlaps: file.tell_overlaps,
         body: parts.body,
     })
 }
@@ -288,6 +292,9 @@ pub(crate) fn ticket_text(ticket: &Ticket) -> String {
     }
     if ticket.max_attempts != DEFAULT_ATTEMPTS {
         put("max_attempts", ticket.max_attempts.to_string());
+    }
+    if let Some(tell) = ticket.tell_overlaps {
+        put("tell_overlaps", tell.to_string());
     }
     let Budget { usd, tokens } = &ticket.budget;
     let limits = [usd.map(|usd| format!("usd: {usd:?}")), tokens.map(|tokens| format!("tokens: {tokens}"))];

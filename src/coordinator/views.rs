@@ -8,9 +8,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::git::Hunk;
+pub(crate) use crate::landing::Evidence as LandingEvidence;
 pub(crate) use crate::landing::{OverlapVerdict, Tested};
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
+use crate::model::event::EventRecord;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
 
@@ -403,6 +405,27 @@ pub(crate) struct ReturnedView {
     pub(crate) gates: Vec<GateView>,
 }
 
+/// `resolve --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ResolveView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Worker id.
+    pub(crate) worker: String,
+    /// Its worktree.
+    pub(crate) worktree: PathBuf,
+    /// What is under way there: `merge` or `rebase`; null when nothing is open any more.
+    pub(crate) operation: Option<String>,
+    /// Files that are still in conflict.
+    pub(crate) left: Vec<PathBuf>,
+    /// The branch's commit.
+    pub(crate) commit: Option<String>,
+    /// Where the ticket is.
+    pub(crate) ticket_state: Option<TicketState>,
+    /// The keep ref that holds the work as it was before; null when nothing was begun.
+    pub(crate) keep: Option<String>,
+}
+
 /// One file in conflict.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct ConflictView {
@@ -410,6 +433,21 @@ pub(crate) struct ConflictView {
     pub(crate) path: String,
     /// Kind of conflict as git names it.
     pub(crate) kind: String,
+}
+
+/// `log --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct LogView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Ticket id.
+    pub(crate) ticket: String,
+    /// Where it is; null when the queue does not know it.
+    pub(crate) state: Option<TicketState>,
+    /// What each of its landings rested on, oldest first, from the notes in `refs/notes/swarm`.
+    pub(crate) landings: Vec<LandingEvidence>,
+    /// Verdicts, landings, returns and releases of its workers, oldest first, from their event logs.
+    pub(crate) events: Vec<EventRecord>,
 }
 
 /// Answer of `conflicts`.
@@ -421,6 +459,21 @@ pub(crate) struct ConflictsView {
     pub(crate) target: String,
     /// Every pair: each worker with its target, then workers with each other.
     pub(crate) pairs: Vec<OverlapView>,
+    /// Dependencies that would keep tickets whose work conflicts out of each other's way.
+    pub(crate) proposals: Vec<ProposalView>,
+}
+
+/// A dependency between two tickets whose work conflicts.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ProposalView {
+    /// The ticket that would wait.
+    pub(crate) ticket: String,
+    /// The ticket that lands first.
+    pub(crate) depends_on: String,
+    /// The ticket's file; null when it has none.
+    pub(crate) path: Option<PathBuf>,
+    /// The line of its front matter that says so, dependencies that it has already included.
+    pub(crate) line: String,
 }
 
 /// What merging two states gives.

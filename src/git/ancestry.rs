@@ -41,6 +41,28 @@ impl Repository {
         Ok(commits)
     }
 
+    /// The ids of the commits that `head` has and `base` has not and that touch any of `paths`; merges count where they
+    /// brought a change of them in.
+    pub(crate) fn commits_touching(
+        &self,
+        base: &CommitId,
+        head: &CommitId,
+        paths: &[&str],
+    ) -> Result<Vec<CommitId>, GitError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let range = format!("{base}..{head}");
+        let call = self.git(self.home(), ["log", "--format=%H", "--full-history", "-m", "--first-parent"]);
+        let call = call.args([range.as_str(), "--"]).args(paths.iter().copied()).env("GIT_LITERAL_PATHSPECS", "1");
+        let text = call.reading().text()?;
+        let straight = text.lines().map(commit_id).collect::<Result<Vec<_>, _>>()?;
+        let call = self.git(self.home(), ["log", "--format=%H", range.as_str(), "--"]);
+        let text = call.args(paths.iter().copied()).env("GIT_LITERAL_PATHSPECS", "1").reading().text()?;
+        let all = text.lines().map(commit_id).collect::<Result<Vec<_>, _>>()?;
+        Ok(straight.into_iter().chain(all).collect())
+    }
+
     /// How many commits [`Repository::commits_between`] would name.
     pub(crate) fn count_between(&self, base: &CommitId, head: &CommitId) -> Result<usize, GitError> {
         let count = |repo: git2::Repository| {

@@ -10,6 +10,7 @@
 
 mod add;
 mod ancestry;
+mod begin;
 mod changes;
 mod checkout;
 mod copy;
@@ -47,12 +48,13 @@ use crate::process::ProcessError;
 
 pub(crate) use add::NewWorktree;
 pub(crate) use ancestry::CommitInfo;
+pub(crate) use begin::{Begin, Begun};
 pub(crate) use diff::DiffOptions;
 pub(crate) use keep::KeepEntry;
 pub(crate) use leftovers::CommitOutcome;
 #[cfg(test)]
 pub(crate) use merge::ConflictKind;
-pub(crate) use merge::{Built, Commit, ConflictFile, Forecast, Hunk, Rehearsal};
+pub(crate) use merge::{Built, Commit, ConflictFile, ConflictPlace, Forecast, Hunk, Rehearsal};
 pub(crate) use program::Call;
 pub(crate) use repository::Repository;
 pub(crate) use restore::{RestoreTo, Restored};

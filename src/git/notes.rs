@@ -42,6 +42,13 @@ impl Repository {
         answer.map(drop)
     }
 
+    /// The commits that have a note.
+    pub(crate) fn noted(&self) -> Result<Vec<CommitId>, GitError> {
+        let done = self.git(self.home(), ["notes", NOTES, "list"]).reading().run()?;
+        let commits = done.text().lines().filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect();
+        Ok(commits)
+    }
+
     /// The note of a commit with a newline at its end; `None` when it has none.
     pub(crate) fn note(&self, commit: &CommitId) -> Result<Option<String>, GitError> {
         if let Some(repo) = self.libgit() {

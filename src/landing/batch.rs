@@ -11,16 +11,19 @@
 //! Work that does not fit the target is taken out before anything is tested. Work that only does not fit the work
 //! below it is put off to the next batch: what it conflicts with may not land.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::evidence::{Evidence, Tested};
 use super::gate::GateReport;
 use super::land::{Candidate, LandOptions, Next, red};
 use super::outcome::{LandEvent, Outcome, Report, Waiting, WaitingReason};
+use super::review::Standing;
+use super::speculate::{Expected, Speculation};
 use super::{Landing, LandingError};
-use crate::git::{Advance, crash_point};
+use crate::git::{Advance, Forecast, crash_point};
 use crate::model::event::Event;
-use crate::model::{Time, WorkerId};
+use crate::model::ticket::TicketState;
+use crate::model::{BranchName, CommitId, Time, WorkerId};
 use crate::queue::Settlement;
 use crate::store::{IntentId, LandingIntent};
 
@@ -63,6 +66,10 @@ struct Batches<'a, 'e> {
     reports: Vec<Report>,
     /// Most workers in the next batch.
     size: usize,
+    /// How many of those to come do not merge with their target; they are a batch of their own.
+    unmergeable: usize,
+    /// Gates that run on what the next batch is expected to be.
+    speculation: Option<Speculation>,
 }
 
 impl Landing<'_> {
@@ -74,8 +81,10 @@ impl Landing<'_> {
         events: &mut dyn FnMut(LandEvent<'_>),
     ) -> Result<Vec<Report>, LandingError> {
         let left = workers.iter().cloned().collect();
+        let (reports, size) = (Vec::new(), options.batch.max(1));
         let mut batches =
-            Batches { landing: *self, options, events, left, reports: Vec::new(), size: options.batch.max(1) };
+            Batches { landing: *self, options, events, left, reports, size, unmergeable: 0, speculation: None };
+        batches.isolate();
         while !batches.left.is_empty() {
             let mut batch = batches.begin();
             let answer = batches.land(&mut batch);
@@ -91,11 +100,76 @@ impl Landing<'_> {
     }
 }
 
+impl Landing<'_> {
+    /// A worker's work, when as far as can be seen at a glance it may land.
+    fn expected(&self, id: &WorkerId) -> Result<Option<Expected>, LandingError> {
+        let worker = self.live_worker(id)?;
+        if self.ticket_of(&worker)?.state != TicketState::Approved {
+            return Ok(None);
+        }
+        Ok(match self.standing(&worker)? {
+            Standing::Approved(approval) => Some(Expected { worker, work: approval.commit }),
+            _ => None,
+        })
+    }
+}
+
 impl Batches<'_, '_> {
+    /// Puts work first that does not merge with its target: it costs no gate, and its agents hear of it before the
+    /// others' gates have run. A batch takes such work out before its gates run anyway, so one batch needs no look
+    /// ahead; and what cannot be looked at here is told where it is landed.
+    fn isolate(&mut self) {
+        if self.left.len() <= self.size {
+            return;
+        }
+        let unmergeable = self.find_unmergeable().unwrap_or_default();
+        let (first, rest): (Vec<_>, Vec<_>) = self.left.drain(..).partition(|worker| unmergeable.contains(worker));
+        self.unmergeable = first.len();
+        self.left = first.into_iter().chain(rest).collect();
+    }
+
+    /// The workers to come whose work does not merge with its target as it is.
+    fn find_unmergeable(&self) -> Result<Vec<WorkerId>, LandingError> {
+        let mut by_target: BTreeMap<BranchName, Vec<(WorkerId, CommitId)>> = BTreeMap::new();
+        for id in &self.left {
+            let Ok(expected) = self.landing.expected(id) else { continue };
+            if let Some(Expected { worker, work }) = expected {
+                by_target.entry(worker.place.target).or_default().push((worker.id, work));
+            }
+        }
+        let rehearsal = self.landing.repository.rehearsal()?;
+        let mut found = Vec::new();
+        for (target, works) in by_target {
+            let Some(head) = self.landing.repository.branch_head(&target)? else { continue };
+            let pairs: Vec<_> = works.iter().map(|(_, work)| (head.clone(), work.clone())).collect();
+            let forecasts = rehearsal.repository().forecast_many(&pairs, &head)?;
+            let is_clean = |forecast: &Forecast| matches!(forecast, Forecast::Clean { .. });
+            let bad = works.into_iter().zip(forecasts).filter(|(_, forecast)| !is_clean(forecast));
+            found.extend(bad.map(|((worker, _), _)| worker));
+        }
+        Ok(found)
+    }
+
+    /// Begins to test what the next batch will be when all of `stack` lands.
+    fn speculate(&mut self, stack: &[Layer]) -> Result<(), LandingError> {
+        let (Some(delay), Some(top)) = (self.options.speculate_after, stack.last()) else { return Ok(()) };
+        let mut expected = Vec::new();
+        for id in self.left.iter().take(self.size) {
+            match self.landing.expected(id) {
+                Ok(Some(next)) if next.worker.place.target == top.candidate.worker.place.target => expected.push(next),
+                Ok(Some(_)) => break,
+                Ok(None) | Err(_) => {}
+            }
+        }
+        self.speculation = Speculation::begin(&self.landing, self.options, &top.next.to, expected, delay)?;
+        Ok(())
+    }
+
     /// Takes the next workers that may land on one target and marks their tickets as landing.
     fn begin(&mut self) -> Vec<Candidate> {
         let mut batch: Vec<Candidate> = Vec::new();
-        while batch.len() < self.size
+        let size = if self.unmergeable > 0 { std::mem::take(&mut self.unmergeable) } else { self.size };
+        while batch.len() < size
             && let Some(worker) = self.left.pop_front()
         {
             (self.events)(LandEvent::Started(&worker));
@@ -254,10 +328,17 @@ impl Batches<'_, '_> {
 
     /// Runs the gates on the tip, and where they fail, on ever smaller parts of the stack.
     fn longest_green(&mut self, stack: &[Layer]) -> Result<Search, LandingError> {
+        let guess = self.speculation.take();
+        self.speculate(stack)?;
+        if let (Some(guess), Some(top)) = (guess, stack.last()) {
+            guess.settle(&top.next.tree);
+        }
         let whole = self.test(stack, stack.len())?;
         if passes(&whole) {
             return Ok(Search { green: stack.len(), passed: whole, failed: None });
         }
+        // What was guessed stands on a stack that does not land.
+        self.speculation = None;
         let (mut green, mut passed) = (0, Vec::new());
         let (mut red, mut failed) = (stack.len(), whole);
         while red - green > 1 {

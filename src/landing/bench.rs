@@ -115,6 +115,7 @@ impl ReadyWork {
     pub fn land(&self, gate: &str, batch: usize) -> u32 {
         let gate = Gate { name: "gate".to_owned(), run: gate.to_owned(), timeout: None, retry: 0 };
         let options = LandOptions {
+            speculate_after: Some(Duration::from_secs(1)),
             strategy: Strategy::Merge,
             gates: ApprovedGates::check(&[gate], |_| true).expect("it is trusted"),
             environment: std::env::vars_os().collect(),

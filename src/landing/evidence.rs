@@ -19,34 +19,34 @@ use crate::store::{LandingIntent, Review, StatePaths};
 const HISTORY: usize = 20;
 
 /// The evidence of one landing: one line of the note on the landed commit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Evidence {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Evidence {
     /// Version of this shape.
-    schema: u32,
+    pub(crate) schema: u32,
     /// The ticket.
-    ticket: TicketId,
+    pub(crate) ticket: TicketId,
     /// The worker.
-    worker: WorkerId,
+    pub(crate) worker: WorkerId,
     /// The target.
-    target: BranchName,
+    pub(crate) target: BranchName,
     /// How the commit was built.
-    strategy: Strategy,
+    pub(crate) strategy: Strategy,
     /// Where the target pointed before.
-    from: CommitId,
+    pub(crate) from: CommitId,
     /// The head of the worker's branch.
-    work: CommitId,
+    pub(crate) work: CommitId,
     /// The commit that landed.
-    pub(super) commit: CommitId,
+    pub(crate) commit: CommitId,
     /// Its tree, as hex.
-    pub(super) tree: String,
+    pub(crate) tree: String,
     /// What the gates ran on.
-    pub(super) tested: Tested,
+    pub(crate) tested: Tested,
     /// The gates.
-    pub(super) gates: Vec<GateReport>,
+    pub(crate) gates: Vec<GateReport>,
     /// Who approved.
-    approvals: Vec<Approved>,
+    pub(crate) approvals: Vec<Approved>,
     /// When it was about to land.
-    at: Time,
+    pub(crate) at: Time,
 }
 
 /// The commit that gates ran on: the landed one, or the tip of the batch in which it landed.
@@ -59,16 +59,16 @@ pub(crate) struct Tested {
 }
 
 /// One approval.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Approved {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Approved {
     /// Who.
-    by: String,
+    pub(crate) by: String,
     /// The commit that was judged.
-    commit: CommitId,
+    pub(crate) commit: CommitId,
     /// What they said.
-    text: String,
+    pub(crate) text: String,
     /// When.
-    at: Time,
+    pub(crate) at: Time,
 }
 
 impl Evidence {
@@ -108,6 +108,11 @@ impl Evidence {
     pub(super) fn load(paths: &StatePaths, intent: &LandingIntent) -> Result<Option<Self>, LandingError> {
         let bytes = read_if_exists(&path(paths, &intent.worker, intent.landed()))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Reads the lines of a note; what is not ours or of another version is passed over.
+    pub(crate) fn of_note(note: &str) -> impl Iterator<Item = Self> {
+        note.lines().filter_map(|line| serde_json::from_str(line).ok())
     }
 
     /// The line of the note.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -116,6 +117,10 @@ pub(super) struct Bench<'a> {
     pub(super) facts: Vec<(String, String)>,
     /// Time a gate may take that names none.
     pub(super) timeout: Duration,
+    /// Marks what these gates start.
+    pub(super) token: String,
+    /// Set by who ends these gates before their time; then a pass says nothing.
+    pub(super) is_cancelled: Option<&'a AtomicBool>,
 }
 
 impl Bench<'_> {
@@ -134,7 +139,7 @@ impl Bench<'_> {
         let mut tries = 1;
         loop {
             let report = self.try_once(gate, scratch.clean()?, tries)?;
-            if report.passed {
+            if report.passed && !self.is_cancelled() {
                 let bytes = serde_json::to_vec(&report).unwrap_or_default();
                 write_atomically(&self.memory(gate), &bytes, Access::Shared)?;
             }
@@ -147,11 +152,10 @@ impl Bench<'_> {
 
     /// Runs a gate once and ends what it leaves behind.
     fn try_once(&self, gate: &Gate, cwd: &Path, tries: u32) -> Result<GateReport, LandingError> {
-        let token = uuid::Uuid::new_v4().to_string();
         let started = Instant::now();
-        let answer = run(&self.invocation(gate, cwd, &token));
+        let answer = run(&self.invocation(gate, cwd));
         let elapsed = started.elapsed();
-        stop_marked(MARKER, &token, GRACE)?;
+        stop_run(&self.token)?;
         let mut report = GateReport {
             name: gate.name.clone(),
             run: gate.run.clone(),
@@ -175,18 +179,23 @@ impl Bench<'_> {
     }
 
     /// The call of a gate.
-    fn invocation(&self, gate: &Gate, cwd: &Path, token: &str) -> Invocation {
+    fn invocation(&self, gate: &Gate, cwd: &Path) -> Invocation {
         let mut call = Invocation::new("sh", cwd).args(["-c", gate.run.as_str()]);
         call.env = Some(self.environment.to_vec());
         call.unset =
             ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"].map(OsString::from).into();
-        let own = [("SWARM_GATE".to_owned(), gate.name.clone()), (MARKER.to_owned(), token.to_owned())];
+        let own = [("SWARM_GATE".to_owned(), gate.name.clone()), (MARKER.to_owned(), self.token.clone())];
         let project = self.settings_env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let set = project.chain(self.facts.iter().cloned()).chain(own);
         call.set = set.map(|(name, value)| (name.into(), value.into())).collect();
         call.timeout = Some(gate.timeout.unwrap_or(self.timeout));
         call.tail = Some(TAIL);
         call
+    }
+
+    /// Whether nobody wants to know any more.
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled.is_some_and(|flag| flag.load(Ordering::SeqCst))
     }
 
     /// Where a gate's pass on this tree is remembered.
@@ -200,6 +209,12 @@ impl Bench<'_> {
         let definition: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         self.paths.root().join("gates").join(self.tree).join(format!("{definition}.json"))
     }
+}
+
+/// Ends what the gates of one run left running.
+pub(super) fn stop_run(token: &str) -> Result<(), LandingError> {
+    stop_marked(MARKER, token, GRACE)?;
+    Ok(())
 }
 
 /// The end of what a gate wrote, from the beginning of a line.

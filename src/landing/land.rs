@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::evidence;
@@ -25,7 +26,7 @@ use crate::store::{Review, read_log};
 /// Writes the message of a merge or squashed commit.
 pub(crate) type WriteMessage<'a> = &'a dyn Fn(&Worker, Strategy) -> Result<String, String>;
 /// Puts what gates need besides the tree into their worktree.
-pub(crate) type Prepare<'a> = &'a dyn Fn(&Worker, &Path) -> Result<(), String>;
+pub(crate) type PrepareScratch = Arc<dyn Fn(&Path) -> Result<(), String> + Send + Sync>;
 /// Stops a worker's supervisor.
 pub(crate) type Stop<'a> = &'a dyn Fn(&Worker) -> Result<(), String>;
 
@@ -46,13 +47,15 @@ pub(crate) struct LandOptions<'a> {
     /// Writes the message of a merge or squashed commit.
     pub(crate) message: WriteMessage<'a>,
     /// Puts what gates need besides the tree into their worktree, such as copied ignored files.
-    pub(crate) prepare: Option<Prepare<'a>>,
+    pub(crate) prepare: Option<PrepareScratch>,
     /// Stops the worker's supervisor, so that it can be released; `None` leaves worktree and branch.
     pub(crate) stop: Option<Stop<'a>>,
     /// How often to begin again when the target moves underneath.
     pub(crate) rebuilds: u32,
     /// Most workers whose work is tested together, from 1.
     pub(crate) batch: usize,
+    /// How long the gates of a batch run before those of the next one run beside them; `None` is never.
+    pub(crate) speculate_after: Option<Duration>,
 }
 
 /// Work whose approval holds.
@@ -234,21 +237,17 @@ impl Landing<'_> {
         from: CommitId,
         options: &LandOptions<'_>,
     ) -> Result<Step<Next>, LandingError> {
-        let message = (options.message)(&candidate.worker, options.strategy).map_err(LandingError::Message)?;
+        let message = self.message(candidate, options)?;
         let commit = Commit { message: &message, timeout: options.commit_timeout };
         let repository: &Repository = self.repository;
-        let built = match options.strategy {
-            Strategy::Merge => repository.build_merge(&from, &candidate.work, &commit)?,
-            Strategy::Squash => repository.build_squash(&from, &candidate.work, &commit)?,
-            Strategy::Rebase => repository.build_rebase(&from, &candidate.work, options.commit_timeout)?,
-        };
-        match built {
+        match build_on(repository, options.strategy, &from, &candidate.work, &commit)? {
             Built::New { commit: to, tree } => Ok(Ok(Next { from, to, tree })),
             // The target has it already, by whatever way: landing then is writing that down.
             Built::Nothing => {
                 let tree = repository.tree_of(&from)?;
                 Ok(Ok(Next { to: from.clone(), from, tree }))
             }
+            Built::Behind => Ok(Err(Outcome::Returned(behind(candidate, from)))),
             Built::Conflict { files, messages, commit } => {
                 let worker = &candidate.worker;
                 let conflict = evidence::Conflict { files: &files, messages: &messages, commit: commit.as_ref() };
@@ -271,6 +270,21 @@ impl Landing<'_> {
         }
     }
 
+    /// The message of a new commit as the person's hooks want it; empty where none is made.
+    fn message(&self, candidate: &Candidate, options: &LandOptions<'_>) -> Result<String, LandingError> {
+        let source = match options.strategy {
+            Strategy::Merge => "merge",
+            Strategy::Squash => "squash",
+            Strategy::Rebase | Strategy::FastForward => return Ok(String::new()),
+        };
+        let message = (options.message)(&candidate.worker, options.strategy).map_err(LandingError::Message)?;
+        let hooked = self.repository.hooked_message(&message, source, options.commit_timeout)?;
+        hooked.map_err(|refused| {
+            let said = if refused.output.is_empty() { "it said nothing" } else { &refused.output };
+            LandingError::Message(format!("hook {} refused it: {said}", refused.hook))
+        })
+    }
+
     /// The gates' bench for a commit.
     fn bench<'b>(
         &'b self,
@@ -279,23 +293,15 @@ impl Landing<'_> {
         onto: &CommitId,
         options: &'b LandOptions<'_>,
     ) -> Bench<'b> {
-        let worker = &candidate.worker;
-        let facts = [
-            ("SWARM_WORKER", worker.id.as_str()),
-            ("SWARM_TICKET", worker.ticket.as_str()),
-            ("SWARM_BRANCH", worker.place.branch.as_str()),
-            ("SWARM_TARGET", worker.place.target.as_str()),
-            ("SWARM_TARGET_COMMIT", onto.as_str()),
-            ("SWARM_COMMIT", next.to.as_str()),
-        ];
-        let turn = self.repository.variable(MARKER).map(|token| (MARKER.to_owned(), token.to_owned()));
         Bench {
             paths: self.paths,
             tree: &next.tree,
             environment: &options.environment,
             settings_env: &options.settings_env,
-            facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(turn).collect(),
+            facts: gate_facts(self.repository, &candidate.worker, &next.to, onto),
             timeout: options.gate_timeout,
+            token: uuid::Uuid::new_v4().to_string(),
+            is_cancelled: None,
         }
     }
 
@@ -355,11 +361,55 @@ impl Landing<'_> {
         let own = &worker.place.worktree;
         let parent = own.parent().ok_or_else(|| LandingError::BadPlace(own.clone()))?;
         let scratch = self.repository.scratch_worktree(&next.to, parent)?;
-        if let Some(prepare) = options.prepare {
-            prepare(worker, scratch.path()).map_err(LandingError::Prepare)?;
+        if let Some(prepare) = &options.prepare {
+            prepare(scratch.path()).map_err(LandingError::Prepare)?;
         }
         Ok(Scratch::new(scratch))
     }
+}
+
+/// Builds what `from` would become with `work`, by a strategy.
+pub(super) fn build_on(
+    repository: &Repository,
+    strategy: Strategy,
+    from: &CommitId,
+    work: &CommitId,
+    commit: &Commit<'_>,
+) -> Result<Built, LandingError> {
+    Ok(match strategy {
+        Strategy::Merge => repository.build_merge(from, work, commit)?,
+        Strategy::Squash => repository.build_squash(from, work, commit)?,
+        Strategy::Rebase => repository.build_rebase(from, work, commit.timeout)?,
+        Strategy::FastForward => repository.build_fast_forward(from, work)?,
+    })
+}
+
+/// What a gate is told about the landing that it decides.
+pub(super) fn gate_facts(
+    repository: &Repository,
+    worker: &Worker,
+    commit: &CommitId,
+    onto: &CommitId,
+) -> Vec<(String, String)> {
+    let facts = [
+        ("SWARM_WORKER", worker.id.as_str()),
+        ("SWARM_TICKET", worker.ticket.as_str()),
+        ("SWARM_BRANCH", worker.place.branch.as_str()),
+        ("SWARM_TARGET", worker.place.target.as_str()),
+        ("SWARM_TARGET_COMMIT", onto.as_str()),
+        ("SWARM_COMMIT", commit.as_str()),
+    ];
+    let turn = repository.variable(MARKER).map(|token| (MARKER, token));
+    facts.into_iter().chain(turn).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// What to say of work that stands beside the target where only a fast-forward may land.
+fn behind(candidate: &Candidate, onto: CommitId) -> Returned {
+    let target = &candidate.worker.place.target;
+    let why = format!("`{target}` went on since its branch left it, and only a fast-forward may land");
+    let evidence = format!("{why}; `{target}` is at {} now", onto.short());
+    let (files, gates) = (Vec::new(), Vec::new());
+    Returned { reason: ReturnReason::Behind, why, files, evidence, gates, onto, fence: candidate.fence }
 }
 
 /// What to say of work with a red gate, which is the last report.

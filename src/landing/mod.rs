@@ -41,12 +41,14 @@ pub(crate) mod bench;
 mod evidence;
 mod gate;
 mod land;
+mod order;
 mod outcome;
 mod radar;
 mod recover;
 mod release;
 mod resume;
 mod review;
+mod speculate;
 mod turn;
 
 use std::path::PathBuf;
@@ -61,13 +63,14 @@ use crate::process::ProcessError;
 use crate::queue::{Queue, QueueError, QueueTicket};
 use crate::store::{StatePaths, Store, StoreError};
 
-pub(crate) use evidence::Tested;
+pub(crate) use evidence::{Evidence, Tested};
 pub(crate) use gate::{ApprovedGates, GateReport};
-pub(crate) use land::LandOptions;
+pub(crate) use land::{LandOptions, PrepareScratch};
+pub(crate) use order::{Entry, order};
 pub(crate) use outcome::{LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting};
 pub(crate) use radar::{Overlap, OverlapVerdict};
 pub(crate) use release::Missing;
-pub(crate) use review::NewReview;
+pub(crate) use review::{NewReview, Standing};
 
 /// Landing for one repository; borrows what it works on.
 #[derive(Clone, Copy)]

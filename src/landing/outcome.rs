@@ -68,6 +68,8 @@ pub(crate) enum ReturnReason {
     Conflict,
     /// A gate failed on the merged tree.
     GateFailed,
+    /// The target went on, and only a fast-forward may land.
+    Behind,
 }
 
 /// Work that cannot land now.

@@ -9,6 +9,7 @@
 //! time and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use super::{Landing, LandingError};
 use crate::files::{Access, read_if_exists, write_atomically};
 use crate::git::{ConflictFile, Forecast, Hunk, Rehearsal, Repository};
 use crate::model::worker::{Phase, Worker};
-use crate::model::{BranchName, CommitId};
+use crate::model::{BranchName, CommitId, WorkerId};
 
 /// Version of the memory's format; another one is forgotten.
 const MEMORY_VERSION: u32 = 1;
@@ -91,11 +92,8 @@ impl Landing<'_> {
                 by_target.entry(worker.place.target.clone()).or_default().push((worker.id.to_string(), commit));
             }
         }
-        let memory_file = self.paths.root().join("overlaps.json");
         let settings = merge_settings(self.repository)?;
-        let known = read_if_exists(&memory_file)?.and_then(|bytes| serde_json::from_slice::<Memory>(&bytes).ok());
-        let known = known.filter(|memory| memory.version == MEMORY_VERSION && memory.settings == settings);
-        let known = known.unwrap_or_default();
+        let known = self.remembered()?.unwrap_or_default();
         let mut memory = Memory { version: MEMORY_VERSION, settings, pairs: BTreeMap::new() };
         let (mut with_targets, mut with_each_other) = (Vec::new(), Vec::new());
         for (target, mut states) in by_target {
@@ -112,10 +110,45 @@ impl Landing<'_> {
         }
         if memory.pairs.len() != known.pairs.len() || !memory.pairs.keys().eq(known.pairs.keys()) {
             let bytes = serde_json::to_vec(&memory).unwrap_or_default();
-            write_atomically(&memory_file, &bytes, Access::Shared)?;
+            write_atomically(&self.memory_file(), &bytes, Access::Shared)?;
         }
         with_targets.append(&mut with_each_other);
         Ok(with_targets)
+    }
+
+    /// The pairs of these workers that are known to conflict, by what was judged before: nothing is merged for it.
+    pub(crate) fn known_conflicts(&self, workers: &[Worker]) -> Result<Vec<(WorkerId, WorkerId)>, LandingError> {
+        let Some(known) = self.remembered()? else { return Ok(Vec::new()) };
+        let mut states = Vec::new();
+        for worker in workers {
+            if let Some(commit) = self.newest_state(worker)? {
+                states.push((worker, commit));
+            }
+        }
+        states.sort_by(|(a, _), (b, _)| a.id.as_str().cmp(b.id.as_str()));
+        let mut found = Vec::new();
+        for (index, (a, ours)) in states.iter().enumerate() {
+            for (b, theirs) in &states[index + 1..] {
+                let verdict = known.pairs.get(&key(ours, theirs)).map(|pair| pair.verdict);
+                if verdict == Some(OverlapVerdict::Conflict) && a.place.target == b.place.target {
+                    found.push((a.id.clone(), b.id.clone()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The memory of earlier verdicts, when it is of this version and of the present merge settings.
+    fn remembered(&self) -> Result<Option<Memory>, LandingError> {
+        let Some(bytes) = read_if_exists(&self.memory_file())? else { return Ok(None) };
+        let memory = serde_json::from_slice::<Memory>(&bytes).ok();
+        let settings = merge_settings(self.repository)?;
+        Ok(memory.filter(|memory| memory.version == MEMORY_VERSION && memory.settings == settings))
+    }
+
+    /// Where verdicts are remembered.
+    fn memory_file(&self) -> PathBuf {
+        self.paths.root().join("overlaps.json")
     }
 
     /// The newest state of a worker's work that is known; `None` when both branch and snapshot are gone.
@@ -207,11 +240,12 @@ fn key(ours: &CommitId, theirs: &CommitId) -> String {
     format!("{ours} {theirs}")
 }
 
-/// A hash of what the repository itself says about merging: its configuration and attributes.
+/// A hash of what merging depends on besides commits: configuration, the person's own included, and attributes that no
+/// commit holds.
 fn merge_settings(repository: &Repository) -> Result<String, LandingError> {
     let mut hash = Sha256::new();
-    for file in ["config", "config.worktree", "info/attributes"] {
-        let bytes = read_if_exists(&repository.common_dir().join(file))?.unwrap_or_default();
+    let attributes = read_if_exists(&repository.common_dir().join("info/attributes"))?.unwrap_or_default();
+    for bytes in [attributes, repository.merge_configuration()?] {
         hash.update(bytes.len().to_le_bytes());
         hash.update(bytes);
     }

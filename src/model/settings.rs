@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
@@ -122,7 +123,7 @@ pub(crate) struct Gate {
 }
 
 /// How work lands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LandingSettings {
     /// What the target's history looks like.
@@ -131,16 +132,35 @@ pub(crate) struct LandingSettings {
     pub(crate) approval: Approval,
     /// Most workers whose work is tested together; 1 tests each alone.
     pub(crate) batch: usize,
+    /// Whether the next batch is tested while the present one is, where there are cores for it.
+    pub(crate) speculate: bool,
+    /// What is begun in the worktree of work that does not fit the target any more.
+    pub(crate) on_conflict: OnConflict,
+    /// How often work goes back to its own agent.
+    pub(crate) tries: usize,
+    /// The agent that gets a conflict which the worker's own one did not resolve; `None` is a person at once.
+    pub(crate) resolver: Option<AgentName>,
+    /// Whether agents are told with whose work theirs conflicts.
+    pub(crate) tell_overlaps: bool,
 }
 
 impl Default for LandingSettings {
     fn default() -> Self {
-        Self { strategy: Strategy::default(), approval: Approval::default(), batch: 8 }
+        Self {
+            strategy: Strategy::default(),
+            approval: Approval::default(),
+            batch: 8,
+            speculate: true,
+            on_conflict: OnConflict::default(),
+            tries: 3,
+            resolver: Some("conflict-resolver".parse().expect("the built-in agent has a valid name")),
+            tell_overlaps: true,
+        }
     }
 }
 
 /// What landing does to the target's history.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Strategy {
     /// A merge commit.
@@ -150,6 +170,34 @@ pub(crate) enum Strategy {
     Squash,
     /// The branch's commits on top of the target.
     Rebase,
+    /// The branch as it is, where the target did not go on since; else the work goes back to its agent.
+    #[serde(rename = "fast-forward")]
+    FastForward,
+}
+
+impl Strategy {
+    /// The word for it, as in settings.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Merge => "merge",
+            Self::Squash => "squash",
+            Self::Rebase => "rebase",
+            Self::FastForward => "fast-forward",
+        }
+    }
+}
+
+/// What is begun in a worktree whose work conflicts with the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnConflict {
+    /// Merging the target into the branch.
+    #[default]
+    Merge,
+    /// Rebasing the branch onto the target.
+    Rebase,
+    /// Nothing; the agent is told.
+    Nothing,
 }
 
 /// Who approves finished work.

@@ -40,6 +40,9 @@ pub(crate) struct Ticket {
     pub(crate) budget: Budget,
     /// Free words for people.
     pub(crate) labels: Vec<String>,
+    /// Whether its agent is told of work that conflicts with its own; `None` is the configured choice.
+    #[serde(default)]
+    pub(crate) tell_overlaps: Option<bool>,
     /// The prompt.
     pub(crate) body: String,
 }
@@ -64,6 +67,7 @@ impl Ticket {
             max_attempts: 2,
             budget: Budget::default(),
             labels: Vec::new(),
+            tell_overlaps: None,
         }
     }
 }

@@ -25,6 +25,11 @@ impl StatePaths {
         &self.root
     }
 
+    /// Touched when somebody begins to look at overlaps.
+    pub(crate) fn radar_look(&self) -> PathBuf {
+        self.root.join("radar.look")
+    }
+
     /// The database.
     pub(crate) fn db(&self) -> PathBuf {
         self.root.join("swarm.db")

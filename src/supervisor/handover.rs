@@ -54,6 +54,8 @@ pub(crate) struct Handover {
     pub(crate) socket: PathBuf,
     /// Datagram socket that waits for the first word; absent when nobody waits.
     pub(crate) ready: PathBuf,
+    /// The environment in which the program looks at overlaps; absent where agents are not told of them.
+    pub(crate) radar_env: Option<Vec<(String, String)>>,
     /// The `swarm` program, for hooks.
     pub(crate) program: PathBuf,
 }

@@ -184,6 +184,10 @@ impl Machine {
             Input::AgentGone => self.agent_gone(now),
             Input::Finish(report) => self.finish(report, now),
             Input::Send { text, returned_at } => self.send(text, returned_at, now),
+            Input::Notice { text } => {
+                self.messages.put_notice(text);
+                Vec::new()
+            }
             Input::NotSubmitted { text } => {
                 self.messages.put_back(text);
                 Vec::new()

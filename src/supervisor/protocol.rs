@@ -21,6 +21,12 @@ pub(crate) enum Request {
         /// Set when landing or review sends work back: finishing without a commit beyond this one is a failure.
         returned_at: Option<CommitId>,
     },
+    /// Something that the agent should know of, at the boundary of the turn that it is in; it is refused when it is in
+    /// none, and replaces an earlier one that it has not read.
+    Notice {
+        /// The text.
+        text: String,
+    },
     /// Hold.
     Pause {
         /// Stop the processes at once.

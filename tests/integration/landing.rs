@@ -203,9 +203,12 @@ fn a_dirty_checkout_in_the_way_is_left_alone_and_the_work_waits() {
 
 #[test]
 fn each_strategy_leaves_the_history_it_promises() {
-    for (strategy, parents, subject) in
-        [("merge", 2, "Merge alpha: "), ("squash", 1, ""), ("rebase", 1, "Work of alpha, attempt 1")]
-    {
+    for (strategy, parents, subject) in [
+        ("merge", 2, "Merge alpha: "),
+        ("squash", 1, ""),
+        ("rebase", 1, "Work of alpha, attempt 1"),
+        ("fast-forward", 1, "Work of alpha, attempt 1"),
+    ] {
         let swarm = finished(&["alpha"]);
         swarm.run(["review", "alpha", "--approve"]).success();
         swarm.run(["merge", "--strategy", strategy]).success();

@@ -12,6 +12,7 @@ mod landing;
 mod layering;
 mod own_loop;
 mod processes;
+mod queue;
 mod readme;
 mod real_package;
 mod replay;

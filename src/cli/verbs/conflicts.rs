@@ -8,7 +8,7 @@ use crate::cli::Context;
 use crate::cli::args::ConflictsArgs;
 use crate::cli::output::{Output, Style, Table, cut, width};
 use crate::coordinator::Failure;
-use crate::coordinator::views::{ConflictsView, OverlapFileView, OverlapVerdict, OverlapView};
+use crate::coordinator::views::{ConflictsView, OverlapFileView, OverlapVerdict, OverlapView, ProposalView};
 use crate::model::counted;
 
 /// Most workers for which the matrix is drawn; beyond, the list of conflicts says more.
@@ -44,6 +44,12 @@ fn render(view: &ConflictsView, output: &Output) -> String {
     let same: Vec<_> = view.pairs.iter().filter(|pair| pair.verdict == OverlapVerdict::Identical).collect();
     for pair in &same {
         writeln!(text, "\n`{}` and `{}` hold the same", pair.a, pair.b).expect("a string takes all text");
+    }
+    for proposal in &view.proposals {
+        let ProposalView { ticket, depends_on, path, line } = proposal;
+        let place = path.as_ref().map(|path| format!(", in {}", path.display())).unwrap_or_default();
+        writeln!(text, "\n`{ticket}` could wait for `{depends_on}`{place}:\n    {line}")
+            .expect("a string takes all text");
     }
     let found = if conflicts.is_empty() { "no conflict".to_owned() } else { counted(conflicts.len(), "conflict") };
     let summary = format!("{}, {found}", counted(view.pairs.len(), "pair"));

@@ -128,7 +128,7 @@ fn event_line(record: &EventRecord, context: &Context) -> String {
 }
 
 /// An event as a sentence.
-fn event_text(event: &Event) -> String {
+pub(super) fn event_text(event: &Event) -> String {
     match event {
         Event::SpawnStep { step } => format!("spawn: {}", step.as_clause()),
         Event::SpawnUndone { reason } => format!("spawn undone: {reason}"),

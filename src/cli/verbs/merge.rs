@@ -20,6 +20,7 @@ pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> 
         StrategyChoice::Merge => Strategy::Merge,
         StrategyChoice::Squash => Strategy::Squash,
         StrategyChoice::Rebase => Strategy::Rebase,
+        StrategyChoice::FastForward => Strategy::FastForward,
     });
     let request = MergeRequest { workers: args.workers.clone(), strategy, dry_run: args.dry_run };
     let mut progress = Spinner::new(context.output.narrate);

@@ -10,12 +10,14 @@ mod demo;
 mod doctor;
 mod hook;
 mod init;
+mod log;
 mod logs;
 mod man;
 mod merge;
 mod own_loop;
 mod recover;
 mod replay;
+mod resolve;
 mod review;
 mod spawn;
 mod status;
@@ -43,6 +45,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),
         Verb::Send(args) => act::send(&args, context)?,
+        Verb::Log(args) => log::run(&args, context)?,
         Verb::Logs(args) => logs::run(&args, context)?,
         Verb::Wait(args) => wait::run(&args, context)?,
         Verb::Stop(args) => act::stop(&args, context)?,
@@ -55,6 +58,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Review(args) => review::review(&args, context)?,
         Verb::Conflicts(args) => conflicts::run(&args, context)?,
         Verb::Merge(args) => merge::merge(&args, context)?,
+        Verb::Resolve(args) => resolve::run(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
         Verb::Demo(args) => return demo::run(&args, context),
         Verb::Replay(verb) => replay::run(&verb, context)?,
@@ -65,6 +69,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Man(args) => man::run(&args, context)?,
         Verb::Supervise(args) => supervise::run(&args)?,
         Verb::Acp(args) => return acp::run(&args, context),
+        Verb::Radar => context.control()?.tell_overlaps()?,
         Verb::Loop(args) => return own_loop::run(&args, context),
         Verb::Hook(args) => hook::run(&args, context)?,
     }

@@ -6,21 +6,27 @@ use crate::model::agent::AgentOrigin;
 
 /// What every template gets, and what some get besides.
 fn context() -> serde_json::Value {
-    json!({
+    let mut context = json!({
         "worker": "fix", "ticket": "fix", "title": "Fix `it` for {{ all }}", "branch": "swarm/fix", "base": "main",
         "target": "main", "worktree": "/w/fix.yaml", "repo": "/w/repo", "checks": ["cargo test"], "scope": ["src/**"],
         "labels": [], "port": 41000, "ports": 10,
         "body": "Do <it> & \"that\" {{ body }} {% if %} {# x #}", "attempt": 2,
         "dependencies": [{"ticket": "a", "title": "A", "kind": "completion", "state": "landed", "commit": null}],
         "reviewer": null, "summary": null, "comments": [{"file": "a.rs", "line": 3, "text": "no\nno"}],
-        "target_commit": "abc", "files": [{"path": "a b.rs", "kind": "both modified"}],
-        "landed": [{"id": "abc", "subject": "s", "ticket": null}],
+        "target_commit": "abc", "files": [{"path": "a b.rs", "kind": "both modified",
+            "places": [{"line": 3, "target": ["t"], "base": [], "branch": ["b"]}]}],
+        "landed": [{"id": "abc", "subject": "s", "author": "A", "ticket": null, "title": null, "touches": true}],
         "gate": "tests", "command": "make", "exit_code": null, "timeout": "5m", "runs": 2, "output": "o",
         "output_cut": true,
         "failures": [{"command": "c", "exit_code": 1, "timeout": null, "output": "o", "output_cut": false}],
         "passed": [], "tries_left": 0, "id": "fix",
         "commits": [{"id": "a", "subject": "one"}, {"id": "b", "subject": "two"}],
-    })
+    });
+    context["why"] = json!("`a b.rs` conflicts with `main`");
+    (context["begun"], context["refused"]) = (json!("merge"), json!(null));
+    let files = json!([{"path": "a b.rs", "kind": "content", "places": [{"line": 3, "theirs": ["x"]}]}]);
+    context["overlaps"] = json!([{"name": "other", "ticket": "o", "ticket_title": "Other", "files": files}]);
+    context
 }
 
 /// An agent with this system prompt.

@@ -24,6 +24,7 @@ timeout: 30m
 max_attempts: 3
 budget: {usd: 2, tokens: 500000}
 labels: [bug]
+tell_overlaps: false
 ---
 
 The body is the prompt.
@@ -51,6 +52,7 @@ A line of dashes belongs to it.
         max_attempts: 3,
         budget: Budget { usd: Some(2.0), tokens: Some(500_000) },
         labels: vec!["bug".to_owned()],
+        tell_overlaps: Some(false),
         body: "The body is the prompt.\n---\nA line of dashes belongs to it.".to_owned(),
     };
     assert_eq!(ticket, expected);
@@ -170,6 +172,7 @@ proptest! {
             max_attempts,
             budget: Budget { usd, tokens: millis },
             labels: words,
+            tell_overlaps: max_attempts.checked_sub(2).map(|left| left > 0),
             body,
         };
         let text = ticket_text(&ticket);

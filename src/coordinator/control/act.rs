@@ -102,7 +102,7 @@ impl Control {
     }
 
     /// Asks a worker's supervisor; `None` when it is gone, or has ended without doing anything of it.
-    fn ask(&self, worker: &Worker, request: &Request) -> Result<Option<Reply>, Failure> {
+    pub(super) fn ask(&self, worker: &Worker, request: &Request) -> Result<Option<Reply>, Failure> {
         let reply = match self.client(&worker.id)? {
             Some(client) => self.hear(worker, client, request, ANSWER_WITHIN)?,
             // Its socket goes shortly before it does.
@@ -252,7 +252,7 @@ impl Control {
     }
 
     /// Starts an ended worker again.
-    fn go_on(&self, again: &Continue, admission: Admission) -> Result<Spawned, Failure> {
+    pub(super) fn go_on(&self, again: &Continue, admission: Admission) -> Result<Spawned, Failure> {
         let spawner = self.spawner_for(&again.worker)?;
         let places = self.lock_places()?;
         if admission == Admission::Limited {

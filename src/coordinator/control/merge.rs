@@ -1,11 +1,12 @@
 //! `merge` and `rm`: landing approved work, sending back what does not fit, and releasing workers.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::act::{Acted, Admission, action};
+use super::act::{Acted, action};
 use super::{Control, is_released};
 use crate::config::{Template, trust_keys_of_gates};
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -14,21 +15,20 @@ use crate::coordinator::views::{
 };
 use crate::git::CommitInfo;
 use crate::landing::{
-    ApprovedGates, GateReport, LandEvent, LandOptions, Landed, Missing, NewReview, Outcome, Plan, Prospect, Report,
-    ReturnReason, Returned, Waiting,
+    ApprovedGates, Entry, GateReport, LandEvent, LandOptions, Landed, Missing, NewReview, Outcome, Plan,
+    PrepareScratch, Prospect, Report, Returned, Waiting, order,
 };
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{Approval, Strategy};
-use crate::model::ticket::TicketState;
+use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::Worker;
-use crate::model::{CommitId, Time, WorkerId, duration_text};
-use crate::queue::Settlement;
+use crate::model::{CommitId, Time, WorkerId, error_text};
 use crate::store::read_log;
 
 /// How often a target that moves underneath is followed before the work waits.
 const REBUILDS: u32 = 5;
-/// How often one worker's work goes back to its agent before a person is asked.
-const RETURNS: usize = 3;
+/// How long gates run before those of the next batch run beside them: quick ones are not worth a checkout.
+const SPECULATE_AFTER: Duration = Duration::from_secs(1);
 
 /// What `merge` was asked for.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,6 @@ impl Control {
         let settings = self.project.settings()?;
         let message =
             |worker: &Worker, strategy: Strategy| self.commit_message(worker, strategy).map_err(|e| e.chain.join(": "));
-        let prepare = |_: &Worker, scratch: &Path| self.copy_into(scratch).map_err(|e| e.chain.join(": "));
         let stop = |worker: &Worker| {
             self.stop_one(worker, "its work landed").map(drop).map_err(|failure| failure.chain.join(": "))
         };
@@ -80,10 +79,11 @@ impl Control {
             gate_timeout: settings.limits.gate_timeout,
             commit_timeout: settings.limits.commit_timeout,
             message: &message,
-            prepare: Some(&prepare),
+            prepare: self.preparation()?,
             stop: Some(&stop),
             rebuilds: REBUILDS,
             batch: settings.landing.batch,
+            speculate_after: speculation_delay(settings.landing.speculate),
         };
         if request.dry_run {
             let plans = self.with_landing(|landing| Ok(landing.plan(&workers, &options)?))?;
@@ -106,7 +106,7 @@ impl Control {
         Ok((view, result))
     }
 
-    /// The workers to land, in the order they go in: as named, or by priority and age.
+    /// The workers to land, in the order they go in: as named, or as [`order`] says.
     fn landable(&self, request: &MergeRequest) -> Result<Vec<WorkerId>, Failure> {
         if !request.workers.is_empty() {
             return request.workers.iter().map(|name| self.worker(name).map(|worker| worker.id)).collect();
@@ -119,9 +119,36 @@ impl Control {
             TicketState::Review => auto,
             _ => false,
         });
-        let ids = ready
-            .flat_map(|entry| workers.iter().filter(|worker| worker.ticket == entry.ticket.id && !is_released(worker)));
-        Ok(ids.map(|worker| worker.id.clone()).collect())
+        let ids = ready.flat_map(|entry| {
+            let own = workers.iter().filter(|worker| worker.ticket == entry.ticket.id && !is_released(worker));
+            own.map(move |worker| (entry, worker))
+        });
+        let ready: Vec<_> = ids.collect();
+        let mut entries = Vec::with_capacity(ready.len());
+        for (entry, worker) in &ready {
+            entries.push(self.entry(&entry.ticket, worker)?);
+        }
+        let workers: Vec<_> = ready.into_iter().map(|(_, worker)| worker.clone()).collect();
+        let overlaps = self.with_landing(|landing| Ok(landing.known_conflicts(&workers)?))?;
+        Ok(order(&entries, &overlaps))
+    }
+
+    /// What decides when a worker's work lands.
+    pub(super) fn entry(&self, ticket: &Ticket, worker: &Worker) -> Result<Entry, Failure> {
+        let log = read_log::<EventRecord>(&self.project.paths.events(&worker.id))?;
+        let returns = log.records.iter().filter_map(|record| match &record.event {
+            Event::Returned { files, .. } => Some(files.is_empty()),
+            _ => None,
+        });
+        let (red_gates, conflicts): (Vec<_>, Vec<_>) = returns.partition(|is_red| *is_red);
+        Ok(Entry {
+            worker: worker.id.clone(),
+            ticket: ticket.id.clone(),
+            priority: ticket.priority,
+            depends_on: ticket.depends_on.iter().map(|dependency| dependency.ticket.clone()).collect(),
+            red_gates: red_gates.len(),
+            conflicts: conflicts.len(),
+        })
     }
 
     /// Takes those with nothing to land out of `workers`.
@@ -203,12 +230,14 @@ impl Control {
         self.render(template, worker, &self.published_ticket(worker)?, Commits { commits })
     }
 
-    /// Copies ignored files that `copy` names into a gate's worktree.
-    fn copy_into(&self, scratch: &Path) -> Result<(), Failure> {
-        if let Some(main) = self.project.repository.main_worktree() {
-            self.project.repository.copy_ignored(main, scratch, &self.project.settings()?.copy)?;
-        }
-        Ok(())
+    /// What copies ignored files that `copy` names into a gate's worktree.
+    fn preparation(&self) -> Result<Option<PrepareScratch>, Failure> {
+        let (repository, patterns) = (self.project.repository.clone(), self.project.settings()?.copy.clone());
+        let Some(main) = repository.main_worktree().map(Path::to_owned) else { return Ok(None) };
+        let copy = move |scratch: &Path| {
+            repository.copy_ignored(&main, scratch, &patterns).map(drop).map_err(|error| error_text(&error))
+        };
+        Ok(Some(Arc::new(copy)))
     }
 
     /// Adds what would become of a worker.
@@ -302,64 +331,6 @@ impl Control {
         Ok(repository.count_between(&since, &landed.work)?)
     }
 
-    /// Brings the evidence to the agent, or to a person when that was done often enough.
-    fn give_back(&self, view: &mut MergeView, worker: Worker, returned: &Returned) -> Result<(), Failure> {
-        if self.times_returned(&worker)? > RETURNS {
-            self.project.queue()?.settle(&worker.ticket, returned.fence, Settlement::VoidApproval)?;
-            let why = format!("{}; it went back {RETURNS} times already, so a person has to look", returned.why);
-            let gates = returned.gates.iter().map(gate_view).collect();
-            view.waiting.push(WaitingView { worker: worker.id.to_string(), why, gates });
-            return Ok(());
-        }
-        let prompt = self.evidence(&worker, returned)?;
-        let head = self.project.repository.branch_head(&worker.place.branch)?;
-        let entry = returned_view(&worker.id, returned);
-        self.deliver(worker, &prompt, head, Admission::Always)?;
-        view.returned.push(entry);
-        Ok(())
-    }
-
-    /// How often landing returned a worker's work, this time included.
-    fn times_returned(&self, worker: &Worker) -> Result<usize, Failure> {
-        let log = read_log::<EventRecord>(&self.project.paths.events(&worker.id))?;
-        Ok(log.records.iter().filter(|record| matches!(record.event, Event::Returned { .. })).count())
-    }
-
-    /// The prompt that says why work came back.
-    fn evidence(&self, worker: &Worker, returned: &Returned) -> Result<String, Failure> {
-        let ticket = self.published_ticket(worker)?;
-        let target_commit = returned.onto.to_string();
-        match (returned.reason, returned.gates.last()) {
-            (ReturnReason::GateFailed, Some(gate)) => {
-                let variables = GateFailed {
-                    gate: &gate.name,
-                    command: &gate.run,
-                    target_commit,
-                    exit_code: gate.exit_code,
-                    timeout: gate.exit_code.is_none().then(|| duration_text(Duration::from_millis(gate.duration_ms))),
-                    runs: gate.tries,
-                    output: &gate.output_tail,
-                    output_cut: gate.output_tail.len() >= OUTPUT_SHOWN,
-                };
-                self.render(Template::GateFailed, worker, &ticket, variables)
-            }
-            _ => {
-                let repository = &self.project.repository;
-                let head = repository.branch_head(&worker.place.branch)?;
-                let since = match &head {
-                    Some(head) => repository.merge_base(head, &returned.onto)?,
-                    None => None,
-                };
-                let since = since.unwrap_or_else(|| worker.place.base.clone());
-                let mut landed = repository.commits_between(&since, &returned.onto)?;
-                landed.reverse();
-                landed.truncate(LANDED_SHOWN);
-                let files = conflicts(returned);
-                self.render(Template::Conflict, worker, &ticket, ConflictVariables { target_commit, files, landed })
-            }
-        }
-    }
-
     /// Removes workers: stops them, keeps their work, then removes worktree and branch. `confirm` is asked once with the
     /// names.
     pub(crate) fn rm(
@@ -401,11 +372,6 @@ impl Control {
     }
 }
 
-/// Commits on the target that a conflict's evidence names at most.
-const LANDED_SHOWN: usize = 20;
-/// Output of a gate from which on its beginning is missing; the length that landing keeps.
-const OUTPUT_SHOWN: usize = 16 * 1024;
-
 /// The failure for the exit code: all landed, some, all returned, or a person needed.
 fn outcome(view: &MergeView, mut failures: Vec<(String, Failure)>) -> Result<(), Failure> {
     let done = view.landed.len() + view.settled.len();
@@ -421,6 +387,13 @@ fn outcome(view: &MergeView, mut failures: Vec<(String, Failure)>) -> Result<(),
         failures.push((waiting.worker.clone(), failure));
     }
     super::partial(done, failures)
+}
+
+/// How long the gates of a batch run before those of the next one run beside them, where that is wanted and there are
+/// cores for two.
+fn speculation_delay(is_wanted: bool) -> Option<Duration> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (is_wanted && cores > 1).then_some(SPECULATE_AFTER)
 }
 
 /// Tells what happens as a clause.
@@ -440,7 +413,7 @@ fn tell(progress: &mut dyn MergeProgress, event: &LandEvent<'_>) {
 }
 
 /// The view of a gate.
-fn gate_view(gate: &GateReport) -> GateView {
+pub(super) fn gate_view(gate: &GateReport) -> GateView {
     GateView {
         name: gate.name.clone(),
         passed: Some(gate.passed),
@@ -452,7 +425,7 @@ fn gate_view(gate: &GateReport) -> GateView {
 }
 
 /// The files in conflict.
-fn conflicts(returned: &Returned) -> Vec<ConflictView> {
+pub(super) fn conflicts(returned: &Returned) -> Vec<ConflictView> {
     let word = |kind| serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned));
     let view = |file: &crate::git::ConflictFile| ConflictView {
         path: file.path.clone(),
@@ -462,7 +435,7 @@ fn conflicts(returned: &Returned) -> Vec<ConflictView> {
 }
 
 /// The view of returned work.
-fn returned_view(worker: &WorkerId, returned: &Returned) -> ReturnedView {
+pub(super) fn returned_view(worker: &WorkerId, returned: &Returned) -> ReturnedView {
     ReturnedView {
         worker: worker.to_string(),
         why: returned.why.clone(),
@@ -485,25 +458,4 @@ fn waiting_view(worker: &WorkerId, waiting: &Waiting) -> WaitingView {
 #[derive(Serialize)]
 struct Commits {
     commits: Vec<CommitInfo>,
-}
-
-/// Variables of `conflict.md`.
-#[derive(Serialize)]
-struct ConflictVariables {
-    target_commit: String,
-    files: Vec<ConflictView>,
-    landed: Vec<CommitInfo>,
-}
-
-/// Variables of `gate_failed.md`.
-#[derive(Serialize)]
-struct GateFailed<'a> {
-    gate: &'a str,
-    command: &'a str,
-    target_commit: String,
-    exit_code: Option<i32>,
-    timeout: Option<String>,
-    runs: u32,
-    output: &'a str,
-    output_cut: bool,
 }

@@ -80,7 +80,7 @@ impl Control {
     }
 
     /// The head of a worker's branch.
-    fn head(&self, worker: &Worker) -> Result<CommitId, Failure> {
+    pub(super) fn head(&self, worker: &Worker) -> Result<CommitId, Failure> {
         self.project.repository.branch_head(&worker.place.branch)?.ok_or_else(|| {
             let text = format!("the branch `{}` of worker `{}` is gone", worker.place.branch, worker.id);
             Failure::new(FailureKind::NotFound, text).hint("swarm recover list shows what is kept")

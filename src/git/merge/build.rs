@@ -18,6 +18,8 @@ pub(crate) enum Built {
     },
     /// The target already has all of the branch's work.
     Nothing,
+    /// The branch stands beside the target, and only a fast-forward was asked for.
+    Behind,
     /// The work does not fit the target.
     Conflict {
         /// The files; empty when the histories are unrelated.
@@ -134,6 +136,17 @@ impl Repository {
             return Ok(conflict);
         }
         Ok(if tip == *target { Built::Nothing } else { Built::New { commit: tip, tree } })
+    }
+
+    /// Takes the branch's head as it is, where it descends from `target`.
+    pub(crate) fn build_fast_forward(&self, target: &CommitId, branch: &CommitId) -> Result<Built, GitError> {
+        if self.is_ancestor(branch, target)? {
+            return Ok(Built::Nothing);
+        }
+        if !self.is_ancestor(target, branch)? {
+            return Ok(Built::Behind);
+        }
+        Ok(Built::New { commit: branch.clone(), tree: self.tree_of(branch)? })
     }
 
     /// The tree of a merge of `branch` into `target`, or the answer where there is none to commit.

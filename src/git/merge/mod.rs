@@ -5,7 +5,11 @@
 
 mod build;
 mod many;
+mod message;
 mod parse;
+#[cfg(test)]
+mod past;
+mod places;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,11 +17,12 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{GitError, Repository};
-use crate::files::FileError;
+use crate::files::{FileError, read_if_exists};
 use crate::model::CommitId;
 
 pub(crate) use build::{Built, Commit};
 pub(crate) use many::Hunk;
+pub(crate) use places::Place as ConflictPlace;
 
 /// What merging two commits would give.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +127,15 @@ pub(crate) struct Rehearsal {
     repository: Repository,
 }
 
+/// Settings for commits that nobody will see (git-config(1), "ENVIRONMENT").
+const PLAIN: [(&str, &str); 5] = [
+    ("GIT_CONFIG_COUNT", "2"),
+    ("GIT_CONFIG_KEY_0", "commit.gpgSign"),
+    ("GIT_CONFIG_VALUE_0", "false"),
+    ("GIT_CONFIG_KEY_1", "core.hooksPath"),
+    ("GIT_CONFIG_VALUE_1", "/dev/null"),
+];
+
 impl Rehearsal {
     /// The repository; only calls of the program see the new objects.
     pub(crate) fn repository(&self) -> &Repository {
@@ -136,11 +150,28 @@ impl Repository {
         let mut env = self.program_env().to_vec();
         env.push(("GIT_OBJECT_DIRECTORY".into(), objects.path().into()));
         env.push(("GIT_ALTERNATE_OBJECT_DIRECTORIES".into(), quoted(&self.common_dir().join("objects"))));
-        let settings =
-            [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "commit.gpgSign"), ("GIT_CONFIG_VALUE_0", "false")];
-        env.extend(settings.map(|(name, value)| (name.into(), value.into())));
+        env.extend(PLAIN.map(|(name, value)| (name.into(), value.into())));
         let repository = Self::discover_with(self.home(), env)?;
         Ok(Rehearsal { _objects: objects, repository })
+    }
+
+    /// All that the person's configuration may say about merging, in a form of its own: every setting, and the
+    /// attributes that hold for all repositories (git before 2.42 does not say where those are).
+    pub(crate) fn merge_configuration(&self) -> Result<Vec<u8>, GitError> {
+        let mut bytes = self.git(self.home(), ["config", "--null", "--list"]).reading().output()?.stdout;
+        let named = self.git(self.home(), ["var", "GIT_ATTR_GLOBAL"]).reading().run()?;
+        if named.code() == 0 {
+            let path = std::path::PathBuf::from(named.text().trim_end_matches('\n'));
+            bytes.extend(read_if_exists(&path)?.unwrap_or_default());
+        }
+        Ok(bytes)
+    }
+
+    /// The same repository for commits that nobody will ever see: nothing is signed, no hook runs.
+    pub(crate) fn plain(&self) -> Result<Self, GitError> {
+        let mut env = self.program_env().to_vec();
+        env.extend(PLAIN.map(|(name, value)| (name.into(), value.into())));
+        Self::discover_with(self.home(), env)
     }
 
     /// Merges two commits, the one on the target's side first; the tree is in the repository afterwards.

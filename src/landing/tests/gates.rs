@@ -1,11 +1,12 @@
 //! What gates see, how they end, and what is remembered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::support::{Yard, gate, gates, options, releasing};
 use crate::git::fixture::with_line;
-use crate::landing::{ApprovedGates, LandOptions, ReturnReason};
+use crate::landing::{ApprovedGates, LandOptions, PrepareScratch, ReturnReason};
 use crate::model::settings::Gate;
 use crate::model::ticket::TicketState;
 
@@ -151,11 +152,11 @@ fn gates_that_nobody_trusted_are_named() {
 fn preparation_puts_things_beside_the_tree() {
     let yard = Yard::new();
     let worker = yard.approved("fix", &[(".gitignore", "deps\n")]);
-    let prepare = |_: &crate::model::worker::Worker, path: &std::path::Path| {
+    let prepare: PrepareScratch = Arc::new(|path: &std::path::Path| {
         crate::git::fixture::put(&path.join("deps/lib"), "x");
         Ok(())
-    };
-    let prepared = LandOptions { gates: gates(&[("test", "cat deps/lib")]), prepare: Some(&prepare), ..options() };
+    });
+    let prepared = LandOptions { gates: gates(&[("test", "cat deps/lib")]), prepare: Some(prepare), ..options() };
     assert_eq!(yard.landed(&worker, &prepared).gates[0].output_tail, "x");
 }
 

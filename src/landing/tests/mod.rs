@@ -3,6 +3,7 @@
 mod batch;
 mod gates;
 mod landing;
+mod queue;
 mod radar;
 mod release;
 mod resume;

@@ -51,6 +51,7 @@ pub(super) fn options() -> LandOptions<'static> {
         commit_timeout: Duration::from_secs(30),
         message: &|worker, _| Ok(format!("Land {}\n\nSwarm-Ticket: {}", worker.id, worker.ticket)),
         prepare: None,
+        speculate_after: None,
         stop: None,
         rebuilds: 3,
         batch: 8,

@@ -27,6 +27,11 @@ pub(in crate::supervisor) enum Input {
         /// See [`crate::supervisor::protocol::Request::Send`].
         returned_at: Option<CommitId>,
     },
+    /// A notice for the agent's next turn boundary.
+    Notice {
+        /// The text.
+        text: String,
+    },
     /// Hold.
     Pause {
         /// At once.

@@ -19,6 +19,8 @@ const TELLING: usize = 200;
 pub(super) struct Messages {
     /// For the next turn boundary.
     waiting: Vec<String>,
+    /// The notice among them, to be replaced by a newer one.
+    notice: Option<String>,
     /// A person began typing and has not submitted.
     pub(super) draft: bool,
     /// One that was typed.
@@ -58,6 +60,15 @@ impl Messages {
     /// All that was taken and is not known to have arrived, oldest first.
     pub(super) fn pending(&self) -> Vec<String> {
         self.unconfirmed.iter().map(|typed| &typed.text).chain(&self.waiting).cloned().collect()
+    }
+
+    /// Lets a notice wait, in the place of an earlier one that still does.
+    pub(super) fn put_notice(&mut self, text: String) {
+        if let Some(earlier) = self.notice.take() {
+            self.waiting.retain(|waiting| *waiting != earlier);
+        }
+        self.notice = Some(text.clone());
+        self.waiting.push(text);
     }
 
     /// Puts a message that could not be typed before all that waits.
@@ -100,6 +111,12 @@ impl Machine {
     /// Takes what an earlier supervisor could not deliver, for the next turn boundary.
     pub(in crate::supervisor) fn take_over_messages(&mut self, messages: Vec<String>) {
         self.messages.waiting.splice(0..0, messages);
+    }
+
+    /// Whether the agent is in a turn at whose boundary it can be told something: it goes on in its conversation then,
+    /// and a program that starts afresh with each message would take a notice for its work.
+    pub(in crate::supervisor) fn takes_notices(&self) -> bool {
+        self.stage == Stage::Running && self.in_turn && self.mode != Mode::OneShot
     }
 
     /// How a message given now would travel: `None` when it is typed at once or starts the agent, else what it waits
@@ -180,6 +197,33 @@ fn is_same_message(prompt: &str, typed: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::machine::Input;
+
+    fn machine(mode: Mode) -> Machine {
+        Machine::new(mode, Time::now())
+    }
+
+    #[test]
+    fn a_notice_waits_for_the_turn_boundary_and_a_newer_one_takes_its_place() {
+        let mut machine = machine(Mode::Conversation);
+        let now = Time::now();
+        assert!(machine.takes_notices());
+        machine.handle(Input::Notice { text: "old".to_owned() }, now);
+        machine.handle(Input::Send { text: "of a person".to_owned(), returned_at: None }, now);
+        machine.handle(Input::Notice { text: "new".to_owned() }, now);
+        assert_eq!(machine.pending_messages(), ["of a person", "new"]);
+        let effects = machine.turn_ended(true, 0, now);
+        assert!(effects.contains(&Effect::Submit("of a person\n\nnew".to_owned())), "{effects:?}");
+    }
+
+    #[test]
+    fn notices_are_for_agents_in_a_turn_of_a_conversation() {
+        assert!(machine(Mode::Resumable).takes_notices());
+        assert!(!machine(Mode::OneShot).takes_notices());
+        let mut finished = machine(Mode::Conversation);
+        finished.turn_ended(true, 0, Time::now());
+        assert!(!finished.takes_notices());
+    }
 
     #[test]
     fn a_message_is_known_again_whatever_the_program_wraps_it_in() {

@@ -180,6 +180,15 @@ impl Supervision {
                     }
                 }
             }
+            Request::Notice { text } => match self.machine.takes_notices() {
+                true => {
+                    let bytes = text.len();
+                    self.input(Input::Notice { text }).await;
+                    self.log(Event::MessageQueued { bytes }).await;
+                    Reply::Ok
+                }
+                false => Reply::Refused { why: "no turn is under way".to_owned() },
+            },
             Request::Pause { now } => {
                 self.input(Input::Pause { now }).await;
                 Reply::Ok
@@ -227,6 +236,7 @@ impl Supervision {
             }
         }
         self.begin_snapshot_if_due();
+        self.begin_look_if_due();
         if now.duration_since(self.timers.heartbeat) >= HEARTBEAT_EVERY {
             self.beat();
         }
@@ -308,6 +318,7 @@ impl Supervision {
                 self.take_events(events).await;
                 self.input(Input::Exited(ending)).await;
             }
+            Job::Looked => self.look_ended(),
             Job::Gone => self.input(Input::AgentGone).await,
             Job::Renewed(Some(fence)) => self.assignment.fence = fence,
             Job::Renewed(None) => self.input(Input::LeaseLost).await,

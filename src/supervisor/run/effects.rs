@@ -165,6 +165,7 @@ impl Supervision {
             Ok(changes) => {
                 // Results of two threads may come in the wrong order.
                 if self.facts.changes.is_none_or(|known| known.at <= changes.at) {
+                    self.note_change(self.facts.changes, &changes);
                     self.facts.changes = Some(changes);
                 }
                 self.snapshots.error = None;

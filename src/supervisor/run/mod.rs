@@ -4,6 +4,7 @@ mod calls;
 mod effects;
 mod launch;
 mod parts;
+mod radar;
 mod report;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use crate::model::{Time, error_text};
 use crate::store::{StatePaths, write_messages};
 use crate::terminal::Pty;
 use parts::{Assignment, Display, Facts, Snapshots, Sources, Timers, Told};
+use radar::Unseen;
 
 /// The terminal type agents see.
 pub(super) const TERM: &str = "tmux-256color";
@@ -102,6 +104,8 @@ enum Job {
     Exited(ExitInfo),
     /// The agent's whole tree is gone and it had ended before.
     Gone,
+    /// A look at the overlaps is over.
+    Looked,
     /// A lease was renewed: the fence, or `None` when it is lost.
     Renewed(Option<u64>),
 }
@@ -166,6 +170,8 @@ struct Supervision {
     timers: Timers,
     /// How the work is saved.
     snapshots: Snapshots,
+    /// What of it the overlaps were not looked at for.
+    unseen: Unseen,
     /// What others were told.
     told: Told,
     /// The outcome that the queue was told.
@@ -195,6 +201,7 @@ impl Supervision {
             facts: Facts::of(&assignment),
             timers: Timers::begin(now),
             snapshots: Snapshots::begin(now),
+            unseen: Unseen::default(),
             told: Told::nothing(),
             concluded: None,
             finishing: None,

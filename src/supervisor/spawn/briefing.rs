@@ -95,8 +95,17 @@ impl Spawner {
             templates: self.templates.clone(),
             socket: runtime.socket(),
             ready: runtime.ready(),
+            radar_env: self.settings.landing.tell_overlaps.then(|| self.radar_env()),
             program: self.program.clone(),
         })
+    }
+
+    /// What of this process's environment the program needs to find repository, configuration and sockets again.
+    fn radar_env(&self) -> Vec<(String, String)> {
+        let is_needed = |name: &str| RADAR_ENV.contains(&name) || name.starts_with("GIT_CONFIG");
+        let all = self.environment.all().into_iter();
+        let texts = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        texts.filter(|(name, _)| is_needed(name)).collect()
     }
 
     /// The session the supervisor will find itself in; none when it runs detached.
@@ -110,6 +119,19 @@ impl Spawner {
         session_name(&self.repository.name(), self.repository.common_dir(), &worker.id)
     }
 }
+
+/// Variables that say where things are.
+const RADAR_ENV: [&str; 9] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "SWARM_TARGET",
+    "SWARM_DURABILITY",
+];
 
 /// A dependency as `prompt.md` sees it.
 #[derive(serde::Serialize)]
