@@ -10,8 +10,10 @@
 
 mod add;
 mod ancestry;
+mod calls;
 mod changes;
 mod checkout;
+mod content;
 mod copy;
 #[cfg(test)]
 pub(crate) mod crash;
@@ -28,9 +30,11 @@ mod notes;
 mod object;
 mod program;
 mod reference;
+mod remote;
 mod remove;
 mod repository;
 mod restore;
+mod rewind;
 mod scratch;
 mod snapshot;
 mod stage;
@@ -47,15 +51,19 @@ use crate::process::ProcessError;
 
 pub(crate) use add::NewWorktree;
 pub(crate) use ancestry::CommitInfo;
+pub(crate) use calls::{CallStates, StateOf};
+pub(crate) use content::{Check, Held};
 pub(crate) use diff::DiffOptions;
-pub(crate) use keep::KeepEntry;
+pub(crate) use keep::{KeepEntry, LooseEnd};
 pub(crate) use leftovers::CommitOutcome;
 #[cfg(test)]
 pub(crate) use merge::ConflictKind;
 pub(crate) use merge::{Built, Commit, ConflictFile, Forecast, Hunk, Rehearsal};
 pub(crate) use program::Call;
+pub(crate) use remote::Pushed;
 pub(crate) use repository::Repository;
 pub(crate) use restore::{RestoreTo, Restored};
+pub(crate) use rewind::RewindTo;
 pub(crate) use scratch::ScratchWorktree;
 pub(crate) use state::Operation;
 pub(crate) use target::Advance;

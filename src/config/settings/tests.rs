@@ -246,7 +246,7 @@ fn broken_variables_and_flags_are_named() {
         (
             &[],
             &[("landing.strateg", "x")],
-            "landing.strateg=x: unknown key `strateg` in `landing`; valid keys: strategy, approval, batch",
+            "landing.strateg=x: unknown key `strateg` in `landing`; valid keys: strategy, approval, batch, mode, remote, forge, poll",
         ),
         (&[], &[("agent.name", "x")], "agent.name=x: `agent`: expected a text, found keys and values"),
         (&[], &[("limits.grace", "0s")], "limits.grace=0s: `limits.grace`: it must be longer than zero"),

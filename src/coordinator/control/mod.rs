@@ -3,12 +3,15 @@
 mod act;
 mod agents;
 mod attach;
+mod clean;
 mod conflicts;
 mod doctor;
 mod init;
 mod merge;
+mod pull_request;
 mod recover;
 mod review;
+mod rewind;
 mod sessions;
 mod spawn;
 mod status;
@@ -21,6 +24,7 @@ use std::time::{Duration, Instant};
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
 use crate::files::FileLock;
+use crate::landing::PullRecord;
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Changes, Live, Liveness, Phase, Verdict, Worker};
@@ -30,8 +34,11 @@ use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
+pub(crate) use clean::CleanRequest;
 pub(crate) use merge::{MergeProgress, MergeRequest};
+pub(crate) use recover::KeptDiff;
 pub(crate) use review::ReviewRequest;
+pub(crate) use rewind::RewindRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use tickets::NewTicketRequest;
 pub(crate) use wait::WaitRequest;
@@ -65,6 +72,8 @@ pub(super) struct Known {
     verdict: Verdict,
     /// Where its ticket is.
     ticket_state: Option<TicketState>,
+    /// Its pull request as it was seen last.
+    pull: Option<PullRecord>,
 }
 
 impl Control {
@@ -123,7 +132,11 @@ impl Control {
             None => worker.early_changes(last.as_ref()),
         };
         let verdict = worker.verdict(liveness, live.as_ref(), Time::now());
-        Known { worker, liveness, live, changes, verdict, ticket_state }
+        let pull = match ticket_state {
+            Some(TicketState::Approved) => PullRecord::load(&self.project.paths, &worker.id).ok().flatten(),
+            _ => None,
+        };
+        Known { worker, liveness, live, changes, verdict, ticket_state, pull }
     }
 
     /// Whether the worker's supervisor lives, or before there is one, its spawner.

@@ -312,7 +312,7 @@ fn a_submodule_commit_that_only_the_worktree_has_does_not_land() {
     put(&worktree.join("lib/new"), "x\n");
     yard.git.commit_in(&worktree.join("lib"), "only here");
     yard.git.commit_in(&worktree, "bump");
-    yard.landing().approve(&worker, verdict("Person")).unwrap();
+    yard.landing().approve(&worker, super::support::verdict("Person")).unwrap();
     let waiting = yard.waiting(&worker, &options());
     assert_eq!(waiting.reason, WaitingReason::StrandedSubmodule);
     assert!(waiting.why.contains("`lib`"), "{}", waiting.why);

@@ -1,10 +1,12 @@
 //! Landing against real git, a real store and the file queue.
 
 mod batch;
+mod clean;
 mod gates;
 mod landing;
 mod radar;
 mod release;
 mod resume;
 mod review;
+mod rewind;
 mod support;

@@ -1,8 +1,11 @@
 //! What comes in: terminal output, viewers, clients, hooks, timers.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::parts::HeldReply;
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
 use crate::agent::{AgentEvent, HookCall};
 use crate::model::event::Event;
@@ -14,6 +17,28 @@ use crate::supervisor::machine::{Finding, Input};
 use crate::supervisor::protocol::{Reply, Request};
 use crate::supervisor::server::Call;
 use crate::terminal::{Size, matching_rule};
+
+/// Tools that change no file, by the names that runtimes have for them; after all others the worktree is saved.
+const READERS: [&str; 15] = [
+    "Read",
+    "Glob",
+    "Grep",
+    "LS",
+    "WebFetch",
+    "WebSearch",
+    "TodoWrite",
+    "TodoRead",
+    "BashOutput",
+    "NotebookRead",
+    "AskUserQuestion",
+    "ExitPlanMode",
+    "read_file",
+    "list_directory",
+    "google_web_search",
+];
+
+/// How long an agent waits at most for the state after its call to be saved, looked at once a second.
+const HOLD: Duration = Duration::from_secs(1);
 
 impl Supervision {
     /// Takes what the terminal showed.
@@ -59,7 +84,17 @@ impl Supervision {
     /// machine.
     pub(super) async fn take_events(&mut self, events: Vec<AgentEvent>) {
         for event in events {
+            let may_write = match &event {
+                AgentEvent::ToolEnded(end) => {
+                    let told = end.start.as_ref().map(|start| start.tool.as_str());
+                    self.tool_log.tool_of(&end.call_id).or(told).is_some_and(|tool| !READERS.contains(&tool))
+                }
+                _ => false,
+            };
             let logged = self.tool_log.take(&event);
+            if may_write && matches!(logged, Ok(true)) {
+                self.save_call(self.tool_log.last_seq());
+            }
             self.note_error(logged);
             match &event {
                 AgentEvent::Display(line) => {
@@ -154,7 +189,17 @@ impl Supervision {
         answer: oneshot::Sender<Reply>,
     ) -> Option<(Reply, oneshot::Sender<Reply>)> {
         let reply = match request {
-            Request::Hook { call } => self.take_hook(&call).await,
+            Request::Hook { call } => {
+                let calls = self.snapshots.call_count;
+                let reply = self.take_hook(&call).await;
+                if calls == self.snapshots.call_count {
+                    reply
+                } else {
+                    // The agent waits for its hook: until then the next call changes nothing.
+                    self.snapshots.held.push(HeldReply { answer, reply, since: Instant::now() });
+                    return None;
+                }
+            }
             // Dropping the answer says that the supervisor ends; who asks then waits for that and starts anew.
             Request::Send { .. } | Request::Resume | Request::Pause { .. } if self.machine.is_ending() => return None,
             Request::Send { text, returned_at } => {
@@ -210,7 +255,8 @@ impl Supervision {
         self.input(Input::Tick).await;
         let mut recorded = self.terminal.recording.flush();
         if self.terminal.recording.is_long() {
-            recorded = recorded.and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
+            recorded = recorded
+                .and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
         }
         self.note_error(recorded);
         if self.machine.is_attempting() {
@@ -220,6 +266,7 @@ impl Supervision {
                 self.begin_renewal();
             }
         }
+        self.snapshots.release(HOLD);
         self.begin_snapshot_if_due();
         if now.duration_since(self.timers.heartbeat) >= HEARTBEAT_EVERY {
             self.beat();
