@@ -417,7 +417,7 @@ pub(super) struct MergeArgs {
     pub(crate) dry_run: bool,
     /// Push the branches and open pull requests with gh or glab instead of merging here; called again, look how they
     /// are doing and release the workers whose work the target has. `landing.mode: pr` makes it the default.
-    #[arg(long, conflicts_with = "strategy")]
+    #[arg(long, conflicts_with_all = ["strategy", "dry_run"])]
     pub(crate) pr: bool,
     /// With pull requests: wait until each is merged, closed or has failed checks.
     #[arg(long)]

@@ -331,6 +331,12 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_two_or_three_digits_and_a_unit() {
+        let shown = [0, 999, 1000, 1550, 99_949, 100_000, 12_345_678, 5_000_000_000].map(bytes_text);
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "1.5 kB", "99 kB", "100 kB", "12 MB", "5.0 GB"]);
+    }
+
+    #[test]
     fn a_narrow_terminal_does_without_the_optional_columns() {
         let mut table = Table::new(&["A", "BRANCH", "WHY"], Some(2)).optional(&[1]);
         let cells = ["x", "a-branch-with-a-long-name", "a reason of thirty characters."];

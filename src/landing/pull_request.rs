@@ -284,6 +284,10 @@ impl Landing<'_> {
 
     /// Takes a ticket back that a dead process left in the middle of landing.
     fn free_abandoned(&self, worker: &Worker) -> Result<(), LandingError> {
+        // One that lands now holds the turn for as long as its gates run.
+        if self.ticket_of(worker)?.state != TicketState::Landing {
+            return Ok(());
+        }
         let _turn = self.take_turn(&mut |_| ())?;
         let entry = self.ticket_of(worker)?;
         let has_intent = || self.store.intents().map(|all| all.iter().any(|(_, it)| it.ticket == worker.ticket));

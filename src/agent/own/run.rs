@@ -1,5 +1,6 @@
 //! The loop's process: one loop that picks one input, asks the engine, and carries out what follows.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
@@ -31,6 +32,9 @@ const GROUND: &str = "You work in a terminal through tools. Your working folder 
     words and call no tool.";
 /// How long the supervisor may take for the last reports.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
+/// How long a call waits for the supervisor to save what the call before it left. Answers of models take longer than
+/// that, so nobody waits for it in practice.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// The streams and surroundings of a loop.
 pub(crate) struct LoopIo {
@@ -75,7 +79,10 @@ pub(super) struct Reports {
     /// The conversation they are about.
     pub(super) session: String,
     sender: Option<std::sync::mpsc::Sender<crate::agent::HookCall>>,
+    /// One for each that was passed on.
     passed_on: std::sync::mpsc::Receiver<()>,
+    /// How many are on their way.
+    under_way: Cell<usize>,
 }
 
 impl Reports {
@@ -84,23 +91,39 @@ impl Reports {
         let (sender, calls) = std::sync::mpsc::channel();
         let (done, passed_on) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            calls.iter().for_each(|call| reporter.report(&call));
-            done.send(()).ok();
+            for call in calls {
+                reporter.report(&call);
+                done.send(()).ok();
+            }
         });
-        Self { session: session.to_owned(), sender: Some(sender), passed_on }
+        Self { session: session.to_owned(), sender: Some(sender), passed_on, under_way: Cell::new(0) }
     }
 
     /// Passes a report on.
     pub(super) fn tell(&self, report: &Report) {
         if let Some(sender) = &self.sender {
             sender.send(report.call(&self.session, Time::now())).ok();
+            self.under_way.set(self.under_way.get() + 1);
+        }
+    }
+
+    /// Waits until everything that was told was passed on, though no longer than `limit`. A supervisor answers the
+    /// report of a call when it has saved what the call left, so a call that waits for this changes nothing of that.
+    pub(super) fn settle(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.under_way.get() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.passed_on.recv_timeout(left).is_err() {
+                return;
+            }
+            self.under_way.set(self.under_way.get() - 1);
         }
     }
 
     /// Waits until everything was passed on, though not for ever.
     pub(super) fn finish(&mut self) {
         self.sender = None;
-        self.passed_on.recv_timeout(LAST_REPORTS).ok();
+        self.settle(LAST_REPORTS);
     }
 }
 
@@ -380,6 +403,7 @@ impl Running {
 
     /// Begins a call.
     fn begin_work(&mut self, call: Call) {
+        self.reports.settle(SETTLE);
         let (stop, stopped) = watch::channel(false);
         let toolbox = self.toolbox.clone();
         let done = Box::pin(async move { toolbox.call(&call, stopped).await });

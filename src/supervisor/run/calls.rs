@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::parts::HeldReply;
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
 use crate::agent::{AgentEvent, HookCall};
+use crate::model::agent::RuntimeKind;
 use crate::model::event::Event;
 use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
 use crate::model::{Time, duration_text};
@@ -192,7 +193,7 @@ impl Supervision {
             Request::Hook { call } => {
                 let calls = self.snapshots.call_count;
                 let reply = self.take_hook(&call).await;
-                if calls == self.snapshots.call_count {
+                if calls == self.snapshots.call_count || !self.waits_for_hooks() {
                     reply
                 } else {
                     // The agent waits for its hook: until then the next call changes nothing.
@@ -236,6 +237,12 @@ impl Supervision {
             Request::Attach { .. } => Reply::Refused { why: "attach was answered before".to_owned() },
         };
         Some((reply, answer))
+    }
+
+    /// Whether the agent makes its next call only after the hook of the last one was answered.
+    fn waits_for_hooks(&self) -> bool {
+        let runtime = self.assignment.handover.agent.runtime;
+        matches!(runtime, RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay)
     }
 
     /// Takes one hook call.
