@@ -105,7 +105,7 @@ impl Repository {
         if let Some(at) = self.commit_with_its_files(&question)? {
             return found(Check::SameTree, at);
         }
-        if self.first_whole(work, &[target.clone()])?.is_some() {
+        if self.first_whole(work, std::slice::from_ref(target))?.is_some() {
             return Ok(Some(Held { check: Check::NothingToMerge, at: None }));
         }
         let paths = self.changed_paths(&question.fork, work)?;

@@ -2,9 +2,10 @@
 
 use crate::cli::Context;
 use crate::cli::args::CleanArgs;
-use crate::cli::output::{Style, bytes_text};
+use crate::cli::output::Style;
 use crate::coordinator::views::CleanView;
 use crate::coordinator::{CleanRequest, Failure};
+use crate::model::size_text;
 
 /// Runs the verb.
 pub(super) fn run(args: &CleanArgs, context: &Context) -> Result<(), Failure> {
@@ -30,11 +31,11 @@ fn render(view: &CleanView, context: &Context) -> String {
         text.push_str(if view.dry_run { "Nothing can go\n" } else { "Nothing was removed\n" });
     } else {
         let title = if view.dry_run { "Can go" } else { "Removed" };
-        text.push_str(&format!("{} ({})\n", bold(title), bytes_text(view.bytes)));
+        text.push_str(&format!("{} ({})\n", bold(title), size_text(view.bytes)));
     }
     for entry in &view.goes {
         let check = entry.check.map(|check| format!(" [{}]", check.as_str())).unwrap_or_default();
-        let size = bytes_text(entry.bytes);
+        let size = size_text(entry.bytes);
         text.push_str(&format!("  {:<9} {} ({size}): {}{check}\n", entry.kind, entry.subject, entry.why));
         if let Some(done) = &entry.text {
             text.push_str(&format!("            {done}\n"));

@@ -2,10 +2,10 @@
 
 use crate::cli::Context;
 use crate::cli::args::RecoverVerb;
-use crate::cli::output::{Style, Table, bytes_text, width};
+use crate::cli::output::{Style, Table, width};
 use crate::coordinator::views::{KeptView, LooseEnd};
 use crate::coordinator::{Failure, KeptDiff};
-use crate::model::{Time, duration_text};
+use crate::model::{Time, short_age, size_text};
 
 /// Runs the verb.
 pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> {
@@ -24,8 +24,8 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
             for kept in view.kept {
                 table.row([
                     (Style::Bold, kept.worker),
-                    (Style::Plain, duration_text(kept.at.age_at(now))),
-                    (Style::Plain, bytes_text(kept.bytes)),
+                    (Style::Plain, short_age(kept.at.age_at(now))),
+                    (Style::Plain, size_text(kept.bytes)),
                     (Style::Plain, kept.holds.join(" ")),
                     (Style::Plain, kept.reference),
                     (Style::Dim, kept.reason),
@@ -43,13 +43,13 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
                 context.output.line(&context.output.paint(Style::Bold, &head))?;
                 context.output.print(&details(kept))?;
             }
-            context.output.print_bytes(&diff)
+            super::review::print_diff(&diff, context)
         }
         RecoverVerb::Diff(args) => {
             let color = context.output.color && !context.output.json;
             let request = KeptDiff { uncommitted: args.uncommitted, stat: args.stat, color, width: width() };
             let (view, diff) = control.diff_kept(&args.what, &request)?;
-            if context.output.json { context.output.document(&view) } else { context.output.print_bytes(&diff) }
+            if context.output.json { context.output.document(&view) } else { super::review::print_diff(&diff, context) }
         }
         RecoverVerb::Restore(args) => {
             let view = control.restore(&args.what, args.branch.as_deref(), args.worktree.clone())?;
@@ -75,7 +75,7 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
 
 /// What one keep ref holds, a fact a line.
 fn details(kept: &KeptView) -> String {
-    let size = bytes_text(kept.bytes);
+    let size = size_text(kept.bytes);
     let mut text = format!("  holds {}; nothing else has {size} of it\n", kept.holds.join(", "));
     if kept.uncommitted_files > 0 {
         let (files, untracked) = (kept.uncommitted_files, kept.untracked_files);

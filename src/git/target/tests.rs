@@ -1,5 +1,7 @@
 //! Moves of a target against real worktrees.
 
+mod odd;
+
 use std::fs;
 
 use super::*;

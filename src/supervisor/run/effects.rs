@@ -226,16 +226,6 @@ fn snapshot(
     calls: Option<(u64, u64)>,
     most: usize,
 ) -> Result<Changes, String> {
-    let place = &worker.place;
-    let taken =
-        repository.snapshot(&place.worktree, &worker.id, &place.made_paths, false).map_err(|e| e.to_string())?;
-    if let Some((first, last)) = calls {
-        let of = StateOf::Calls { first, last };
-        repository.record_state(&worker.id, &taken, of, most).map_err(|error| error.to_string())?;
-    }
-    let base = match &taken.head {
-        Some(head) => repository.own_base(place, head).map_err(|e| e.to_string())?,
-        None => place.base.clone(),
-    };
-    repository.changes(&base, &taken).map_err(|e| e.to_string())
+    let of = calls.map(|(first, last)| (StateOf::Calls { first, last }, most));
+    repository.save_and_measure(&worker.id, &worker.place, of).map_err(|error| error.to_string())
 }
