@@ -175,6 +175,16 @@ impl ToolLog {
         (self.call_count, self.error_count)
     }
 
+    /// The number of the last record.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The tool of a call of the present conversation that has not ended.
+    pub(crate) fn tool_of(&self, call_id: &str) -> Option<&str> {
+        self.open.get(&self.key(call_id)).map(|call| call.tool.as_str())
+    }
+
     /// The key of a call of the present conversation.
     fn key(&self, call_id: &str) -> CallKey {
         (self.origin.session_id.clone(), call_id.to_owned())

@@ -130,9 +130,13 @@ pub(super) enum Verb {
     /// Its work is kept first. Opens `git mergetool` where merge.tool or merge.guitool is set, else your editor on the
     /// files in conflict. When nothing is in conflict any more the merge is concluded, and the ticket is in review.
     Resolve(WorkerArgs),
-    /// List, show and restore work kept from removed workers.
+    /// List, show, compare and restore work kept from removed workers.
     #[command(subcommand)]
     Recover(RecoverVerb),
+    /// Propose what can go: landed workers, old kept work, leftovers of dead processes; removes nothing by itself.
+    Clean(CleanArgs),
+    /// Bring a worker's worktree and branch back to the state after a tool call; the present state is kept first.
+    Rewind(RewindArgs),
     /// List, show and check agents.
     #[command(subcommand)]
     Agents(AgentsVerb),
@@ -421,6 +425,16 @@ pub(super) struct MergeArgs {
     /// Print what would land, with forecast and gates, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Push the branches and open pull requests with gh or glab instead of merging here; called again, look how they
+    /// are doing and release the workers whose work the target has. `landing.mode: pr` makes it the default.
+    #[arg(long, conflicts_with_all = ["strategy", "dry_run"])]
+    pub(crate) pr: bool,
+    /// With pull requests: wait until each is merged, closed or has failed checks.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Give up waiting after this long, with exit code 6.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "wait")]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// `merge --strategy`.
@@ -444,6 +458,8 @@ pub(super) enum RecoverVerb {
     List,
     /// Show what one keep ref holds.
     Show(RecoverShowArgs),
+    /// Show how kept work differs from what its worker began with.
+    Diff(RecoverDiffArgs),
     /// Bring kept work back as a branch, with its uncommitted part in a worktree if asked.
     Restore(RecoverRestoreArgs),
 }
@@ -454,6 +470,58 @@ pub(super) struct RecoverShowArgs {
     /// Worker id (its newest keep ref) or full keep ref.
     #[arg(value_name = "WORKER|REF", add = ArgValueCompleter::new(complete::kept))]
     pub(crate) what: String,
+}
+
+// `recover diff`.
+#[derive(Debug, Args)]
+pub(super) struct RecoverDiffArgs {
+    /// Worker id (its newest keep ref) or full keep ref.
+    #[arg(value_name = "WORKER|REF", add = ArgValueCompleter::new(complete::kept))]
+    pub(crate) what: String,
+    /// Only what was not committed.
+    #[arg(long)]
+    pub(crate) uncommitted: bool,
+    /// Only files and counts.
+    #[arg(long)]
+    pub(crate) stat: bool,
+}
+
+// `clean`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A worker can go when its ticket is over, nothing in its worktree is uncommitted, and one of six checks proves that its \
+target has the content of its branch: ancestor, same_tree, nothing_to_merge, each_commit (picked or rebased), squashed, \
+was_whole. Its work is kept all the same. Kept work can go after recover.keep_days, logs of workers that are gone after \
+recover.log_days. Branches, worktrees and references that swarm did not make are never touched.")]
+pub(super) struct CleanArgs {
+    /// Remove what can go; so does --yes, which also lets go kept work younger than 30 days where the configuration
+    /// keeps it for less.
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Only say what can go, whatever else is given.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Let kept work go after its time although it is nowhere else.
+    #[arg(long)]
+    pub(crate) unlanded: bool,
+}
+
+// `rewind`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+`swarm logs WORKER --tools` shows the calls with their numbers. Files, branch and index become what they were after \
+the call; ignored files stay. What was there before is kept: `swarm recover restore` brings it back, and going back to \
+a later call goes forward again.")]
+pub(super) struct RewindArgs {
+    /// Worker id.
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) worker: String,
+    /// The call: its number, or its id.
+    #[arg(long, value_name = "CALL")]
+    pub(crate) to: String,
+    /// Say what would change, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 // `recover restore`.

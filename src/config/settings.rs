@@ -130,6 +130,13 @@ impl Check<'_> {
     fn all(&self, settings: &Settings) -> Checked {
         self.path_templates(settings)?;
         self.ensure(settings.landing.batch >= 1, "landing.batch", "at least one worker lands at a time")?;
+        let remote = &settings.landing.remote;
+        let is_plain = !remote.is_empty() && !remote.starts_with('-') && !remote.contains(char::is_whitespace);
+        self.ensure(!settings.landing.poll.is_zero(), "landing.poll", "it must be longer than zero")?;
+        self.ensure(is_plain, "landing.remote", "expected the name of a remote, such as `origin`")?;
+        self.ensure(settings.recover.keep_days >= 1, "recover.keep_days", "expected a number of days from 1")?;
+        self.ensure(settings.recover.log_days >= 1, "recover.log_days", "expected a number of days from 1")?;
+        self.ensure(settings.recover.snapshots >= 1, "recover.snapshots", "expected a number from 1")?;
         self.ensure(settings.max_workers >= 1, "max_workers", "at least one worker is needed")?;
         for (index, pattern) in settings.copy.iter().enumerate() {
             self.glob(&format!("copy.{index}"), pattern)?;

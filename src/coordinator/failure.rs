@@ -7,7 +7,7 @@ use crate::agent::AgentError;
 use crate::config::ConfigError;
 use crate::files::FileError;
 use crate::git::GitError;
-use crate::landing::LandingError;
+use crate::landing::{ForgeError, LandingError};
 use crate::model::{IdError, causes};
 use crate::process::ProcessError;
 use crate::queue::QueueError;
@@ -193,7 +193,11 @@ fn git_kind(error: &GitError) -> FailureKind {
 fn landing_kind(error: &LandingError) -> FailureKind {
     match error {
         LandingError::NoWorker(_) | LandingError::NoTicket(_) | LandingError::NothingKept(_) => FailureKind::NotFound,
-        LandingError::NotInReview { .. } | LandingError::MovedOn { .. } => FailureKind::NeedsPerson,
+        LandingError::NoRemote(_) => FailureKind::NotFound,
+        LandingError::NotInReview { .. } | LandingError::MovedOn { .. } | LandingError::ForeignCommits { .. } => {
+            FailureKind::NeedsPerson
+        }
+        LandingError::Forge(ForgeError::NotLoggedIn { .. }) => FailureKind::NeedsPerson,
         _ => FailureKind::Failed,
     }
 }

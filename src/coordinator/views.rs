@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::git::Hunk;
+pub(crate) use crate::git::LooseEnd;
+use crate::git::{Check, Hunk};
 pub(crate) use crate::landing::Evidence as LandingEvidence;
-pub(crate) use crate::landing::{OverlapVerdict, Tested};
+pub(crate) use crate::landing::{OverlapVerdict, PullState, Tested};
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::event::EventRecord;
@@ -103,6 +104,8 @@ pub(crate) struct WorkerView {
     pub(crate) ended_at: Option<Time>,
     /// The keep ref that holds its work once released.
     pub(crate) keep: Option<String>,
+    /// Its pull request while its approved work waits in one, as `merge --pr` saw it last.
+    pub(crate) pull_request: Option<PullRequestView>,
 }
 
 /// `ticket list --json`; with one ticket, `ticket new --json` and `ticket show --json`.
@@ -339,6 +342,31 @@ pub(crate) struct MergeView {
     pub(crate) waiting: Vec<WaitingView>,
     /// What was named and had nothing to land: it landed before, or there were no changes.
     pub(crate) settled: Vec<SettledView>,
+    /// What was offered as a pull request and is not merged.
+    pub(crate) pull_requests: Vec<PullRequestView>,
+}
+
+/// One pull request.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct PullRequestView {
+    /// Worker id.
+    pub(crate) worker: String,
+    /// Its number; null where it was not opened.
+    pub(crate) number: Option<u64>,
+    /// Its address.
+    pub(crate) url: String,
+    /// Where it is.
+    pub(crate) state: PullState,
+    /// What this call did: `opened`, `pushed` (new commits), `found` (one that was there), or `unchanged`.
+    pub(crate) action: String,
+    /// Checks that passed or do not count.
+    pub(crate) checks_passed: usize,
+    /// Checks that have not ended.
+    pub(crate) checks_pending: usize,
+    /// Names of checks that failed.
+    pub(crate) checks_failed: Vec<String>,
+    /// When it was looked at.
+    pub(crate) at: Time,
 }
 
 /// One landed worker.
@@ -360,6 +388,8 @@ pub(crate) struct LandedView {
     pub(crate) gates: Vec<GateView>,
     /// The keep ref that still holds the branch.
     pub(crate) keep: Option<String>,
+    /// The check that found the work in the target, where a forge merged it.
+    pub(crate) check: Option<Check>,
     /// What deserves a person's eye, one sentence each.
     pub(crate) warnings: Vec<String>,
 }
@@ -537,6 +567,103 @@ pub(crate) struct KeptView {
     pub(crate) at: Time,
     /// Whether it holds work that was not committed.
     pub(crate) has_uncommitted: bool,
+    /// What is in it, in words: `branch`, `uncommitted`, `untracked`, `index`, `autostash`, `other_side`,
+    /// `before_rebase`, `snapshot` (files of the last snapshot, because the worktree was gone), or the name of an
+    /// operation that was unfinished.
+    pub(crate) holds: Vec<String>,
+    /// How many files were not committed.
+    pub(crate) uncommitted_files: usize,
+    /// How many of them git did not track.
+    pub(crate) untracked_files: usize,
+    /// Commits that are kept besides, such as staged changes: what each is, and its id.
+    pub(crate) also: Vec<KeptCommitView>,
+    /// Bytes on disk that nothing but this ref holds.
+    pub(crate) bytes: u64,
+    /// When `swarm clean` begins to propose its removal.
+    pub(crate) expires_at: Time,
+}
+
+/// A commit that is kept besides branch and files.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct KeptCommitView {
+    /// What it is: `index`, `autostash`, `other_side` or `before_rebase`; null where an earlier version kept it.
+    pub(crate) kind: Option<LooseEnd>,
+    /// Its id.
+    pub(crate) commit: String,
+}
+
+/// `clean --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct CleanView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Whether nothing was removed.
+    pub(crate) dry_run: bool,
+    /// What was removed, or can go.
+    pub(crate) goes: Vec<CleanedView>,
+    /// What stays although it is old or ended.
+    pub(crate) stays: Vec<StaysView>,
+    /// What could not be removed.
+    pub(crate) failed: Vec<FailureView>,
+    /// Bytes of everything in `goes` together; those of references are free when git cleans up.
+    pub(crate) bytes: u64,
+}
+
+/// One thing that can go.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct CleanedView {
+    /// `worker`, `kept`, `snapshots`, `scratch` or `logs`.
+    pub(crate) kind: String,
+    /// Worker id, reference or path.
+    pub(crate) subject: String,
+    /// Its bytes on disk.
+    pub(crate) bytes: u64,
+    /// Why it can go.
+    pub(crate) why: String,
+    /// The check that proved its content to be in the target, where that was asked.
+    pub(crate) check: Option<Check>,
+    /// What was done; null in a dry run.
+    pub(crate) text: Option<String>,
+}
+
+/// One thing that stays.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct StaysView {
+    /// `worker`, `kept`, `snapshots`, `scratch` or `logs`.
+    pub(crate) kind: String,
+    /// Worker id, reference or path.
+    pub(crate) subject: String,
+    /// Why it stays.
+    pub(crate) why: String,
+}
+
+/// `rewind --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct RewindView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Whether nothing was changed.
+    pub(crate) dry_run: bool,
+    /// Worker id.
+    pub(crate) worker: String,
+    /// The call's number in the tool log.
+    pub(crate) call: u64,
+    /// Its tool.
+    pub(crate) tool: String,
+    /// When the state was saved; null for the state that the worker began with.
+    pub(crate) saved_at: Option<Time>,
+    /// The last call whose changes are in the state; later than `call` where several ended together.
+    pub(crate) state_of: Option<u64>,
+    /// Where the branch was.
+    pub(crate) from: String,
+    /// Where it is now.
+    pub(crate) to: String,
+    /// Commits that are no longer on the branch, oldest first.
+    pub(crate) left: Vec<CommitView>,
+    /// How many files changed.
+    pub(crate) files: usize,
+    /// The keep ref with the state before; null in a dry run.
+    pub(crate) keep: Option<String>,
 }
 
 /// `recover restore --json`.

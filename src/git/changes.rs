@@ -3,14 +3,23 @@
 use git2::{DiffOptions, Oid};
 
 use super::snapshot::Snapshot;
-use super::{GitError, Repository};
+use super::{GitError, Repository, StateOf};
 use crate::model::worker::{Changes, Place};
 use crate::model::{CommitId, WorkerId};
 
 impl Repository {
-    /// Saves a worktree to its wip ref and measures what is its worker's own in it.
-    pub(crate) fn save_and_measure(&self, worker: &WorkerId, place: &Place) -> Result<Changes, GitError> {
+    /// Saves a worktree to its wip ref, and as a state to go back to where one is named, of which so many stay, and
+    /// measures what is its worker's own in it.
+    pub(crate) fn save_and_measure(
+        &self,
+        worker: &WorkerId,
+        place: &Place,
+        state: Option<(StateOf, usize)>,
+    ) -> Result<Changes, GitError> {
         let taken = self.snapshot(&place.worktree, worker, &place.made_paths, false)?;
+        if let Some((of, most)) = state {
+            self.record_state(worker, &taken, of, most)?;
+        }
         let base = match &taken.head {
             Some(head) => self.own_base(place, head)?,
             None => place.base.clone(),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Extent, Unsaved, UnsavedReason};
+use super::state::{Entry, EntryKind};
 use super::worktree::Linked;
 use super::{GitError, Repository, commit_id};
 use crate::files::read_if_exists;
@@ -123,6 +124,38 @@ struct KeepNote {
     from_snapshot: bool,
     /// Further commits that are kept as parents: an index of its own, an autostash, the other side of a merge.
     also: Vec<CommitId>,
+    /// How many of the uncommitted files git did not track; absent in notes of earlier versions.
+    #[serde(default)]
+    untracked_files: usize,
+    /// What the further commits are, in the order of `also`; absent in notes of earlier versions.
+    #[serde(default)]
+    also_kinds: Vec<LooseEnd>,
+}
+
+/// What a worktree held besides its files, kept as a commit of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LooseEnd {
+    /// What was staged, where that was neither the head's files nor those on the disk.
+    Index,
+    /// Changes that git had put aside to put back after an unfinished operation.
+    Autostash,
+    /// The other side of an unfinished merge, or the commit that was being picked or reverted.
+    OtherSide,
+    /// Where the branch was before an unfinished rebase.
+    BeforeRebase,
+}
+
+impl LooseEnd {
+    /// It in a few words.
+    pub(crate) fn as_clause(self) -> &'static str {
+        match self {
+            Self::Index => "staged changes",
+            Self::Autostash => "an autostash",
+            Self::OtherSide => "the other side of an unfinished operation",
+            Self::BeforeRebase => "the branch before its rebase",
+        }
+    }
 }
 
 /// A keep ref, for people.
@@ -148,6 +181,14 @@ pub(crate) struct KeepEntry {
     pub(crate) has_uncommitted: bool,
     /// Files that were not committed.
     pub(crate) files: usize,
+    /// How many of them git did not track.
+    pub(crate) untracked: usize,
+    /// Whether the files are those of the last snapshot, because the worktree was gone.
+    pub(crate) from_snapshot: bool,
+    /// What else was there, each as a commit of its own.
+    pub(crate) also: Vec<(Option<LooseEnd>, CommitId)>,
+    /// All commits that are kept, in the order of the keep commit's parents.
+    pub(crate) parents: Vec<CommitId>,
     /// The operation that was unfinished: `merge`, `rebase`, `cherry-pick` or `revert`.
     pub(crate) operation: Option<String>,
 }
@@ -192,6 +233,8 @@ impl Repository {
             operation: None,
             from_snapshot: false,
             also: Vec::new(),
+            untracked_files: 0,
+            also_kinds: Vec::new(),
         };
         let gathered = match worktree.filter(|path| !is_gone(path)) {
             Some(path) => self.gather_worktree(&self.linked(path)?, note)?,
@@ -221,7 +264,10 @@ impl Repository {
         note.head = taken.state.head.clone();
         note.operation = taken.state.operation.map(|operation| operation.as_str().to_owned());
         note.uncommitted_files = taken.state.entries.len();
-        note.also = self.loose_ends(linked, &taken.state.head, &taken.tree)?;
+        let is_untracked = |entry: &&Entry| entry.kind == EntryKind::Untracked;
+        note.untracked_files = taken.state.entries.iter().filter(is_untracked).count();
+        let loose_ends = self.loose_ends(linked, &taken.state.head, &taken.tree)?;
+        (note.also_kinds, note.also) = loose_ends.into_iter().unzip();
         // The files are to be seen beside the commit that they were changed from; in the middle of a rebase that is
         // one the person does not know.
         let mut parents: Vec<_> = match note.operation {
@@ -336,7 +382,12 @@ impl Repository {
 
     /// Commits for what a worktree holds besides its files: an index that differs from both head and files, the
     /// other sides of unfinished operations, autostashes.
-    fn loose_ends(&self, linked: &Linked, head: &Option<CommitId>, tree: &str) -> Result<Vec<CommitId>, GitError> {
+    fn loose_ends(
+        &self,
+        linked: &Linked,
+        head: &Option<CommitId>,
+        tree: &str,
+    ) -> Result<Vec<(LooseEnd, CommitId)>, GitError> {
         let mut found = Vec::new();
         let head_tree = head.as_ref().map(|head| self.commit_facts(head)).transpose()?.map(|facts| facts.tree);
         if let Some(index_tree) = self.index_tree(linked)?
@@ -344,18 +395,25 @@ impl Repository {
             && Some(&index_tree) != head_tree.as_ref()
         {
             let parents: Vec<_> = head.iter().cloned().collect();
-            found.push(self.own_commit(&index_tree, &parents, "Index of kept work\n")?);
+            found.push((LooseEnd::Index, self.own_commit(&index_tree, &parents, "Index of kept work\n")?));
         }
-        let marks = ["MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "MERGE_AUTOSTASH"];
-        let more =
-            ["rebase-merge/autostash", "rebase-apply/autostash", "rebase-merge/orig-head", "rebase-apply/orig-head"];
-        for mark in marks.iter().chain(&more) {
+        let marks = [
+            ("MERGE_HEAD", LooseEnd::OtherSide),
+            ("CHERRY_PICK_HEAD", LooseEnd::OtherSide),
+            ("REVERT_HEAD", LooseEnd::OtherSide),
+            ("MERGE_AUTOSTASH", LooseEnd::Autostash),
+            ("rebase-merge/autostash", LooseEnd::Autostash),
+            ("rebase-apply/autostash", LooseEnd::Autostash),
+            ("rebase-merge/orig-head", LooseEnd::BeforeRebase),
+            ("rebase-apply/orig-head", LooseEnd::BeforeRebase),
+        ];
+        for (mark, kind) in marks {
             let text = read_if_exists(&linked.git_dir().join(mark))?.unwrap_or_default();
             for line in String::from_utf8_lossy(&text).lines() {
                 if let Ok(commit) = commit_id(line)
                     && self.has_commit(&commit)?
                 {
-                    found.push(commit);
+                    found.push((kind, commit));
                 }
             }
         }
@@ -450,10 +508,12 @@ impl Repository {
             // Somebody else's commit under this prefix is passed over, never touched.
             if let Some(note) = parse_note(message) {
                 let commit = commit_id(id)?;
-                let first = parents.split(' ').next().filter(|parent| !parent.is_empty());
-                let head = first.map(commit_id).transpose()?;
+                let parents = parents.split_whitespace().map(commit_id).collect::<Result<Vec<_>, _>>()?;
+                let head = parents.first().cloned();
                 let head_tree = head.as_ref().map(|head| self.commit_facts(head)).transpose()?.map(|facts| facts.tree);
                 let head = head.unwrap_or_else(|| commit.clone());
+                let kinds = note.also_kinds.iter().copied().map(Some).chain(std::iter::repeat(None));
+                let also = kinds.zip(note.also).collect();
                 let beside = match note.branch_head {
                     Some(branch) if branch != head && !self.is_ancestor(&branch, &head)? => Some(branch),
                     _ => None,
@@ -469,6 +529,10 @@ impl Repository {
                     branch: note.branch,
                     has_uncommitted: head_tree.as_deref() != Some(tree),
                     files: note.uncommitted_files,
+                    untracked: note.untracked_files,
+                    from_snapshot: note.from_snapshot,
+                    also,
+                    parents,
                     operation: note.operation,
                 });
             }

@@ -107,8 +107,9 @@ impl Repository {
         Ok(())
     }
 
-    /// Deletes the snapshot reference of the worker whose work is in `kept`.
+    /// Deletes the snapshots, those after tool calls too, of the worker whose work is in `kept`.
     pub(crate) fn delete_snapshots(&self, kept: &KeptWork) -> Result<(), GitError> {
+        self.delete_states(kept.worker())?;
         let name = Self::wip_ref(kept.worker());
         match self.ref_commit(&name)? {
             Some(commit) => self.delete_ref(&name, &commit),

@@ -69,6 +69,28 @@ impl Repository {
         Ok(count)
     }
 
+    /// Folders of scratch worktrees whose process ended.
+    pub(crate) fn dead_scratch(&self) -> Result<Vec<PathBuf>, GitError> {
+        let folder = self.scratch_folder();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(FileError::on("read the folder", &folder)(error).into()),
+        };
+        let mut dead = Vec::new();
+        for entry in entries {
+            let record = entry.map_err(FileError::on("read the folder", &folder))?.path();
+            if record.extension().is_some_and(|extension| extension == "path")
+                && !FileLock::is_held(&record.with_extension("lock"))?
+                && let Some(path) = read_if_exists(&record)?
+            {
+                dead.push(path_of(&path));
+            }
+        }
+        dead.sort();
+        Ok(dead)
+    }
+
     /// Where scratch worktrees are written down.
     fn scratch_folder(&self) -> PathBuf {
         self.common_dir().join("swarm/scratch")

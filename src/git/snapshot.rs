@@ -14,8 +14,8 @@ use super::program::Call;
 use super::state::{Entry, EntryKind, WorktreeState};
 use super::worktree::Linked;
 use super::{GitError, Repository};
-use crate::files::{Access, FileError, FileLock, read_if_exists, write_atomically};
-use crate::model::{CommitId, Time, WorkerId};
+use crate::files::{Access, FileError, FileLock, read_if_exists, remove_if_exists, write_atomically};
+use crate::model::{BranchName, CommitId, Time, WorkerId};
 
 /// Files above this size are left out of the snapshots of a working agent; keeping takes every size.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
@@ -31,6 +31,8 @@ pub(crate) struct Snapshot {
     pub(crate) tree: String,
     /// The head at that time; `None` when the branch was gone.
     pub(crate) head: Option<CommitId>,
+    /// The branch that was checked out; `None` when the head was detached.
+    pub(crate) branch: Option<BranchName>,
     /// Whether this call made the commit, because something changed.
     pub(crate) fresh: bool,
     /// Whether anything is not committed.
@@ -136,12 +138,17 @@ impl Repository {
             }
         };
         drop(lock);
-        Ok(Snapshot { commit, tree, head: state.head, fresh, dirty, unsaved, at })
+        Ok(Snapshot { commit, tree, head: state.head, branch: state.branch, fresh, dirty, unsaved, at })
     }
 
     /// Keeps two processes from using a worker's private index at once.
     pub(super) fn lock_snapshot(&self, worker: &WorkerId) -> Result<FileLock, GitError> {
         Ok(FileLock::wait(&self.worker_file(worker, "snapshot.lock"))?)
+    }
+
+    /// The index that snapshots of a worker are taken through.
+    pub(super) fn private_index(&self, worker: &WorkerId) -> PathBuf {
+        self.worker_file(worker, "snapshot.index")
     }
 
     /// A file in the worker's state folder.
@@ -172,13 +179,21 @@ impl Repository {
         extent: Extent<'_>,
         known_tree: Option<String>,
     ) -> Result<Taken, GitError> {
-        let index = self.worker_file(worker, "snapshot.index");
+        let index = self.private_index(worker);
+        // Says which tree the index is. Away while the index changes: one whose process was killed then, or that was
+        // used for something else meanwhile, is not taken for the last snapshot's.
+        let stamp = self.worker_file(worker, "snapshot.tree");
+        let known_tree = match read_if_exists(&stamp)? {
+            Some(tree) => known_tree.filter(|known| known.as_bytes() == tree),
+            None => None,
+        };
         let sparse = linked.git_dir().join("info/sparse-checkout").exists();
-        let mut seeded = extent.anew || sparse || known_tree.is_none() || !index.exists();
+        let mut seeded = extent.anew || sparse || !index.exists();
         // Left by a process that was killed while it wrote; the lock we hold says that no living one does.
         let left = [index.with_extension("index.lock")].iter().any(|path| fs::remove_file(path).is_ok());
         if seeded || left {
             seeded = true;
+            remove_if_exists(&stamp)?;
             self.seed_index(linked, &index)?;
         }
         let state = match self.worktree_state(linked, Some(&index)) {
@@ -186,6 +201,7 @@ impl Repository {
             // A private index that git cannot read is made anew; a second failure has another cause.
             Err(_) if !seeded => {
                 seeded = true;
+                remove_if_exists(&stamp)?;
                 self.seed_index(linked, &index)?;
                 self.worktree_state(linked, Some(&index))?
             }
@@ -199,6 +215,7 @@ impl Repository {
         if let Some(tree) = known_tree.filter(|_| !seeded && update.is_empty() && remove.is_empty()) {
             return Ok(Taken { tree, state, unsaved });
         }
+        remove_if_exists(&stamp)?;
         if !remove.is_empty() {
             self.remove_from_index(linked, &index, &remove)?;
         }
@@ -208,6 +225,7 @@ impl Repository {
             unsaved.extend(failed.into_iter().map(|path| Unsaved { path, why: UnsavedReason::Unreadable }));
         }
         let tree = private(self.git(linked.path(), ["write-tree"]), &index).text()?;
+        write_atomically(&stamp, tree.as_bytes(), Access::Private)?;
         Ok(Taken { tree, state, unsaved })
     }
 

@@ -38,16 +38,20 @@
 mod batch;
 #[cfg(feature = "bench-internals")]
 pub(crate) mod bench;
+mod clean;
 mod evidence;
+mod forge;
 mod gate;
 mod land;
 mod order;
 mod outcome;
+mod pull_request;
 mod radar;
 mod recover;
 mod release;
 mod resume;
 mod review;
+mod rewind;
 mod speculate;
 mod turn;
 
@@ -63,14 +67,18 @@ use crate::process::ProcessError;
 use crate::queue::{Queue, QueueError, QueueTicket};
 use crate::store::{StatePaths, Store, StoreError};
 
+pub(crate) use clean::{CleanPolicy, Goes, Stays, Thing};
 pub(crate) use evidence::{Evidence, Tested};
+pub(crate) use forge::{Checks, Forge, ForgeError, ForgeKind, PullState};
 pub(crate) use gate::{ApprovedGates, GateReport};
 pub(crate) use land::{LandOptions, PrepareScratch};
 pub(crate) use order::{Entry, order};
 pub(crate) use outcome::{LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting};
+pub(crate) use pull_request::{Offered, PullLanded, PullOptions, PullRecord};
 pub(crate) use radar::{Overlap, OverlapVerdict};
 pub(crate) use release::Missing;
 pub(crate) use review::{NewReview, Standing};
+pub(crate) use rewind::RewindPlan;
 
 /// Landing for one repository; borrows what it works on.
 #[derive(Clone, Copy)]
@@ -131,6 +139,33 @@ pub(crate) enum LandingError {
     /// The target branch is not there.
     #[error("there is no target branch `{0}`")]
     NoTarget(BranchName),
+    /// There is no such remote.
+    #[error("there is no remote `{0}`")]
+    NoRemote(String),
+    /// The remote's branch has commits that the worker's has not.
+    #[error("the branch `{branch}` on `{remote}` has commits that somebody else pushed")]
+    ForeignCommits {
+        /// The remote.
+        remote: String,
+        /// The branch.
+        branch: BranchName,
+    },
+    /// A push was refused.
+    #[error("`{remote}` refused `{branch}`: {why}")]
+    PushRefused {
+        /// The remote.
+        remote: String,
+        /// The branch.
+        branch: BranchName,
+        /// Why, in git's words.
+        why: String,
+    },
+    /// A pull request was opened, and its number was not told.
+    #[error("`{0}` did not say which pull request it opened")]
+    NoPull(&'static str),
+    /// The forge could not be used.
+    #[error(transparent)]
+    Forge(ForgeError),
     /// Nothing was kept under that name.
     #[error("nothing is kept of `{0}`")]
     NothingKept(String),
@@ -172,6 +207,13 @@ impl LandingError {
             Self::NotInReview { ticket, .. } => Some(format!("see what it is doing: swarm why {ticket}")),
             Self::MovedOn { worker, .. } => Some(format!("look at the new work: swarm review {worker}")),
             Self::NoTarget(_) => Some("set `target` in .swarm/config.yaml".to_owned()),
+            Self::NoRemote(_) => Some("set `landing.remote` to one of those of: git remote".to_owned()),
+            Self::ForeignCommits { remote, branch } => {
+                Some(format!("fetch them, merge or drop them, then repeat: git fetch {remote} {branch}"))
+            }
+            Self::PushRefused { .. } => Some("mend what it says, then repeat: nothing else was done".to_owned()),
+            Self::NoPull(_) => Some("repeat it: a pull request that is open is found again".to_owned()),
+            Self::Forge(error) => error.hint(),
             Self::NothingKept(_) => Some("see what is kept: swarm recover list".to_owned()),
             Self::Git(error) => error.hint(),
             _ => None,

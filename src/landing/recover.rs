@@ -2,7 +2,7 @@
 
 use super::{Landing, LandingError};
 use crate::git::{DiffOptions, KeepEntry, RestoreTo, Restored};
-use crate::model::WorkerId;
+use crate::model::{CommitId, WorkerId};
 
 impl Landing<'_> {
     /// What is kept of one worker, newest first.
@@ -27,14 +27,18 @@ impl Landing<'_> {
 
     /// What kept work holds: its difference since it left the worker's base, or the target where that is unknown.
     pub(crate) fn show_kept(&self, entry: &KeepEntry, options: &DiffOptions) -> Result<Vec<u8>, LandingError> {
-        let base = match self.store.worker(&entry.worker)? {
+        Ok(self.repository.diff(&self.base_of_kept(entry)?, &entry.commit, options)?)
+    }
+
+    /// What kept work is compared with: its worker's base, or the target where that is unknown.
+    pub(crate) fn base_of_kept(&self, entry: &KeepEntry) -> Result<CommitId, LandingError> {
+        Ok(match self.store.worker(&entry.worker)? {
             Some(worker) => worker.place.base,
             None => {
                 let target = self.repository.default_target()?;
                 self.repository.branch_head(&target)?.ok_or(LandingError::NoTarget(target))?
             }
-        };
-        Ok(self.repository.diff(&base, &entry.commit, options)?)
+        })
     }
 
     /// Brings kept work back as a new branch and, where asked for, a new worktree; the keep ref stays.

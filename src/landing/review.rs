@@ -118,7 +118,7 @@ impl Landing<'_> {
     fn measure_again(&self, worker: &Worker) -> Result<(), LandingError> {
         let path = self.paths.live(&worker.id);
         if let Some(live) = read_live(&path)?.filter(|live| live.attempt == worker.attempt.number) {
-            let changes = Some(self.repository.save_and_measure(&worker.id, &worker.place)?);
+            let changes = Some(self.repository.save_and_measure(&worker.id, &worker.place, None)?);
             write_live(&path, &Live { changes, ..live })?;
         }
         Ok(())

@@ -135,6 +135,33 @@ pub(crate) enum Event {
         /// The keep ref.
         keep: String,
     },
+    /// A keep ref was removed, because a person let it go after its time.
+    KeptRemoved {
+        /// The keep ref.
+        reference: String,
+        /// What it pointed to.
+        commit: CommitId,
+        /// Why it could go.
+        why: String,
+    },
+    /// The worktree was brought back to the state after a tool call.
+    Rewound {
+        /// The call, by its number in the tool log.
+        call: u64,
+        /// The keep ref with the state before.
+        keep: String,
+        /// Where the branch was.
+        from: CommitId,
+        /// Where it is now.
+        to: CommitId,
+    },
+    /// The work was offered as a pull request, or something about that changed.
+    PullRequest {
+        /// Its address.
+        url: String,
+        /// What is new, as a clause.
+        what: String,
+    },
     /// Something that deserves a person's eye and stopped nothing.
     Warning {
         /// One sentence.

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) gates: Vec<Gate>,
     /// How work lands.
     pub(crate) landing: LandingSettings,
+    /// How long what was removed is kept.
+    pub(crate) recover: RecoverSettings,
     /// Where tmux sessions live.
     pub(crate) tmux: TmuxSettings,
     /// Durations and sizes.
@@ -80,6 +82,7 @@ impl Default for Settings {
             setup: Vec::new(),
             gates: Vec::new(),
             landing: LandingSettings::default(),
+            recover: RecoverSettings::default(),
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
             env: BTreeMap::new(),
@@ -142,6 +145,15 @@ pub(crate) struct LandingSettings {
     pub(crate) resolver: Option<AgentName>,
     /// Whether agents are told with whose work theirs conflicts.
     pub(crate) tell_overlaps: bool,
+    /// Where work is merged.
+    pub(crate) mode: LandingMode,
+    /// The remote that pull requests go through.
+    pub(crate) remote: String,
+    /// The program that speaks with the forge.
+    pub(crate) forge: ForgeChoice,
+    /// How often the forge is asked while one waits for it.
+    #[serde(with = "serde_duration")]
+    pub(crate) poll: Duration,
 }
 
 impl Default for LandingSettings {
@@ -155,8 +167,36 @@ impl Default for LandingSettings {
             tries: 3,
             resolver: Some("conflict-resolver".parse().expect("the built-in agent has a valid name")),
             tell_overlaps: true,
+            mode: LandingMode::default(),
+            remote: "origin".to_owned(),
+            forge: ForgeChoice::default(),
+            poll: Duration::from_secs(15),
         }
     }
+}
+
+/// Where work is merged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LandingMode {
+    /// Here, by `swarm merge`.
+    #[default]
+    Local,
+    /// By pull request, on a forge.
+    Pr,
+}
+
+/// The program that speaks with the forge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ForgeChoice {
+    /// `glab` where the remote's address names GitLab, else `gh`.
+    #[default]
+    Auto,
+    /// GitHub's.
+    Gh,
+    /// GitLab's.
+    Glab,
 }
 
 /// What landing does to the target's history.
@@ -209,6 +249,24 @@ pub(crate) enum Approval {
     Person,
     /// Nobody: a ticket whose checks pass may land.
     Auto,
+}
+
+/// How long what was removed is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RecoverSettings {
+    /// Days after which `swarm clean` proposes kept work for removal, from 1.
+    pub(crate) keep_days: u32,
+    /// Days after which it proposes the logs and recordings of workers that are gone, from 1.
+    pub(crate) log_days: u32,
+    /// Snapshots of tool calls that stay for `swarm rewind`, for each worker, from 1.
+    pub(crate) snapshots: usize,
+}
+
+impl Default for RecoverSettings {
+    fn default() -> Self {
+        Self { keep_days: 30, log_days: 90, snapshots: 500 }
+    }
 }
 
 /// Where tmux sessions live.

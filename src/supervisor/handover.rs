@@ -40,6 +40,8 @@ pub(crate) struct Handover {
     pub(crate) env: Vec<(String, String)>,
     /// Durations and sizes.
     pub(crate) limits: Limits,
+    /// States after tool calls that are kept.
+    pub(crate) call_states: usize,
     /// Who serves models.
     pub(crate) models: ModelSettings,
     /// Extra patterns of secrets.

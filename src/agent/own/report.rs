@@ -1,7 +1,8 @@
 //! What a loop tells its supervisor, in the order in which it happens.
 
+use std::cell::Cell;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -171,7 +172,10 @@ pub(super) struct Reports {
     /// The conversation they are about.
     pub(super) session: String,
     sender: Option<std::sync::mpsc::Sender<HookCall>>,
+    /// One for each that was passed on.
     passed_on: std::sync::mpsc::Receiver<()>,
+    /// How many are on their way.
+    under_way: Cell<usize>,
 }
 
 impl Reports {
@@ -180,22 +184,38 @@ impl Reports {
         let (sender, calls) = std::sync::mpsc::channel();
         let (done, passed_on) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            calls.iter().for_each(|call| reporter.report(&call));
-            done.send(()).ok();
+            for call in calls {
+                reporter.report(&call);
+                done.send(()).ok();
+            }
         });
-        Self { session: session.to_owned(), sender: Some(sender), passed_on }
+        Self { session: session.to_owned(), sender: Some(sender), passed_on, under_way: Cell::new(0) }
     }
 
     /// Passes a report on.
     pub(super) fn tell(&self, report: &Report) {
         if let Some(sender) = &self.sender {
             sender.send(report.call(&self.session, Time::now())).ok();
+            self.under_way.set(self.under_way.get() + 1);
+        }
+    }
+
+    /// Waits until everything that was told was passed on, though no longer than `limit`. A supervisor answers the
+    /// report of a call when it has saved what the call left, so a call that waits for this changes nothing of that.
+    pub(super) fn settle(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.under_way.get() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.passed_on.recv_timeout(left).is_err() {
+                return;
+            }
+            self.under_way.set(self.under_way.get() - 1);
         }
     }
 
     /// Waits until everything was passed on, though not for ever.
     pub(super) fn finish(&mut self) {
         self.sender = None;
-        self.passed_on.recv_timeout(LAST_REPORTS).ok();
+        self.settle(LAST_REPORTS);
     }
 }

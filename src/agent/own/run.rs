@@ -29,6 +29,9 @@ use crate::model::{Time, error_text};
 const GROUND: &str = "You work in a terminal through tools. Your working folder is the worktree; use paths inside it. \
     Look before you change, make the change with Edit or Write, and verify it. When the work is done, say so in a few \
     words and call no tool.";
+/// How long a call waits for the supervisor to save what the call before it left. Answers of models take longer than
+/// that, so nobody waits for it in practice.
+const SETTLE: Duration = Duration::from_secs(3);
 /// The streams and surroundings of a loop.
 pub(crate) struct LoopIo {
     /// What the person types; an empty piece is the end of it. `None` when nobody can.
@@ -331,6 +334,7 @@ impl Running {
 
     /// Begins a call.
     fn begin_work(&mut self, call: Call) {
+        self.reports.settle(SETTLE);
         let (stop, stopped) = watch::channel(false);
         let toolbox = self.toolbox.clone();
         let done = Box::pin(async move { toolbox.call(&call, stopped).await });

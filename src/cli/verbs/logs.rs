@@ -1,5 +1,7 @@
 //! `swarm logs`: events, tool calls, or what the terminal showed.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -27,7 +29,8 @@ pub(super) fn run(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
     }
     if args.tools {
         let reader = LogReader::<ToolRecord>::new(&paths.tools, 0);
-        follow(args, reader, &control, context, tool_line)
+        let numbers = RefCell::new(HashMap::new());
+        follow(args, reader, &control, context, |record, context| tool_line(record, &numbers, context))
     } else {
         let reader = LogReader::<EventRecord>::new(&paths.events, 0);
         follow(args, reader, &control, context, event_line)
@@ -85,13 +88,18 @@ fn clock(at: Time) -> String {
     at.to_string().get(11..19).unwrap_or_default().to_owned()
 }
 
-/// One tool record as a line.
-fn tool_line(record: &ToolRecord, context: &Context) -> String {
-    let at = context.output.paint(Style::Dim, &clock(record.at));
+/// The numbers of the calls that have begun, by conversation and id.
+type Numbers = RefCell<HashMap<(String, String), u64>>;
+
+/// One tool record as a line, with the number by which `rewind` knows the call: that of its start.
+fn tool_line(record: &ToolRecord, numbers: &Numbers, context: &Context) -> String {
+    let key = (record.origin.session_id.clone(), record.call_id.clone());
+    let number = *numbers.borrow_mut().entry(key).or_insert(record.seq);
+    let at = context.output.paint(Style::Dim, &format!("{} {:>5}", clock(record.at), format!("#{number}")));
     let who = record.agent_id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
     match &record.body {
         ToolBody::Start { input, .. } => {
-            let room = width().unwrap_or(120).saturating_sub(record.tool.len() + who.len() + 16);
+            let room = width().unwrap_or(120).saturating_sub(record.tool.len() + who.len() + 22);
             let input = cut(&one_line(&brief(input)), room.max(20));
             format!("{at} -> {}{who} {}", context.output.paint(Style::Bold, &record.tool), input)
         }
@@ -157,6 +165,12 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Returned { reason, files } if files.is_empty() => format!("returned: {reason}"),
         Event::Returned { reason, files } => format!("returned: {reason} ({})", files.join(", ")),
         Event::Released { keep } => format!("released, kept in {keep}"),
+        Event::KeptRemoved { reference, commit, why } => format!("removed {reference} ({commit}): {why}"),
+        Event::Rewound { call, keep, from, to } => {
+            let (from, to) = (from.short(), to.short());
+            format!("rewound to the state after call #{call}, from {from} to {to}, kept in {keep}")
+        }
+        Event::PullRequest { url, what } => format!("pull request {url}: {what}"),
         Event::Warning { text } => format!("warning: {text}"),
     }
 }

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::Context;
 use crate::cli::args::{MergeArgs, SelectArgs, StrategyChoice};
 use crate::cli::output::{last_lines, one_line};
-use crate::coordinator::views::{GateView, MergeView};
+use crate::coordinator::views::{GateView, MergeView, PullRequestView, PullState};
 use crate::coordinator::{Failure, FailureKind, MergeProgress, MergeRequest};
 use crate::model::settings::Strategy;
 use crate::model::{counted, duration_text};
@@ -22,7 +22,14 @@ pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> 
         StrategyChoice::Rebase => Strategy::Rebase,
         StrategyChoice::FastForward => Strategy::FastForward,
     });
-    let request = MergeRequest { workers: args.workers.clone(), strategy, dry_run: args.dry_run };
+    let request = MergeRequest {
+        workers: args.workers.clone(),
+        strategy,
+        dry_run: args.dry_run,
+        by_pull_request: args.pr,
+        wait: args.wait,
+        timeout: args.timeout,
+    };
     let mut progress = Spinner::new(context.output.narrate);
     let merged = context.control()?.merge(&request, &mut progress);
     progress.clear();
@@ -41,7 +48,11 @@ pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> 
 
 /// Whether no worker was looked at.
 fn is_empty(view: &MergeView) -> bool {
-    view.landed.is_empty() && view.returned.is_empty() && view.waiting.is_empty() && view.settled.is_empty()
+    view.landed.is_empty()
+        && view.returned.is_empty()
+        && view.waiting.is_empty()
+        && view.settled.is_empty()
+        && view.pull_requests.is_empty()
 }
 
 /// Prints what landed.
@@ -55,6 +66,9 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
             && tested.commit.as_str() != commit
         {
             write!(gates, " on the batch up to {}", tested.commit.short()).expect("a string takes all text");
+        }
+        if let Some(check) = entry.check {
+            gates = format!(", found by {}", check.as_str());
         }
         context
             .output
@@ -78,10 +92,37 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
     for entry in &view.waiting {
         narrate_failed(&entry.worker, &entry.gates, context);
     }
+    for entry in &view.pull_requests {
+        context.output.line(&pull_line(entry))?;
+    }
     for entry in &view.settled {
         context.output.line(&format!("`{}` {}", entry.worker, entry.why))?;
     }
     Ok(())
+}
+
+/// A pull request as a line.
+fn pull_line(entry: &PullRequestView) -> String {
+    let worker = &entry.worker;
+    let what = match (entry.state, entry.action.as_str()) {
+        (PullState::Merged, _) => "is merged as",
+        (PullState::Closed, _) => "was closed as",
+        (PullState::Open, "opened") => "is offered as",
+        (PullState::Open, "pushed") => "was pushed again to",
+        (PullState::Open, "found") => "has found its open",
+        (PullState::Open, _) => "waits in",
+    };
+    let checks = checks_text(entry);
+    format!("`{worker}` {what} pull request {} ({checks})", entry.url)
+}
+
+/// The checks of a pull request in a few words.
+pub(super) fn checks_text(entry: &PullRequestView) -> String {
+    match (entry.checks_failed.as_slice(), entry.checks_pending, entry.checks_passed) {
+        ([], 0, 0) => "no checks".to_owned(),
+        ([], pending, passed) => format!("{passed} checks passed, {pending} pending"),
+        (failed, ..) => format!("checks failed: {}", failed.join(", ")),
+    }
 }
 
 /// Shows the end of what a failed gate wrote.

@@ -4,6 +4,7 @@ mod acp;
 mod act;
 mod agents;
 mod attach;
+mod clean;
 mod completions;
 mod conflicts;
 mod demo;
@@ -19,6 +20,7 @@ mod recover;
 mod replay;
 mod resolve;
 mod review;
+mod rewind;
 mod spawn;
 mod status;
 mod supervise;
@@ -52,7 +54,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Pause(args) => act::pause(&args, context)?,
         Verb::Resume(args) => act::resume(&args, context)?,
         Verb::Restart(args) => act::restart(&args, context)?,
-        Verb::Why(args) => status::why(&args, context)?,
+        Verb::Why(args) => status::explain(&args, context)?,
         Verb::Rm(args) => merge::rm(&args, context)?,
         Verb::Diff(args) => review::diff(&args, context)?,
         Verb::Review(args) => review::review(&args, context)?,
@@ -60,6 +62,8 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Merge(args) => merge::merge(&args, context)?,
         Verb::Resolve(args) => resolve::run(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
+        Verb::Clean(args) => clean::run(&args, context)?,
+        Verb::Rewind(args) => rewind::run(&args, context)?,
         Verb::Demo(args) => return demo::run(&args, context),
         Verb::Replay(verb) => replay::run(&verb, context)?,
         Verb::Trust(args) => trust::run(&args, context)?,

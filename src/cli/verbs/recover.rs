@@ -3,8 +3,9 @@
 use crate::cli::Context;
 use crate::cli::args::RecoverVerb;
 use crate::cli::output::{Style, Table, width};
-use crate::coordinator::Failure;
-use crate::model::{Time, short_age};
+use crate::coordinator::views::{KeptView, LooseEnd};
+use crate::coordinator::{Failure, KeptDiff};
+use crate::model::{Time, short_age, size_text};
 
 /// Runs the verb.
 pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> {
@@ -18,14 +19,14 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
             if view.kept.is_empty() {
                 return context.output.line("Nothing is kept");
             }
-            let mut table = Table::new(&["WORKER", "AGE", "UNCOMMITTED", "REF", "WHY"], Some(4));
+            let mut table = Table::new(&["WORKER", "AGE", "SIZE", "HOLDS", "REF", "WHY"], Some(5)).optional(&[2]);
             let now = Time::now();
             for kept in view.kept {
-                let uncommitted = if kept.has_uncommitted { "yes" } else { "no" };
                 table.row([
                     (Style::Bold, kept.worker),
                     (Style::Plain, short_age(kept.at.age_at(now))),
-                    (Style::Plain, uncommitted.to_owned()),
+                    (Style::Plain, size_text(kept.bytes)),
+                    (Style::Plain, kept.holds.join(" ")),
                     (Style::Plain, kept.reference),
                     (Style::Dim, kept.reason),
                 ]);
@@ -40,8 +41,15 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
             for kept in &view.kept {
                 let head = format!("{} from `{}`, kept at {}: {}", kept.reference, kept.branch, kept.at, kept.reason);
                 context.output.line(&context.output.paint(Style::Bold, &head))?;
+                context.output.print(&details(kept))?;
             }
             super::review::print_diff(&diff, context)
+        }
+        RecoverVerb::Diff(args) => {
+            let color = context.output.color && !context.output.json;
+            let request = KeptDiff { uncommitted: args.uncommitted, stat: args.stat, color, width: width() };
+            let (view, diff) = control.diff_kept(&args.what, &request)?;
+            if context.output.json { context.output.document(&view) } else { super::review::print_diff(&diff, context) }
         }
         RecoverVerb::Restore(args) => {
             let view = control.restore(&args.what, args.branch.as_deref(), args.worktree.clone())?;
@@ -63,4 +71,20 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
             }
         }
     }
+}
+
+/// What one keep ref holds, a fact a line.
+fn details(kept: &KeptView) -> String {
+    let size = size_text(kept.bytes);
+    let mut text = format!("  holds {}; nothing else has {size} of it\n", kept.holds.join(", "));
+    if kept.uncommitted_files > 0 {
+        let (files, untracked) = (kept.uncommitted_files, kept.untracked_files);
+        text.push_str(&format!("  {files} files were not committed, {untracked} of them not tracked\n"));
+    }
+    for also in &kept.also {
+        let what = also.kind.map_or("another commit", LooseEnd::as_clause);
+        text.push_str(&format!("  {what}: git show {}\n", also.commit));
+    }
+    text.push_str(&format!("  swarm clean proposes its removal from {} on\n", kept.expires_at));
+    text
 }

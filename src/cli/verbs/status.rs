@@ -10,7 +10,7 @@ use crate::cli::Context;
 use crate::cli::args::{StatusArgs, WorkerArgs};
 use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, width};
 use crate::coordinator::Failure;
-use crate::coordinator::views::{StatusView, WorkerView};
+use crate::coordinator::views::{PullState, StatusView, WorkerView};
 use crate::model::worker::{Evidence, Status};
 use crate::model::{Time, ago_text, short_age};
 
@@ -114,8 +114,20 @@ fn cells(worker: &WorkerView, now: Time) -> Vec<(Style, String)> {
         plain(calls),
         plain(worker.cost_usd.map_or("-".to_owned(), |cost| format!("${cost:.2}"))),
         checks(worker),
-        (Style::Dim, one_line(&worker.reason)),
+        (Style::Dim, why(worker)),
     ]
+}
+
+/// Why the status holds, and where approved work waits.
+fn why(worker: &WorkerView) -> String {
+    let Some(pull) = &worker.pull_request else { return one_line(&worker.reason) };
+    let checks = super::merge::checks_text(pull);
+    let state = match pull.state {
+        PullState::Open => "open",
+        PullState::Merged => "merged",
+        PullState::Closed => "closed",
+    };
+    one_line(&format!("pull request {} is {state} ({checks})", pull.url))
 }
 
 /// Commits and lines of a worker.
@@ -153,7 +165,7 @@ fn summary(view: &StatusView) -> String {
 }
 
 /// Runs `why`.
-pub(super) fn why(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn explain(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
     let view = context.control()?.why(&args.worker)?;
     if context.output.json {
         return context.output.document(&view);

@@ -247,7 +247,7 @@ fn broken_variables_and_flags_are_named() {
             &[],
             &[("landing.strateg", "x")],
             "landing.strateg=x: unknown key `strateg` in `landing`; valid keys: strategy, approval, batch, speculate, \
-             on_conflict, tries, resolver, tell_overlaps",
+             on_conflict, tries, resolver, tell_overlaps, mode, remote, forge, poll",
         ),
         (&[], &[("agent.name", "x")], "agent.name=x: `agent`: expected a text, found keys and values"),
         (&[], &[("limits.grace", "0s")], "limits.grace=0s: `limits.grace`: it must be longer than zero"),

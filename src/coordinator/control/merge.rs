@@ -19,7 +19,7 @@ use crate::landing::{
     PrepareScratch, Prospect, Report, Returned, Waiting, order,
 };
 use crate::model::event::{Event, EventRecord};
-use crate::model::settings::{Approval, Strategy};
+use crate::model::settings::{Approval, LandingMode, Strategy};
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::Worker;
 use crate::model::{CommitId, Time, WorkerId, error_text};
@@ -39,6 +39,12 @@ pub(crate) struct MergeRequest {
     pub(crate) strategy: Option<Strategy>,
     /// Change nothing.
     pub(crate) dry_run: bool,
+    /// By pull requests, whatever is configured.
+    pub(crate) by_pull_request: bool,
+    /// With pull requests: wait until each is merged, closed or has failed checks.
+    pub(crate) wait: bool,
+    /// How long to wait.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Hears what happens while workers land.
@@ -54,6 +60,14 @@ impl Control {
         request: &MergeRequest,
         progress: &mut dyn MergeProgress,
     ) -> Result<(MergeView, Result<(), Failure>), Failure> {
+        let mode = self.project.settings()?.landing.mode;
+        if (request.by_pull_request || mode == LandingMode::Pr) && !request.dry_run {
+            return self.merge_by_pull_request(request, progress);
+        }
+        if request.wait {
+            return Err(Failure::new(FailureKind::Usage, "there is nothing to wait for without pull requests")
+                .hint("add --pr, or set landing.mode to pr"));
+        }
         let mut workers = self.landable(request)?;
         let gates = self.approved_gates()?;
         let mut view = MergeView {
@@ -63,6 +77,7 @@ impl Control {
             returned: Vec::new(),
             waiting: Vec::new(),
             settled: Vec::new(),
+            pull_requests: Vec::new(),
         };
         self.set_aside(&mut view, &mut workers)?;
         let settings = self.project.settings()?;
@@ -107,7 +122,7 @@ impl Control {
     }
 
     /// The workers to land, in the order they go in: as named, or as [`order`] says.
-    fn landable(&self, request: &MergeRequest) -> Result<Vec<WorkerId>, Failure> {
+    pub(super) fn landable(&self, request: &MergeRequest) -> Result<Vec<WorkerId>, Failure> {
         if !request.workers.is_empty() {
             return request.workers.iter().map(|name| self.worker(name).map(|worker| worker.id)).collect();
         }
@@ -263,6 +278,7 @@ impl Control {
                     })
                     .collect(),
                 keep: None,
+                check: None,
                 warnings: Vec::new(),
             }),
             Prospect::Return(returned) => view.returned.push(returned_view(&worker.id, &returned)),
@@ -316,6 +332,7 @@ impl Control {
             target: worker.place.target.to_string(),
             gates: landed.gates.iter().map(gate_view).collect(),
             keep: landed.keep,
+            check: None,
             warnings: landed.warnings,
         })
     }

@@ -3,16 +3,19 @@
 mod act;
 mod agents;
 mod attach;
+mod clean;
 mod conflicts;
 mod doctor;
 mod give_back;
 mod hear;
 mod init;
 mod merge;
+mod pull_request;
 mod radar;
 mod recover;
 mod resolve;
 mod review;
+mod rewind;
 mod sessions;
 mod spawn;
 mod status;
@@ -26,6 +29,7 @@ use std::time::{Duration, Instant};
 use super::failure::{Failure, FailureKind};
 use super::project::{Call, Project};
 use crate::files::FileLock;
+use crate::landing::PullRecord;
 use crate::model::event::{Event, EventRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Changes, Live, Liveness, Phase, Verdict, Worker};
@@ -35,9 +39,12 @@ use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
+pub(crate) use clean::CleanRequest;
 pub(crate) use merge::{MergeProgress, MergeRequest};
+pub(crate) use recover::KeptDiff;
 pub(crate) use resolve::{Resolving, has_markers};
 pub(crate) use review::ReviewRequest;
+pub(crate) use rewind::RewindRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use tickets::NewTicketRequest;
 pub(crate) use wait::WaitRequest;
@@ -73,6 +80,8 @@ pub(super) struct Known {
     verdict: Verdict,
     /// Where its ticket is.
     ticket_state: Option<TicketState>,
+    /// Its pull request as it was seen last.
+    pull: Option<PullRecord>,
     /// Processes of a lost worker's agent that run on, where it was looked for them.
     left_behind: Vec<u32>,
 }
@@ -143,7 +152,11 @@ impl Control {
             None => worker.early_changes(last.as_ref()),
         };
         let verdict = worker.verdict(liveness, live.as_ref(), Time::now());
-        Known { worker, liveness, live, changes, verdict, ticket_state, left_behind: Vec::new() }
+        let pull = match ticket_state {
+            Some(TicketState::Approved) => PullRecord::load(&self.project.paths, &worker.id).ok().flatten(),
+            _ => None,
+        };
+        Known { worker, liveness, live, changes, verdict, ticket_state, pull, left_behind: Vec::new() }
     }
 
     /// Whether a worker's supervisor lives. One that is gone may have written down the end between our two looks, and who

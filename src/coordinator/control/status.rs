@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 
+use super::pull_request::pull_view;
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
+use crate::landing::PullRecord;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text, error_text};
@@ -145,6 +147,11 @@ impl Control {
             (false, Liveness::Alive) => format!("processes of its agent: {}", pids.join(", ")),
             (false, _) => format!("processes its agent left behind: {}; swarm stop ends them", pids.join(", ")),
         });
+        if let Some(record) = PullRecord::load(&self.project.paths, &known.worker.id)? {
+            let age = duration_text(record.at.age_at(Time::now()));
+            let asked = if record.number.is_some() { record.clause() } else { "its branch is pushed".to_owned() };
+            facts.push(format!("{asked}; the forge was asked {age} ago"));
+        }
         if let Some(state) = known.ticket_state {
             facts.push(format!("its ticket is {state} in the queue"));
         }
@@ -220,6 +227,11 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
         heartbeat_at: live.as_ref().map(|live| live.heartbeat_at),
         ended_at,
         keep,
+        pull_request: known
+            .pull
+            .as_ref()
+            .filter(|pull| pull.number.is_some())
+            .map(|pull| pull_view(&worker.id, pull, "unchanged")),
     }
 }
 

@@ -36,12 +36,29 @@ impl Repository {
         pairs: &[(CommitId, CommitId)],
         attributes: &CommitId,
     ) -> Result<Vec<Forecast>, GitError> {
+        self.forecast_by(pairs, attributes.as_str(), &[])
+    }
+
+    /// The same by git's own three-way merge alone, whatever attributes and merge drivers there are.
+    pub(crate) fn forecast_plainly(&self, pairs: &[(CommitId, CommitId)]) -> Result<Vec<Forecast>, GitError> {
+        let nothing = self.git(self.home(), ["hash-object", "-t", "tree", "--stdin"]).reading().text()?;
+        self.forecast_by(pairs, &nothing, &["core.attributesFile=/dev/null"])
+    }
+
+    /// Feeds the pairs to `git merge-tree`, with the attributes of a tree.
+    fn forecast_by(
+        &self,
+        pairs: &[(CommitId, CommitId)],
+        attributes: &str,
+        settings: &[&str],
+    ) -> Result<Vec<Forecast>, GitError> {
         let mut forecasts: Vec<Forecast> = Vec::with_capacity(pairs.len());
         while forecasts.len() < pairs.len() {
             let left = &pairs[forecasts.len()..];
             let lines: String = left.iter().map(|(ours, theirs)| format!("{ours} {theirs}\n")).collect();
             let call = self.git(self.home(), ["merge-tree", "--write-tree", "-z", "--messages", "--stdin"]);
-            let call = call.env("GIT_ATTR_SOURCE", attributes.as_str()).config("merge.conflictStyle=merge");
+            let call = call.env("GIT_ATTR_SOURCE", attributes).config("merge.conflictStyle=merge");
+            let call = settings.iter().fold(call, |call, setting| call.config(*setting));
             let command = call.name();
             let done = call.stdin(lines.into_bytes()).run()?;
             forecasts.extend(parse::parse_forecasts(&done.stdout));

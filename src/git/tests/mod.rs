@@ -1,10 +1,12 @@
 //! Tests against the real git program, in temporary folders and away from the person's configuration.
 
 mod add;
+mod content;
 mod copy;
 mod discover;
 mod keep;
 mod leftovers;
 mod odd;
+mod rewind;
 mod snapshot;
 mod support;

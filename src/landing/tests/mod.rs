@@ -1,6 +1,7 @@
 //! Landing against real git, a real store and the file queue.
 
 mod batch;
+mod clean;
 mod gates;
 mod landing;
 mod queue;
@@ -8,4 +9,5 @@ mod radar;
 mod release;
 mod resume;
 mod review;
+mod rewind;
 mod support;

@@ -1,10 +1,14 @@
 //! What comes in: terminal output, viewers, clients, hooks, timers.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::parts::HeldReply;
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
 use crate::agent::{AgentEvent, HookCall};
+use crate::model::agent::RuntimeKind;
 use crate::model::event::Event;
 use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
 use crate::model::{Time, duration_text};
@@ -14,6 +18,28 @@ use crate::supervisor::machine::{Finding, Input};
 use crate::supervisor::protocol::{Reply, Request};
 use crate::supervisor::server::Call;
 use crate::terminal::{Size, matching_rule};
+
+/// Tools that change no file, by the names that runtimes have for them; after all others the worktree is saved.
+const READERS: [&str; 15] = [
+    "Read",
+    "Glob",
+    "Grep",
+    "LS",
+    "WebFetch",
+    "WebSearch",
+    "TodoWrite",
+    "TodoRead",
+    "BashOutput",
+    "NotebookRead",
+    "AskUserQuestion",
+    "ExitPlanMode",
+    "read_file",
+    "list_directory",
+    "google_web_search",
+];
+
+/// How long an agent waits at most for the state after its call to be saved, looked at once a second.
+const HOLD: Duration = Duration::from_secs(1);
 
 impl Supervision {
     /// Takes what the terminal showed.
@@ -60,7 +86,17 @@ impl Supervision {
     /// machine.
     pub(super) async fn take_events(&mut self, events: Vec<AgentEvent>) {
         for event in events {
+            let may_write = match &event {
+                AgentEvent::ToolEnded(end) => {
+                    let told = end.start.as_ref().map(|start| start.tool.as_str());
+                    self.tool_log.tool_of(&end.call_id).or(told).is_some_and(|tool| !READERS.contains(&tool))
+                }
+                _ => false,
+            };
             let logged = self.tool_log.take(&event);
+            if may_write && matches!(logged, Ok(true)) {
+                self.save_call(self.tool_log.last_seq());
+            }
             self.note_error(logged);
             match &event {
                 AgentEvent::Display(line) => {
@@ -159,7 +195,17 @@ impl Supervision {
         answer: oneshot::Sender<Reply>,
     ) -> Option<(Reply, oneshot::Sender<Reply>)> {
         let reply = match request {
-            Request::Hook { call } => self.take_hook(&call).await,
+            Request::Hook { call } => {
+                let calls = self.snapshots.call_count;
+                let reply = self.take_hook(&call).await;
+                if calls == self.snapshots.call_count || !self.waits_for_hooks() {
+                    reply
+                } else {
+                    // The agent waits for its hook: until then the next call changes nothing.
+                    self.snapshots.held.push(HeldReply { answer, reply, since: Instant::now() });
+                    return None;
+                }
+            }
             // Dropping the answer says that the supervisor ends; who asks then waits for that and starts anew.
             Request::Send { .. } | Request::Resume | Request::Pause { .. } if self.machine.is_ending() => return None,
             Request::Send { text, returned_at } => {
@@ -207,6 +253,12 @@ impl Supervision {
         Some((reply, answer))
     }
 
+    /// Whether the agent makes its next call only after the hook of the last one was answered.
+    fn waits_for_hooks(&self) -> bool {
+        let runtime = self.assignment.handover.agent.runtime;
+        matches!(runtime, RuntimeKind::Claude | RuntimeKind::Ollama | RuntimeKind::Replay)
+    }
+
     /// Takes one hook call.
     async fn take_hook(&mut self, call: &HookCall) -> Reply {
         let (events, reply) = self.runtime.hook(call);
@@ -235,6 +287,7 @@ impl Supervision {
                 self.begin_renewal();
             }
         }
+        self.snapshots.release(HOLD);
         self.begin_snapshot_if_due();
         self.begin_look_if_due();
         if now.duration_since(self.timers.heartbeat) >= HEARTBEAT_EVERY {

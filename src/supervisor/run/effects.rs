@@ -1,12 +1,15 @@
 //! Carrying out what the machine asks for.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{Job, Supervision};
+use crate::git::{Repository, StateOf};
 use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::tool_call::ToolOutcome;
-use crate::model::worker::{Changes, Outcome};
+use crate::model::worker::{Changes, Outcome, Worker};
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::{Finish, Progress};
 use crate::supervisor::ledger::Ledger;
@@ -80,12 +83,13 @@ impl Supervision {
             progress: Progress::begin(),
         };
         let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
+        let (calls, most) = self.take_calls();
         self.finishing = Some(finish.progress.clone());
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || {
             let finishing = finish.run();
             // First, so that who sees the verdict sees the figures it is about.
-            results.blocking_send(Job::Snapshot(snapshot(&repository, &worker))).ok();
+            results.blocking_send(Job::Snapshot(snapshot(&repository, &worker, calls, most))).ok();
             results.blocking_send(Job::Finish(finishing)).ok();
         });
     }
@@ -125,7 +129,8 @@ impl Supervision {
     /// The last figures are taken when nothing runs any more.
     async fn save_last_snapshot(&mut self) {
         let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
-        if let Ok(result) = tokio::task::spawn_blocking(move || snapshot(&repository, &worker)).await {
+        let (calls, most) = self.take_calls();
+        if let Ok(result) = tokio::task::spawn_blocking(move || snapshot(&repository, &worker, calls, most)).await {
             self.snapshot_done(result).await;
         }
     }
@@ -137,8 +142,25 @@ impl Supervision {
         }
         self.snapshots.last = Instant::now();
         let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
+        let (calls, most) = self.take_calls();
         let results = self.job_results.clone();
-        tokio::task::spawn_blocking(move || results.blocking_send(Job::Snapshot(snapshot(&repository, &worker))).ok());
+        tokio::task::spawn_blocking(move || {
+            results.blocking_send(Job::Snapshot(snapshot(&repository, &worker, calls, most))).ok()
+        });
+    }
+
+    /// Has the state after a call saved, whose end has the number `end` in the tool log. Calls that end while a
+    /// snapshot is taken share the next one.
+    pub(super) fn save_call(&mut self, end: u64) {
+        let first = self.snapshots.calls.map_or(end, |(first, _)| first);
+        self.snapshots.calls = Some((first, end));
+        self.snapshots.call_count += 1;
+        self.begin_snapshot();
+    }
+
+    /// The calls that the next snapshot is for, and how many states are kept.
+    fn take_calls(&mut self) -> (Option<(u64, u64)>, usize) {
+        (self.snapshots.calls.take(), self.assignment.handover.call_states)
     }
 
     /// Starts a snapshot where the agent found a branch or worktree with work in it, so that its figures are right from
@@ -161,6 +183,11 @@ impl Supervision {
     /// Takes the figures of a snapshot; one that failed is told once.
     pub(super) async fn snapshot_done(&mut self, result: Result<Changes, String>) {
         self.snapshots.is_running = false;
+        if self.snapshots.calls.is_some() {
+            self.begin_snapshot();
+        } else {
+            self.snapshots.release(Duration::ZERO);
+        }
         match result {
             Ok(changes) => {
                 // Results of two threads may come in the wrong order.
@@ -193,7 +220,13 @@ impl Supervision {
     }
 }
 
-/// Saves a worktree to its wip ref and measures it.
-fn snapshot(repository: &crate::git::Repository, worker: &crate::model::worker::Worker) -> Result<Changes, String> {
-    repository.save_and_measure(&worker.id, &worker.place).map_err(|error| error.to_string())
+/// Saves a worktree to its wip ref, and as the state after calls where there are any, and measures it.
+fn snapshot(
+    repository: &Repository,
+    worker: &Worker,
+    calls: Option<(u64, u64)>,
+    most: usize,
+) -> Result<Changes, String> {
+    let of = calls.map(|(first, last)| (StateOf::Calls { first, last }, most));
+    repository.save_and_measure(&worker.id, &worker.place, of).map_err(|error| error.to_string())
 }

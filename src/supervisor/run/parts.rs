@@ -1,6 +1,7 @@
 //! What one worker's supervisor is made of, and how each part is opened.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -277,6 +278,22 @@ pub(super) struct Snapshots {
     pub(super) last: Instant,
     /// Why the last one failed.
     pub(super) error: Option<String>,
+    /// Calls that ended and whose state is to be saved: numbers of the first and the last in the tool log.
+    pub(super) calls: Option<(u64, u64)>,
+    /// How many calls ended whose state was to be saved.
+    pub(super) call_count: u64,
+    /// Agents that wait for the state after their call to be saved.
+    pub(super) held: Vec<HeldReply>,
+}
+
+/// The answer to a hook, held back.
+pub(super) struct HeldReply {
+    /// Where it goes.
+    pub(super) answer: oneshot::Sender<Reply>,
+    /// It.
+    pub(super) reply: Reply,
+    /// Since when.
+    pub(super) since: Instant,
 }
 
 impl Timers {
@@ -289,7 +306,14 @@ impl Timers {
 impl Snapshots {
     /// The first one is due in a while.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { is_running: false, last: now, error: None }
+        Self { is_running: false, last: now, error: None, calls: None, call_count: 0, held: Vec::new() }
+    }
+
+    /// Gives the answers that were held back for this long.
+    pub(super) fn release(&mut self, after: Duration) {
+        for held in self.held.extract_if(.., |held| held.since.elapsed() >= after) {
+            held.answer.send(held.reply).ok();
+        }
     }
 }
 
