@@ -130,6 +130,11 @@ impl Check<'_> {
     fn all(&self, settings: &Settings) -> Checked {
         self.path_templates(settings)?;
         self.ensure(settings.landing.batch >= 1, "landing.batch", "at least one worker lands at a time")?;
+        self.ensure(!settings.review.timeout.is_zero(), "review.timeout", "it must be longer than zero")?;
+        for (index, name) in settings.review.agents.iter().enumerate() {
+            let is_known = settings.review.agents[..index].contains(name);
+            self.ensure(!is_known, &format!("review.agents.{index}"), &format!("`{name}` is there twice"))?;
+        }
         self.ensure(settings.max_workers >= 1, "max_workers", "at least one worker is needed")?;
         for (index, pattern) in settings.copy.iter().enumerate() {
             self.glob(&format!("copy.{index}"), pattern)?;

@@ -193,7 +193,15 @@ fn git_kind(error: &GitError) -> FailureKind {
 fn landing_kind(error: &LandingError) -> FailureKind {
     match error {
         LandingError::NoWorker(_) | LandingError::NoTicket(_) | LandingError::NothingKept(_) => FailureKind::NotFound,
-        LandingError::NotInReview { .. } | LandingError::MovedOn { .. } => FailureKind::NeedsPerson,
+        LandingError::NotInReview { .. } | LandingError::MovedOn { .. } | LandingError::Unticked { .. } => {
+            FailureKind::NeedsPerson
+        }
+        LandingError::EmptyComment { .. }
+        | LandingError::NoSuchFile { .. }
+        | LandingError::NoSuchLine { .. }
+        | LandingError::NoLines { .. }
+        | LandingError::WrongCommentState { .. } => FailureKind::Usage,
+        LandingError::NoComment { .. } | LandingError::NoItem { .. } => FailureKind::NotFound,
         _ => FailureKind::Failed,
     }
 }

@@ -12,8 +12,8 @@ mod project;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, Control, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, ReviewRequest, SpawnProgress,
-    SpawnRequest, WaitRequest,
+    Acted, Attachment, CommentChoice, Control, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, ReviewRequest,
+    SpawnProgress, SpawnRequest, WaitRequest,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -12,6 +12,7 @@ mod add;
 mod ancestry;
 mod changes;
 mod checkout;
+mod compare;
 mod copy;
 #[cfg(test)]
 pub(crate) mod crash;
@@ -26,6 +27,7 @@ mod leftovers;
 mod merge;
 mod notes;
 mod object;
+mod patch;
 mod program;
 mod reference;
 mod remove;
@@ -53,6 +55,7 @@ pub(crate) use leftovers::CommitOutcome;
 #[cfg(test)]
 pub(crate) use merge::ConflictKind;
 pub(crate) use merge::{Built, Commit, ConflictFile, Forecast, Hunk, Rehearsal};
+pub(crate) use patch::{LineKind, PatchFile, PatchHunk, PatchLine, parse_patch};
 pub(crate) use program::Call;
 pub(crate) use repository::Repository;
 pub(crate) use restore::{RestoreTo, Restored};

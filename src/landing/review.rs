@@ -6,7 +6,7 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
 use crate::model::{CommitId, Time, WorkerId};
 use crate::queue::Settlement;
-use crate::store::{Review, ReviewComment, ReviewVerdict};
+use crate::store::{Review, ReviewVerdict};
 
 /// What somebody says about a worker's work.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,8 +15,6 @@ pub(crate) struct NewReview {
     pub(crate) by: String,
     /// About the whole; may be empty.
     pub(crate) text: String,
-    /// About places.
-    pub(crate) comments: Vec<ReviewComment>,
     /// The commit that was looked at; `None` is whatever the branch points to now.
     pub(crate) commit: Option<CommitId>,
 }
@@ -70,12 +68,6 @@ impl Landing<'_> {
         Ok(review)
     }
 
-    /// Stores remarks that decide nothing; in any state of the ticket.
-    pub(crate) fn comment(&self, worker: &WorkerId, review: NewReview) -> Result<Review, LandingError> {
-        let worker = self.live_worker(worker)?;
-        self.put_review(&worker, ReviewVerdict::Commented, review)
-    }
-
     /// Where a worker's work stands.
     pub(crate) fn standing(&self, worker: &Worker) -> Result<Standing, LandingError> {
         Ok(Standing::of(&self.store.reviews(&worker.id)?, &self.head_of(worker)?))
@@ -110,7 +102,6 @@ impl Landing<'_> {
             verdict,
             by: new.by.clone(),
             text: new.text,
-            comments: new.comments,
             at: Time::now(),
         };
         self.store.put_review(&review)?;

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) gates: Vec<Gate>,
     /// How work lands.
     pub(crate) landing: LandingSettings,
+    /// Who looks at it before, and what approval takes.
+    pub(crate) review: ReviewSettings,
     /// Where tmux sessions live.
     pub(crate) tmux: TmuxSettings,
     /// Durations and sizes.
@@ -79,6 +81,7 @@ impl Default for Settings {
             setup: Vec::new(),
             gates: Vec::new(),
             landing: LandingSettings::default(),
+            review: ReviewSettings::default(),
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
             env: BTreeMap::new(),
@@ -136,6 +139,32 @@ pub(crate) struct LandingSettings {
 impl Default for LandingSettings {
     fn default() -> Self {
         Self { strategy: Strategy::default(), approval: Approval::default(), batch: 8 }
+    }
+}
+
+/// Who looks at finished work, and what approval takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ReviewSettings {
+    /// Agents that review finished work of tickets that name none themselves.
+    pub(crate) agents: Vec<AgentName>,
+    /// Whether work that all its reviewers approve lands without a person.
+    pub(crate) agents_approve: bool,
+    /// Whether every item of the ticket's checklist must be ticked before approval.
+    pub(crate) require_checklist: bool,
+    /// Time one reviewer may take for one answer.
+    #[serde(with = "serde_duration")]
+    pub(crate) timeout: Duration,
+}
+
+impl Default for ReviewSettings {
+    fn default() -> Self {
+        Self {
+            agents: Vec::new(),
+            agents_approve: false,
+            require_checklist: false,
+            timeout: Duration::from_secs(30 * 60),
+        }
     }
 }
 

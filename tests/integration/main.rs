@@ -13,6 +13,7 @@ mod processes;
 mod readme;
 mod real_package;
 mod replay;
+mod review;
 mod spawn;
 mod status;
 mod support;

@@ -4,13 +4,13 @@ use super::*;
 
 /// What every template gets, and what some get besides.
 fn context() -> serde_json::Value {
-    json!({
+    let mut all = json!({
         "worker": "fix", "ticket": "fix", "title": "Fix `it` for {{ all }}", "branch": "swarm/fix", "base": "main",
         "target": "main", "worktree": "/w/fix.yaml", "repo": "/w/repo", "checks": ["cargo test"], "scope": ["src/**"],
         "labels": [], "port": 41000, "ports": 10,
         "body": "Do <it> & \"that\" {{ body }} {% if %} {# x #}", "attempt": 2,
         "dependencies": [{"ticket": "a", "title": "A", "kind": "completion", "state": "landed", "commit": null}],
-        "reviewer": null, "summary": null, "comments": [{"file": "a.rs", "line": 3, "text": "no\nno"}],
+        "reviewer": null, "summary": null, "comments": [{"id": 1, "file": "a.rs", "line": 3, "place": "a.rs:3", "quote": ["x"], "text": "no\nno", "by": "x"}],
         "target_commit": "abc", "files": [{"path": "a b.rs", "kind": "both modified"}],
         "landed": [{"id": "abc", "subject": "s", "ticket": null}],
         "gate": "tests", "command": "make", "exit_code": null, "timeout": "5m", "runs": 2, "output": "o",
@@ -18,7 +18,10 @@ fn context() -> serde_json::Value {
         "failures": [{"command": "c", "exit_code": 1, "timeout": null, "output": "o", "output_cut": false}],
         "passed": [], "tries_left": 0, "id": "fix",
         "commits": [{"id": "a", "subject": "one"}, {"id": "b", "subject": "two"}],
-    })
+    });
+    let of_reviews = [("commit", json!("abc")), ("checklist", json!(["docs"])), ("diff", json!("+x")), ("is_cut", json!(true))];
+    of_reviews.into_iter().for_each(|(name, value)| all[name] = value);
+    all
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Strategies, conflicts, busy checkouts, moving targets, plans.
 
-use super::support::{Yard, gates, options, releasing};
+use super::support::{Yard, gates, options, releasing, verdict};
 use crate::git::fixture::{Fixture, put, with_line};
 use crate::git::{ConflictKind, crash};
 use crate::landing::outcome::WaitingReason;
@@ -310,6 +310,8 @@ fn a_submodule_commit_that_only_the_worktree_has_does_not_land() {
     let worktree = yard.worktree("fix");
     yard.git.git(&worktree, &[&allow[..], &["update", "--init"]].concat());
     put(&worktree.join("lib/new"), "x\n");
+    yard.git.git(&worktree.join("lib"), &["config", "user.name", "Person"]);
+    yard.git.git(&worktree.join("lib"), &["config", "user.email", "person@example.org"]);
     yard.git.commit_in(&worktree.join("lib"), "only here");
     yard.git.commit_in(&worktree, "bump");
     yard.landing().approve(&worker, verdict("Person")).unwrap();

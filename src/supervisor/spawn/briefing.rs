@@ -9,7 +9,7 @@ use crate::model::agent::Agent;
 use crate::model::briefing::Briefing;
 use crate::model::ticket::Ticket;
 use crate::model::worker::Worker;
-use crate::supervisor::handover::{Handover, Session};
+use crate::supervisor::handover::{Handover, Reviewers, Session};
 use crate::terminal::session_name;
 
 impl Spawner {
@@ -96,7 +96,16 @@ impl Spawner {
             socket: runtime.socket(),
             ready: runtime.ready(),
             program: self.program.clone(),
+            reviewers: self.reviewers(ticket),
         })
+    }
+
+    /// Who reviews the finished work: the ticket's own reviewers, else the configured ones.
+    fn reviewers(&self, ticket: &Ticket) -> Option<Reviewers> {
+        let agents = ticket.reviewers.clone().unwrap_or_else(|| self.settings.review.agents.clone());
+        let all = self.environment.all().into_iter();
+        let env = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        (!agents.is_empty()).then(|| Reviewers { agents, env: env.collect() })
     }
 
     /// The session the supervisor will find itself in; none when it runs detached.
