@@ -63,8 +63,8 @@ impl Repository {
             self.git(self.home(), ["config", "-z", "--get-regexp", r"^(pager\.diff|core\.pager)$"]).reading().run()?;
         let text = done.text();
         let find = |name: &str| {
-            let entries = text.split('\0').filter_map(|entry| entry.split_once('\n'));
-            entries.filter(|(key, _)| *key == name).last().map(|(_, value)| value.to_owned())
+            let mut entries = text.split('\0').filter_map(|entry| entry.split_once('\n'));
+            entries.rfind(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
         };
         let own = find("pager.diff").and_then(|value| match value.as_str() {
             "true" | "yes" | "on" | "1" => None,

@@ -163,7 +163,8 @@ fn trace(changes: &[PatchFile], file: &str, lines: Option<Lines>) -> Spot {
     let is_touched = changed.hunks.iter().any(|hunk| touches(hunk.old, wanted));
     let now = if is_touched {
         // The range is what lies between the lines before and after it.
-        let (before, after) = (follow(changed, wanted.first - 1, Edge::End), follow(changed, wanted.last + 1, Edge::Start));
+        let (before, after) =
+            (follow(changed, wanted.first - 1, Edge::End), follow(changed, wanted.last + 1, Edge::Start));
         Lines { first: before + 1, last: after.saturating_sub(1) }
     } else {
         let first = follow(changed, wanted.first, Edge::Start);

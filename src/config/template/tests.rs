@@ -19,7 +19,8 @@ fn context() -> serde_json::Value {
         "passed": [], "tries_left": 0, "id": "fix",
         "commits": [{"id": "a", "subject": "one"}, {"id": "b", "subject": "two"}],
     });
-    let of_reviews = [("commit", json!("abc")), ("checklist", json!(["docs"])), ("diff", json!("+x")), ("is_cut", json!(true))];
+    let of_reviews =
+        [("commit", json!("abc")), ("checklist", json!(["docs"])), ("diff", json!("+x")), ("is_cut", json!(true))];
     of_reviews.into_iter().for_each(|(name, value)| all[name] = value);
     all
 }

@@ -17,11 +17,15 @@ use crate::model::settings::Approval;
 use crate::model::ticket::Ticket;
 use crate::model::worker::Worker;
 use crate::model::{AgentName, CommitId, WorkerId};
+use crate::process;
 use crate::store::{CommentState, ReviewerRun, RunState};
 use crate::supervisor::MARKER;
 
 /// Bytes of a difference that a reviewer's prompt holds; the whole prompt of every runtime fits one argument.
 const DIFF_BYTES: usize = 64 * 1024;
+
+/// Why a reviewer has no verdict whose process was killed.
+const CUT_OFF: &str = "it was cut off";
 
 /// What one reviewer's run needs besides the agent.
 struct Request<'a> {
@@ -50,6 +54,7 @@ impl Control {
             return Err(LandingError::IsReleased(worker.id).into());
         }
         let _turn = self.take_reviewers_turn(&worker, tell)?;
+        self.end_cut_off(&worker)?;
         let ticket = self.published_ticket(&worker)?;
         let commit = self.head(&worker)?;
         let agents = self.reviewers_to_ask(&worker, &ticket, &commit, named)?;
@@ -85,6 +90,18 @@ impl Control {
         }
         tell(&format!("waiting: other reviewers of {} are being asked", worker.id));
         Ok(FileLock::wait(&path)?)
+    }
+
+    /// Ends what runs left whose process was killed, and writes them down as such. Only under the lock of the worker's
+    /// reviewers: there nobody else's runs are alive.
+    fn end_cut_off(&self, worker: &Worker) -> Result<(), Failure> {
+        let runs = self.project.store()?.reviewer_runs(&worker.id)?;
+        for (id, run) in runs.into_iter().filter(|(_, run)| run.state == RunState::Running) {
+            let folder = self.project.paths.reviewer_dir(&worker.id, id.0);
+            process::stop_marked(MARKER, &folder.to_string_lossy(), self.project.settings_or_default().limits.grace)?;
+            self.with_landing(|landing| Ok(landing.end_without(worker, id, run, CUT_OFF)?))?;
+        }
+        Ok(())
     }
 
     /// The reviewers of a ticket: its own, else the configured ones.
@@ -351,7 +368,7 @@ fn reviewer_view(agent: &AgentName, runs: &[&ReviewerRun], is_running: bool, hea
     let (verdict, summary) = match last.map(|run| &run.state) {
         None => (ReviewerWord::NotAsked, String::new()),
         Some(RunState::Running) if is_running => (ReviewerWord::Running, String::new()),
-        Some(RunState::Running) => (ReviewerWord::NoVerdict, "it was cut off".to_owned()),
+        Some(RunState::Running) => (ReviewerWord::NoVerdict, CUT_OFF.to_owned()),
         Some(RunState::Approves { summary }) => (ReviewerWord::Approve, summary.clone()),
         Some(RunState::Rejects { summary }) => (ReviewerWord::Reject, summary.clone()),
         Some(RunState::NoVerdict { why }) => (ReviewerWord::NoVerdict, why.clone()),

@@ -143,3 +143,26 @@ fn our_own_loop_reviews_and_what_it_used_is_counted() {
     assert!(looper["input_tokens"].as_u64().unwrap() > 0, "{looper:#}");
     assert_eq!(comment(&swarm, 1)["by"], "looper");
 }
+
+#[test]
+fn a_reviewer_whose_process_was_killed_has_no_verdict_and_leaves_nothing_behind() {
+    let swarm = in_review("", "", "Write.");
+    swarm.write_shell_agent("slow", "echo $$ > \"$SWARM_WORKER_DIR/pid\"; exec tail -f /dev/null");
+    let mut asking = swarm.command(crate::support::swarm::SWARM, &swarm.repository());
+    asking.args(["review", "fix", "--ask", "slow"]).stderr(std::process::Stdio::null());
+    let mut asking = asking.spawn().unwrap();
+    let pid = swarm.worker_dir("fix").join("reviewers/1/pid");
+    let read = || fs::read_to_string(&pid).ok().filter(|text| text.ends_with('\n'));
+    swarm.wait_until("the reviewer to run", || read().is_some());
+    assert_eq!(reviewer(&swarm, "slow")["verdict"], "running");
+    asking.kill().unwrap();
+    asking.wait().unwrap();
+    let slow = reviewer(&swarm, "slow");
+    assert_eq!((&slow["verdict"], &slow["summary"]), (&"no_verdict".into(), &"it was cut off".into()));
+    let process = std::path::Path::new("/proc").join(read().unwrap().trim());
+    assert!(process.exists(), "a killed process ends nothing");
+    swarm.write_shell_agent("quick", "echo '{\"verdict\": \"approve\"}'");
+    swarm.run(["review", "fix", "--ask", "quick"]).success();
+    swarm.wait_until("the killed reviewer's process to be ended", || !process.exists());
+    assert!(!swarm.git(["worktree", "list"]).success().contains("+gate"));
+}
