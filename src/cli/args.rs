@@ -13,7 +13,9 @@ use clap_complete::Shell;
 use clap_complete::engine::ArgValueCompleter;
 
 use super::complete;
+use crate::coordinator::CommentChoice;
 use crate::model::parse_duration;
+use crate::store::CommentId;
 
 /// Runs coding agents on the tickets of a git repository, many at once, and lands their work tested.
 ///
@@ -395,6 +397,10 @@ pub(super) struct DiffArgs {
 
 // `review`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+FILE:LINE is counted in the file as it is on the branch; FILE:3-7 is several lines, FILE:-3 a line that the work \
+removes, FILE the file as a whole. Comments are kept until they are sent: --reject sends the message and every open \
+comment as one prompt. What reviewer agents propose is sent only after --accept.")]
 pub(super) struct ReviewArgs {
     /// Worker id.
     #[arg(add = ArgValueCompleter::new(complete::workers))]
@@ -402,15 +408,58 @@ pub(super) struct ReviewArgs {
     /// Approve the branch at its present commit.
     #[arg(long, conflicts_with = "reject")]
     pub(crate) approve: bool,
-    /// Send it back; message and comments reach the agent as one prompt.
+    /// Send it back; message and open comments reach the agent as one prompt.
     #[arg(long)]
     pub(crate) reject: bool,
     /// What to say with the verdict.
-    #[arg(long, short, value_name = "TEXT")]
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) message: Option<String>,
     /// A comment at FILE:LINE; repeatable.
-    #[arg(long, num_args = 2, value_names = ["FILE:LINE", "TEXT"], action = clap::ArgAction::Append)]
+    #[arg(long, num_args = 2, value_names = ["FILE:LINE", "TEXT"], action = clap::ArgAction::Append,
+        allow_hyphen_values = true)]
     pub(crate) comment: Vec<String>,
+    /// Take proposals of reviewer agents as comments of yours; `all` is every one.
+    #[arg(long, value_name = "ID", num_args = 1.., value_parser = comment_choice)]
+    pub(crate) accept: Vec<CommentChoice>,
+    /// Drop proposals, or comments that were not sent; `all` is every proposal.
+    #[arg(long, value_name = "ID", num_args = 1.., value_parser = comment_choice)]
+    pub(crate) drop: Vec<CommentChoice>,
+    /// Mark comments as dealt with; `all` is every open and sent one.
+    #[arg(long, value_name = "ID", num_args = 1.., value_parser = comment_choice)]
+    pub(crate) resolve: Vec<CommentChoice>,
+    /// Open comments again, to be sent with the next rejection.
+    #[arg(long, value_name = "ID", num_args = 1.., value_parser = comment_choice)]
+    pub(crate) reopen: Vec<CommentChoice>,
+    /// Tick items of the ticket's checklist.
+    #[arg(long, value_name = "N", num_args = 1..)]
+    pub(crate) check: Vec<usize>,
+    /// Take ticks back.
+    #[arg(long, value_name = "N", num_args = 1..)]
+    pub(crate) uncheck: Vec<usize>,
+    /// Write the review in your editor, over the diff: remarks below a line, the verdict at the top.
+    #[arg(long, conflicts_with_all = ["approve", "reject", "message", "comment", "ask", "since"])]
+    pub(crate) editor: bool,
+    /// Take a review from a file that --editor kept; `-` is standard input.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+        conflicts_with_all = ["approve", "reject", "message", "comment", "ask", "since", "editor"])]
+    pub(crate) file: Option<PathBuf>,
+    /// Ask reviewer agents now: those of the ticket that gave no verdict yet, or these.
+    #[arg(long, value_name = "AGENT", num_args = 0.., add = ArgValueCompleter::new(complete::agents),
+        conflicts_with_all = ["approve", "reject", "message", "comment", "since"])]
+    pub(crate) ask: Option<Vec<String>>,
+    /// Show only what changed since the last verdict, and the comments.
+    #[arg(long, conflicts_with_all = ["approve", "reject", "message", "comment"])]
+    pub(crate) since: bool,
+}
+
+/// Reads `12`, `#12` or `all`.
+fn comment_choice(text: &str) -> Result<CommentChoice, String> {
+    let number = text.trim_start_matches('#').parse::<i64>().ok().filter(|number| *number > 0);
+    match (text, number) {
+        ("all", _) => Ok(CommentChoice::All),
+        (_, Some(number)) => Ok(CommentChoice::One(CommentId(number))),
+        _ => Err("expected the number of a comment, or `all`".to_owned()),
+    }
 }
 
 // `merge`.

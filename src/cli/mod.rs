@@ -2,6 +2,7 @@
 
 mod args;
 mod complete;
+mod diff;
 mod interrupt;
 mod output;
 #[cfg(test)]

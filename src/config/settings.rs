@@ -137,6 +137,11 @@ impl Check<'_> {
         self.ensure(settings.recover.keep_days >= 1, "recover.keep_days", "expected a number of days from 1")?;
         self.ensure(settings.recover.log_days >= 1, "recover.log_days", "expected a number of days from 1")?;
         self.ensure(settings.recover.snapshots >= 1, "recover.snapshots", "expected a number from 1")?;
+        self.ensure(!settings.review.timeout.is_zero(), "review.timeout", "it must be longer than zero")?;
+        for (index, name) in settings.review.agents.iter().enumerate() {
+            let is_known = settings.review.agents[..index].contains(name);
+            self.ensure(!is_known, &format!("review.agents.{index}"), &format!("`{name}` is there twice"))?;
+        }
         self.ensure(settings.max_workers >= 1, "max_workers", "at least one worker is needed")?;
         for (index, pattern) in settings.copy.iter().enumerate() {
             self.glob(&format!("copy.{index}"), pattern)?;

@@ -45,6 +45,8 @@ macro_rules! templates {
 templates! {
     /// The first message to an agent.
     Prompt = "prompt.md",
+    /// What a reviewer agent is asked.
+    ReviewRequest = "review_request.md",
     /// A rejected review, as one message.
     ChangesRequested = "changes_requested.md",
     /// The branch does not merge with the target.

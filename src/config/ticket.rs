@@ -40,6 +40,10 @@ struct TicketFile {
     scope: Vec<String>,
     /// Shell commands.
     checks: Vec<String>,
+    /// Lines.
+    checklist: Vec<String>,
+    /// Agents.
+    reviewers: Option<Vec<AgentName>>,
     /// Any revision.
     base: Option<String>,
     /// A branch.
@@ -68,6 +72,8 @@ impl Default for TicketFile {
             capabilities: Vec::new(),
             scope: Vec::new(),
             checks: Vec::new(),
+            checklist: Vec::new(),
+            reviewers: None,
             base: None,
             target: None,
             timeout: None,
@@ -113,6 +119,8 @@ pub(crate) fn parse_ticket(path: &Path, text: &str) -> Result<Ticket, ConfigErro
         capabilities: file.capabilities,
         scope: file.scope,
         checks: file.checks,
+        checklist: file.checklist.iter().map(|item| one_line(item)).collect(),
+        reviewers: file.reviewers,
         base: file.base,
         target: file.target.map(String::from),
         timeout: file.timeout,
@@ -223,7 +231,13 @@ impl Check<'_> {
         let odd = base.is_empty() || base.starts_with('-') || base.chars().any(|c| c.is_control() || c == ' ');
         ensure(!odd, "base", &format!("`{base}` is not a revision"))?;
         self.dependencies(&file.depends_on, id)?;
-        for (key, words) in [("checks", &file.checks), ("capabilities", &file.capabilities), ("labels", &file.labels)] {
+        let lists = [
+            ("checks", &file.checks),
+            ("checklist", &file.checklist),
+            ("capabilities", &file.capabilities),
+            ("labels", &file.labels),
+        ];
+        for (key, words) in lists {
             let bad = words.iter().position(|word| word.trim().is_empty() || word.contains('\0'));
             bad.map_or(Ok(()), |index| Err(self.problem(key, Some(index), "the text is empty")))?;
         }
@@ -276,11 +290,16 @@ pub(crate) fn ticket_text(ticket: &Ticket) -> String {
         ("capabilities", &ticket.capabilities),
         ("scope", &ticket.scope),
         ("checks", &ticket.checks),
+        ("checklist", &ticket.checklist),
         ("labels", &ticket.labels),
     ];
     for (key, words) in lists.into_iter().filter(|(_, words)| !words.is_empty()) {
         let items: Vec<_> = words.iter().map(|word| quoted(word)).collect();
         put(key, format!("[{}]", items.join(", ")));
+    }
+    if let Some(reviewers) = &ticket.reviewers {
+        let names: Vec<_> = reviewers.iter().map(|name| quoted(name.as_str())).collect();
+        put("reviewers", format!("[{}]", names.join(", ")));
     }
     for (key, value) in [("base", &ticket.base), ("target", &ticket.target)] {
         if let Some(value) = value {

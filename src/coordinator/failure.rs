@@ -194,10 +194,17 @@ fn landing_kind(error: &LandingError) -> FailureKind {
     match error {
         LandingError::NoWorker(_) | LandingError::NoTicket(_) | LandingError::NothingKept(_) => FailureKind::NotFound,
         LandingError::NoRemote(_) => FailureKind::NotFound,
-        LandingError::NotInReview { .. } | LandingError::MovedOn { .. } | LandingError::ForeignCommits { .. } => {
-            FailureKind::NeedsPerson
-        }
-        LandingError::Forge(ForgeError::NotLoggedIn { .. }) => FailureKind::NeedsPerson,
+        LandingError::NotInReview { .. }
+        | LandingError::MovedOn { .. }
+        | LandingError::ForeignCommits { .. }
+        | LandingError::Unticked { .. }
+        | LandingError::Forge(ForgeError::NotLoggedIn { .. }) => FailureKind::NeedsPerson,
+        LandingError::EmptyComment { .. }
+        | LandingError::NoSuchFile { .. }
+        | LandingError::NoSuchLine { .. }
+        | LandingError::NoLines { .. }
+        | LandingError::WrongCommentState { .. } => FailureKind::Usage,
+        LandingError::NoComment { .. } | LandingError::NoItem { .. } => FailureKind::NotFound,
         _ => FailureKind::Failed,
     }
 }

@@ -1,6 +1,8 @@
 //! The JSON shapes every face shows. A contract: fields are added, never renamed; all keys are always present and
 //! null means unknown. Their JSON Schemas are generated into `schemas/` and checked in.
 
+mod review;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -16,6 +18,11 @@ use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::event::EventRecord;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
+
+pub(crate) use review::{
+    ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
+    VerdictView,
+};
 
 /// Version of every shape here.
 pub(crate) const VIEW_VERSION: u32 = 1;
@@ -280,51 +287,6 @@ pub(crate) struct DiffView {
     pub(crate) dirty: bool,
     /// Unified diff, or the stat.
     pub(crate) text: String,
-}
-
-/// `review --json`.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct ReviewView {
-    /// [`VIEW_VERSION`].
-    pub(crate) version: u32,
-    /// The worker.
-    pub(crate) worker: WorkerView,
-    /// The commit that is, or was, judged.
-    pub(crate) commit: Option<String>,
-    /// Commits since the base, oldest first.
-    pub(crate) commits: Vec<CommitView>,
-    /// Files with counts.
-    pub(crate) stat: String,
-    /// Verdicts so far, oldest first.
-    pub(crate) verdicts: Vec<VerdictView>,
-}
-
-/// One commit.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct CommitView {
-    /// Commit id.
-    pub(crate) id: String,
-    /// First line of its message.
-    pub(crate) subject: String,
-    /// Author's name.
-    pub(crate) author: String,
-}
-
-/// One verdict.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct VerdictView {
-    /// `approved` or `rejected`.
-    pub(crate) verdict: String,
-    /// The commit it judged.
-    pub(crate) commit: String,
-    /// Who.
-    pub(crate) by: String,
-    /// What was said.
-    pub(crate) text: String,
-    /// When.
-    pub(crate) at: Time,
-    /// Whether it is an approval that counts no more, because the work went on or a later verdict took its place.
-    pub(crate) void: bool,
 }
 
 /// `merge --json`.

@@ -55,7 +55,7 @@ impl Repository {
     }
 
     /// A folder in which git finds the attributes of a checkout: a worktree where there is one.
-    fn attributes_folder(&self) -> &Path {
+    pub(super) fn attributes_folder(&self) -> &Path {
         let worktree = self.current_worktree().or(self.main_worktree());
         worktree.filter(|worktree| worktree.is_dir()).unwrap_or_else(|| self.home())
     }

@@ -14,6 +14,7 @@ mod begin;
 mod calls;
 mod changes;
 mod checkout;
+mod compare;
 mod content;
 mod copy;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod leftovers;
 mod merge;
 mod notes;
 mod object;
+mod patch;
 mod program;
 mod reference;
 mod remote;
@@ -61,6 +63,7 @@ pub(crate) use leftovers::CommitOutcome;
 #[cfg(test)]
 pub(crate) use merge::ConflictKind;
 pub(crate) use merge::{Built, Commit, ConflictFile, ConflictPlace, Forecast, Hunk, Rehearsal};
+pub(crate) use patch::{LineKind, PatchFile, PatchHunk, PatchLine, parse_patch};
 pub(crate) use program::Call;
 pub(crate) use remote::Pushed;
 pub(crate) use repository::Repository;

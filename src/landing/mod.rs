@@ -38,6 +38,7 @@
 mod batch;
 #[cfg(feature = "bench-internals")]
 pub(crate) mod bench;
+mod checklist;
 mod clean;
 mod evidence;
 mod forge;
@@ -49,10 +50,13 @@ mod pull_request;
 mod radar;
 mod recover;
 mod release;
+mod remark;
 mod resume;
 mod review;
+mod reviewer;
 mod rewind;
 mod speculate;
+mod spot;
 mod turn;
 
 use std::path::PathBuf;
@@ -65,8 +69,9 @@ use crate::model::worker::Worker;
 use crate::model::{BranchName, CommitId, RunId, TicketId, WorkerId};
 use crate::process::ProcessError;
 use crate::queue::{Queue, QueueError, QueueTicket};
-use crate::store::{StatePaths, Store, StoreError};
+use crate::store::{CommentId, CommentState, Lines, StatePaths, Store, StoreError};
 
+pub(crate) use checklist::ChecklistItem;
 pub(crate) use clean::{CleanPolicy, Goes, Stays, Thing};
 pub(crate) use evidence::{Evidence, Tested};
 pub(crate) use forge::{Checks, Forge, ForgeError, ForgeKind, PullState};
@@ -77,8 +82,11 @@ pub(crate) use outcome::{LandEvent, Landed, Outcome, Plan, Prospect, Report, Ret
 pub(crate) use pull_request::{Offered, PullLanded, PullOptions, PullRecord};
 pub(crate) use radar::{Overlap, OverlapVerdict};
 pub(crate) use release::Missing;
+pub(crate) use remark::{RemarkPlace, Remarking};
 pub(crate) use review::{NewReview, Standing};
+pub(crate) use reviewer::Reviewer;
 pub(crate) use rewind::RewindPlan;
+pub(crate) use spot::{Fate, Finder};
 
 /// Landing for one repository; borrows what it works on.
 #[derive(Clone, Copy)]
@@ -136,6 +144,81 @@ pub(crate) enum LandingError {
         /// The branch's head.
         now: CommitId,
     },
+    /// A comment without a text.
+    #[error("the comment on `{place}` is empty")]
+    EmptyComment {
+        /// Where.
+        place: String,
+    },
+    /// A comment on a file that the commit does not have.
+    #[error("{} has no file `{file}`", commit.short())]
+    NoSuchFile {
+        /// The file.
+        file: String,
+        /// The commit.
+        commit: CommitId,
+        /// Files that the work changes.
+        changed: Vec<String>,
+        /// How many more of them there are.
+        more: usize,
+    },
+    /// A comment on lines that the file does not have.
+    #[error("`{file}` has no {} {lines} at {}: {}", if lines.first == lines.last { "line" } else { "lines" },
+        commit.short(), if *count == 0 { "it is empty".to_owned() } else { format!("it has lines 1 to {count}") })]
+    NoSuchLine {
+        /// The file.
+        file: String,
+        /// The commit.
+        commit: CommitId,
+        /// The lines.
+        lines: Lines,
+        /// How many it has.
+        count: usize,
+    },
+    /// A comment on lines of a binary file.
+    #[error("`{file}` is binary, so it has no lines")]
+    NoLines {
+        /// The file.
+        file: String,
+    },
+    /// The worker has no such comment.
+    #[error("worker `{worker}` has no comment {id}")]
+    NoComment {
+        /// The worker.
+        worker: WorkerId,
+        /// The comment.
+        id: CommentId,
+    },
+    /// A comment that cannot get another state.
+    #[error("comment {id} is {}, so it cannot become {}", state.as_str(), to.as_str())]
+    WrongCommentState {
+        /// The comment.
+        id: CommentId,
+        /// Its state.
+        state: CommentState,
+        /// The state it should get.
+        to: CommentState,
+    },
+    /// The checklist has no such item.
+    #[error("the checklist of `{ticket}` has no item {number}: {}", if *count == 0 { "it is empty".to_owned() } else { format!("it has items 1 to {count}") })]
+    NoItem {
+        /// The ticket.
+        ticket: TicketId,
+        /// The item.
+        number: usize,
+        /// How many it has.
+        count: usize,
+    },
+    /// An approval that the configuration refuses.
+    #[error("the checklist of `{ticket}` is not ticked at {}: {}", commit.short(), items.join("; "))]
+    Unticked {
+        /// The ticket.
+        ticket: TicketId,
+        /// The commit to approve.
+        commit: CommitId,
+        /// What is not ticked, with numbers.
+        items: Vec<String>,
+    },
     /// The target branch is not there.
     #[error("there is no target branch `{0}`")]
     NoTarget(BranchName),
@@ -190,8 +273,11 @@ pub(crate) enum LandingError {
     /// A file of ours failed.
     #[error("a state file could not be used")]
     Files(#[from] FileError),
+    /// What an agent wrote down about itself cannot be used.
+    #[error("what the reviewer told could not be read")]
+    Agent(#[from] crate::agent::AgentError),
     /// A program could not be run.
-    #[error("a gate could not be run")]
+    #[error("a program could not be run")]
     Process(#[from] ProcessError),
 }
 
@@ -206,6 +292,14 @@ impl LandingError {
             Self::IsSupervised(worker) => Some(format!("stop it first: swarm stop {worker}")),
             Self::NotInReview { ticket, .. } => Some(format!("see what it is doing: swarm why {ticket}")),
             Self::MovedOn { worker, .. } => Some(format!("look at the new work: swarm review {worker}")),
+            Self::NoSuchFile { changed, more, .. } if !changed.is_empty() => {
+                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
+                Some(format!("the work changes {}{more}", changed.join(", ")))
+            }
+            Self::NoLines { file } => Some(format!("comment on the whole file: --comment {file} TEXT")),
+            Self::NoComment { worker, .. } => Some(format!("see them: swarm review {worker}")),
+            Self::NoItem { ticket, .. } => Some(format!("see them: swarm review {ticket}")),
+            Self::Unticked { ticket, .. } => Some(format!("tick them: swarm review {ticket} --check N... --approve")),
             Self::NoTarget(_) => Some("set `target` in .swarm/config.yaml".to_owned()),
             Self::NoRemote(_) => Some("set `landing.remote` to one of those of: git remote".to_owned()),
             Self::ForeignCommits { remote, branch } => {

@@ -7,7 +7,7 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::{Live, Outcome, Phase, Worker};
 use crate::model::{CommitId, Time, WorkerId, error_text};
 use crate::queue::Settlement;
-use crate::store::{Review, ReviewComment, ReviewVerdict, read_live, write_live};
+use crate::store::{Review, ReviewVerdict, read_live, write_live};
 
 /// What somebody says about a worker's work.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,8 +16,6 @@ pub(crate) struct NewReview {
     pub(crate) by: String,
     /// About the whole; may be empty.
     pub(crate) text: String,
-    /// About places.
-    pub(crate) comments: Vec<ReviewComment>,
     /// The commit that was looked at; `None` is whatever the branch points to now.
     pub(crate) commit: Option<CommitId>,
 }
@@ -70,12 +68,6 @@ impl Landing<'_> {
             self.queue.settle(&worker.ticket, fence, Settlement::VoidApproval)?;
         }
         Ok(review)
-    }
-
-    /// Stores remarks that decide nothing; in any state of the ticket.
-    pub(crate) fn comment(&self, worker: &WorkerId, review: NewReview) -> Result<Review, LandingError> {
-        let worker = self.live_worker(worker)?;
-        self.put_review(&worker, ReviewVerdict::Commented, review)
     }
 
     /// Where a worker's work stands.
@@ -153,7 +145,6 @@ impl Landing<'_> {
             verdict,
             by: new.by.clone(),
             text: new.text,
-            comments: new.comments,
             at: Time::now(),
         };
         self.store.put_review(&review)?;

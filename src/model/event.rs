@@ -107,6 +107,19 @@ pub(crate) enum Event {
         /// Who, as git names them.
         by: String,
     },
+    /// A reviewer agent was asked, and ended.
+    ReviewerEnded {
+        /// The agent.
+        agent: String,
+        /// The commit it looked at.
+        commit: CommitId,
+        /// `approve`, `reject` or `no_verdict`.
+        verdict: String,
+        /// How many comments it proposed.
+        comments: usize,
+        /// US dollars; absent where they are not known.
+        cost_usd: Option<f64>,
+    },
     /// A landing is about to move the target.
     LandingIntent {
         /// The target branch.

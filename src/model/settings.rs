@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) landing: LandingSettings,
     /// How long what was removed is kept.
     pub(crate) recover: RecoverSettings,
+    /// Who looks at it before, and what approval takes.
+    pub(crate) review: ReviewSettings,
     /// Where tmux sessions live.
     pub(crate) tmux: TmuxSettings,
     /// Durations and sizes.
@@ -83,6 +85,7 @@ impl Default for Settings {
             gates: Vec::new(),
             landing: LandingSettings::default(),
             recover: RecoverSettings::default(),
+            review: ReviewSettings::default(),
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
             env: BTreeMap::new(),
@@ -171,6 +174,32 @@ impl Default for LandingSettings {
             remote: "origin".to_owned(),
             forge: ForgeChoice::default(),
             poll: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Who looks at finished work, and what approval takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ReviewSettings {
+    /// Agents that review finished work of tickets that name none themselves.
+    pub(crate) agents: Vec<AgentName>,
+    /// Whether work that all its reviewers approve lands without a person.
+    pub(crate) agents_approve: bool,
+    /// Whether every item of the ticket's checklist must be ticked before approval.
+    pub(crate) require_checklist: bool,
+    /// Time one reviewer may take for one answer.
+    #[serde(with = "serde_duration")]
+    pub(crate) timeout: Duration,
+}
+
+impl Default for ReviewSettings {
+    fn default() -> Self {
+        Self {
+            agents: Vec::new(),
+            agents_approve: false,
+            require_checklist: false,
+            timeout: Duration::from_secs(30 * 60),
         }
     }
 }

@@ -26,6 +26,12 @@ pub(crate) struct Ticket {
     pub(crate) scope: Vec<String>,
     /// Shell commands run in the worktree before review.
     pub(crate) checks: Vec<String>,
+    /// What a person ticks before approval, besides the open items (`- [ ]`) of the body.
+    #[serde(default)]
+    pub(crate) checklist: Vec<String>,
+    /// The agents that review the work; `None` is the configured ones.
+    #[serde(default)]
+    pub(crate) reviewers: Option<Vec<AgentName>>,
     /// Where the branch starts: any revision; `None` is the target.
     pub(crate) base: Option<String>,
     /// The branch it lands on; `None` is the configured target.
@@ -47,6 +53,34 @@ pub(crate) struct Ticket {
     pub(crate) body: String,
 }
 
+impl Ticket {
+    /// The whole checklist: what the front matter lists, then the open items of the body (`- [ ] text`, also with `*` or
+    /// `+`, indented, or numbered) outside of blocks of code. An item that is there twice counts once.
+    pub(crate) fn checklist(&self) -> Vec<String> {
+        let mut fence = None;
+        let mut items: Vec<String> = Vec::new();
+        let listed = self.checklist.iter().map(String::as_str);
+        let written = self.body.lines().filter_map(|line| {
+            let line = line.trim_start();
+            let mark = ["```", "~~~"].into_iter().find(|mark| line.starts_with(mark));
+            match (mark, fence) {
+                (Some(mark), None) => fence = Some(mark),
+                (Some(mark), Some(open)) if mark == open => fence = None,
+                _ => {}
+            }
+            let numbered = line.split_once(['.', ')']).filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()));
+            let rest = line.strip_prefix(['-', '*', '+']).or(numbered.map(|(_, rest)| rest))?;
+            rest.trim_start().strip_prefix("[ ]").filter(|_| fence.is_none())
+        });
+        for item in listed.chain(written).map(str::trim).filter(|item| !item.is_empty()) {
+            if !items.iter().any(|known| known == item) {
+                items.push(item.to_owned());
+            }
+        }
+        items
+    }
+}
+
 #[cfg(any(test, feature = "bench-internals"))]
 impl Ticket {
     /// A ticket that asks for nothing special.
@@ -61,6 +95,8 @@ impl Ticket {
             capabilities: Vec::new(),
             scope: Vec::new(),
             checks: Vec::new(),
+            checklist: Vec::new(),
+            reviewers: None,
             base: None,
             target: None,
             timeout: None,
@@ -350,6 +386,17 @@ mod tests {
     #[test]
     fn a_landing_ticket_cannot_be_cancelled() {
         assert!(apply(TicketState::Landing, TicketEvent::Cancelled).is_err());
+    }
+
+    #[test]
+    fn the_checklist_is_the_listed_items_and_the_open_ones_of_the_body() {
+        let body = "Do it.\n- [ ] docs\n  * [ ]  tests \n1. [ ] bench\n- [x] done\n```\n- [ ] code\n```\n- [ ]\n- [ ] docs\n[ ] no";
+        let ticket = Ticket {
+            checklist: vec!["no panics".to_owned(), "docs".to_owned()],
+            body: body.to_owned(),
+            ..Ticket::plain("a".parse().unwrap())
+        };
+        assert_eq!(ticket.checklist(), ["no panics", "docs", "tests", "bench"]);
     }
 
     #[test]

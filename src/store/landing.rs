@@ -1,7 +1,5 @@
 //! Reviews of finished work, and intents to move a target branch.
 
-use std::path::PathBuf;
-
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +22,6 @@ pub(crate) struct Review {
     pub(crate) by: String,
     /// What they said about the whole; may be empty.
     pub(crate) text: String,
-    /// What they said about places.
-    pub(crate) comments: Vec<ReviewComment>,
     /// When.
     pub(crate) at: Time,
 }
@@ -38,19 +34,8 @@ pub(crate) enum ReviewVerdict {
     Approved,
     /// Goes back to the agent.
     Rejected,
-    /// Remarks that decide nothing.
+    /// Remarks that decide nothing; earlier formats stored them as reviews.
     Commented,
-}
-
-/// A remark on one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ReviewComment {
-    /// The file, relative to the worktree.
-    pub(crate) file: PathBuf,
-    /// The line, from 1.
-    pub(crate) line: u32,
-    /// The remark.
-    pub(crate) text: String,
 }
 
 /// A landing that is about to move its target; written before the move and closed after it.

@@ -14,6 +14,7 @@
 //! Opening costs no schema work when the format is current. A connection must not cross a fork: open after it.
 //! Closures given to [`Store::write`] and [`Store::read`] must not call the store again; the connection is theirs.
 
+mod comment;
 mod database;
 mod event;
 mod filesystem;
@@ -22,6 +23,7 @@ mod live;
 mod log;
 mod messages;
 mod path;
+mod reviewer;
 mod schema;
 mod ticket;
 mod worker;
@@ -31,12 +33,14 @@ use std::path::PathBuf;
 use crate::files::FileError;
 use crate::model::WorkerId;
 
+pub(crate) use comment::{Comment, CommentId, CommentState, Lines, NewComment, Side};
 pub(crate) use database::{Store, Txn};
-pub(crate) use landing::{IntentId, LandingIntent, Review, ReviewComment, ReviewVerdict};
+pub(crate) use landing::{IntentId, LandingIntent, Review, ReviewVerdict};
 pub(crate) use live::{read_live, write_live};
 pub(crate) use log::{JsonLog, LogReader, read_log};
 pub(crate) use messages::{read_messages, write_messages};
 pub(crate) use path::StatePaths;
+pub(crate) use reviewer::{ReviewerRun, ReviewerRunId, RunState, Tick};
 pub(crate) use ticket::{Content, TicketRow};
 
 /// What the store could not do.

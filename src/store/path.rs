@@ -85,6 +85,21 @@ impl StatePaths {
         self.worker_dir(worker).join("hooks.spool.jsonl")
     }
 
+    /// The folder of one run of a reviewer.
+    pub(crate) fn reviewer_dir(&self, worker: &WorkerId, run: i64) -> PathBuf {
+        self.worker_dir(worker).join("reviewers").join(run.to_string())
+    }
+
+    /// What the command that asks a worker's reviewers has to say.
+    pub(crate) fn reviewers_log(&self, worker: &WorkerId) -> PathBuf {
+        self.worker_dir(worker).join("reviewers.log")
+    }
+
+    /// The lock that whoever runs a worker's reviewers holds.
+    pub(crate) fn reviewers_lock(&self, worker: &WorkerId) -> PathBuf {
+        self.lock(&format!("reviewers-{worker}"))
+    }
+
     /// The lock that one spawn of a worker holds from its first effect to its end.
     pub(crate) fn spawn_lock(&self, worker: &WorkerId) -> PathBuf {
         self.lock(&format!("spawn-{worker}"))

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The steps; step `n` brings a database of format `n` (0: empty) to format `n + 1`.
-pub(super) const STEPS: &[&str] = &[VERSION_1];
+pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS];
 
 /// The newest format this program knows.
 pub(super) fn newest() -> u32 {
@@ -91,6 +91,43 @@ CREATE TABLE landing_intents(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   document TEXT NOT NULL
 ) STRICT;
+";
+
+/// Comments become objects of their own, reviewers leave runs, and people tick items of checklists.
+///
+/// Comments that earlier formats kept within a review are taken along: those of a rejection, and those before one, had
+/// been sent to the agent.
+const REVIEWS: &str = "
+CREATE TABLE comments(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  worker TEXT NOT NULL,
+  document TEXT NOT NULL
+) STRICT;
+CREATE INDEX comments_by_worker ON comments(worker, id);
+INSERT INTO comments(worker, document)
+  SELECT r.worker, json_object(
+    'ticket', json_extract(r.document, '$.ticket'), 'worker', r.worker,
+    'commit', json_extract(r.document, '$.commit'), 'file', json_extract(c.value, '$.file'), 'side', 'new',
+    'lines', json_object('first', json_extract(c.value, '$.line'), 'last', json_extract(c.value, '$.line')),
+    'quote', json('[]'), 'text', json_extract(c.value, '$.text'), 'by', json_extract(r.document, '$.by'),
+    'state', CASE WHEN EXISTS(SELECT 1 FROM reviews l WHERE l.worker = r.worker AND l.seq >= r.seq
+      AND json_extract(l.document, '$.verdict') = 'rejected') THEN 'sent' ELSE 'open' END,
+    'at', json_extract(r.document, '$.at'))
+  FROM reviews r, json_each(r.document, '$.comments') c ORDER BY r.seq, c.key;
+
+CREATE TABLE reviewer_runs(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  worker TEXT NOT NULL,
+  document TEXT NOT NULL
+) STRICT;
+CREATE INDEX reviewer_runs_by_worker ON reviewer_runs(worker, id);
+
+CREATE TABLE ticks(
+  worker TEXT NOT NULL,
+  item TEXT NOT NULL,
+  document TEXT NOT NULL,
+  PRIMARY KEY(worker, item)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The database's format number; 0 for an empty one.

@@ -13,7 +13,7 @@ use crate::model::agent::Agent;
 use crate::model::providers::ModelSettings;
 use crate::model::settings::{Durability, Limits};
 use crate::model::ticket::Ticket;
-use crate::model::{CommitId, WorkerId, error_text};
+use crate::model::{AgentName, CommitId, WorkerId, error_text};
 
 /// Everything a supervisor needs besides the store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,17 @@ pub(crate) struct Handover {
     pub(crate) radar_env: Option<Vec<(String, String)>>,
     /// The `swarm` program, for hooks.
     pub(crate) program: PathBuf,
+    /// The agents that review the work when it is finished.
+    pub(crate) reviewers: Option<Reviewers>,
+}
+
+/// Who is asked about finished work, and how the program is called for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Reviewers {
+    /// The agents.
+    pub(crate) agents: Vec<AgentName>,
+    /// The environment of the spawning command: each of them gets the part that is allowed.
+    pub(crate) env: Vec<(String, String)>,
 }
 
 impl Handover {

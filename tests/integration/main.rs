@@ -18,6 +18,7 @@ mod readme;
 mod real_package;
 mod recovery;
 mod replay;
+mod review;
 mod spawn;
 mod status;
 mod support;

@@ -17,6 +17,7 @@ use crate::coordinator::{
 use crate::model::duration_text;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{SpawnStep, Status};
+use crate::store::ReviewVerdict;
 
 /// How often the workers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -139,7 +140,8 @@ impl Story<'_> {
     /// Approves finished work and lands what fits.
     fn approve_and_merge(&self, workers: &[String]) -> Result<MergeView, Failure> {
         for worker in workers {
-            let approve = ReviewRequest { worker: worker.clone(), approve: true, ..ReviewRequest::default() };
+            let verdict = Some(ReviewVerdict::Approved);
+            let approve = ReviewRequest { worker: worker.clone(), verdict, ..ReviewRequest::default() };
             let done = self.control.judge(&approve)?;
             self.line(&format!("  `{worker}`: {}", done.text))?;
         }

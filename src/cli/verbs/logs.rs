@@ -159,6 +159,11 @@ pub(super) fn event_text(event: &Event) -> String {
             let (status, reason) = outcome.verdict();
             format!("attempt ended, {}: {reason}", status.as_str())
         }
+        Event::ReviewerEnded { agent, commit, verdict, comments, cost_usd } => {
+            let cost = cost_usd.map(|cost| format!(", ${cost:.2}")).unwrap_or_default();
+            let word = if verdict == "no_verdict" { "gave no verdict" } else { verdict.as_str() };
+            format!("reviewer {agent}: {word} at {}, {comments} comments{cost}", commit.short())
+        }
         Event::Reviewed { verdict, commit, by } => format!("{verdict} at {} by {by}", commit.short()),
         Event::LandingIntent { target, to, .. } => format!("landing on {target} as {}", to.short()),
         Event::Landed { target, commit } => format!("landed on {target} as {}", commit.short()),

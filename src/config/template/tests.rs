@@ -12,7 +12,7 @@ fn context() -> serde_json::Value {
         "labels": [], "port": 41000, "ports": 10,
         "body": "Do <it> & \"that\" {{ body }} {% if %} {# x #}", "attempt": 2,
         "dependencies": [{"ticket": "a", "title": "A", "kind": "completion", "state": "landed", "commit": null}],
-        "reviewer": null, "summary": null, "comments": [{"file": "a.rs", "line": 3, "text": "no\nno"}],
+        "reviewer": null, "summary": null, "comments": [{"id": 1, "file": "a.rs", "line": 3, "place": "a.rs:3", "quote": ["x"], "text": "no\nno", "by": "x"}],
         "target_commit": "abc", "files": [{"path": "a b.rs", "kind": "both modified",
             "places": [{"line": 3, "target": ["t"], "base": [], "branch": ["b"]}]}],
         "landed": [{"id": "abc", "subject": "s", "author": "A", "ticket": null, "title": null, "touches": true}],
@@ -26,6 +26,9 @@ fn context() -> serde_json::Value {
     (context["begun"], context["refused"]) = (json!("merge"), json!(null));
     let files = json!([{"path": "a b.rs", "kind": "content", "places": [{"line": 3, "theirs": ["x"]}]}]);
     context["overlaps"] = json!([{"name": "other", "ticket": "o", "ticket_title": "Other", "files": files}]);
+    let of_reviews =
+        [("commit", json!("abc")), ("checklist", json!(["docs"])), ("diff", json!("+x")), ("is_cut", json!(true))];
+    of_reviews.into_iter().for_each(|(name, value)| context[name] = value);
     context
 }
 

@@ -25,6 +25,10 @@ max_attempts: 3
 budget: {usd: 2, tokens: 500000}
 labels: [bug]
 tell_overlaps: false
+checklist:
+  - Errors name   their place
+  - 'no: panics'
+reviewers: [code-reviewer]
 ---
 
 The body is the prompt.
@@ -46,6 +50,8 @@ A line of dashes belongs to it.
         capabilities: vec!["rust".to_owned()],
         scope: vec!["src/parser/**".to_owned()],
         checks: vec!["cargo test -p parser".to_owned()],
+        checklist: vec!["Errors name their place".to_owned(), "no: panics".to_owned()],
+        reviewers: Some(vec!["code-reviewer".parse().unwrap()]),
         base: Some("HEAD~2".to_owned()),
         target: Some("release/1.0".to_owned()),
         timeout: Some(Duration::from_secs(1_800)),
@@ -166,6 +172,8 @@ proptest! {
             capabilities: words.clone(),
             scope: vec!["a,b".to_owned()],
             checks: words.iter().map(|word| format!("{word}\n{word}")).collect(),
+            checklist: words.iter().map(|word| one_line(word)).collect(),
+            reviewers: millis.map(|_| Vec::new()),
             base: Some("1e3".to_owned()),
             target: Some("true".to_owned()),
             timeout: millis.map(Duration::from_millis),

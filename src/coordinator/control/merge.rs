@@ -15,11 +15,11 @@ use crate::coordinator::views::{
 };
 use crate::git::CommitInfo;
 use crate::landing::{
-    ApprovedGates, Entry, GateReport, LandEvent, LandOptions, Landed, Missing, NewReview, Outcome, Plan,
-    PrepareScratch, Prospect, Report, Returned, Waiting, order,
+    ApprovedGates, Entry, GateReport, LandEvent, LandOptions, Landed, Missing, Outcome, Plan, PrepareScratch, Prospect,
+    Report, Returned, Waiting, order,
 };
 use crate::model::event::{Event, EventRecord};
-use crate::model::settings::{Approval, LandingMode, Strategy};
+use crate::model::settings::{LandingMode, Strategy};
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::Worker;
 use crate::model::{CommitId, Time, WorkerId, error_text};
@@ -126,7 +126,7 @@ impl Control {
         if !request.workers.is_empty() {
             return request.workers.iter().map(|name| self.worker(name).map(|worker| worker.id)).collect();
         }
-        let auto = self.project.settings()?.landing.approval == Approval::Auto;
+        let auto = self.approves_without_person()?;
         let workers = self.project.store()?.workers()?;
         let tickets = self.project.queue()?.snapshot()?;
         let ready = tickets.iter().filter(|entry| match entry.state {
@@ -216,21 +216,6 @@ impl Control {
             Failure::from_error(FailureKind::NeedsPerson, &untrusted)
                 .hint("read them in .swarm/config.yaml, then run swarm trust, or repeat with --yes")
         })
-    }
-
-    /// Approves what policy lets land without a person.
-    fn approve_by_policy(&self, workers: &[WorkerId]) -> Result<(), Failure> {
-        if self.project.settings()?.landing.approval != Approval::Auto {
-            return Ok(());
-        }
-        for id in workers {
-            if self.is_in_review(&self.worker(id.as_str())?)? {
-                let text = "landing.approval is auto and its checks passed".to_owned();
-                let review = NewReview { by: "policy".to_owned(), text, comments: Vec::new(), commit: None };
-                self.with_landing(|landing| Ok(landing.approve(id, review)?))?;
-            }
-        }
-        Ok(())
     }
 
     /// The message of a merge or squashed commit.

@@ -1,35 +1,54 @@
 //! `diff` and `review`: what a worker made, and verdicts on it.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::act::Admission;
 use super::{Control, is_released};
 use crate::config::{Template, Templates};
 use crate::coordinator::failure::{Failure, FailureKind};
-use crate::coordinator::views::{ActionView, CommitView, DiffView, ReviewView, VIEW_VERSION, VerdictView};
+use crate::coordinator::views::{ActionView, DiffView, VIEW_VERSION};
 use crate::git::DiffOptions;
-use crate::landing::{Landing, NewReview};
+use crate::landing::{Landing, LandingError, NewReview, RemarkPlace, Remarking};
 use crate::model::CommitId;
 use crate::model::briefing::Briefing;
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::Worker;
-use crate::store::{ReviewComment, ReviewVerdict};
+use crate::store::{Comment, CommentId, CommentState, ReviewVerdict};
 
-/// A verdict or remarks.
+/// What a person says about a worker's work; carried out in the order of the fields.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReviewRequest {
     /// The worker.
     pub(crate) worker: String,
-    /// Approve.
-    pub(crate) approve: bool,
-    /// Send it back.
-    pub(crate) reject: bool,
+    /// The commit that was looked at; `None` is whatever the branch points to now.
+    pub(crate) commit: Option<CommitId>,
+    /// Proposals that become comments of the person.
+    pub(crate) accept: Vec<CommentChoice>,
+    /// Proposals and comments that nobody wants.
+    pub(crate) drop: Vec<CommentChoice>,
+    /// Comments that are dealt with.
+    pub(crate) resolve: Vec<CommentChoice>,
+    /// Comments that are to be sent again.
+    pub(crate) reopen: Vec<CommentChoice>,
+    /// Items of the checklist to tick, by number.
+    pub(crate) check: Vec<usize>,
+    /// Items of the checklist to take the tick from.
+    pub(crate) uncheck: Vec<usize>,
+    /// About places: as [`RemarkPlace`] reads them, and text.
+    pub(crate) comments: Vec<(String, String)>,
+    /// The verdict.
+    pub(crate) verdict: Option<ReviewVerdict>,
     /// About the whole.
     pub(crate) message: Option<String>,
-    /// About places: `FILE:LINE` and text.
-    pub(crate) comments: Vec<(String, String)>,
+}
+
+/// One or all comments of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CommentChoice {
+    /// All to which it applies.
+    All,
+    /// This one.
+    One(CommentId),
 }
 
 impl Control {
@@ -64,6 +83,43 @@ impl Control {
         })
     }
 
+    /// The same in the form that `git apply` takes, and whether uncommitted work is in it; without `binary`, binary files
+    /// are named only.
+    pub(crate) fn patch(&self, name: &str, binary: bool) -> Result<(Vec<u8>, bool), Failure> {
+        let worker = self.worker(name)?;
+        let (head, dirty) = self.present_work(&worker)?;
+        let repository = &self.project.repository;
+        let base = repository.own_base(&worker.place, &head)?;
+        let patch =
+            if binary { repository.patch(&base, &head)? } else { repository.patch_text(&base, &head)?.into_bytes() };
+        Ok((patch, dirty))
+    }
+
+    /// What a worker's work at one commit changed, as text.
+    pub(crate) fn patch_at(&self, name: &str, commit: &CommitId) -> Result<String, Failure> {
+        let worker = self.worker(name)?;
+        let repository = &self.project.repository;
+        if repository.resolve(commit.as_str())?.is_none() {
+            return Err(Failure::new(FailureKind::NotFound, format!("there is no commit {}", commit.short())));
+        }
+        Ok(repository.patch_text(&repository.own_base(&worker.place, commit)?, commit)?)
+    }
+
+    /// The pager that git is configured to show differences with; empty is none.
+    pub(crate) fn pager_setting(&self) -> Result<Option<String>, Failure> {
+        Ok(self.project.repository.pager_setting()?)
+    }
+
+    /// The person's editor, as git chooses it.
+    pub(crate) fn editor(&self) -> Result<String, Failure> {
+        self.project.repository.editor().map_err(|error| Failure::from(error).hint("set EDITOR, or core.editor in git"))
+    }
+
+    /// The folder of a worker's files.
+    pub(crate) fn worker_folder(&self, name: &str) -> Result<std::path::PathBuf, Failure> {
+        Ok(self.project.paths.worker_dir(&self.worker(name)?.id))
+    }
+
     /// The commit that holds a worker's present work, and whether some of it is not committed.
     fn present_work(&self, worker: &Worker) -> Result<(CommitId, bool), Failure> {
         let repository = &self.project.repository;
@@ -87,103 +143,130 @@ impl Control {
         })
     }
 
-    /// What there is to judge about a worker.
-    pub(crate) fn review(&self, name: &str) -> Result<ReviewView, Failure> {
-        let worker = self.worker(name)?;
-        let head = self.present_head(&worker)?;
-        let repository = &self.project.repository;
-        let base = repository.own_base(&worker.place, &head)?;
-        let commits = repository.commits_between(&base, &head)?;
-        let options = DiffOptions { stat: true, ..DiffOptions::default() };
-        let stat = repository.diff(&base, &head, &options)?;
-        let verdicts = self.project.store()?.reviews(&worker.id)?;
-        let last = verdicts.iter().rposition(|review| review.verdict != ReviewVerdict::Commented);
-        let verdicts = verdicts.into_iter().enumerate().map(|(index, review)| VerdictView {
-            void: review.verdict == ReviewVerdict::Approved && (review.commit != head || Some(index) != last),
-            verdict: verdict_word(review.verdict).to_owned(),
-            commit: review.commit.to_string(),
-            by: review.by,
-            text: review.text,
-            at: review.at,
-        });
-        Ok(ReviewView {
-            version: VIEW_VERSION,
-            commit: Some(head.to_string()),
-            commits: commits
-                .into_iter()
-                .map(|commit| CommitView { id: commit.id.to_string(), subject: commit.subject, author: commit.author })
-                .collect(),
-            stat: String::from_utf8_lossy(&stat).into_owned(),
-            verdicts: verdicts.collect(),
-            worker: self.view(worker)?,
-        })
-    }
-
     /// The commit that is judged: the branch's head, or what is kept of it.
-    fn present_head(&self, worker: &Worker) -> Result<CommitId, Failure> {
+    pub(super) fn present_head(&self, worker: &Worker) -> Result<CommitId, Failure> {
         if is_released(worker) {
             return Ok(self.with_landing(|landing| Ok(landing.find_kept(worker.id.as_str())?))?.head);
         }
         self.head(worker)
     }
 
-    /// Gives a verdict. A rejection reaches the worker's agent as one message.
+    /// The person at the keyboard, as git names them.
+    fn person(&self) -> Result<String, Failure> {
+        let identity = self.project.repository.identity()?;
+        Ok(format!("{} <{}>", identity.name, identity.email))
+    }
+
+    /// Takes what a person says. Everything is checked before anything is done. A rejection reaches the worker's agent
+    /// as one message.
     pub(crate) fn judge(&self, request: &ReviewRequest) -> Result<ActionView, Failure> {
         let worker = self.worker(&request.worker)?;
-        let comments =
-            request.comments.iter().map(|(place, text)| comment(place, text)).collect::<Result<Vec<_>, _>>()?;
-        let identity = self.project.repository.identity()?;
-        let review = NewReview {
-            by: format!("{} <{}>", identity.name, identity.email),
-            text: request.message.clone().unwrap_or_default(),
-            comments,
-            commit: None,
-        };
-        let id = &worker.id;
-        let verdict =
-            |action: &str, text: String| ActionView { worker: id.to_string(), action: action.to_owned(), text };
-        if request.approve {
-            let judged = self.with_landing(|landing| Ok(landing.approve(id, review)?))?;
-            return Ok(verdict("approved", format!("Approved at {}", judged.commit.short())));
+        if is_released(&worker) {
+            return Err(LandingError::IsReleased(worker.id).into());
         }
-        if !request.reject {
-            self.with_landing(|landing| Ok(landing.comment(id, review)?))?;
-            return Ok(verdict("commented", "Noted; --reject sends it to the agent with the verdict".to_owned()));
+        let (by, head) = (self.person()?, self.head(&worker)?);
+        if let Some(judged) = request.commit.as_ref().filter(|judged| **judged != head) {
+            let (worker, judged) = (worker.id, judged.clone());
+            return Err(LandingError::MovedOn { worker, judged, now: head }.into());
         }
-        self.reject(worker, review)
+        let how = Remarking { by: by.clone(), commit: head.clone(), state: CommentState::Open };
+        let comments = self.with_landing(|landing| {
+            let made = request.comments.iter().map(|(place, text)| {
+                let place: RemarkPlace =
+                    place.parse().map_err(|error| Failure::from_error(FailureKind::Usage, &error))?;
+                Ok(landing.remark(&worker, &place, text, &how)?)
+            });
+            made.collect::<Result<Vec<_>, Failure>>()
+        })?;
+        let mut done = self.move_comments(&worker, request)?;
+        self.with_landing(|landing| {
+            landing.tick(&worker, &request.check, true, &by, &head)?;
+            Ok(landing.tick(&worker, &request.uncheck, false, &by, &head)?)
+        })?;
+        done.extend(numbered("Ticked", &request.check).into_iter().chain(numbered("Unticked", &request.uncheck)));
+        let ids = self.project.store()?.add_comments(&comments)?;
+        let review = NewReview { by, text: request.message.clone().unwrap_or_default(), commit: Some(head) };
+        match request.verdict {
+            Some(ReviewVerdict::Approved) => self.approve(worker, review, done),
+            Some(ReviewVerdict::Rejected) => self.reject(worker, review, done),
+            Some(ReviewVerdict::Commented) | None => {
+                if !ids.is_empty() {
+                    done.push(format!("Noted {}; --reject sends it to the agent with the verdict", listed(&ids)));
+                }
+                let (worker, action) = (worker.id.to_string(), "commented".to_owned());
+                Ok(ActionView { worker, action, text: done.join(". ") })
+            }
+        }
     }
 
-    /// Sends work back with everything that was said about it since the last verdict.
-    fn reject(&self, worker: Worker, review: NewReview) -> Result<ActionView, Failure> {
-        let earlier = self.open_remarks(&worker)?;
-        let said = !review.text.trim().is_empty() || !review.comments.is_empty() || !earlier.is_empty();
-        if !said {
+    /// Moves comments from state to state as asked; what was done, one sentence each.
+    fn move_comments(&self, worker: &Worker, request: &ReviewRequest) -> Result<Vec<String>, Failure> {
+        use CommentState as S;
+        let moves: [(&[CommentChoice], &str, &[S], S); 4] = [
+            (&request.accept, "Accepted", &[S::Proposed, S::Dropped], S::Open),
+            (&request.drop, "Dropped", &[S::Proposed, S::Open], S::Dropped),
+            (&request.resolve, "Resolved", &[S::Open, S::Sent], S::Resolved),
+            (&request.reopen, "Reopened", &[S::Sent, S::Resolved, S::Dropped], S::Open),
+        ];
+        let mut done = Vec::new();
+        for (choices, word, from, to) in moves.into_iter().filter(|(choices, ..)| !choices.is_empty()) {
+            let all = self.project.store()?.comments(&worker.id)?;
+            // What `all` means is what the verb is for: proposals to accept or drop, the rest to resolve.
+            let is_meant = |comment: &&Comment| match word {
+                "Accepted" | "Dropped" => comment.content.state == S::Proposed,
+                _ => from.contains(&comment.content.state),
+            };
+            let mut ids: Vec<CommentId> = Vec::new();
+            for choice in choices {
+                match choice {
+                    CommentChoice::All => ids.extend(all.iter().filter(is_meant).map(|comment| comment.id)),
+                    CommentChoice::One(id) => ids.push(*id),
+                }
+            }
+            self.with_landing(|landing| Ok(landing.move_comments(&worker.id, &ids, from, to)?))?;
+            let what = if ids.is_empty() { "nothing: there is no such comment".to_owned() } else { listed(&ids) };
+            done.push(format!("{word} {what}"));
+        }
+        Ok(done)
+    }
+
+    /// Approves.
+    fn approve(&self, worker: Worker, review: NewReview, mut done: Vec<String>) -> Result<ActionView, Failure> {
+        if self.project.settings()?.review.require_checklist
+            && let Some(commit) = &review.commit
+        {
+            self.with_landing(|landing| Ok(landing.require_checklist(&worker, commit)?))?;
+        }
+        let (open, judged) = self.with_landing(|landing| {
+            let open = landing.comments_in(&worker.id, CommentState::Open)?;
+            Ok((open, landing.approve(&worker.id, review)?))
+        })?;
+        done.push(format!("Approved at {}", judged.commit.short()));
+        if !open.is_empty() {
+            let ids: Vec<_> = open.iter().map(|comment| comment.id).collect();
+            done.push(format!("{} stays unsent", listed(&ids)));
+        }
+        Ok(ActionView { worker: worker.id.to_string(), action: "approved".to_owned(), text: done.join(". ") })
+    }
+
+    /// Sends work back with every open comment in one message. They count as sent when that was taken.
+    fn reject(&self, worker: Worker, review: NewReview, mut done: Vec<String>) -> Result<ActionView, Failure> {
+        let open = self.with_landing(|landing| Ok(landing.comments_in(&worker.id, CommentState::Open)?))?;
+        if review.text.trim().is_empty() && open.is_empty() {
             return Err(Failure::new(FailureKind::Usage, "a rejection needs a reason")
-                .hint("add -m TEXT, or --comment FILE:LINE TEXT"));
+                .hint("add -m TEXT, or --comment FILE:LINE TEXT, or accept a proposal: --accept ID"));
         }
         let ticket = self.published_ticket(&worker)?;
-        let mut comments = earlier;
-        comments.extend(review.comments.iter().map(Remark::from));
-        let prompt = self.changes_requested(&worker, &ticket, &review, comments)?;
-        let head = self.head(&worker)?;
-        self.with_landing(|landing| Ok(landing.reject(&worker.id, review)?))?;
-        let delivered = self.deliver(worker, &prompt, Some(head), Admission::Always)?;
-        Ok(ActionView { action: "rejected".to_owned(), text: format!("Rejected. {}", delivered.text), ..delivered })
-    }
-
-    /// Remarks made since the last verdict.
-    fn open_remarks(&self, worker: &Worker) -> Result<Vec<Remark>, Failure> {
-        let reviews = self.project.store()?.reviews(&worker.id)?;
-        let last = reviews.iter().rposition(|review| review.verdict != ReviewVerdict::Commented);
-        let open = reviews.iter().skip(last.map_or(0, |last| last + 1));
-        let mut remarks = Vec::new();
-        for review in open {
-            if !review.text.trim().is_empty() {
-                remarks.push(Remark { file: None, line: None, text: review.text.clone() });
-            }
-            remarks.extend(review.comments.iter().map(Remark::from));
-        }
-        Ok(remarks)
+        let prompt = self.changes_requested(&worker, &ticket, &review, &open)?;
+        let (id, head) = (worker.id.clone(), review.commit.clone());
+        self.with_landing(|landing| Ok(landing.reject(&id, review)?))?;
+        let delivered = self.deliver(worker, &prompt, head, Admission::Always)?;
+        let ids: Vec<_> = open.iter().map(|comment| comment.id).collect();
+        self.with_landing(|landing| {
+            Ok(landing.move_comments(&id, &ids, &[CommentState::Open], CommentState::Sent)?)
+        })?;
+        done.push(format!("Rejected. {}", delivered.text));
+        Ok(ActionView { action: "rejected".to_owned(), text: done.join(". "), ..delivered })
     }
 
     /// The message that a rejection is.
@@ -192,9 +275,10 @@ impl Control {
         worker: &Worker,
         ticket: &Ticket,
         review: &NewReview,
-        comments: Vec<Remark>,
+        comments: &[Comment],
     ) -> Result<String, Failure> {
         let summary = Some(review.text.trim()).filter(|text| !text.is_empty());
+        let comments = comments.iter().map(Remark::from).collect();
         let variables = ChangesRequested { reviewer: &review.by, summary, comments };
         self.render(Template::ChangesRequested, worker, ticket, variables)
     }
@@ -226,24 +310,15 @@ impl Control {
     }
 }
 
-/// Reads `FILE:LINE`.
-fn comment(place: &str, text: &str) -> Result<ReviewComment, Failure> {
-    let parsed = place.rsplit_once(':').and_then(|(file, line)| Some((file, line.parse::<u32>().ok()?)));
-    match parsed {
-        Some((file, line)) if !file.is_empty() && line > 0 => {
-            Ok(ReviewComment { file: PathBuf::from(file), line, text: text.to_owned() })
-        }
-        _ => Err(Failure::new(FailureKind::Usage, format!("`{place}` is not FILE:LINE"))),
-    }
+/// Comments by their ids.
+fn listed(ids: &[CommentId]) -> String {
+    ids.iter().map(CommentId::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The word for a verdict.
-fn verdict_word(verdict: ReviewVerdict) -> &'static str {
-    match verdict {
-        ReviewVerdict::Approved => "approved",
-        ReviewVerdict::Rejected => "rejected",
-        ReviewVerdict::Commented => "commented",
-    }
+/// What was done to items of the checklist.
+fn numbered(word: &str, numbers: &[usize]) -> Option<String> {
+    let numbers: Vec<_> = numbers.iter().map(usize::to_string).collect();
+    (!numbers.is_empty()).then(|| format!("{word} {}", numbers.join(", ")))
 }
 
 /// Variables of `changes_requested.md`.
@@ -254,17 +329,29 @@ struct ChangesRequested<'a> {
     comments: Vec<Remark>,
 }
 
-/// A remark as the template sees it.
+/// A comment as the template sees it.
 #[derive(Serialize)]
-struct Remark {
-    file: Option<String>,
+pub(super) struct Remark {
+    id: i64,
+    file: String,
     line: Option<u32>,
+    place: String,
+    quote: Vec<String>,
     text: String,
+    by: String,
 }
 
-impl From<&ReviewComment> for Remark {
-    fn from(comment: &ReviewComment) -> Self {
-        let file = Some(comment.file.display().to_string());
-        Self { file, line: Some(comment.line), text: comment.text.clone() }
+impl From<&Comment> for Remark {
+    fn from(comment: &Comment) -> Self {
+        let said = &comment.content;
+        Self {
+            id: comment.id.0,
+            file: said.file.clone(),
+            line: said.lines.map(|lines| lines.first),
+            place: RemarkPlace::of(said).to_string(),
+            quote: said.quote.clone(),
+            text: said.text.clone(),
+            by: said.by.clone(),
+        }
     }
 }

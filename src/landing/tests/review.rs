@@ -46,15 +46,6 @@ fn a_rejection_takes_an_approval_back() {
 }
 
 #[test]
-fn remarks_decide_nothing() {
-    let yard = Yard::new();
-    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
-    yard.landing().comment(&worker, verdict("Person")).unwrap();
-    assert_eq!(yard.store.reviews(&worker).unwrap().len(), 2);
-    yard.landed(&worker, &options());
-}
-
-#[test]
 fn a_verdict_on_another_commit_than_the_present_one_is_refused() {
     let yard = Yard::new();
     let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);

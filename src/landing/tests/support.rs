@@ -79,7 +79,7 @@ pub(super) fn id(worker: &str) -> WorkerId {
 }
 
 pub(super) fn verdict(by: &str) -> NewReview {
-    NewReview { by: by.to_owned(), text: "looks right".to_owned(), comments: Vec::new(), commit: None }
+    NewReview { by: by.to_owned(), text: "looks right".to_owned(), commit: None }
 }
 
 impl Yard {

@@ -1,7 +1,7 @@
-//! A state folder as format 1 wrote it, read for ever.
+//! State folders as earlier formats wrote them, read for ever.
 //!
-//! `tests/fixtures/state-v1` was written once by [`write_state`] and is never written again: a program that cannot
-//! read it has broken the format. A new format gets a folder of its own beside it.
+//! `tests/fixtures/state-v1` and `state-v2` were written once by [`write_state`] and are never written again: a program
+//! that cannot read one has broken the format. A new format gets a folder of its own beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ use crate::model::{CommitId, Time, WorkerId};
 use crate::queue::contract::{LONG, claim_only, id, needs, publish, request, ticket};
 use crate::queue::{ClaimRequest, Completion, Queue, Settlement};
 use crate::store::{
-    JsonLog, LandingIntent, Review, ReviewComment, ReviewVerdict, StatePaths, Store, read_live, read_log, write_live,
+    CommentState, JsonLog, LandingIntent, Lines, NewComment, Review, ReviewVerdict, Side, StatePaths, Store, read_live,
+    read_log, write_live,
 };
 
 /// Asks [`a_fixture_is_written_on_request`] for a folder to write to.
@@ -152,6 +153,7 @@ fn write_state(common_dir: &Path) {
         .unwrap();
     store.take_ports(&"running".parse().unwrap(), PortSettings::default(), &[]).unwrap();
     store.put_review(&review()).unwrap();
+    store.add_comments(&[comment()]).unwrap();
     store.put_intents(&[intent()]).unwrap();
     store.append_event(&event()).unwrap();
 
@@ -173,7 +175,24 @@ fn review() -> Review {
         verdict: ReviewVerdict::Rejected,
         by: "Ann <ann@example.org>".to_owned(),
         text: "Almost.".to_owned(),
-        comments: vec![ReviewComment { file: "src/a b.rs".into(), line: 3, text: "why?".to_owned() }],
+        at: moment(),
+    }
+}
+
+/// The one comment of the fixture; format 1 had it within the review.
+fn comment() -> NewComment {
+    NewComment {
+        ticket: id("review"),
+        worker: "review".parse().unwrap(),
+        commit: commit(),
+        file: "src/a b.rs".to_owned(),
+        side: Side::New,
+        lines: Some(Lines { first: 3, last: 3 }),
+        quote: Vec::new(),
+        text: "why?".to_owned(),
+        by: review().by,
+        severity: None,
+        state: CommentState::Sent,
         at: moment(),
     }
 }
@@ -303,6 +322,8 @@ fn check_state(common_dir: &Path) {
     let supervised = worker("running", Phase::Supervised { supervisor: process(), since: moment() });
     assert_eq!(store.worker(&supervised.id).unwrap().unwrap(), supervised);
     assert_eq!(store.reviews(&"review".parse().unwrap()).unwrap(), [review()]);
+    let comments = store.comments(&"review".parse().unwrap()).unwrap();
+    assert_eq!(comments.into_iter().map(|comment| comment.content).collect::<Vec<_>>(), [comment()]);
     let intents: Vec<LandingIntent> = store.intents().unwrap().into_iter().map(|(_, intent)| intent).collect();
     assert_eq!(intents, [intent()]);
     let events: Vec<EventRecord> = store.events_since(0, 99).unwrap().into_iter().map(|(_, event)| event).collect();
@@ -324,6 +345,14 @@ fn check_state(common_dir: &Path) {
 #[test]
 fn a_state_of_format_1_is_read() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-v1");
+    let folder = tempfile::tempdir().unwrap();
+    copy_folder(&fixture, StatePaths::new(folder.path()).root());
+    check_state(folder.path());
+}
+
+#[test]
+fn a_state_of_format_2_is_read() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-v2");
     let folder = tempfile::tempdir().unwrap();
     copy_folder(&fixture, StatePaths::new(folder.path()).root());
     check_state(folder.path());

@@ -1,15 +1,18 @@
 //! Carrying out what the machine asks for.
 
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Job, Supervision};
 use crate::git::{Repository, StateOf};
-use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome, Worker};
+use crate::model::{AgentName, Time};
+use crate::process;
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::{Finish, Progress};
 use crate::supervisor::ledger::Ledger;
@@ -120,10 +123,38 @@ impl Supervision {
             self.book(move |ledger| ledger.complete(fence, &ended)).await;
             self.log(Event::AttemptEnded { outcome: outcome.clone() }).await;
             self.concluded = Some(outcome.clone());
+            if let Outcome::Finished { .. } = outcome {
+                let started = self.start_reviewers();
+                self.note_error(started);
+            }
         }
         if self.agent.is_none() {
             self.book(move |ledger| ledger.close(&outcome)).await;
         }
+    }
+
+    /// Starts the command that asks the reviewers of the finished work. It is no part of this worker: nothing here waits
+    /// for it, and it goes on when the supervisor ends.
+    fn start_reviewers(&self) -> Result<(), SupervisorError> {
+        let handover = &self.assignment.handover;
+        let Some(reviewers) = &handover.reviewers else { return Ok(()) };
+        let log = crate::files::open_log(&self.assignment.paths.reviewers_log(&handover.worker))?;
+        let mut command = process::command(&handover.program);
+        command
+            .args(["review", handover.worker.as_str(), "--ask"])
+            .args(reviewers.agents.iter().map(AgentName::as_str));
+        command
+            .current_dir(&handover.repository)
+            .env_clear()
+            .envs(reviewers.env.iter().map(|(name, value)| (name, value)));
+        // Without a group of its own the end of the pane would end it.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut child = process::spawn(&mut command)?;
+        std::thread::spawn(move || {
+            child.wait().ok();
+            process::forget(child.id());
+        });
+        Ok(())
     }
 
     /// The last figures are taken when nothing runs any more.

@@ -9,7 +9,7 @@ use crate::model::agent::Agent;
 use crate::model::briefing::Briefing;
 use crate::model::ticket::Ticket;
 use crate::model::worker::Worker;
-use crate::supervisor::handover::{Handover, Session};
+use crate::supervisor::handover::{Handover, Reviewers, Session};
 use crate::terminal::session_name;
 
 impl Spawner {
@@ -98,15 +98,26 @@ impl Spawner {
             ready: runtime.ready(),
             radar_env: self.settings.landing.tell_overlaps.then(|| self.radar_env()),
             program: self.program.clone(),
+            reviewers: self.reviewers(ticket),
         })
     }
 
     /// What of this process's environment the program needs to find repository, configuration and sockets again.
     fn radar_env(&self) -> Vec<(String, String)> {
         let is_needed = |name: &str| RADAR_ENV.contains(&name) || name.starts_with("GIT_CONFIG");
+        self.texts_of_environment().filter(|(name, _)| is_needed(name)).collect()
+    }
+
+    /// Who reviews the finished work: the ticket's own reviewers, else the configured ones.
+    fn reviewers(&self, ticket: &Ticket) -> Option<Reviewers> {
+        let agents = ticket.reviewers.clone().unwrap_or_else(|| self.settings.review.agents.clone());
+        (!agents.is_empty()).then(|| Reviewers { agents, env: self.texts_of_environment().collect() })
+    }
+
+    /// The variables of this process that are texts.
+    fn texts_of_environment(&self) -> impl Iterator<Item = (String, String)> {
         let all = self.environment.all().into_iter();
-        let texts = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        texts.filter(|(name, _)| is_needed(name)).collect()
+        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
     }
 
     /// The session the supervisor will find itself in; none when it runs detached.

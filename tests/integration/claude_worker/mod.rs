@@ -6,6 +6,7 @@ mod life;
 mod messages;
 mod print_mode;
 mod questions;
+mod reviewer;
 mod sub_agents;
 mod tools;
 mod trouble;
