@@ -14,7 +14,7 @@ use crate::coordinator::failure::Failure;
 use crate::files::{Access, FileLock, read_if_exists, write_atomically};
 use crate::git::Hunk;
 use crate::landing::{Overlap, OverlapVerdict};
-use crate::model::worker::{Phase, Worker};
+use crate::model::worker::{Phase, Status, Worker};
 use crate::supervisor::protocol::{Reply, Request};
 
 /// Workers beyond which nobody is told by itself: the pairs grow with the square of it, and they would be judged again
@@ -77,7 +77,10 @@ impl Control {
 
     /// Tells one worker's agent, when it is in a turn and did not opt out; whether it will hear of it.
     fn tell_one(&self, worker: &Worker, workers: &[Worker], overlaps: &[Overlap]) -> Result<bool, Failure> {
-        if !matches!(worker.phase, Phase::Supervised { .. }) {
+        // One that ends holds its lock a moment longer than it listens, and is not worth waiting for.
+        let status = self.know(worker.clone(), None).verdict.status;
+        let is_in_turn = matches!(status, Status::Working | Status::Waiting);
+        if !matches!(worker.phase, Phase::Supervised { .. }) || !is_in_turn {
             return Ok(false);
         }
         let ticket = self.published_ticket(worker)?;
