@@ -135,9 +135,9 @@ pub(super) enum Verb {
     /// List, show, compare and restore work kept from removed workers.
     #[command(subcommand)]
     Recover(RecoverVerb),
-    /// Propose what can go: landed workers, old kept work, leftovers of dead processes; removes nothing by itself.
+    /// Propose what can go, with sizes and reasons; remove it only with --apply.
     Clean(CleanArgs),
-    /// Bring a worker's worktree and branch back to the state after a tool call; the present state is kept first.
+    /// Go back to the state after one of a worker's tool calls, keeping the present first.
     Rewind(RewindArgs),
     /// List, show and check agents.
     #[command(subcommand)]
