@@ -61,8 +61,8 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8], access: Access) -> Result
 fn replace(path: &Path, bytes: &[u8], access: Access, durable: bool) -> Result<(), FileError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(FileError::on("make the folder of", path))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&half_written());
+    let (mut builder, prefix) = (tempfile::Builder::new(), half_written());
+    builder.prefix(&prefix);
     if access == Access::Shared {
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
@@ -88,8 +88,8 @@ pub(crate) fn replace_content(path: &Path, bytes: &[u8]) -> Result<(), FileError
         Err(error) => return Err(FileError::on("look at", path)(error)),
     };
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&half_written()).permissions(fs::Permissions::from_mode(0o666));
+    let (mut builder, prefix) = (tempfile::Builder::new(), half_written());
+    builder.prefix(&prefix).permissions(fs::Permissions::from_mode(0o666));
     let mut file = builder.tempfile_in(folder).map_err(FileError::on("write", path))?;
     file.write_all(bytes).map_err(FileError::on("write", path))?;
     if let Some(mode) = mode {
