@@ -110,6 +110,8 @@ pub(crate) struct TicketsView {
     pub(crate) version: u32,
     /// Tickets by id.
     pub(crate) tickets: Vec<TicketView>,
+    /// What a person should know about them together.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One ticket.
@@ -189,6 +191,8 @@ pub(crate) struct SpawnedView {
     pub(crate) pid: Option<u32>,
     /// From 1.
     pub(crate) attempt: u32,
+    /// What deserves a person's eye, one sentence each.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One of several things that failed.
@@ -314,6 +318,8 @@ pub(crate) struct VerdictView {
     pub(crate) text: String,
     /// When.
     pub(crate) at: Time,
+    /// Whether it is an approval that counts no more, because the work went on or a later verdict took its place.
+    pub(crate) void: bool,
 }
 
 /// `merge --json`.

@@ -124,7 +124,10 @@ impl Batches<'_, '_> {
     /// Lands a batch. What was reported or put off is no longer in `batch` afterwards.
     fn land(&mut self, batch: &mut Vec<Candidate>) -> Result<(), LandingError> {
         crash_point!("landing begun");
-        for _ in 0..=self.options.rebuilds {
+        for round in 0..=self.options.rebuilds {
+            if round > 0 {
+                self.look_again(batch)?;
+            }
             let mut stack = self.stack(batch)?;
             if stack.is_empty() {
                 return Ok(());
@@ -139,10 +142,26 @@ impl Batches<'_, '_> {
             }
         }
         while let Some(candidate) = batch.first() {
-            let why = format!("`{}` moved underneath again and again", candidate.worker.place.target);
+            let target = &candidate.worker.place.target;
+            let why = format!("`{target}` moved underneath again and again; if a gate moves it, it must not");
             let waiting = Waiting { reason: WaitingReason::TargetMoving, why, files: Vec::new() };
             self.take_back(candidate, Outcome::Waiting(waiting))?;
             batch.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Takes out what may not land on a target that moved meanwhile: it may have moved back.
+    fn look_again(&mut self, batch: &mut Vec<Candidate>) -> Result<(), LandingError> {
+        let mut index = 0;
+        while let Some(candidate) = batch.get(index) {
+            match self.landing.objection(&candidate.worker, &candidate.work)? {
+                Some((reason, why)) => {
+                    self.take_back(candidate, Outcome::Waiting(Waiting { reason, why, files: Vec::new() }))?;
+                    batch.remove(index);
+                }
+                None => index += 1,
+            }
         }
         Ok(())
     }
@@ -273,8 +292,16 @@ impl Batches<'_, '_> {
         let names: Vec<_> = stack[..green].iter().map(|layer| layer.candidate.worker.id.as_str()).collect();
         let reason = format!("swarm: landed {}", names.join(", "));
         let advance = landing.repository.advance_target(&target, &from, &to, &reason)?;
+        let mut warning = None;
         let updated = match advance {
             Advance::Moved { updated } => updated,
+            // Somebody else, or a gate, moved it to what was tested or beyond.
+            Advance::MovedUnderneath { found: Some(found) } if landing.repository.is_ancestor(&to, &found)? => {
+                let (to, found) = (to.short(), found.short());
+                let text = "was moved by somebody else while this work was tested, and has it; a gate must not move it";
+                warning = Some(format!("`{target}` {text}: {to} landed, and it is at {found}"));
+                Vec::new()
+            }
             Advance::MovedUnderneath { .. } => {
                 opened.iter().try_for_each(|(id, _)| landing.store.close_intent(*id))?;
                 return Ok(Moved::Underneath);
@@ -288,7 +315,8 @@ impl Batches<'_, '_> {
         };
         crash_point!("advanced");
         for (id, intent) in opened {
-            let landed = landing.finish(id, &intent, updated.clone(), self.options)?;
+            let mut landed = landing.finish(id, &intent, updated.clone(), self.options)?;
+            landed.warnings.extend(warning.clone());
             let layer = stack.remove(0);
             self.report(layer.candidate.worker.id, Ok(Outcome::Landed(landed)));
         }

@@ -6,6 +6,7 @@ mod chaos;
 mod claude_cli;
 mod claude_worker;
 mod contract;
+mod demo;
 mod finish;
 mod landing;
 mod layering;

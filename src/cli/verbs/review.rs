@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::cli::Context;
 use crate::cli::args::{DiffArgs, ReviewArgs};
-use crate::cli::output::{Style, last_lines, width};
+use crate::cli::output::{Style, last_lines, one_line, width};
 use crate::coordinator::views::{ActionsView, ReviewView};
 use crate::coordinator::{Failure, FailureKind, ReviewRequest};
 use crate::process;
@@ -23,7 +23,21 @@ pub(super) fn diff(args: &DiffArgs, context: &Context) -> Result<(), Failure> {
     } else if view.dirty {
         context.output.narrate("uncommitted work is included");
     }
-    page(&view.text, context)
+    if std::io::stdout().is_terminal() {
+        page(&view.text, context)
+    } else {
+        // A patch for a program is what git says, to the byte.
+        context.output.print_bytes(view.text.as_bytes())
+    }
+}
+
+/// Prints a diff: made safe on a terminal, else as git wrote it.
+pub(super) fn print_diff(diff: &[u8], context: &Context) -> Result<(), Failure> {
+    if std::io::stdout().is_terminal() {
+        context.output.print(&String::from_utf8_lossy(diff))
+    } else {
+        context.output.print_bytes(diff)
+    }
 }
 
 /// `review`.
@@ -63,10 +77,10 @@ pub(super) fn review(args: &ReviewArgs, context: &Context) -> Result<(), Failure
 fn summary(view: &ReviewView, context: &Context) -> String {
     let paint = |style, text: &str| context.output.paint(style, text);
     let worker = &view.worker;
-    let mut text = format!("{}\n\n", paint(Style::Bold, &format!("{}: {}", worker.id, worker.title)));
+    let mut text = format!("{}\n\n", paint(Style::Bold, &format!("{}: {}", worker.id, one_line(&worker.title))));
     let state = worker.ticket_state.map_or("-", |state| state.as_str());
     let mut fact = |name: &str, value: String| writeln!(text, "{name:<11}{value}").expect("a string takes all text");
-    fact("Status", format!("{}, ticket {state}: {}", worker.status.as_str(), worker.reason));
+    fact("Status", format!("{}, ticket {state}: {}", worker.status.as_str(), one_line(&worker.reason)));
     fact("Branch", format!("{} to land on {}", worker.branch, worker.target));
     if let Some(commit) = &view.commit {
         fact("Commit", commit.clone());
@@ -91,13 +105,20 @@ fn summary(view: &ReviewView, context: &Context) -> String {
     for verdict in &view.verdicts {
         let short: String = verdict.commit.chars().take(8).collect();
         let said = if verdict.text.is_empty() { String::new() } else { format!(": {}", verdict.text) };
-        fact("Verdict", format!("{} at {short} by {}{said}", verdict.verdict, verdict.by));
+        let void = if verdict.void { ", void by now" } else { "" };
+        fact("Verdict", format!("{} at {short} by {}{void}{said}", verdict.verdict, verdict.by));
     }
     writeln!(text, "\n{}", paint(Style::Bold, "Commits")).expect("a string takes all text");
     for commit in &view.commits {
         let short: String = commit.id.chars().take(8).collect();
-        writeln!(text, "  {} {} ({})", paint(Style::Yellow, &short), commit.subject, commit.author)
-            .expect("a string takes all text");
+        writeln!(
+            text,
+            "  {} {} ({})",
+            paint(Style::Yellow, &short),
+            one_line(&commit.subject),
+            one_line(&commit.author)
+        )
+        .expect("a string takes all text");
     }
     if !view.stat.is_empty() {
         write!(text, "\n{}", view.stat).expect("a string takes all text");
@@ -110,6 +131,8 @@ fn summary(view: &ReviewView, context: &Context) -> String {
 
 /// Shows a text through the person's pager on a terminal, else as it is.
 fn page(text: &str, context: &Context) -> Result<(), Failure> {
+    // Also what a pager shows: which one it is, and what it lets through, is not ours to know.
+    let text = &context.output.visible(text);
     let rows = crate::terminal::terminal_size().map_or(24, |size| usize::from(size.rows));
     if !std::io::stdout().is_terminal() || text.lines().count() < rows {
         return context.output.print(text);

@@ -97,7 +97,9 @@ impl Control {
         let options = DiffOptions { stat: true, ..DiffOptions::default() };
         let stat = repository.diff(&base, &head, &options)?;
         let verdicts = self.project.store()?.reviews(&worker.id)?;
-        let verdicts = verdicts.into_iter().map(|review| VerdictView {
+        let last = verdicts.iter().rposition(|review| review.verdict != ReviewVerdict::Commented);
+        let verdicts = verdicts.into_iter().enumerate().map(|(index, review)| VerdictView {
+            void: review.verdict == ReviewVerdict::Approved && (review.commit != head || Some(index) != last),
             verdict: verdict_word(review.verdict).to_owned(),
             commit: review.commit.to_string(),
             by: review.by,

@@ -101,7 +101,6 @@ echo "pass $tree" >> "$1/gates.log"
 impl Scenery {
     /// Makes the branches by real workers, and saves everything.
     pub(super) fn build(seed: u64) -> Self {
-        let made = Instant::now();
         let swarm = TestSwarm::new();
         let mut dice = Dice::new(seed ^ 0xb4a9);
         for file in 0..SHARED {
@@ -152,7 +151,6 @@ impl Scenery {
         let (code, said) = scenery.merge_to_end();
         assert!([0, 3].contains(&code), "{said}");
         scenery.usual = started.elapsed();
-        println!("scenery {seed} made in {:.1?}, landed in {:.1?}", made.elapsed(), scenery.usual);
         scenery.swarm.wait_until("the agents to end", || scenery.swarm.processes().is_empty());
         scenery
     }
