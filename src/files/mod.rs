@@ -9,6 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// What the names of files that are being written begin with.
+const HALF_WRITTEN: &str = ".swarm-";
 /// Pause between two tries for a lock that others only look at.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -59,8 +61,8 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8], access: Access) -> Result
 fn replace(path: &Path, bytes: &[u8], access: Access, durable: bool) -> Result<(), FileError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(FileError::on("make the folder of", path))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".swarm-");
+    let (mut builder, prefix) = (tempfile::Builder::new(), half_written());
+    builder.prefix(&prefix);
     if access == Access::Shared {
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
@@ -86,8 +88,8 @@ pub(crate) fn replace_content(path: &Path, bytes: &[u8]) -> Result<(), FileError
         Err(error) => return Err(FileError::on("look at", path)(error)),
     };
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".swarm-").permissions(fs::Permissions::from_mode(0o666));
+    let (mut builder, prefix) = (tempfile::Builder::new(), half_written());
+    builder.prefix(&prefix).permissions(fs::Permissions::from_mode(0o666));
     let mut file = builder.tempfile_in(folder).map_err(FileError::on("write", path))?;
     file.write_all(bytes).map_err(FileError::on("write", path))?;
     if let Some(mode) = mode {
@@ -106,13 +108,37 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(FileError::on("make the folder of", path))?;
     let mut file = tempfile::Builder::new()
-        .prefix(".swarm-")
+        .prefix(&half_written())
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .map_err(FileError::on("write", path))?;
     file.write_all(bytes).map_err(FileError::on("write", path))?;
     let written = file.persist_noclobber(path).map_err(|error| FileError::on("write", path)(error.error))?;
     drop(written);
+    Ok(())
+}
+
+/// What the name of a file begins with while it is being written: whose it is.
+fn half_written() -> String {
+    format!("{HALF_WRITTEN}{}-", std::process::id())
+}
+
+/// Removes what ended processes were writing into `folder` itself; `is_alive` tells of a process whether it lives.
+pub(crate) fn sweep_half_written(folder: &Path, is_alive: &dyn Fn(u32) -> bool) -> Result<(), FileError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(error) => return Err(FileError::on("read the folder", folder)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(FileError::on("read the folder", folder))?;
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(HALF_WRITTEN));
+        let writer = rest.and_then(|rest| rest.split_once('-')).and_then(|(writer, _)| writer.parse().ok());
+        if writer.is_some_and(|writer| !is_alive(writer)) {
+            remove_if_exists(&entry.path())?;
+        }
+    }
     Ok(())
 }
 

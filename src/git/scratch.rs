@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::program::path_of;
 use super::{GitError, Repository, crash_point};
-use crate::files::{Access, FileError, FileLock, read_if_exists, write_durably};
+use crate::files::{Access, FileError, FileLock, read_if_exists, remove_if_exists, write_durably};
 use crate::model::CommitId;
 
 /// A commit checked out in a folder of ours; removed when dropped.
@@ -34,16 +34,28 @@ impl Repository {
     /// runs, filters do.
     pub(crate) fn scratch_worktree(&self, commit: &CommitId, parent: &Path) -> Result<ScratchWorktree, GitError> {
         self.sweep_scratch()?;
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let (id, record, alive) = self.scratch_record()?;
         // No worker's folder begins with `+`, because no ticket id does.
         let path = parent.join(format!("+gate-{}", &id[..12]));
-        let record = self.scratch_folder().join(format!("{id}.path"));
-        let alive = FileLock::wait(&record.with_extension("lock"))?;
         write_durably(&record, path.as_os_str().as_encoded_bytes(), Access::Shared)?;
         crash_point!("scratch recorded");
         let scratch = ScratchWorktree { repository: self.clone(), path, commit: commit.clone(), record, _alive: alive };
         scratch.make()?;
         Ok(scratch)
+    }
+
+    /// A new id, where its path is to be written down, and the lock that says that its owner lives.
+    fn scratch_record(&self) -> Result<(String, PathBuf, FileLock), GitError> {
+        loop {
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            let record = self.scratch_folder().join(format!("{id}.path"));
+            let lock = record.with_extension("lock");
+            let alive = FileLock::wait(&lock)?;
+            // A sweep may have taken the file for a dead one's before it was locked.
+            if lock.exists() {
+                return Ok((id, record, alive));
+            }
+        }
     }
 
     /// Removes scratch worktrees whose process ended; answers how many.
@@ -57,6 +69,9 @@ impl Repository {
         let mut count = 0;
         for entry in entries {
             let record = entry.map_err(FileError::on("read the folder", &folder))?.path();
+            if record.extension().is_some_and(|extension| extension == "lock") {
+                self.sweep_lock(&record)?;
+            }
             if record.extension().is_none_or(|extension| extension != "path") {
                 continue;
             }
@@ -89,6 +104,17 @@ impl Repository {
         }
         dead.sort();
         Ok(dead)
+    }
+
+    /// Removes the lock of a process that ended before it wrote a path down.
+    fn sweep_lock(&self, lock: &Path) -> Result<(), GitError> {
+        if !lock.with_extension("path").exists()
+            && let Some(_dead) = FileLock::try_take(lock)?
+            && !lock.with_extension("path").exists()
+        {
+            remove_if_exists(lock)?;
+        }
+        Ok(())
     }
 
     /// Where scratch worktrees are written down.

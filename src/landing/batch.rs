@@ -298,9 +298,6 @@ impl Batches<'_, '_> {
     /// underneath. What was dealt with is no longer in `stack` afterwards.
     fn land_stack(&mut self, stack: &mut Vec<Layer>) -> Result<bool, LandingError> {
         let Search { green, passed, failed } = self.longest_green(stack)?;
-        // As many are tested together as pay: each red batch halves what the next one holds, each green one doubles it.
-        self.size =
-            if failed.is_some() { (self.size / 2).max(1) } else { (self.size * 2).min(self.options.batch.max(1)) };
         if green > 0 {
             match self.advance(stack, green, passed)? {
                 Moved::Landed => {}
@@ -314,6 +311,9 @@ impl Batches<'_, '_> {
                 }
             }
         }
+        // As many are tested together as pay: each red batch halves what the next one holds, each green one doubles it.
+        self.size =
+            if failed.is_some() { (self.size / 2).max(1) } else { (self.size * 2).min(self.options.batch.max(1)) };
         if let (Some(gates), Some(culprit)) = (failed, stack.first()) {
             let outcome = Outcome::Returned(red(&culprit.candidate, &culprit.next, gates));
             self.take_back(&culprit.candidate, outcome)?;

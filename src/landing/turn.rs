@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{LandEvent, Landing, LandingError};
-use crate::files::{Access, FileLock, read_if_exists, remove_if_exists, write_atomically};
+use crate::files::{Access, FileLock, read_if_exists, remove_if_exists, sweep_half_written, write_atomically};
 use crate::git::Repository;
-use crate::process::stop_marked;
+use crate::process::{identify, stop_marked};
 use crate::store::StatePaths;
 
 /// The variable that carries the token.
@@ -35,6 +35,7 @@ impl Turn {
         let record = paths.lock("landing").with_extension("turn");
         if let Some(left) = read_if_exists(&record)? {
             stop_marked(MARKER, &String::from_utf8_lossy(&left), GRACE)?;
+            sweep(paths)?;
         }
         let token = uuid::Uuid::new_v4().to_string();
         write_atomically(&record, token.as_bytes(), Access::Private)?;
@@ -45,6 +46,23 @@ impl Turn {
     pub(super) fn marked(&self, repository: &Repository) -> Repository {
         repository.with_variable(MARKER, &self.token)
     }
+}
+
+/// Removes what the dead process was writing: in the git folders, whose index it locks, and in the state folder.
+fn sweep(paths: &StatePaths) -> Result<(), LandingError> {
+    let root = paths.root();
+    let Some(common_dir) = root.parent() else { return Ok(()) };
+    // What cannot be told lives.
+    let is_alive = |pid| !matches!(identify(pid), Ok(None));
+    for folder in [common_dir, root, &root.join("moves"), &root.join("scratch"), &root.join("locks")] {
+        sweep_half_written(folder, &is_alive)?;
+    }
+    for parent in [common_dir.join("worktrees"), root.join("workers"), root.join("gates")] {
+        for folder in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+            sweep_half_written(&folder.path(), &is_alive)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Turn {

@@ -348,7 +348,10 @@ fn scratch_worktrees_of_dead_processes_are_swept_and_live_ones_are_not() {
         assert!(crash::revive(), "{point}");
         assert_eq!(repository.sweep_scratch().unwrap(), 1, "{point}");
     }
+    // One that ended before it had written a path down left its lock alone.
+    put(&fixture.root.join(".git/swarm/scratch/0123.lock"), "");
     assert_eq!(repository.sweep_scratch().unwrap(), 0);
+    assert!(!fixture.root.join(".git/swarm/scratch/0123.lock").exists());
     assert!(live.path().join("a").exists());
     assert_eq!(fs::read_dir(&fixture.worktrees).unwrap().count(), 2);
 }

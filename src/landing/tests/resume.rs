@@ -143,7 +143,14 @@ fn what_a_dead_landing_left_running_is_ended_before_the_next_begins() {
     crate::process::run(&orphan).unwrap();
     let child: u32 = yard.read(&places.1).trim().parse().unwrap();
     assert!(crate::process::identify(child).unwrap().is_some());
+    // Above the highest number that a process can have; and this very process, which lives.
+    let [dead, living] = [4_194_305, std::process::id()].map(|pid| format!("swarm/moves/.swarm-{pid}-x"));
+    for name in [&dead, &living] {
+        crate::git::fixture::put(&yard.repository.common_dir().join(name), "{");
+    }
     yard.landed(&worker, &LandOptions { gates: gates(&[("test", "true")]), ..releasing() });
+    let is_there = |name: &String| yard.repository.common_dir().join(name).exists();
+    assert_eq!((is_there(&dead), is_there(&living)), (false, true));
     let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
     assert!(!yard.repository.common_dir().join("swarm/locks/landing.turn").exists());

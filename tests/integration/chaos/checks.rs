@@ -155,8 +155,8 @@ fn check_nothing_is_left(scenery: &Scenery) {
     swarm.wait_until("the last process to end", || swarm.processes().is_empty());
     let git = swarm.repository().join(".git");
     for folder in ["swarm/moves", "swarm/scratch", "worktrees"] {
-        let left = std::fs::read_dir(git.join(folder)).map_or(0, Iterator::count);
-        assert_eq!(left, 0, "something is left in {folder}");
+        let left: Vec<_> = std::fs::read_dir(git.join(folder)).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
     }
     let worktrees: Vec<_> = std::fs::read_dir(swarm.root().join("project-worktrees")).unwrap().flatten().collect();
     assert!(worktrees.is_empty(), "{worktrees:?}");

@@ -80,6 +80,7 @@ fn forty_branches_land_exactly_once_whatever_is_killed_whenever() {
             resume_unwind(failure);
         }
         figures.plays += 1;
+        println!("seed {seed}: {} rounds after {:.0?}", figures.rounds, started.elapsed());
         if started.elapsed() > time {
             break;
         }

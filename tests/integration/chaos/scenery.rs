@@ -206,10 +206,11 @@ impl Scenery {
         }
     }
 
-    /// A person resolves what conflicts with the target: work goes back to its agent only so often.
+    /// A person resolves what conflicts with the target or fails its gate: work goes back to its agent only so often.
     pub(super) fn person_resolves(&self, ticket: &str) {
         let merged = self.swarm.git(["merge-tree", "--write-tree", "main", &format!("swarm/{ticket}")]);
-        if merged.code != 0 {
+        let files = self.swarm.git(["ls-tree", "--name-only", &format!("swarm/{ticket}")]).success();
+        if merged.code != 0 || files.lines().any(|name| name.starts_with("red-")) {
             let mut command = self.swarm.command("sh", &self.swarm.worktree(ticket));
             let output = command.arg(self.swarm.root().join("resolve.sh")).output().unwrap();
             assert!(output.status.success(), "{output:?}");
