@@ -41,7 +41,7 @@ fn main() {
 /// A small repository with one worker.
 fn scene_with_worker() -> Scene {
     let scene = Scene::new(200, 2_000);
-    scene.write_ticket("w");
+    scene.write(".swarm/tickets/w.md", "---\nagent: sleeper\n---\nWait.\n");
     scene.run(SWARM, ["spawn", "w"]);
     scene
 }

@@ -21,5 +21,6 @@ mod terminal;
 pub mod bench_internals {
     pub use crate::agent::{LoopTimes, measure_loop};
     pub use crate::coordinator::bench::ManyWorkers;
+    pub use crate::landing::bench::ReadyWork;
     pub use crate::queue::bench::QueueBench;
 }

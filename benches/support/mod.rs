@@ -59,11 +59,6 @@ impl Scene {
         File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("the bench may write");
     }
 
-    /// Writes a ticket for the agent that does nothing.
-    pub(crate) fn write_ticket(&self, id: &str) {
-        self.write(&format!(".swarm/tickets/{id}.md"), "---\nagent: sleeper\n---\nWait.\n");
-    }
-
     /// Name of the tmux server of this scene.
     pub(crate) fn tmux_server(&self) -> &OsStr {
         self.root().file_name().expect("it has a name")

@@ -124,6 +124,7 @@ pub(super) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Prob
     Probe {
         path,
         version: None,
+        model: None,
         problem: is_missing.then(|| format!("no program `{program}` was found")),
         doubt: None,
         hint: is_missing.then(|| missing_hint(agent)),

@@ -54,6 +54,10 @@ pub(crate) struct LaunchPlan<'a> {
     pub(crate) limits: &'a Limits,
     /// Who serves models.
     pub(crate) models: &'a ModelSettings,
+    /// What the ticket may cost in US dollars; `None` is without limit.
+    pub(crate) budget_usd: Option<f64>,
+    /// What the attempt has cost so far.
+    pub(crate) spent_usd: f64,
 }
 
 /// With a person's terminal or without.

@@ -108,6 +108,8 @@ impl Place {
             writable: &[],
             limits: &self.limits,
             models: &self.models,
+            budget_usd: None,
+            spent_usd: 0.0,
         }
     }
 }
@@ -132,5 +134,6 @@ pub(super) fn agent(runtime: RuntimeKind) -> Agent {
         env: std::collections::BTreeMap::new(),
         system_prompt: String::new(),
         origin: AgentOrigin::BuiltIn,
+        file: std::path::PathBuf::new(),
     }
 }

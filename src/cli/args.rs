@@ -49,7 +49,7 @@ pub(super) struct Global {
     /// Work as if started in DIR.
     #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub(crate) directory: Option<PathBuf>,
-    /// Print one JSON document (or one object a line for streams) instead of text.
+    /// Print one JSON document (or one object a line for streams) instead of text; refused where there is none.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Set a configuration key for this call, such as `landing.strategy=squash`; repeatable.
@@ -140,7 +140,7 @@ pub(super) enum Verb {
     /// Play model conversations from a file, without a model.
     #[command(subcommand)]
     Replay(ReplayVerb),
-    /// Run four scripted workers in a small repository of its own; no model takes part.
+    /// Run four workers in a small repository of its own, with a script in place of the model.
     Demo(DemoArgs),
 
     /// Own one worker's terminal and process tree.

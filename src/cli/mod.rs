@@ -48,7 +48,8 @@ impl Context {
 
     /// The repository around the working folder.
     fn control(&self) -> Result<Control, Failure> {
-        Control::open(self.call()?, self.global.yes)
+        let output = self.output.clone();
+        Ok(Control::open(self.call()?, self.global.yes)?.with_listener(move |what| output.narrate(what)))
     }
 }
 

@@ -97,11 +97,14 @@ impl Output {
     }
 
     /// Writes text to standard output. A reader that went away is success (ripgrep's rule).
+    ///
+    /// This is the door through which everything passes that agents, programs and files of a repository say: of its
+    /// control characters none reaches a terminal, but the colours of [`Output::paint`].
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
-        self.print_bytes(text.as_bytes())
+        self.print_bytes(self.visible(text).as_bytes())
     }
 
-    /// Writes bytes to standard output.
+    /// Writes bytes to standard output as they are.
     pub(crate) fn print_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -116,24 +119,49 @@ impl Output {
         self.print(&format!("{text}\n"))
     }
 
+    /// Text for standard output, with what would not be safe there made visible.
+    pub(crate) fn visible(&self, text: &str) -> String {
+        visible(text, self.color)
+    }
+
     /// Writes a view as one JSON document.
     pub(crate) fn document(&self, view: &impl Serialize) -> Result<(), Failure> {
-        let text =
-            serde_json::to_string_pretty(view).map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
-        self.line(&text)
+        self.json(serde_json::to_string_pretty(view))
+    }
+
+    /// Writes a record as one line of JSON.
+    pub(crate) fn record(&self, view: &impl Serialize) -> Result<(), Failure> {
+        self.json(serde_json::to_string(view))
+    }
+
+    /// Writes JSON, with the control characters that JSON itself allows in strings as escapes of JSON.
+    fn json(&self, text: serde_json::Result<String>) -> Result<(), Failure> {
+        let text = text.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
+        let mut safe = String::with_capacity(text.len() + 1);
+        for c in text.chars() {
+            if c == '\n' || !is_unsafe(c) {
+                safe.push(c);
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(safe, "\\u{unit:04x}").expect("a string takes all text");
+                }
+            }
+        }
+        safe.push('\n');
+        self.print_bytes(safe.as_bytes())
     }
 
     /// Writes one line of narration to standard error.
     pub(crate) fn narrate(&self, text: &str) {
         if self.narrate {
-            err_line(text);
+            self.err_line(text);
         }
     }
 
     /// Writes a warning to standard error.
     pub(crate) fn warn(&self, text: &str) {
         if self.narrate {
-            err_line(&format!("{} {text}", paint(self.color_err, Style::Yellow, "warning:")));
+            self.err_line(&format!("{} {text}", paint(self.color_err, Style::Yellow, "warning:")));
         }
     }
 
@@ -141,13 +169,18 @@ impl Output {
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut chain = failure.chain.iter();
         let first = chain.next().map_or("", String::as_str);
-        err_line(&format!("{} {first}", paint(self.color_err, Style::Red, "error:")));
+        self.err_line(&format!("{} {first}", paint(self.color_err, Style::Red, "error:")));
         for cause in chain {
-            err_line(&format!("  caused by: {cause}"));
+            self.err_line(&format!("  caused by: {cause}"));
         }
         for hint in &failure.hints {
-            err_line(&format!("{} {hint}", paint(self.color_err, Style::Cyan, "hint:")));
+            self.err_line(&format!("{} {hint}", paint(self.color_err, Style::Cyan, "hint:")));
         }
+    }
+
+    /// One line to standard error; a closed one is ignored, there is nobody left to tell.
+    fn err_line(&self, text: &str) {
+        writeln!(io::stderr().lock(), "{}", visible(text, self.color_err)).ok();
     }
 }
 
@@ -159,11 +192,6 @@ fn closed_pipe() -> Failure {
 /// Whether a failure is only a closed pipe.
 pub(crate) fn is_closed_pipe(failure: &Failure) -> bool {
     failure.chain.is_empty()
-}
-
-/// One line to standard error; a closed one is ignored, there is nobody left to tell.
-fn err_line(text: &str) {
-    writeln!(io::stderr().lock(), "{text}").ok();
 }
 
 /// Wraps text in SGR codes.
@@ -270,9 +298,43 @@ pub(crate) fn last_lines(text: &str) -> String {
     shown
 }
 
-/// Makes line breaks and control characters visible as spaces, so that no text can move the cursor.
+/// Replaces line breaks and everything else that does something to a terminal by spaces: one line of plain text.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect()
+}
+
+/// Text in which nothing can move the cursor, ring, hide, reorder or rename: such a character is shown as its escape.
+/// Line breaks and tabs stay, and with `color` sequences that only choose colours.
+pub(crate) fn visible(text: &str, color: bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let colors = color.then(|| color_sequence(rest)).flatten();
+        let length = colors.unwrap_or_else(|| c.len_utf8());
+        if colors.is_some() || matches!(c, '\n' | '\t') || !is_unsafe(c) {
+            shown.push_str(&rest[..length]);
+        } else {
+            shown.extend(c.escape_default());
+        }
+        rest = &rest[length..];
+    }
+    shown
+}
+
+/// The length of the sequence at the start of `text` that chooses a colour or weight: `ESC [`, numbers, `m` (SGR of
+/// ECMA-48).
+fn color_sequence(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let end = parameters.find(|c: char| !matches!(c, '0'..='9' | ';' | ':'))?;
+    parameters[end..].starts_with('m').then_some(2 + end + 1)
+}
+
+/// Whether a character does something to the text around it or to the terminal: control characters, marks of direction,
+/// and those that are not to be seen.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Cuts to `width` columns, with an ellipsis where something is missing.
@@ -313,6 +375,16 @@ mod tests {
         let shown = last_lines(&text);
         assert!(shown.starts_with("    ...\n    line 11 [2J\n") && shown.ends_with("    line 30 [2J\n"), "{shown}");
         assert_eq!((last_lines("one\n"), last_lines("")), ("    one\n".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn nothing_that_is_printed_can_do_more_than_choose_a_colour() {
+        let evil = "a\x1b[31mred\x1b]0;title\x07\x1b[2J\r\u{9b}2J\u{202e}b\x7f\tc\n";
+        let shown = r"a\u{1b}[31mred\u{1b}]0;title\u{7}\u{1b}[2J\r\u{9b}2J\u{202e}b\u{7f}".to_owned() + "\tc\n";
+        assert_eq!(visible(evil, false), shown);
+        assert_eq!(visible(evil, true), shown.replacen("\\u{1b}[31m", "\x1b[31m", 1));
+        assert_eq!(visible("\x1b[0;38:5:1m\x1b[mé日", true), "\x1b[0;38:5:1m\x1b[mé日");
+        assert_eq!(visible("\x1b[12", true), r"\u{1b}[12");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Agent files: ours, and those of Claude Code.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -117,6 +117,7 @@ pub(super) fn parse_agent(
         Some(name) => name,
         None => stem.parse().map_err(|rule| fail(parts.source.problem(None, format!("{rule}"))))?,
     };
+    agent.file = path.to_owned();
     let check = Check { parts: &parts, agent: &agent };
     check.all().and_then(|()| template_of(path, text, &parts, &agent)).map_err(fail)?;
     Ok(agent)
@@ -192,6 +193,7 @@ fn read_ours(
         env: file.env,
         system_prompt: body.to_owned(),
         origin,
+        file: PathBuf::new(),
     };
     agent.permissions.deny.extend(theirs.disallowed_tools);
     agent.mcp_servers.extend(theirs.mcp_servers);
@@ -228,6 +230,7 @@ fn read_claude(head: &Node, body: &str, origin: AgentOrigin) -> Result<(Option<A
         env: BTreeMap::new(),
         system_prompt: template::literal(body),
         origin,
+        file: PathBuf::new(),
     };
     Ok((file.name, agent))
 }

@@ -22,9 +22,20 @@ pub(crate) enum ConfigError {
     /// A template needs a value that was not given, or fails in another way while it is filled in.
     #[error("could not fill in the template `{name}`")]
     Render {
-        /// The template's file name, or `text`.
+        /// The template's file name.
         name: String,
         /// The cause, with its line.
+        #[source]
+        source: minijinja::Error,
+    },
+    /// The system prompt of an agent cannot be filled in.
+    #[error("could not fill in the prompt of agent `{agent}` in `{file}`")]
+    SystemPrompt {
+        /// The agent's name.
+        agent: String,
+        /// Its file.
+        file: String,
+        /// The cause, with its line below the front matter.
         #[source]
         source: minijinja::Error,
     },
@@ -55,7 +66,7 @@ impl ConfigError {
             Self::NoHome => Some("set HOME"),
             Self::Trust { .. } => Some("move the file away; every command is then asked about again"),
             Self::TrustVersion { .. } => Some("use the newer version of swarm"),
-            Self::File(_) | Self::Render { .. } => None,
+            Self::File(_) | Self::Render { .. } | Self::SystemPrompt { .. } => None,
         }
     }
 

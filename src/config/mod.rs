@@ -28,7 +28,7 @@ pub(crate) use environment::{Environment, agent_environment, environment};
 pub(crate) use error::ConfigError;
 pub(crate) use init::{init_files, model_facts, screen_rules};
 pub(crate) use settings::{Layers, load_settings, user_folder};
-pub(crate) use template::{Template, Templates, render};
+pub(crate) use template::{Template, Templates, render_system_prompt};
 pub(crate) use ticket::{parse_ticket, ticket_text};
 pub(crate) use trust::{TrustItem, TrustKind, TrustStore, trust_keys_of_gates, trust_keys_of_setup};
 pub(crate) use yaml::parse_yaml;

@@ -7,6 +7,10 @@ use minijinja::UndefinedBehavior;
 use serde::Serialize;
 
 use super::error::{ConfigError, Position, Problem};
+use crate::model::agent::Agent;
+
+/// What a system prompt is called in the template engine's messages, before the line.
+const PROMPT: &str = "prompt";
 
 /// Declares the templates with their files.
 macro_rules! templates {
@@ -110,13 +114,15 @@ impl Templates {
     }
 }
 
-/// Fills in a text, such as the system prompt of an agent. Values are put in as they are: nothing is escaped,
-/// no value is read as a template, no program is run, no file is read.
+/// Fills in the system prompt of an agent. Values are put in as they are: nothing is escaped, no value is read as a
+/// template, no program is run, no file is read.
 ///
 /// # Errors
-/// When the text is no template or uses a value that is not given.
-pub(crate) fn render(template: &str, context: impl Serialize) -> Result<String, ConfigError> {
-    render_named("text", template, context)
+/// When the prompt is no template or uses a value that is not given; agent and file are named.
+pub(crate) fn render_system_prompt(agent: &Agent, context: impl Serialize) -> Result<String, ConfigError> {
+    engine().render_named_str(PROMPT, &agent.system_prompt, minijinja::value::Serde(context)).map_err(|source| {
+        ConfigError::SystemPrompt { agent: agent.name.to_string(), file: agent.file.display().to_string(), source }
+    })
 }
 
 /// Fills in a text with a name for errors.

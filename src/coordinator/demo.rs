@@ -1,4 +1,5 @@
-//! The repository of `swarm demo`: a small project with four tickets, two of which conflict, and a scripted agent.
+//! The repository of `swarm demo`: a small project with four tickets, two of which conflict, and an agent whose model is a
+//! script.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -26,7 +27,7 @@ const PROJECT: [(&str, &str, bool); 6] = [
 const SWARM: [(&str, &str, bool); 7] = [
     (".swarm/config.yaml", include_str!("../../templates/demo/config.yaml"), false),
     (".swarm/agents/demo-agent.md", include_str!("../../templates/demo/demo-agent.md"), false),
-    (".swarm/demo-agent.sh", include_str!("../../templates/demo/demo-agent.sh"), false),
+    (".swarm/demo-model.yaml", include_str!("../../templates/demo/model.yaml"), false),
     (".swarm/tickets/search.md", include_str!("../../templates/demo/tickets/search.md"), false),
     (".swarm/tickets/total.md", include_str!("../../templates/demo/tickets/total.md"), false),
     (".swarm/tickets/counts.md", include_str!("../../templates/demo/tickets/counts.md"), false),

@@ -117,6 +117,8 @@ pub(crate) struct TicketsView {
     pub(crate) version: u32,
     /// Tickets by id.
     pub(crate) tickets: Vec<TicketView>,
+    /// What a person should know about them together.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One ticket.
@@ -200,6 +202,8 @@ pub(crate) struct SpawnedView {
     pub(crate) pid: Option<u32>,
     /// From 1.
     pub(crate) attempt: u32,
+    /// What deserves a person's eye, one sentence each.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One of several things that failed.

@@ -41,6 +41,20 @@ impl Repository {
         Ok(commits)
     }
 
+    /// How many commits [`Repository::commits_between`] would name.
+    pub(crate) fn count_between(&self, base: &CommitId, head: &CommitId) -> Result<usize, GitError> {
+        let count = |repo: git2::Repository| {
+            let mut walk = repo.revwalk()?;
+            walk.push(Oid::from_str(head.as_str())?)?;
+            walk.hide(Oid::from_str(base.as_str())?)?;
+            Ok::<_, git2::Error>(walk.filter(Result::is_ok).count())
+        };
+        match self.libgit().and_then(|repo| count(repo).ok()) {
+            Some(count) => Ok(count),
+            None => Ok(self.commits_between(base, head)?.len()),
+        }
+    }
+
     /// Where the work of a worker begins: where its branch last met its target, so that what it merged from there does
     /// not count as its own. The base it started from, once it has landed or where the two never met.
     pub(crate) fn own_base(&self, place: &Place, head: &CommitId) -> Result<CommitId, GitError> {

@@ -4,10 +4,20 @@ use git2::{DiffOptions, Oid};
 
 use super::snapshot::Snapshot;
 use super::{GitError, Repository};
-use crate::model::CommitId;
-use crate::model::worker::Changes;
+use crate::model::worker::{Changes, Place};
+use crate::model::{CommitId, WorkerId};
 
 impl Repository {
+    /// Saves a worktree to its wip ref and measures what is its worker's own in it.
+    pub(crate) fn save_and_measure(&self, worker: &WorkerId, place: &Place) -> Result<Changes, GitError> {
+        let taken = self.snapshot(&place.worktree, worker, &place.made_paths, false)?;
+        let base = match &taken.head {
+            Some(head) => self.own_base(place, head)?,
+            None => place.base.clone(),
+        };
+        self.changes(&base, &taken)
+    }
+
     /// Counts what a snapshot has that its base has not: commits of its head, files, lines.
     pub(crate) fn changes(&self, base: &CommitId, snapshot: &Snapshot) -> Result<Changes, GitError> {
         let (files_changed, insertions, deletions) = self.count_lines(base, &snapshot.commit)?;

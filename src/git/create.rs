@@ -8,7 +8,7 @@ use super::{GitError, Repository};
 
 impl Repository {
     /// Makes a repository in `folder` on `branch`, with an identity of its own, and commits everything that lies there.
-    /// The person's hooks and signing take no part.
+    /// The person's hooks, signing and style of conflicts take no part.
     pub(crate) fn create(folder: &Path, branch: &str, identity: (&str, &str), message: &str) -> Result<Self, GitError> {
         let run = |args: &[&str]| Call::new(folder, args.iter().map(OsString::from), &[]).output().map(drop);
         run(&["init", "--quiet", "--template=", "-b", branch])?;
@@ -16,6 +16,7 @@ impl Repository {
         run(&["config", "user.email", identity.1])?;
         run(&["config", "commit.gpgSign", "false"])?;
         run(&["config", "core.hooksPath", "/dev/null"])?;
+        run(&["config", "merge.conflictStyle", "merge"])?;
         run(&["add", "--all"])?;
         run(&["commit", "--quiet", "-m", message])?;
         Self::discover(folder)

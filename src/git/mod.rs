@@ -153,7 +153,7 @@ pub(crate) enum GitError {
         command: String,
         /// Its exit code.
         code: i32,
-        /// The last line it wrote to standard error (earlier ones are progress).
+        /// The telling lines of what it wrote to standard error.
         message: String,
     },
     /// A git command answered something this program does not understand.

@@ -1,10 +1,14 @@
 //! Evidence of landings, kept as git notes in `refs/notes/swarm`: one JSON object a line, one line a landing.
 
+use git2::{ErrorCode, Oid};
+
 use super::{GitError, Repository};
 use crate::files::FileLock;
 use crate::model::CommitId;
 
-/// Where the notes are, as `git log --notes=swarm` names it.
+/// Where the notes are; `git log --notes=swarm` shows them.
+const REFERENCE: &str = "refs/notes/swarm";
+/// The same for the program.
 const NOTES: &str = "--ref=refs/notes/swarm";
 /// Attempts to write while another git program holds the notes.
 const ATTEMPTS: u32 = 5;
@@ -20,6 +24,9 @@ impl Repository {
             return Ok(());
         }
         let text = format!("{old}{line}\n");
+        if self.libgit().is_some_and(|repo| write_by_libgit(&repo, commit, &text).is_ok()) {
+            return Ok(());
+        }
         let write = || {
             let call = self.git(self.home(), ["notes", NOTES, "add", "--force", "--file=-", commit.as_str()]);
             call.stdin(text.clone().into_bytes()).output()
@@ -37,7 +44,22 @@ impl Repository {
 
     /// The note of a commit with a newline at its end; `None` when it has none.
     pub(crate) fn note(&self, commit: &CommitId) -> Result<Option<String>, GitError> {
+        if let Some(repo) = self.libgit() {
+            match Oid::from_str(commit.as_str()).and_then(|commit| repo.find_note(Some(REFERENCE), commit)) {
+                Ok(note) => return Ok(Some(format!("{}\n", String::from_utf8_lossy(note.message_bytes()).trim_end()))),
+                Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+                // The program may understand what this library does not.
+                Err(_) => {}
+            }
+        }
         let done = self.git(self.home(), ["notes", NOTES, "show", commit.as_str()]).reading().run()?;
         Ok((done.code() == 0).then(|| format!("{}\n", done.text().trim_end())))
     }
+}
+
+/// Writes a note without a process. It fails, changing nothing, when somebody else wrote meanwhile.
+fn write_by_libgit(repo: &git2::Repository, commit: &CommitId, text: &str) -> Result<(), git2::Error> {
+    let person = repo.signature()?;
+    repo.note(&person, &person, Some(REFERENCE), Oid::from_str(commit.as_str())?, text, true)?;
+    Ok(())
 }

@@ -129,7 +129,7 @@ impl Call {
     /// Runs it and demands exit code 0.
     ///
     /// # Errors
-    /// [`GitError::Failed`] with the last line of its standard error.
+    /// [`GitError::Failed`] with the telling lines of its standard error.
     pub(crate) fn output(self) -> Result<Finished, GitError> {
         let command = self.name();
         let done = self.run()?;
@@ -166,11 +166,38 @@ pub(crate) fn failed(command: String, done: &Finished) -> GitError {
     GitError::Failed { command, code: done.code(), message: last_words(done) }
 }
 
-/// The last line a call wrote to standard error, or to standard output where there is none.
+/// Lines of a failed call that are told at most.
+const TELLING_LINES: usize = 5;
+
+/// The telling lines a call wrote to standard error, or to standard output where there are none, as one line.
+///
+/// Git ends with `fatal: ` or `error: ` and the reason, but around that are the words of programs it called, such as
+/// gpg's, and advice in paragraphs of its own. So of each paragraph with such a mark the lines from the mark on count,
+/// and without any mark, as for a hook that refuses, the last lines.
 pub(crate) fn last_words(done: &Finished) -> String {
-    let stream = if done.stderr.is_empty() { &done.stdout } else { &done.stderr };
+    let stream = if done.stderr.trim_ascii().is_empty() { &done.stdout } else { &done.stderr };
     let text = String::from_utf8_lossy(stream);
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_owned()
+    let lines: Vec<&str> = text.lines().map(|line| line.rsplit('\r').next().unwrap_or(line).trim()).collect();
+    let is_mark = |line: &&str| ["fatal: ", "error: ", "remote: "].iter().any(|mark| line.starts_with(mark));
+    let is_noise = |line: &&str| line.is_empty() || line.starts_with("hint: ") || line.starts_with("[GNUPG:]");
+    let marked = lines.split(|line| line.is_empty()).flat_map(|part| part.iter().copied().skip_while(|l| !is_mark(l)));
+    let mut telling: Vec<&str> = marked.filter(|line| !is_noise(line)).collect();
+    if telling.is_empty() {
+        telling = lines.into_iter().filter(|line| !is_noise(line)).collect();
+    }
+    let mut words = String::new();
+    for line in &telling[telling.len().saturating_sub(TELLING_LINES)..] {
+        // A line that ends with a colon announces the next one.
+        let join = if words.is_empty() {
+            ""
+        } else if words.ends_with(':') {
+            " "
+        } else {
+            "; "
+        };
+        words = format!("{words}{join}{line}");
+    }
+    if words.is_empty() { "it said nothing".to_owned() } else { words }
 }
 
 impl Repository {
@@ -189,4 +216,49 @@ pub(crate) fn split_nul(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(crate) fn path_of(bytes: &[u8]) -> std::path::PathBuf {
     use std::os::unix::ffi::OsStrExt;
     std::path::PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    /// What is told of a call that wrote this.
+    fn told(stdout: &str, stderr: &str) -> String {
+        let status = std::process::ExitStatus::from_raw(1 << 8);
+        last_words(&Finished { status, stdout: stdout.into(), stderr: stderr.into(), duration: Duration::ZERO })
+    }
+
+    #[test]
+    fn a_lock_in_the_way_is_named_and_the_advice_around_it_is_not_told() {
+        let words = told(
+            "",
+            "fatal: Unable to create '/r/.git/index.lock': File exists.\n\nAnother git process seems to be running in \
+             this repository, e.g.\nan editor opened by 'git commit'. Please make sure all processes\nare terminated \
+             then try again. If it still fails, a git process\nmay have crashed in this repository earlier:\nremove \
+             the file manually to continue.\n",
+        );
+        assert_eq!(words, "fatal: Unable to create '/r/.git/index.lock': File exists.");
+    }
+
+    #[test]
+    fn the_reason_of_gpg_is_told_with_the_failure_of_git() {
+        let words = told(
+            "",
+            "error: gpg failed to sign the data:\ngpg: skipped \"nokey\": No secret key\n[GNUPG:] INV_SGNR 9 nokey\n\
+             gpg: signing failed: No secret key\n\nfatal: failed to write commit object\n",
+        );
+        let wanted = "error: gpg failed to sign the data: gpg: skipped \"nokey\": No secret key; gpg: signing failed: \
+                      No secret key; fatal: failed to write commit object";
+        assert_eq!(words, wanted);
+    }
+
+    #[test]
+    fn without_a_mark_of_git_the_last_lines_are_told() {
+        assert_eq!(told("", "one\ntwo\n\nthree\nfour\nfive\nsix\n"), "two; three; four; five; six");
+        assert_eq!((told("said\n", "\n"), told("", "")), ("said".to_owned(), "it said nothing".to_owned()));
+        let identity = "Author identity unknown\n\n*** Please tell me who you are.\n\nfatal: no email was given\n";
+        assert_eq!(told("", identity), "fatal: no email was given");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use git2::{ErrorCode, ObjectType, RepositoryOpenFlags};
 
@@ -26,8 +26,10 @@ pub(crate) struct Repository {
     current_worktree: Option<PathBuf>,
     /// Whether libgit2 opens it.
     libgit: bool,
-    /// Set for every call of the program; empty but in tests, which shut the person's configuration out with it.
+    /// Set for every call of the program: the mark of a landing; in tests also what shuts the person's configuration out.
     program_env: Arc<[(OsString, OsString)]>,
+    /// Whether the person signs commits, once asked: what holds for one landing; `None` where it is asked each time.
+    pub(super) signs_commits: Option<Arc<OnceLock<bool>>>,
 }
 
 /// Who commits.
@@ -73,7 +75,8 @@ impl Repository {
         };
         let Found { git_dir, common_dir, main_worktree, current_worktree } = found;
         let program_env = program_env.into();
-        Ok(Self { git_dir, common_dir, main_worktree, current_worktree, libgit, program_env })
+        let signs_commits = None;
+        Ok(Self { git_dir, common_dir, main_worktree, current_worktree, libgit, program_env, signs_commits })
     }
 
     /// The folder all worktrees share: objects, refs, configuration, and the state of `swarm`.
@@ -114,6 +117,20 @@ impl Repository {
         }
         // The worktree this was found from may be gone by now.
         git2::Repository::open(&self.git_dir).or_else(|_| git2::Repository::open(&self.common_dir)).ok()
+    }
+
+    /// The same repository with one more variable set for every call of the program; settings that hold for all of a
+    /// landing are read once.
+    pub(crate) fn with_variable(&self, name: &str, value: &str) -> Self {
+        let more = [(OsString::from(name), OsString::from(value))];
+        let program_env = self.program_env.iter().cloned().chain(more).collect();
+        Self { program_env, signs_commits: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// A variable that is set for every call of the program.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        let mut found = self.program_env.iter().rev().filter(|(known, _)| known == name);
+        found.next().and_then(|(_, value)| value.to_str())
     }
 
     /// Variables for every call of the program.

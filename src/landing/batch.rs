@@ -5,6 +5,9 @@
 //! again, the stack is halved until the first piece is found with which they fail. What lies below it has passed by
 //! then and lands; the piece goes back to its agent with the output; what lay above is stacked anew on what landed.
 //!
+//! A red batch costs more than testing its pieces one by one when several of them are red. So the next batch is half as
+//! large, down to a single piece, and twice as large again after a green one, up to the configured size.
+//!
 //! Work that does not fit the target is taken out before anything is tested. Work that only does not fit the work
 //! below it is put off to the next batch: what it conflicts with may not land.
 
@@ -121,7 +124,10 @@ impl Batches<'_, '_> {
     /// Lands a batch. What was reported or put off is no longer in `batch` afterwards.
     fn land(&mut self, batch: &mut Vec<Candidate>) -> Result<(), LandingError> {
         crash_point!("landing begun");
-        for _ in 0..=self.options.rebuilds {
+        for round in 0..=self.options.rebuilds {
+            if round > 0 {
+                self.look_again(batch)?;
+            }
             let mut stack = self.stack(batch)?;
             if stack.is_empty() {
                 return Ok(());
@@ -136,10 +142,26 @@ impl Batches<'_, '_> {
             }
         }
         while let Some(candidate) = batch.first() {
-            let why = format!("`{}` moved underneath again and again", candidate.worker.place.target);
+            let target = &candidate.worker.place.target;
+            let why = format!("`{target}` moved underneath again and again; if a gate moves it, it must not");
             let waiting = Waiting { reason: WaitingReason::TargetMoving, why, files: Vec::new() };
             self.take_back(candidate, Outcome::Waiting(waiting))?;
             batch.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Takes out what may not land on a target that moved meanwhile: it may have moved back.
+    fn look_again(&mut self, batch: &mut Vec<Candidate>) -> Result<(), LandingError> {
+        let mut index = 0;
+        while let Some(candidate) = batch.get(index) {
+            match self.landing.objection(&candidate.worker, &candidate.work)? {
+                Some((reason, why)) => {
+                    self.take_back(candidate, Outcome::Waiting(Waiting { reason, why, files: Vec::new() }))?;
+                    batch.remove(index);
+                }
+                None => index += 1,
+            }
         }
         Ok(())
     }
@@ -202,6 +224,9 @@ impl Batches<'_, '_> {
     /// underneath. What was dealt with is no longer in `stack` afterwards.
     fn land_stack(&mut self, stack: &mut Vec<Layer>) -> Result<bool, LandingError> {
         let Search { green, passed, failed } = self.longest_green(stack)?;
+        // As many are tested together as pay: each red batch halves what the next one holds, each green one doubles it.
+        self.size =
+            if failed.is_some() { (self.size / 2).max(1) } else { (self.size * 2).min(self.options.batch.max(1)) };
         if green > 0 {
             match self.advance(stack, green, passed)? {
                 Moved::Landed => {}
@@ -267,8 +292,16 @@ impl Batches<'_, '_> {
         let names: Vec<_> = stack[..green].iter().map(|layer| layer.candidate.worker.id.as_str()).collect();
         let reason = format!("swarm: landed {}", names.join(", "));
         let advance = landing.repository.advance_target(&target, &from, &to, &reason)?;
+        let mut warning = None;
         let updated = match advance {
             Advance::Moved { updated } => updated,
+            // Somebody else, or a gate, moved it to what was tested or beyond.
+            Advance::MovedUnderneath { found: Some(found) } if landing.repository.is_ancestor(&to, &found)? => {
+                let (to, found) = (to.short(), found.short());
+                let text = "was moved by somebody else while this work was tested, and has it; a gate must not move it";
+                warning = Some(format!("`{target}` {text}: {to} landed, and it is at {found}"));
+                Vec::new()
+            }
             Advance::MovedUnderneath { .. } => {
                 opened.iter().try_for_each(|(id, _)| landing.store.close_intent(*id))?;
                 return Ok(Moved::Underneath);
@@ -282,7 +315,8 @@ impl Batches<'_, '_> {
         };
         crash_point!("advanced");
         for (id, intent) in opened {
-            let landed = landing.finish(id, &intent, updated.clone(), self.options)?;
+            let mut landed = landing.finish(id, &intent, updated.clone(), self.options)?;
+            landed.warnings.extend(warning.clone());
             let layer = stack.remove(0);
             self.report(layer.candidate.worker.id, Ok(Outcome::Landed(landed)));
         }

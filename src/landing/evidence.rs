@@ -90,7 +90,7 @@ impl Evidence {
             strategy,
             from: intent.from.clone(),
             work: intent.work.clone(),
-            commit: intent.to.clone(),
+            commit: intent.landed().clone(),
             tree: tree.to_owned(),
             tested: tested.clone(),
             gates,
@@ -106,7 +106,7 @@ impl Evidence {
 
     /// Reads what was saved for an intent; `None` when it is not there or of another version.
     pub(super) fn load(paths: &StatePaths, intent: &LandingIntent) -> Result<Option<Self>, LandingError> {
-        let bytes = read_if_exists(&path(paths, &intent.worker, &intent.to))?;
+        let bytes = read_if_exists(&path(paths, &intent.worker, intent.landed()))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 

@@ -11,15 +11,16 @@ use super::outcome::{
     LandEvent, Outcome, Plan, PlannedGate, Prospect, Report, ReturnReason, Returned, Waiting, WaitingReason,
 };
 use super::review::Standing;
+use super::turn::MARKER;
 use super::{Landing, LandingError};
-use crate::files::FileLock;
 use crate::git::{Built, Commit, Repository, crash_point};
+use crate::model::event::{Event, EventRecord};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Place, Worker};
 use crate::model::{CommitId, WorkerId};
 use crate::queue::Settlement;
-use crate::store::Review;
+use crate::store::{Review, read_log};
 
 /// Writes the message of a merge or squashed commit.
 pub(crate) type WriteMessage<'a> = &'a dyn Fn(&Worker, Strategy) -> Result<String, String>;
@@ -91,11 +92,13 @@ impl Landing<'_> {
         options: &LandOptions<'_>,
         events: &mut dyn FnMut(LandEvent<'_>),
     ) -> Result<Vec<Report>, LandingError> {
-        let _turn = self.take_turn(events)?;
-        for report in self.resume_in_turn(options)? {
+        let turn = self.take_turn(events)?;
+        let repository = turn.marked(self.repository);
+        let landing = Landing { repository: &repository, ..*self };
+        for report in landing.resume_in_turn(options)? {
             events(LandEvent::Resumed(&report));
         }
-        let mut reports = self.land_in_batches(workers, options, events)?;
+        let mut reports = landing.land_in_batches(workers, options, events)?;
         reports.sort_by_key(|report| workers.iter().position(|worker| *worker == report.worker));
         Ok(reports)
     }
@@ -132,16 +135,6 @@ impl Landing<'_> {
         Ok(plans)
     }
 
-    /// Waits until no other process lands here.
-    pub(super) fn take_turn(&self, events: &mut dyn FnMut(LandEvent<'_>)) -> Result<FileLock, LandingError> {
-        let path = self.paths.lock("landing");
-        if let Some(turn) = FileLock::try_take(&path)? {
-            return Ok(turn);
-        }
-        events(LandEvent::WaitingForOthers);
-        Ok(FileLock::wait(&path)?)
-    }
-
     /// Decides whether a worker's work may land, changing nothing.
     pub(super) fn judge(&self, worker: &WorkerId) -> Result<Step<Candidate>, LandingError> {
         let worker = self.live_worker(worker)?;
@@ -171,28 +164,51 @@ impl Landing<'_> {
     }
 
     /// What a person has to see to before approved work may land.
-    fn objection(
+    pub(super) fn objection(
         &self,
         worker: &Worker,
         work: &CommitId,
     ) -> Result<Option<(WaitingReason, String)>, LandingError> {
-        let Place { worktree, base, target, branch, .. } = &worker.place;
-        let stranded = self.repository.stranded_submodules(worktree, base, work)?;
+        let place = &worker.place;
+        let since = self.repository.own_base(place, work)?;
+        let stranded = self.repository.stranded_submodules(&place.worktree, &since, work)?;
         if !stranded.is_empty() {
             let paths: Vec<_> = stranded.iter().map(|path| format!("`{}`", path.display())).collect();
-            let why = format!("its commits of submodules are in no remote; push them first: {}", paths.join(", "));
+            let why = format!(
+                "it points to commits of submodules that are in no remote of theirs; push them first: {}",
+                paths.join(", ")
+            );
             return Ok(Some((WaitingReason::StrandedSubmodule, why)));
         }
-        let Some(head) = self.repository.branch_head(target)? else { return Ok(None) };
-        let dropped = self.repository.dropped_commits(target, &head, work)?;
+        let dropped = self.brought_back(worker, work)?;
         Ok(dropped.first().map(|last| {
-            let (count, last) = (dropped.len(), last.short());
+            let (target, last) = (&place.target, last.short());
+            let what = match dropped.len() {
+                1 => format!("a commit that it had, {last}"),
+                count => format!("{count} commits that it had, {last} the last of them"),
+            };
             let why = format!(
-                "`{target}` was moved back, and landing would bring again what it had: {last} is the last of {count}; \
-                 rebase `{branch}` onto `{target}` and approve it again, or put them back on `{target}`"
+                "`{target}` was rewritten, and landing would bring back {what}; run `git rebase --onto {target} {last}` \
+                 in its worktree and approve it again, or put them back on `{target}` yourself"
             );
             (WaitingReason::TargetRewound, why)
         }))
+    }
+
+    /// Commits that a person took out of the target and that landing would bring back.
+    fn brought_back(&self, worker: &Worker, work: &CommitId) -> Result<Vec<CommitId>, LandingError> {
+        let Place { target, base, .. } = &worker.place;
+        let Some(head) = self.repository.branch_head(target)? else { return Ok(Vec::new()) };
+        let dropped = self.repository.dropped_commits(target, &head, work)?;
+        if dropped.is_empty() {
+            return Ok(dropped);
+        }
+        let log = read_log::<EventRecord>(&self.paths.events(&worker.id))?;
+        match log.records.iter().any(|record| matches!(record.event, Event::Landed { .. })) {
+            // A person took its own landing back, and what it made is its own to land again.
+            true => Ok(self.repository.dropped_commits(target, &head, base)?),
+            false => Ok(dropped),
+        }
     }
 
     /// Takes an approval back that new commits voided.
@@ -272,12 +288,13 @@ impl Landing<'_> {
             ("SWARM_TARGET_COMMIT", onto.as_str()),
             ("SWARM_COMMIT", next.to.as_str()),
         ];
+        let turn = self.repository.variable(MARKER).map(|token| (MARKER.to_owned(), token.to_owned()));
         Bench {
             paths: self.paths,
             tree: &next.tree,
             environment: &options.environment,
             settings_env: &options.settings_env,
-            facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(turn).collect(),
             timeout: options.gate_timeout,
         }
     }

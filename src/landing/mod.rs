@@ -24,7 +24,8 @@
 //! compare-and-swap. Worktree and agent belong to their supervisor: landing starts and stops no agent. What must go
 //! back to one is answered as [`Outcome::Returned`], with the ticket `approved`, and the caller reopens it.
 //!
-//! **What survives a crash.** [`Landing::resume`] runs before every landing. An intent whose commit is in the target
+//! **What survives a crash.** Whoever takes the turn after a dead process first ends what that one left running
+//! ([`turn`]); then its landings are finished or taken back. An intent whose commit is in the target
 //! is finished from step 7, every step of which can be done twice; any other intent is dropped and its ticket is
 //! `approved` again, as is a `landing` ticket without intent (its process died in steps 2 to 5). Half-updated
 //! checkouts are finished by [`Repository::repair_targets`], scratch worktrees are swept. The intent is closed last,
@@ -35,6 +36,8 @@
 //! [`Landing::restore`] brings them back.
 
 mod batch;
+#[cfg(feature = "bench-internals")]
+pub(crate) mod bench;
 mod checklist;
 mod evidence;
 mod gate;
@@ -48,6 +51,7 @@ mod resume;
 mod review;
 mod reviewer;
 mod spot;
+mod turn;
 
 use std::path::PathBuf;
 

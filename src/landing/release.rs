@@ -81,8 +81,8 @@ impl Landing<'_> {
         }
         let Removed { keep, has_uncommitted, missing } = self.remove(&worker, reason)?;
         crash_point!("removed");
-        let outcome = last_outcome(&worker);
-        let phase = Phase::Released { outcome, keep: keep.clone(), at: Time::now() };
+        let (outcome, ended_at) = last_outcome(&worker);
+        let phase = Phase::Released { outcome, keep: keep.clone(), at: Time::now(), ended_at };
         self.store.update_worker::<LandingError>(&worker.id, |worker| {
             worker.phase = phase;
             Ok(())
@@ -128,12 +128,13 @@ struct Removed {
     missing: Option<Missing>,
 }
 
-/// How a worker's last attempt ended.
-fn last_outcome(worker: &Worker) -> Outcome {
+/// How and when a worker's last attempt ended.
+fn last_outcome(worker: &Worker) -> (Outcome, Option<Time>) {
     match &worker.phase {
-        Phase::Ended { outcome, .. } | Phase::Released { outcome, .. } => outcome.clone(),
+        Phase::Ended { outcome, at } => (outcome.clone(), Some(*at)),
+        Phase::Released { outcome, ended_at, .. } => (outcome.clone(), *ended_at),
         Phase::Preparing { .. } | Phase::Supervised { .. } => {
-            Outcome::Stopped { reason: "it was lost and then released".to_owned() }
+            (Outcome::Stopped { reason: "it was lost and then released".to_owned() }, None)
         }
     }
 }

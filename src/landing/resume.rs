@@ -71,13 +71,13 @@ impl Landing<'_> {
         let evidence = Evidence::load(self.paths, intent)?;
         let mut warnings = Vec::new();
         match &evidence {
-            Some(evidence) => self.repository.add_note(&intent.to, &evidence.line())?,
+            Some(evidence) => self.repository.add_note(intent.landed(), &evidence.line())?,
             None => warnings.push("the evidence of this landing was lost; its commit has no note".to_owned()),
         }
         crash_point!("note written");
         match self.queue.settle(&intent.ticket, intent.fence, Settlement::Landed) {
             Ok(_) => {
-                let event = Event::Landed { target: intent.target.to_string(), commit: intent.to.clone() };
+                let event = Event::Landed { target: intent.target.to_string(), commit: intent.landed().clone() };
                 self.note_event(&worker, event)?;
             }
             // The target has the work; that its ticket went on meanwhile changes nothing of that.
@@ -85,9 +85,25 @@ impl Landing<'_> {
         }
         crash_point!("ticket landed");
         let is_settled = warnings.is_empty() || evidence.is_none();
+        for worktree in &updated {
+            for path in self.repository.submodules_behind(worktree, &intent.from, &intent.to)? {
+                let (path, worktree) = (path.display(), worktree.display());
+                warnings.push(format!(
+                    "the submodule `{path}` in `{worktree}` is not at the commit that landed; run git submodule update there"
+                ));
+            }
+        }
+        if !intent.moves() {
+            let (target, head) = (&intent.target, intent.from.short());
+            warnings.push(format!("`{target}` had this work already and was not moved; it is at {head}"));
+        }
         let mut keep = None;
         if let Some(stop) = options.stop.filter(|_| is_settled) {
-            match stop(&worker).and_then(|()| self.release(&worker.id, "landed").map_err(|error| error_text(&error))) {
+            let release = || {
+                self.catch_up(&worker.id, &intent.work)?;
+                self.release(&worker.id, "landed")
+            };
+            match stop(&worker).and_then(|()| release().map_err(|error| error_text(&error))) {
                 Ok(released) => {
                     if released.has_uncommitted {
                         let text = "was not committed and did not land; it is kept";
@@ -114,7 +130,7 @@ impl Landing<'_> {
             Some(evidence) => (evidence.tree, evidence.gates, Some(evidence.tested)),
             None => (self.repository.tree_of(&intent.to)?, Vec::new(), None),
         };
-        let (from, commit, work) = (intent.from.clone(), intent.to.clone(), intent.work.clone());
+        let (from, commit, work) = (intent.from.clone(), intent.landed().clone(), intent.work.clone());
         Ok(Landed { from, commit, tree, tested, work, gates, updated, keep, warnings })
     }
 }

@@ -1,12 +1,13 @@
 //! Verdicts on finished work, each bound to the commit it judged.
 
 use super::{Landing, LandingError};
+use crate::files::FileLock;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
-use crate::model::worker::Worker;
-use crate::model::{CommitId, Time, WorkerId};
+use crate::model::worker::{Live, Outcome, Phase, Worker};
+use crate::model::{CommitId, Time, WorkerId, error_text};
 use crate::queue::Settlement;
-use crate::store::{Review, ReviewVerdict};
+use crate::store::{Review, ReviewVerdict, read_live, write_live};
 
 /// What somebody says about a worker's work.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +55,7 @@ impl Landing<'_> {
     pub(crate) fn approve(&self, worker: &WorkerId, review: NewReview) -> Result<Review, LandingError> {
         let (worker, fence, _) = self.judged(worker, &review)?;
         let review = self.put_review(&worker, ReviewVerdict::Approved, review)?;
+        self.catch_up(&worker.id, &review.commit)?;
         self.queue.settle(&worker.ticket, fence, Settlement::Approve)?;
         Ok(review)
     }
@@ -71,6 +73,47 @@ impl Landing<'_> {
     /// Where a worker's work stands.
     pub(crate) fn standing(&self, worker: &Worker) -> Result<Standing, LandingError> {
         Ok(Standing::of(&self.store.reviews(&worker.id)?, &self.head_of(worker)?))
+    }
+
+    /// Brings what is known of an ended worker up to the commit that was judged or landed: somebody may have added to it
+    /// since its attempt ended.
+    pub(super) fn catch_up(&self, id: &WorkerId, judged: &CommitId) -> Result<(), LandingError> {
+        // Nobody starts it while its facts are changed; one that is being started writes its own.
+        let Some(_unspawned) = FileLock::try_take(&self.paths.spawn_lock(id))? else { return Ok(()) };
+        let is_behind = |worker: &Worker| {
+            let ended = match &worker.phase {
+                Phase::Ended { outcome: Outcome::Finished { commit }, .. } => Some(commit),
+                _ => None,
+            };
+            ended.is_some_and(|commit| commit != judged)
+        };
+        let worker = self.worker(id)?;
+        if !is_behind(&worker) || FileLock::is_held(&self.paths.supervisor_lock(id))? {
+            return Ok(());
+        }
+        self.store.update_worker::<LandingError>(id, |row| {
+            if is_behind(row)
+                && let Phase::Ended { outcome, .. } = &mut row.phase
+            {
+                *outcome = Outcome::Finished { commit: judged.clone() };
+            }
+            Ok(())
+        })?;
+        // Figures are worth having, and no verdict fails over them.
+        if let Err(error) = self.measure_again(&worker) {
+            tracing::warn!(worker = id.as_str(), error = error_text(&error), "its changes could not be measured");
+        }
+        Ok(())
+    }
+
+    /// Measures the changes of a worker without a supervisor.
+    fn measure_again(&self, worker: &Worker) -> Result<(), LandingError> {
+        let path = self.paths.live(&worker.id);
+        if let Some(live) = read_live(&path)?.filter(|live| live.attempt == worker.attempt.number) {
+            let changes = Some(self.repository.save_and_measure(&worker.id, &worker.place)?);
+            write_live(&path, &Live { changes, ..live })?;
+        }
+        Ok(())
     }
 
     /// Checks that the work can be judged now.

@@ -13,6 +13,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::fault::Fault;
@@ -32,7 +33,7 @@ const TRIES: u32 = 3;
 const LAST_TRIES: u32 = 6;
 
 /// What may be spent on models that cost money.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Budget {
     /// US dollars.
     pub(crate) limit_usd: f64,

@@ -122,14 +122,6 @@ impl Play {
         }
     }
 
-    /// Tokens of a request of this many bytes: what turns claim to read by default, else estimated.
-    pub(crate) fn count(&self, bytes: usize) -> u64 {
-        match self {
-            Self::Script(Script { usage: Some(usage), .. }) => usage.input_tokens,
-            _ => tokens(bytes),
-        }
-    }
-
     /// The model's next message. `id` makes a name for the tool call with that number in it; recorded calls have theirs.
     pub(crate) fn next(&self, dialogue: &Dialogue, id: impl Fn(usize) -> String) -> Result<Step, Astray> {
         match self {
@@ -238,8 +230,8 @@ fn estimate(dialogue: &Dialogue, blocks: &[Block]) -> Tokens {
     Tokens { input_tokens: tokens(dialogue.system.len() + messages), output_tokens: tokens(answer) }
 }
 
-/// Tokens of this many bytes.
-fn tokens(bytes: usize) -> u64 {
+/// Tokens of this many bytes, estimated.
+pub(super) fn tokens(bytes: usize) -> u64 {
     u64::try_from(bytes / TOKEN_BYTES + 1).unwrap_or(u64::MAX)
 }
 

@@ -1,8 +1,10 @@
 //! Whether a model could be asked right now, without asking it anything.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::reference::{self, Reference};
+use super::replay::Replay;
 use super::served::Served;
 use super::target::Target;
 use super::{ChatError, Trouble};
@@ -33,8 +35,8 @@ pub(crate) struct Probe {
     pub(crate) command: Option<String>,
 }
 
-/// Finds out about every model that `reference` names, in its order; a recording has none. Takes at most a few
-/// seconds for each.
+/// Finds out about every model that `reference` names, in its order; of a recording, whether it can be played. Takes
+/// at most a few seconds for each.
 ///
 /// # Errors
 /// [`Trouble::BadRequest`] when nothing has that name.
@@ -45,13 +47,28 @@ pub(crate) async fn probe(
 ) -> Result<Vec<Probe>, ChatError> {
     let names = match reference::resolve(reference, settings)? {
         Reference::Models(names) => names,
-        Reference::Replay(_) => Vec::new(),
+        Reference::Replay(file) => return Ok(vec![probe_file(&file)]),
     };
     let mut probes = Vec::new();
     for name in names {
         probes.push(probe_one(&Served::new(name, settings, environment), environment).await);
     }
     Ok(probes)
+}
+
+/// Finds out about a script or a recording.
+fn probe_file(file: &Path) -> Probe {
+    let opened = Replay::open(file, Path::new("/"));
+    Probe {
+        model: format!("replay:{}", file.display()),
+        is_reachable: opened.is_ok(),
+        has_model: Some(opened.is_ok()),
+        has_tools: Some(true),
+        context_window: None,
+        price: "free".to_owned(),
+        problem: opened.err(),
+        command: None,
+    }
 }
 
 /// Finds out about one model.

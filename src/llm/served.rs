@@ -1,5 +1,6 @@
 //! One model of one provider.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use super::chain::Link;
@@ -105,13 +106,15 @@ impl Served {
     ) -> Result<Answer, Fault> {
         self.check_key()?;
         loop {
-            let question = async {
-                match self.may_ask {
-                    true => self.ask(QUESTION_LIMIT).await.ok(),
-                    false => None,
+            let (answer, abilities) = {
+                let (answer, question) = (self.receive(request, on_delta), self.ask_if_unknown());
+                let (mut answer, mut question) = (pin!(answer), pin!(question));
+                tokio::select! {
+                    // A request that failed needs no word about the model, which may never come.
+                    answer = &mut answer => if answer.is_ok() { (answer, question.await) } else { (answer, None) },
+                    abilities = &mut question => (answer.await, abilities),
                 }
             };
-            let (answer, abilities) = tokio::join!(self.receive(request, on_delta), question);
             if let Some(abilities) = abilities {
                 self.may_ask = false;
                 self.window = self.window_of(&abilities);
@@ -121,6 +124,11 @@ impl Served {
                 answer => return answer,
             }
         }
+    }
+
+    /// What the model can do, if nobody knows yet and the server says it in time.
+    async fn ask_if_unknown(&self) -> Option<Abilities> {
+        if self.may_ask { self.ask(QUESTION_LIMIT).await.ok() } else { None }
     }
 
     /// Asks for an answer once.

@@ -1,6 +1,7 @@
 //! Agent definitions: who a worker is.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub(crate) struct Agent {
     pub(crate) system_prompt: String,
     /// Where the definition was found.
     pub(crate) origin: AgentOrigin,
+    /// Its file, as messages name it; empty in what an older version handed over.
+    #[serde(default)]
+    pub(crate) file: PathBuf,
 }
 
 /// The kind of program that executes an agent.

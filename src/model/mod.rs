@@ -14,8 +14,10 @@ pub(crate) mod settings;
 pub(crate) mod ticket;
 mod time;
 pub(crate) mod tool_call;
+mod words;
 pub(crate) mod worker;
 
 pub(crate) use causes::{causes, error_text};
 pub(crate) use id::{AgentName, BranchName, CommitId, IdError, RunId, TicketId, WorkerId};
-pub(crate) use time::{Time, duration_text, parse_duration, serde_duration};
+pub(crate) use time::{Time, ago_text, duration_text, parse_duration, serde_duration, short_age};
+pub(crate) use words::{counted, size_text};

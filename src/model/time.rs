@@ -99,6 +99,19 @@ pub(crate) fn duration_text(duration: Duration) -> String {
     }
 }
 
+/// An age in its largest unit, for tables; `now` below a second.
+pub(crate) fn short_age(age: Duration) -> String {
+    if age < Duration::from_secs(1) {
+        return "now".to_owned();
+    }
+    duration_text(age).split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// An age in a sentence: `3m 5s ago`, or `just now` below a second.
+pub(crate) fn ago_text(age: Duration) -> String {
+    if age < Duration::from_secs(1) { "just now".to_owned() } else { format!("{} ago", duration_text(age)) }
+}
+
 /// Serde of a [`Duration`] as the text of [`parse_duration`]; use with `#[serde(with = "serde_duration")]`.
 pub(crate) mod serde_duration {
     use std::time::Duration;
@@ -162,6 +175,13 @@ mod tests {
         assert_eq!(duration_text(Duration::from_secs(7_800)), "2h 10m");
         assert_eq!(duration_text(Duration::from_millis(850)), "850ms");
         assert_eq!(duration_text(Duration::from_secs(60)), "1m");
+    }
+
+    #[test]
+    fn what_is_younger_than_a_second_is_now() {
+        let ages = [0, 128, 1_000, 185_000].map(Duration::from_millis);
+        assert_eq!(ages.map(short_age), ["now", "now", "1s", "3m"]);
+        assert_eq!(ages.map(ago_text), ["just now", "just now", "1s ago", "3m 5s ago"]);
     }
 
     #[test]

@@ -126,8 +126,11 @@ pub(crate) enum Phase {
         outcome: Outcome,
         /// The keep ref that holds its work.
         keep: String,
-        /// When.
+        /// When it was released.
         at: Time,
+        /// When its last attempt ended; `None` where it never did, or an older version wrote this.
+        #[serde(default)]
+        ended_at: Option<Time>,
     },
 }
 
@@ -176,9 +179,14 @@ pub(crate) enum Outcome {
         /// The agent's exit code, where it ended by one.
         exit_code: Option<i32>,
     },
-    /// Stopped by a person or a limit, with its work kept.
+    /// Stopped by a person, with its work kept.
     Stopped {
-        /// One sentence: who or which limit.
+        /// One sentence: who, or by what.
+        reason: String,
+    },
+    /// Stopped at a limit or its budget, with its work kept.
+    LimitReached {
+        /// One sentence: which.
         reason: String,
     },
 }
@@ -402,9 +410,13 @@ impl Worker {
     pub(crate) fn verdict(&self, liveness: Liveness, live: Option<&Live>, now: Time) -> Verdict {
         let verdict = |status, reason: String, since| Verdict { status, reason, since };
         match (&self.phase, liveness) {
-            (Phase::Released { outcome, at, .. } | Phase::Ended { outcome, at }, Liveness::Dead) => {
+            (Phase::Ended { outcome, at }, Liveness::Dead) => {
                 let (status, reason) = outcome.verdict();
                 verdict(status, reason, Some(*at))
+            }
+            (Phase::Released { outcome, at, ended_at, .. }, Liveness::Dead) => {
+                let (status, reason) = outcome.verdict();
+                verdict(status, reason, Some(ended_at.unwrap_or(*at)))
             }
             (_, Liveness::Unreadable) => {
                 verdict(Status::Unknown, "the supervisor's lock could not be read".to_owned(), None)
@@ -475,7 +487,7 @@ impl Outcome {
             Self::Finished { commit } => (Status::Done, format!("finished at {}", commit.short())),
             Self::NoChanges => (Status::Done, "no changes".to_owned()),
             Self::Failed { reason, .. } => (Status::Failed, reason.clone()),
-            Self::Stopped { reason } => (Status::Stopped, reason.clone()),
+            Self::Stopped { reason } | Self::LimitReached { reason } => (Status::Stopped, reason.clone()),
         }
     }
 }

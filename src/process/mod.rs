@@ -18,7 +18,8 @@ use std::time::Duration;
 pub(crate) use identity::{identify, own_identity};
 pub(crate) use run::{Finished, Invocation, run};
 pub(crate) use tree::{
-    ask_to_end, find_marked, reap_orphans, signal_agent_tree, stop_agent_tree, stop_marked, stop_process,
+    ask_to_end, find_all_marked, find_marked, reap_orphans, signal_agent_tree, stop_agent_tree, stop_marked,
+    stop_process,
 };
 
 /// A process that could not be started, waited for or read about.

@@ -14,13 +14,17 @@ use crate::model::worker::ProcessIdentity;
 /// How often a process that was asked to end is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// All processes by pid.
-fn table() -> Result<BTreeMap<u32, Stat>, ProcessError> {
+/// The pids of all processes, in no order.
+fn pids() -> Result<Vec<u32>, ProcessError> {
     let path = Path::new("/proc");
     let entries = fs::read_dir(path).map_err(|source| ProcessError::Table { path: path.into(), source })?;
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()));
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// All processes by pid.
+fn table() -> Result<BTreeMap<u32, Stat>, ProcessError> {
     let mut table = BTreeMap::new();
-    for pid in pids {
+    for pid in pids()? {
         if let Some(stat) = read_stat(pid)? {
             table.insert(pid, stat);
         }
@@ -136,26 +140,46 @@ pub(crate) fn find_marked(name: &str, value: &str) -> Result<Vec<ProcessIdentity
     Ok(marked(name, value)?.into_iter().map(identity).collect())
 }
 
+/// The pids of the living processes whose environment has `NAME`, by its value: one look at the process table for many
+/// workers.
+pub(crate) fn find_all_marked(name: &str) -> Result<BTreeMap<Vec<u8>, Vec<u32>>, ProcessError> {
+    let start = format!("{name}=").into_bytes();
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    each_environment(|pid, environ| {
+        let value = environ.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(start.as_slice()));
+        if let Some(value) = value {
+            found.entry(value.to_owned()).or_default().push(pid);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// The stat lines behind [`find_marked`].
 fn marked(name: &str, value: &str) -> Result<Vec<Stat>, ProcessError> {
     let marker = format!("{name}={value}").into_bytes();
-    let own = std::process::id();
     let mut found = Vec::new();
-    for stat in table()?.into_values().filter(|stat| stat.state != 'Z' && stat.pid != own) {
-        let environ = match fs::read(format!("/proc/{}/environ", stat.pid)) {
-            Ok(environ) => environ,
-            Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => {
-                continue;
-            }
-            Err(source) => {
-                return Err(ProcessError::Table { path: format!("/proc/{}/environ", stat.pid).into(), source });
-            }
-        };
+    each_environment(|pid, environ| {
         if environ.split(|byte| *byte == 0).any(|variable| variable == marker) {
-            found.push(stat);
+            found.extend(read_stat(pid)?.filter(|stat| stat.state != 'Z'));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Shows the environment of every process but this one, as far as it may be read; that of a zombie is empty.
+fn each_environment(mut look: impl FnMut(u32, &[u8]) -> Result<(), ProcessError>) -> Result<(), ProcessError> {
+    let own = std::process::id();
+    for pid in pids()?.into_iter().filter(|pid| *pid != own) {
+        let path = format!("/proc/{pid}/environ");
+        match fs::read(&path) {
+            Ok(environ) => look(pid, &environ)?,
+            Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(source) => return Err(ProcessError::Table { path: path.into(), source }),
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Ends every process that [`find_marked`] finds: TERM, then KILL after `grace`. Returns how many there were.

@@ -59,6 +59,19 @@ pub(crate) struct LandingIntent {
     pub(crate) at: Time,
 }
 
+impl LandingIntent {
+    /// The commit that is landed: the one the target moves to, or where it has the work already and does not move, the
+    /// work itself.
+    pub(crate) fn landed(&self) -> &CommitId {
+        if self.moves() { &self.to } else { &self.work }
+    }
+
+    /// Whether the target is to move.
+    pub(crate) fn moves(&self) -> bool {
+        self.from != self.to
+    }
+}
+
 /// Names an open intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct IntentId(i64);

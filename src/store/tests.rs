@@ -161,8 +161,12 @@ fn port_blocks_never_overlap_and_are_freed_by_release() {
     assert_eq!(take("e", PortSettings { size: 0, ..ports }, &[]).unwrap(), 0);
 
     let mut released = worker("a");
-    released.phase =
-        Phase::Released { outcome: Outcome::NoChanges, keep: "refs/swarm/keep/a/1".to_owned(), at: Time::now() };
+    released.phase = Phase::Released {
+        outcome: Outcome::NoChanges,
+        keep: "refs/swarm/keep/a/1".to_owned(),
+        at: Time::now(),
+        ended_at: None,
+    };
     store.put_worker(&released).unwrap();
     assert_eq!(take("f", ports, &[]).unwrap(), 41_000);
     store.put_worker(&Worker { phase: released.phase, ..worker("c") }).unwrap();

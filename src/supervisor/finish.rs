@@ -16,7 +16,7 @@ use crate::model::event::Event;
 use crate::model::settings::Limits;
 use crate::model::ticket::Ticket;
 use crate::model::worker::{CheckResult, Place};
-use crate::model::{CommitId, duration_text, error_text};
+use crate::model::{CommitId, counted, duration_text, error_text, size_text};
 use crate::process::{self, Invocation, ProcessError};
 
 /// Bytes of a check's output that are kept.
@@ -302,11 +302,12 @@ fn unfinished(operation: Operation) -> FinishReport {
 fn too_much(files: &[PathBuf], bytes: u64) -> String {
     let first: Vec<_> = files.iter().take(3).map(|file| file.display().to_string()).collect();
     format!(
-        "{} uncommitted files ({:.1} MB) are too many to commit unasked: {}, ...; commit, ignore or remove them, \
-         then `swarm resume`",
-        files.len(),
-        bytes as f64 / 1e6,
-        first.join(", ")
+        "{} ({}) {} too many to commit unasked: {}{}; commit, ignore or remove them, then `swarm resume`",
+        counted(files.len(), "uncommitted file"),
+        size_text(bytes),
+        if files.len() == 1 { "is" } else { "are" },
+        first.join(", "),
+        if files.len() > first.len() { ", ..." } else { "" }
     )
 }
 

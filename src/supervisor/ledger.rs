@@ -71,7 +71,7 @@ impl Ledger {
         let done = match outcome {
             Outcome::Finished { .. } => self.queue.complete(&self.ticket, fence, Completion::Review),
             Outcome::NoChanges => self.queue.complete(&self.ticket, fence, Completion::Done),
-            Outcome::Failed { reason, .. } | Outcome::Stopped { reason } => {
+            Outcome::Failed { reason, .. } | Outcome::Stopped { reason } | Outcome::LimitReached { reason } => {
                 self.queue.fail(&self.ticket, fence, reason, None)
             }
         };

@@ -122,6 +122,11 @@ impl Machine {
         }
     }
 
+    /// Whether the last turn ended with an error and none has begun since.
+    pub(super) fn has_failed_turn(&self) -> bool {
+        self.turn_failed
+    }
+
     /// The verdict: status, reason, since when.
     pub(super) fn verdict(&self) -> (Status, &str, Time) {
         (self.status, &self.reason, self.since)
@@ -186,6 +191,7 @@ impl Machine {
             Input::Pause { now: at_once } => self.pause(at_once, now),
             Input::Resume => self.resume(now),
             Input::Stop { reason } => self.stop(Outcome::Stopped { reason }, now),
+            Input::Limit { reason } => self.stop(Outcome::LimitReached { reason }, now),
             Input::Typed { submitted } => {
                 // What is typed into a dialog answers it.
                 self.messages.draft = !submitted && self.dialog.is_none();

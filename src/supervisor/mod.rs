@@ -43,7 +43,7 @@ use crate::queue::QueueError;
 use crate::store::StoreError;
 use crate::terminal::{PtyError, RecordingError, TmuxError};
 
-pub(crate) use client::Client;
+pub(crate) use client::{ANSWER_WITHIN, Client, SLOW};
 pub(crate) use handover::RuntimePaths;
 pub(crate) use ledger::node_name;
 pub(crate) use run::supervise;

@@ -81,7 +81,10 @@ fn too_many_leftovers_wait_with_the_list_and_go_on_when_cleaned() {
     let waiting = await_status(&swarm, "T-1", "waiting");
     let reason = waiting["reason"].as_str().unwrap();
     assert!(
-        reason.contains("5 uncommitted files") && reason.contains("many-1") && reason.contains("swarm resume"),
+        reason.contains("5 uncommitted files (")
+            && !reason.contains("0.0 MB")
+            && reason.contains("many-1")
+            && reason.contains("swarm resume"),
         "{reason}"
     );
     assert_eq!(waiting["ticket_state"], "running");

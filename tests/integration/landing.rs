@@ -63,6 +63,29 @@ fn approved_work_lands_and_its_worker_is_released() {
 }
 
 #[test]
+fn an_approval_of_an_older_commit_is_shown_as_void() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    swarm.run(["review", "alpha"]).success().lines().for_each(|line| assert!(!line.contains("void"), "{line}"));
+    swarm.write_at(&swarm.worktree("alpha").join("more.txt"), "by hand");
+    swarm.git_in(&swarm.worktree("alpha"), ["add", "-A"]).success();
+    swarm.git_in(&swarm.worktree("alpha"), ["commit", "-q", "-m", "By hand"]).success();
+    swarm.run(["merge", "alpha"]).expect_code(4).says("it needs a new review");
+    swarm.run(["review", "alpha"]).says(", void by now");
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let review = swarm.json(["review", "alpha"]);
+    assert_conforms(&review, "review");
+    let voids: Vec<_> = review["verdicts"].as_array().unwrap().iter().map(|verdict| &verdict["void"]).collect();
+    assert_eq!(voids, [true, false]);
+    let head = swarm.git(["rev-parse", "--short=8", "swarm/alpha"]).success();
+    assert_eq!(review["worker"]["reason"], format!("finished at {}", head.trim()));
+    assert_eq!(review["worker"]["commits"], 2);
+    swarm.run(["merge", "alpha"]).success();
+    let shown = swarm.json(["status", "--all", "alpha"])["workers"][0].clone();
+    assert_eq!((&shown["reason"], &shown["commits"]), (&review["worker"]["reason"], &2.into()));
+}
+
+#[test]
 fn unapproved_work_waits_for_a_person() {
     let swarm = finished(&["alpha"]);
     let before = swarm.git(["rev-parse", "main"]).success();
@@ -365,4 +388,86 @@ fn a_released_worker_is_offered_what_works() {
         assert!(refused.stderr.contains("swarm recover restore alpha"), "{refused:?}");
         assert!(!refused.stderr.contains("swarm send") && !refused.stderr.contains("swarm resume"), "{refused:?}");
     }
+}
+
+#[test]
+fn every_verdict_in_json_is_an_answer_about_actions() {
+    let swarm = finished(&["alpha"]);
+    let calls: [(&[&str], &str); 3] = [
+        (&["review", "alpha", "--comment", "alpha.txt:1", "More."], "commented"),
+        (&["review", "alpha", "--reject", "-m", "Again."], "rejected"),
+        (&["review", "alpha", "--approve"], "approved"),
+    ];
+    for (args, action) in calls {
+        let answer = swarm.json(args);
+        assert_conforms(&answer, "actions");
+        assert_eq!((&answer["done"][0]["worker"], &answer["done"][0]["action"]), (&"alpha".into(), &action.into()));
+        swarm.run(["wait", "alpha", "--for", "done", "--timeout", "60s"]).success();
+    }
+}
+
+/// An agent whose file names, texts, commits and output are meant for the terminal of whoever looks.
+const EVIL: &str = r#"
+name=$(printf 'e\033]0;x\007.txt')
+printf '%s\033[2J\r\302\2332J\n' "$SWARM_TICKET" > "$name"
+git add -A && git commit -q -m "$(printf 'Evil \033[2J\007\033]0;t\007 of %s\r over' "$SWARM_TICKET")"
+printf 'raw \033]0;t\007\n'
+printf 'check\033]0;t\007\033[2J' > .git-said 2>/dev/null; git config user.name >/dev/null
+"#;
+
+/// Fails when a text does more to a terminal than choose colours.
+#[track_caller]
+fn assert_harmless(text: &str, of: &str) {
+    let mut plain = String::new();
+    let mut parts = text.split("\x1b[");
+    plain.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit() && c != ';');
+        let rest = end.map_or("", |end| &part[end..]);
+        assert!(rest.starts_with('m'), "{of}: {text:?}");
+        plain.push_str(&rest[1..]);
+    }
+    assert!(!plain.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "{of}: {text:?}");
+}
+
+#[test]
+fn no_control_character_of_an_agent_reaches_a_terminal() {
+    let swarm = TestSwarm::new();
+    swarm.write_shell_agent("evil", EVIL);
+    swarm.write(".git/info/exclude", ".swarm/\n.git-said\n");
+    let checks = "---\nagent: evil\nchecks: [\"cat .git-said; true\"]\n---\nBe evil.\n";
+    for ticket in ["alpha", "beta"] {
+        swarm.write(&format!(".swarm/tickets/{ticket}.md"), checks);
+        swarm.run(["spawn", ticket]).success();
+    }
+    swarm.run(["wait", "--timeout", "60s"]).success();
+    let look = |args: &[&str]| {
+        for color in ["never", "always"] {
+            let output = swarm.run(args.iter().chain(&["--color", color]));
+            assert_harmless(&output.stdout, &args.join(" "));
+            assert_harmless(&output.stderr, &args.join(" "));
+        }
+        let document = swarm.run(args.iter().chain(&["--json"])).stdout;
+        assert_harmless(&document, &args.join(" "));
+        assert!(serde_json::Deserializer::from_str(&document).into_iter::<Value>().all(|value| value.is_ok()));
+    };
+    look(&["review", "alpha"]);
+    assert!(swarm.run(["review", "alpha"]).success().contains("Evil "));
+    look(&["status"]);
+    look(&["why", "alpha"]);
+    look(&["logs", "alpha"]);
+    look(&["logs", "alpha", "--terminal"]);
+    look(&["conflicts"]);
+    assert!(swarm.run(["conflicts"]).success().contains(r"e\u{1b}]0;x\u{7}.txt"), "a path is shown as it is");
+    for ticket in ["alpha", "beta"] {
+        swarm.run(["review", ticket, "--approve"]).success();
+    }
+    look(&["merge", "--dry-run"]);
+    look(&["merge"]);
+    look(&["logs", "beta"]);
+    look(&["recover", "list"]);
+    // To a program a patch goes to the byte, to a person it does not.
+    assert!(swarm.run(["diff", "beta"]).success().contains('\x1b'));
+    let shown = swarm.run_in_terminal(["diff", "beta"], "").stdout.replace('\r', "");
+    assert_harmless(&shown, "diff in a terminal");
 }

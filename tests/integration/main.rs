@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod capacity;
+mod chaos;
 mod claude_cli;
 mod claude_worker;
 mod contract;
+mod demo;
 mod finish;
 mod landing;
 mod layering;

@@ -431,6 +431,88 @@ conversations:
     }
 }
 
+/// Two models of one server, the first of which costs a dollar a token.
+fn with_prices(server: &ModelServer, models: &str) -> Stage {
+    let stage = Stage::new("served");
+    let url = server.url();
+    let config = format!(
+        "providers:\n  dear: {{kind: openai, url: \"{url}/v1\", local: false}}\n  free: {{kind: ollama, url: \"{url}\"}}\n\
+         prices: {{dear/m: {{input: 1000000, output: 1000000}}}}\nmodels: {{mine: [{models}]}}\n"
+    );
+    stage.swarm.write(".swarm/config.yaml", &config);
+    stage.write_agent("ollama", "mine");
+    let ticket = stage.swarm.read(".swarm/tickets/work.md").replacen("---\n", "---\nbudget: {usd: 5}\n", 1);
+    stage.swarm.write(".swarm/tickets/work.md", &ticket);
+    stage
+}
+
+/// The conversation of the tests of budgets.
+const SERVED: &str = r#"
+usage: {input_tokens: 100, output_tokens: 10}
+conversations:
+  - name: served
+    turns:
+      - calls:
+          - Write: {file_path: a.txt, content: "a\n"}
+      - calls:
+          - Write: {file_path: b.txt, content: "b\n"}
+      - say: Done.
+"#;
+
+#[test]
+fn a_model_over_the_budget_is_followed_by_one_that_costs_nothing() {
+    let server = ModelServer::of(SERVED);
+    for flags in [&["--headless"][..], &[]] {
+        let stage = with_prices(&server, "dear/m, free/m");
+        stage.spawn(flags);
+        let worker = stage.reach("review");
+        assert_eq!(worker["cost_usd"], 110.0, "{worker:#}");
+        assert_eq!(stage.tool_ends(), ["Write ok", "Write ok"]);
+        let events = stage.log_text("events.jsonl");
+        let switches = events.lines().filter(|line| line.contains("provider_retry")).collect::<Vec<_>>();
+        assert_eq!(switches.len(), 1, "{events}");
+        let told = "the budget of $5.00 is used up ($110.00 spent); going on with free/m";
+        assert!(switches[0].contains(told), "{switches:?}");
+    }
+}
+
+#[test]
+fn without_another_model_the_budget_ends_the_work_with_code_7() {
+    let server = ModelServer::of(SERVED);
+    for flags in [&["--headless"][..], &[]] {
+        let stage = with_prices(&server, "dear/m");
+        stage.spawn(flags);
+        let output = stage.wait(&[]);
+        assert_eq!(output.code, 7, "{}\n{}", output.transcript(), stage.explain());
+        let worker = stage.worker();
+        assert_eq!(worker["status"], "stopped", "{worker:#}");
+        assert!(worker["reason"].as_str().unwrap().contains("budget of"), "{worker:#}");
+        assert_eq!(stage.file("a.txt").as_deref(), Some("a\n"), "the work is kept");
+        assert!(stage.log_text("events.jsonl").contains("\"limit_reached\""));
+    }
+}
+
+#[test]
+fn what_is_typed_while_it_works_is_queued_and_control_c_twice_ends_it() {
+    let stage = Stage::new("interrupted");
+    stage.spawn(&[]);
+    stage.swarm.wait_until("the tool's process", || !stage.processes_with("tail -f").is_empty());
+    stage.press(&["SCRIPT:more", "Enter"]);
+    stage.wait_for_screen("queued");
+    stage.press(&["/help", "Enter"]);
+    stage.wait_for_screen("/status");
+    assert_eq!(stage.tool_ends(), Vec::<String>::new(), "the tool runs on");
+    stage.press(&["C-c"]);
+    // The queued message begins the next turn: its edit finds no file.
+    stage.wait_for_screen("Changed it.");
+    stage.swarm.wait_until("both calls", || stage.tool_ends() == ["Bash interrupted", "Edit error"]);
+    stage.press(&["SCRIPT:interrupted", "Enter"]);
+    stage.swarm.wait_until("the tool's process", || !stage.processes_with("tail -f").is_empty());
+    stage.press(&["C-c", "C-c"]);
+    stage.swarm.wait_until("the end of the loop", || stage.worker()["pid"].is_null());
+    stage.swarm.wait_until("the end of the tool", || stage.processes_with("tail -f").is_empty());
+}
+
 #[test]
 fn a_model_that_cannot_be_reached_is_told_with_what_to_do() {
     let stage = Stage::new("commit");

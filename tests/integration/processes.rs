@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::scene::{
     SHORT_GRACE, assert_no_processes, await_file, await_status, process_state, processes, scene, signal, worker,
 };
-use crate::support::swarm::TestSwarm;
+use crate::support::swarm::{SWARM, TestSwarm};
 
 /// Runs until it is ended, and says so at once.
 const STAYS: &str = "touch up; while :; do sleep 0.05; done";
@@ -163,6 +163,10 @@ fn a_killed_supervisor_is_lost_and_what_it_leaves_is_named_and_ended() {
         (&lost["ticket_state"], &lost["pid"], &lost["supervisor_pid"]),
         (&"lost".into(), &Value::Null, &Value::Null)
     );
+    // The table names what is left too, and nothing else has to be asked.
+    let reason = lost["reason"].as_str().unwrap();
+    assert!(reason.contains(&agent.to_string()) && reason.contains("of its agent run on"), "{reason}");
+    assert!(swarm.run(["status"]).success().contains("of its agent run on"));
     let why = swarm.run(["why", "T-1"]).success();
     assert!(why.contains(&agent.to_string()) && why.contains("left behind"), "{why}");
     swarm.run(["spawn", "T-1"]).expect_code(4);
@@ -332,6 +336,23 @@ fn pause_now_stops_the_processes_and_resume_continues_them() {
 }
 
 #[test]
+fn a_worker_at_rest_writes_its_heartbeat_and_nothing_between() {
+    let swarm = scene(STAYS);
+    swarm.run(["spawn", "T-1"]).success();
+    await_file(&swarm, "T-1", "up");
+    let live = swarm.worker_dir("T-1").join("live.json");
+    let (mut last, mut at) = (fs::read(&live).unwrap(), Instant::now());
+    swarm.wait_until("a heartbeat after seconds without a write", || {
+        let now = fs::read(&live).unwrap();
+        let is_rested = now != last && at.elapsed() > Duration::from_secs(3);
+        if now != last {
+            (last, at) = (now, Instant::now());
+        }
+        is_rested
+    });
+}
+
+#[test]
 fn a_paused_agent_can_be_stopped() {
     let swarm = scene(STAYS);
     swarm.run(["spawn", "T-1"]).success();
@@ -446,4 +467,59 @@ fn restoring_only_a_branch_says_what_stays_behind() {
     assert!(restored.stderr.contains("--worktree PATH"), "{}", restored.stderr);
     let view = swarm.json(["recover", "restore", "T-1", "--branch", "again"]);
     assert_eq!(view["left_uncommitted"], true);
+}
+
+#[test]
+fn stop_ends_a_supervisor_that_hangs_and_says_what_it_waits_for() {
+    let swarm = scene("trap '' HUP; touch up; while :; do sleep 0.05; done");
+    swarm.write(".swarm/config.yaml", SHORT_GRACE);
+    // A tmux server lets its stopped children go on at once.
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    let supervisor = worker(&swarm, "T-1")["supervisor_pid"].clone();
+    signal(&supervisor, Signal::STOP);
+    let stopped = swarm.run(["stop", "T-1"]).expect_code(0);
+    let told = format!("waiting for the supervisor of `T-1` (process {supervisor})");
+    assert!(stopped.stderr.contains(&told), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("does not answer"), "{}", stopped.stderr);
+    assert_eq!(worker(&swarm, "T-1")["status"], "stopped");
+    assert_no_processes(&swarm);
+}
+
+#[test]
+fn a_message_to_a_supervisor_that_hangs_fails_with_its_pid_and_what_to_do() {
+    let swarm = scene(STAYS);
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    let supervisor = worker(&swarm, "T-1")["supervisor_pid"].clone();
+    signal(&supervisor, Signal::STOP);
+    let sent = swarm.run(["send", "T-1", "hello"]).expect_code(6);
+    sent.says(&format!("waiting for the supervisor of `T-1` (process {supervisor})"));
+    sent.says("did not answer within 30s");
+    sent.says(&format!("kill -CONT {supervisor}"));
+    sent.says("swarm stop T-1");
+    signal(&supervisor, Signal::CONT);
+    swarm.run(["stop", "T-1"]).success();
+}
+
+#[test]
+fn an_agent_cannot_end_its_own_worker_and_others_it_can() {
+    let script = format!(
+        "until [ -e go ]; do sleep 0.02; done; for verb in 'rm --yes' stop restart; do \
+         {SWARM} $verb \"$SWARM_WORKER\" >> ../said 2>&1; echo \"code $?\" >> ../said; done; \
+         {SWARM} stop T-2 >> ../said 2>&1; echo \"other $?\" >> ../said; echo done > made.txt; rm go"
+    );
+    let swarm = scene(&script);
+    swarm.write_shell_agent("other", STAYS);
+    swarm.write_ticket("T-2", "other", "Work.");
+    swarm.run(["spawn", "T-1", "T-2"]).success();
+    await_file(&swarm, "T-2", "up");
+    go(&swarm);
+    await_status(&swarm, "T-1", "done");
+    let said = fs::read_to_string(swarm.root().join("project-worktrees/said")).unwrap();
+    assert_eq!(said.matches("code 1\n").count(), 3, "{said}");
+    assert_eq!(said.matches("this command runs inside worker `T-1`").count(), 3, "{said}");
+    assert!(said.contains("hint:") && said.contains("other 0"), "{said}");
+    assert_eq!(worker(&swarm, "T-2")["status"], "stopped");
+    swarm.run(["rm", "T-1", "--yes"]).success();
 }

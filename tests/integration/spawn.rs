@@ -429,3 +429,35 @@ fn a_spawn_undone_after_an_earlier_life_leaves_that_life_as_it_was() {
     let after = worker(&swarm);
     assert_eq!((&after["status"], &after["ticket_state"]), (&before["status"], &before["ticket_state"]));
 }
+
+#[test]
+fn a_runtime_folder_that_cannot_be_used_leaves_nothing() {
+    let swarm = prepared();
+    let folder = swarm.runtime_folder();
+    fs::remove_dir_all(&folder).ok();
+    swarm.write_at(&folder, "in the way");
+    let failed = swarm.run(["spawn", "T-1", "--headless"]).expect_code(1);
+    failed.says("could not use the runtime folder");
+    fs::remove_file(&folder).unwrap();
+    assert_eq!(status(&swarm)["workers"].as_array().unwrap().len(), 0);
+    swarm.run(["spawn", "T-1", "--headless", "--wait"]).success();
+    assert_eq!(worker(&swarm)["status"], "done");
+}
+
+#[test]
+fn a_branch_that_was_there_is_told_when_a_worker_takes_it_over() {
+    let swarm = prepared();
+    swarm.git(["branch", "swarm/T-1"]).success();
+    let head = swarm.git(["rev-parse", "swarm/T-1"]).success();
+    let planned = swarm.json(["spawn", "T-1", "--dry-run"]);
+    let spawned = swarm.run(["spawn", "T-1", "--json"]).expect_code(0).json();
+    let warning = "branch `swarm/T-1` was there already; `T-1` goes on with it, and swarm rm will leave it there";
+    for view in [planned, spawned] {
+        assert_eq!(view["spawned"][0]["warnings"], serde_json::json!([warning]));
+    }
+    swarm.run(["wait", "T-1"]).success();
+    swarm.run(["rm", "T-1", "--yes"]).success();
+    assert_ne!(swarm.git(["rev-parse", "swarm/T-1"]).success(), head, "with the work that came to it");
+    swarm.run(["spawn", "T-1"]).expect_code(0).says("was there already");
+    swarm.run(["wait", "T-1"]).success();
+}

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::scene::{await_file, await_status, scene, signal, worker};
+use crate::support::scene::{assert_no_processes, await_file, await_status, scene, signal, worker};
 use crate::support::swarm::{SWARM, TestSwarm};
 
 /// Runs until it is ended, and says so at once.
@@ -37,6 +37,8 @@ fn a_damaged_live_file_is_unknown_and_never_a_crash() {
 fn state_of_a_newer_version_is_refused_untouched() {
     let swarm = scene("true");
     swarm.run(["spawn", "T-1", "--wait"]).success();
+    // A supervisor that is still ending has the database open.
+    assert_no_processes(&swarm);
     let path = swarm.repository().join(".git/swarm/swarm.db");
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::folder::Folder;
-use super::version;
+use super::{parts, version};
 use crate::agent::AgentError;
 use crate::agent::launch::{Launch, LaunchPlan, Mode, check_argument, environment, read_from_prompt_file, variable};
 use crate::agent::policy::{Policy, policy_file};
@@ -36,7 +36,7 @@ const HOOKS: [&str; 13] = [
 ];
 /// Seconds after which the program goes on without a hook's answer.
 const HOOK_TIMEOUT: u64 = 30;
-/// A first message above this many bytes is given as the name of its file: one argument takes 128 KiB.
+/// A text above this many bytes is given by files: one argument takes 128 KiB.
 const PROMPT_LIMIT: usize = 100_000;
 /// Variables that carry a login of their own.
 pub(super) const CREDENTIALS: [&str; 6] = [
@@ -88,7 +88,7 @@ pub(super) fn prepare(plan: &LaunchPlan<'_>) -> Result<Prepared, AgentError> {
     argv.extend(agent_arguments(plan));
     argv.extend(system_prompt(plan, &mut files)?);
     if plan.mode == Mode::Interactive && !plan.prompt.is_empty() {
-        argv.extend(["--".into(), first_message(plan).into()]);
+        argv.extend(["--".into(), first_message(plan, &mut files)?.into()]);
     }
     for argument in &argv {
         check_argument(argument, "command line", "shorten the agent definition")?;
@@ -289,14 +289,15 @@ fn is_by_reference(plan: &LaunchPlan<'_>) -> bool {
 }
 
 /// The first message as the program gets it.
-fn first_message(plan: &LaunchPlan<'_>) -> String {
+fn first_message(plan: &LaunchPlan<'_>, files: &mut Vec<PathBuf>) -> Result<String, AgentError> {
     if is_by_reference(plan) {
-        // The program puts a file named like this before the message, whole and without asking (2.1.329).
-        return format!("Do the ticket that is written in @\"{}\"", plan.prompt_file.display());
+        let written = parts::write(&plan.worker_dir.join("first-message"), plan.prompt)?;
+        files.extend_from_slice(&written);
+        return Ok(parts::message(&written));
     }
     // A message that begins like this is a command to the program, not to the model.
     let is_command = plan.prompt.trim_start().starts_with(['/', '!']);
-    if is_command { format!("Your ticket:\n\n{}", plan.prompt) } else { plan.prompt.to_owned() }
+    Ok(if is_command { format!("Your ticket:\n\n{}", plan.prompt) } else { plan.prompt.to_owned() })
 }
 
 /// The environment of the agent.

@@ -8,6 +8,7 @@ mod arguments;
 mod ending;
 mod folder;
 mod hooks;
+mod parts;
 mod session;
 mod status_file;
 mod stream;

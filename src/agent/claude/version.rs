@@ -30,7 +30,7 @@ pub(super) fn locate(env: &[(String, String)], cwd: &Path) -> Option<PathBuf> {
 pub(in crate::agent) fn probe(agent: &Agent, env: &[(String, String)], cwd: &Path) -> Probe {
     let program = program(env).to_owned();
     let path = locate(env, cwd);
-    let mut probe = Probe { program, path, version: None, problem: None, doubt: None, hint: None };
+    let mut probe = Probe { program, path, version: None, model: None, problem: None, doubt: None, hint: None };
     let Some(path) = &probe.path else {
         probe.problem = Some(format!("no program `{}` was found", probe.program));
         probe.hint = Some(INSTALL_HINT.to_owned());
@@ -104,8 +104,15 @@ mod tests {
     }
 
     fn judged(said: &str) -> Probe {
-        let mut probe =
-            Probe { program: "claude".to_owned(), path: None, version: None, problem: None, doubt: None, hint: None };
+        let mut probe = Probe {
+            program: "claude".to_owned(),
+            path: None,
+            version: None,
+            model: None,
+            problem: None,
+            doubt: None,
+            hint: None,
+        };
         judge(&mut probe, said);
         probe
     }

@@ -174,6 +174,7 @@ fn plan(folder: &Path) -> LoopPlan {
         permissions: Permissions::default(),
         mcp_servers: BTreeMap::new(),
         models: ModelSettings::default(),
+        budget: None,
         max_turns: 200,
         tool_timeout: Duration::from_secs(120),
         tool_output: 30_000,

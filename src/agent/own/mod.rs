@@ -15,6 +15,7 @@ mod permission;
 mod plan;
 mod report;
 mod run;
+mod signals;
 mod text_calls;
 mod told;
 mod tools;
@@ -28,6 +29,7 @@ use uuid::Uuid;
 pub use self::bench::{LoopTimes, measure as measure_loop};
 pub(crate) use self::plan::LoopPlan;
 use self::plan::conversation_file;
+pub(super) use self::plan::model;
 pub(crate) use self::report::Reporter;
 pub(crate) use self::run::{LoopIo, run};
 use self::told::Told;
@@ -119,13 +121,14 @@ impl Runtime for Own {
     }
 }
 
-/// The loop is part of this program, so it is always there; whether its model answers is not looked at here.
+/// The loop is part of this program, so it is always there; [`super::probe()`] asks for its model.
 pub(super) fn probe(agent: &Agent) -> Probe {
     let is_missing = agent.model.is_none();
     Probe {
         program: "swarm loop".to_owned(),
         path: None,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        model: None,
         problem: is_missing.then(|| AgentError::NoModel.to_string()),
         doubt: None,
         hint: is_missing.then(|| AgentError::NoModel.hint()).flatten(),

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::agent::AgentError;
 use crate::agent::launch::{LaunchPlan, Mode};
 use crate::files::{Access, FileError, write_atomically};
-use crate::model::agent::{PermissionMode, Permissions, RuntimeKind};
+use crate::llm::Budget;
+use crate::model::agent::{Agent, PermissionMode, Permissions, RuntimeKind};
 use crate::model::providers::ModelSettings;
 
 /// How a model that is a recording is written.
@@ -49,6 +50,8 @@ pub(crate) struct LoopPlan {
     pub(crate) mcp_servers: BTreeMap<String, Value>,
     /// Who serves models.
     pub(crate) models: ModelSettings,
+    /// What models that cost money may cost; `None` is without limit.
+    pub(crate) budget: Option<Budget>,
     /// Answers of the model in one turn.
     pub(crate) max_turns: u32,
     /// Time of a tool that was given none.
@@ -67,7 +70,7 @@ impl LoopPlan {
             session: session.to_owned(),
             conversation: conversation_file(plan.worker_dir, session),
             is_print: plan.mode == Mode::Print,
-            model: model(plan).ok_or(AgentError::NoModel)?,
+            model: model(agent, plan.repo).ok_or(AgentError::NoModel)?,
             system_prompt: plan.system_prompt.to_owned(),
             prompt: plan.prompt.to_owned(),
             worktree: plan.worktree.to_owned(),
@@ -79,6 +82,7 @@ impl LoopPlan {
             permissions: agent.permissions.clone(),
             mcp_servers: agent.mcp_servers.clone(),
             models: plan.models.clone(),
+            budget: plan.budget_usd.map(|limit_usd| Budget { limit_usd, spent_usd: plan.spent_usd }),
             max_turns: plan.limits.max_turns,
             tool_timeout: plan.limits.tool_timeout,
             tool_output: plan.limits.tool_output,
@@ -107,13 +111,13 @@ pub(super) fn conversation_file(worker_dir: &Path, session: &str) -> PathBuf {
     worker_dir.join(format!("conversation.{session}.jsonl"))
 }
 
-/// The model of an agent; the file of a recording is looked for in the main worktree.
-fn model(plan: &LaunchPlan<'_>) -> Option<String> {
-    let named = plan.agent.model.as_deref()?;
+/// The model of an agent as people write it; the file of a recording is looked for in the main worktree.
+pub(in crate::agent) fn model(agent: &Agent, repo: &Path) -> Option<String> {
+    let named = agent.model.as_deref()?;
     let recording = match named.strip_prefix(REPLAY) {
         Some(file) => file,
-        None if plan.agent.runtime == RuntimeKind::Replay => named,
+        None if agent.runtime == RuntimeKind::Replay => named,
         None => return Some(named.to_owned()),
     };
-    Some(format!("{REPLAY}{}", plan.repo.join(recording).display()))
+    Some(format!("{REPLAY}{}", repo.join(recording).display()))
 }

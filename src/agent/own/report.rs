@@ -1,6 +1,7 @@
 //! What a loop tells its supervisor, in the order in which it happens.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,6 +9,9 @@ use serde_json::{Value, json};
 use crate::agent::event::HookCall;
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
+
+/// How long the supervisor may take for the last reports.
+const LAST_REPORTS: Duration = Duration::from_secs(5);
 
 /// The event that hook calls of a loop are made for.
 const EVENT: &str = "loop";
@@ -159,5 +163,39 @@ impl Report {
             return None;
         }
         serde_json::from_value(call.payload.clone()).ok()
+    }
+}
+
+/// Reports on their way, passed on by a thread of their own: whoever listens may be slow, and the loop is not.
+pub(super) struct Reports {
+    /// The conversation they are about.
+    pub(super) session: String,
+    sender: Option<std::sync::mpsc::Sender<HookCall>>,
+    passed_on: std::sync::mpsc::Receiver<()>,
+}
+
+impl Reports {
+    /// Starts the thread.
+    pub(super) fn start(session: &str, mut reporter: Box<dyn Reporter>) -> Self {
+        let (sender, calls) = std::sync::mpsc::channel();
+        let (done, passed_on) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            calls.iter().for_each(|call| reporter.report(&call));
+            done.send(()).ok();
+        });
+        Self { session: session.to_owned(), sender: Some(sender), passed_on }
+    }
+
+    /// Passes a report on.
+    pub(super) fn tell(&self, report: &Report) {
+        if let Some(sender) = &self.sender {
+            sender.send(report.call(&self.session, Time::now())).ok();
+        }
+    }
+
+    /// Waits until everything was passed on, though not for ever.
+    pub(super) fn finish(&mut self) {
+        self.sender = None;
+        self.passed_on.recv_timeout(LAST_REPORTS).ok();
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::context::Context;
@@ -18,7 +17,8 @@ use super::face::{Act, Face, Frame, Style};
 use super::model_task::{FromModel, ModelTask};
 use super::permission::Permission;
 use super::plan::LoopPlan;
-use super::report::{Conclusion, Report, Reporter};
+use super::report::{Conclusion, Report, Reporter, Reports};
+use super::signals::Signals;
 use super::tools::{Call, Input as ToolInput, Output, Place, Toolbox, Workshop, read_todos};
 use super::turn::{Effect, Engine, Input, Rules, Show};
 use crate::agent::AgentError;
@@ -29,9 +29,6 @@ use crate::model::{Time, error_text};
 const GROUND: &str = "You work in a terminal through tools. Your working folder is the worktree; use paths inside it. \
     Look before you change, make the change with Edit or Write, and verify it. When the work is done, say so in a few \
     words and call no tool.";
-/// How long the supervisor may take for the last reports.
-const LAST_REPORTS: Duration = Duration::from_secs(5);
-
 /// The streams and surroundings of a loop.
 pub(crate) struct LoopIo {
     /// What the person types; an empty piece is the end of it. `None` when nobody can.
@@ -70,40 +67,6 @@ pub(crate) fn run(
     concluded
 }
 
-/// Reports on their way, passed on by a thread of their own: whoever listens may be slow, and the loop is not.
-pub(super) struct Reports {
-    /// The conversation they are about.
-    pub(super) session: String,
-    sender: Option<std::sync::mpsc::Sender<crate::agent::HookCall>>,
-    passed_on: std::sync::mpsc::Receiver<()>,
-}
-
-impl Reports {
-    /// Starts the thread.
-    pub(super) fn start(session: &str, mut reporter: Box<dyn Reporter>) -> Self {
-        let (sender, calls) = std::sync::mpsc::channel();
-        let (done, passed_on) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            calls.iter().for_each(|call| reporter.report(&call));
-            done.send(()).ok();
-        });
-        Self { session: session.to_owned(), sender: Some(sender), passed_on }
-    }
-
-    /// Passes a report on.
-    pub(super) fn tell(&self, report: &Report) {
-        if let Some(sender) = &self.sender {
-            sender.send(report.call(&self.session, Time::now())).ok();
-        }
-    }
-
-    /// Waits until everything was passed on, though not for ever.
-    pub(super) fn finish(&mut self) {
-        self.sender = None;
-        self.passed_on.recv_timeout(LAST_REPORTS).ok();
-    }
-}
-
 /// A call that is under way.
 struct Work {
     /// Its output.
@@ -112,18 +75,6 @@ struct Work {
     stop: watch::Sender<bool>,
     /// When it began.
     since: Instant,
-}
-
-/// Signals that matter here.
-pub(super) struct Signals {
-    /// To end.
-    pub(super) terminate: Signal,
-    /// The terminal is gone.
-    pub(super) hangup: Signal,
-    /// To end the turn.
-    pub(super) interrupt: Signal,
-    /// The terminal has another size.
-    pub(super) window: Signal,
 }
 
 /// What woke the loop.
@@ -436,18 +387,6 @@ impl Running {
             let output = work.done.as_mut().await;
             self.input(Input::Done { output, duration: work.since.elapsed() });
         }
-    }
-}
-
-impl Signals {
-    /// Takes the signals over.
-    pub(super) fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            window: signal(SignalKind::window_change())?,
-        })
     }
 }
 

@@ -4,23 +4,23 @@
 //! order, and each gets exactly one result, whatever happens. What small models do wrong is told to the model and
 //! bounded: unknown tools, inputs that are none, calls as text, the same call again and again, answers with nothing.
 
+mod calls;
+mod effect;
 mod repeats;
+mod understand;
 
 use std::collections::{HashSet, VecDeque};
-use std::time::Duration;
 
-use serde_json::Value;
-
-use self::repeats::{Repeats, Sight};
+pub(super) use self::effect::{Choice, Effect, Input, Show};
+use self::repeats::Repeats;
+use self::understand::{call_of, text_of};
 use super::context::Context;
 use super::conversation::Entry;
-use super::permission::{Permission, Verdict};
-use super::report::{Conclusion, Report, ToolReport};
-use super::text_calls;
-use super::tools::{Call, Output, floor};
-use crate::agent::display::subject;
+use super::permission::Permission;
+use super::report::{Conclusion, Report};
+use super::tools::{Call, Output};
 use crate::llm::{Answer, Block, ChatError, StopReason, ToolResult, Trouble, Usage};
-use crate::model::tool_call::ToolOutcome;
+use crate::model::counted;
 
 /// The window of a model that does not say how large it is.
 const WINDOW: u64 = 128_000;
@@ -28,85 +28,6 @@ const WINDOW: u64 = 128_000;
 const NUDGES: u32 = 3;
 /// How often the conversation is made shorter because the model does not take it.
 const SHRINKS: u32 = 4;
-/// Longest error in a report, in bytes.
-const ERROR_LIMIT: usize = 2000;
-
-/// What a person says to a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Choice {
-    /// Do it.
-    Yes,
-    /// Do it, and do not ask again about the same.
-    Always,
-    /// Do not.
-    No,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub(super) enum Input {
-    /// A message for the model.
-    Message(String),
-    /// The model answered.
-    Answered(Answer),
-    /// The model could not.
-    Failed(ChatError),
-    /// The answer begins anew.
-    Restarted(String),
-    /// The model says how many tokens it takes.
-    Window(Option<u64>),
-    /// The person decided.
-    Decided(Choice),
-    /// A tool is done.
-    Done {
-        /// What it came to.
-        output: Output,
-        /// How long it took.
-        duration: Duration,
-    },
-    /// The person wants the turn to end.
-    Interrupt,
-}
-
-/// Something that is to be done, in order.
-#[derive(Debug, PartialEq)]
-pub(super) enum Effect {
-    /// Add a line to the conversation file.
-    Record(Entry),
-    /// Tell the supervisor.
-    Report(Report),
-    /// Tell the person.
-    Show(Show),
-    /// Ask the model with [`Engine::context`].
-    Ask,
-    /// Give up the answer that is under way.
-    CancelAsk,
-    /// Ask the person about a call.
-    Question(Call),
-    /// Nobody is asked any more.
-    QuestionOver,
-    /// Do what a call says.
-    Run(Call),
-    /// End the call that is under way; its output comes all the same.
-    CancelRun,
-    /// The turn is over; so it ends where the process ends with it.
-    TurnOver(Conclusion),
-}
-
-/// Something for the person to see.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Show {
-    /// A call is about to be made.
-    Call(Call),
-    /// A call ended.
-    Result(Call, Output),
-    /// The loop did something that the person should know.
-    Note(String),
-    /// Something is wrong.
-    Problem(String),
-    /// A queued message is given to the model now.
-    Delivered(usize),
-}
 
 /// What the engine does not change.
 #[derive(Debug, Clone)]
@@ -308,7 +229,8 @@ impl Engine {
     /// Asks the model, after making room.
     fn ask(&mut self) {
         if self.counts.answers >= self.rules.max_turns {
-            let reason = format!("the turn took {} answers of the model, which is its limit", self.rules.max_turns);
+            let reason =
+                format!("the turn took {} of the model, which is its limit", counted(self.rules.max_turns, "answer"));
             return self.end_turn(End::Limit(reason));
         }
         self.make_room();
@@ -379,49 +301,6 @@ impl Engine {
         }
     }
 
-    /// The parts of an answer as they were meant: calls that were written as text are calls, tools have their right
-    /// names, inputs are what they say, and ids are used once.
-    fn understand(&mut self, mut blocks: Vec<Block>) -> Vec<Block> {
-        if !blocks.iter().any(|block| matches!(block, Block::ToolCall { .. })) {
-            blocks = self.find_text_calls(blocks);
-        }
-        for block in &mut blocks {
-            let Block::ToolCall { id, name, input } = block else { continue };
-            if let Some(right) = text_calls::right_name(name, &self.rules.tools) {
-                *name = right;
-            }
-            if let Value::String(text) = &*input
-                && let Ok(object @ Value::Object(_)) = serde_json::from_str(text)
-            {
-                *input = object;
-            }
-            let mut number = 1;
-            let first = if id.is_empty() { "call".to_owned() } else { id.clone() };
-            while id.is_empty() || !self.ids.insert(id.clone()) {
-                number += 1;
-                *id = format!("{first}-{number}");
-            }
-        }
-        blocks
-    }
-
-    /// The parts with the calls that the text holds.
-    fn find_text_calls(&self, blocks: Vec<Block>) -> Vec<Block> {
-        let text: Vec<&str> = blocks.iter().filter_map(text_of).collect();
-        let Some((before, calls)) = text_calls::find(&text.join("\n"), &self.rules.tools) else { return blocks };
-        let mut meant: Vec<Block> = blocks.into_iter().filter(|block| text_of(block).is_none()).collect();
-        if !before.trim().is_empty() {
-            meant.push(Block::Text { text: before });
-        }
-        let block = |(at, call): (usize, text_calls::TextCall)| Block::ToolCall {
-            id: format!("text-{}", self.ids.len() + at + 1),
-            name: call.tool,
-            input: call.input,
-        };
-        meant.extend(calls.into_iter().enumerate().map(block));
-        meant
-    }
-
     /// Adds up what was used. One unknown price makes the sum unknown.
     fn add_usage(&mut self, usage: Usage) {
         self.used.input_tokens += usage.input_tokens;
@@ -461,122 +340,6 @@ impl Engine {
         });
     }
 
-    /// Begins the next call, or asks the model when there is none.
-    fn next_call(&mut self) {
-        if self.counts.is_stuck {
-            let reason = "the model made the same call with the same result again and again".to_owned();
-            return self.end_turn(End::Failed(reason, false));
-        }
-        let Some(call) = self.pending.pop_front() else {
-            self.deliver();
-            return self.ask();
-        };
-        let (call_id, tool, input) = (call.id.clone(), call.tool.clone(), call.input.clone());
-        self.effects.push(Effect::Report(Report::ToolStarted { call_id, tool, input }));
-        self.effects.push(Effect::Show(Show::Call(call.clone())));
-        if !self.rules.tools.contains(&call.tool) {
-            let text = format!("There is no tool `{}`. The tools are: {}.", call.tool, self.rules.tools.join(", "));
-            return self.refuse(call, Output::error(text));
-        }
-        if !call.input.is_object() {
-            let text = "The input of this call was no JSON object, so it was not made. Call again with a proper one.";
-            return self.refuse(call, Output::error(text));
-        }
-        match self.permission.judge(&call) {
-            Verdict::Allow => self.run(call),
-            Verdict::Deny { reason } => self.refuse(call, Output::denied(reason)),
-            Verdict::Ask { rule } if self.rules.is_print => self.leave_to_person(call, rule.as_deref()),
-            Verdict::Ask { .. } => {
-                let what = format!("permission for {} {}", call.tool, subject(&call.input)).trim_end().to_owned();
-                self.effects.push(Effect::Report(Report::Waiting { what }));
-                self.effects.push(Effect::Question(call.clone()));
-                self.state = State::Deciding(call);
-            }
-        }
-    }
-
-    /// Makes a call.
-    fn run(&mut self, call: Call) {
-        self.effects.push(Effect::Run(call.clone()));
-        self.state = State::Running(call);
-    }
-
-    /// Ends a call that is not made, and goes on.
-    fn refuse(&mut self, call: Call, output: Output) {
-        self.end_call(call, output, Duration::ZERO, false);
-        self.next_call();
-    }
-
-    /// Refuses a call about which nobody can be asked.
-    fn leave_to_person(&mut self, call: Call, rule: Option<&str>) {
-        let why = match rule {
-            Some(rule) => format!("The rule `{rule}` lets only a person decide this"),
-            None => "No rule allows this, so a person would have to decide it".to_owned(),
-        };
-        let text = format!(
-            "{why}, and nobody is there to ask. Go on without it, and say at the end what is left for a person to do."
-        );
-        let by_rule = rule.is_some();
-        if by_rule {
-            self.left_to_person.push(format!("{} {}", call.tool, subject(&call.input)).trim_end().to_owned());
-        }
-        self.end_call(call, Output::denied(text), Duration::ZERO, by_rule);
-        self.next_call();
-    }
-
-    /// The person decided about a call.
-    fn decided(&mut self, choice: Choice, call: Call) {
-        self.effects.push(Effect::Report(Report::WaitingOver));
-        self.effects.push(Effect::QuestionOver);
-        match choice {
-            Choice::Yes => self.run(call),
-            Choice::Always => {
-                self.permission.allow_always(&call);
-                self.run(call);
-            }
-            Choice::No => {
-                let text = "The person does not want this. Do it in another way, or ask what they want.";
-                self.refuse(call, Output::denied(text));
-            }
-        }
-    }
-
-    /// Writes down and tells what a call came to.
-    fn end_call(&mut self, call: Call, mut output: Output, duration: Duration, by_ask_rule: bool) {
-        let is_error = output.outcome != ToolOutcome::Ok;
-        let sight = self.repeats.see(&call, &output);
-        if let Sight::Again(count) = sight {
-            let note = format!(
-                "\n\n[This is the same call with the same result for the {count}th time. Do something else, or say why you \
-                 cannot go on.]"
-            );
-            output.text.push_str(&note);
-        }
-        let result =
-            ToolResult { call_id: call.id.clone(), name: call.tool.clone(), text: output.text.clone(), is_error };
-        self.record(Entry::Tool { result });
-        let cut = floor(&output.text, ERROR_LIMIT);
-        self.effects.push(Effect::Report(Report::ToolEnded(ToolReport {
-            call_id: call.id.clone(),
-            outcome: output.outcome,
-            error: is_error.then(|| output.text[..cut].to_owned()),
-            exit_code: output.exit_code,
-            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            output_bytes: output.bytes,
-            by_ask_rule,
-        })));
-        self.effects.push(Effect::Show(Show::Result(call, output)));
-        self.counts.is_stuck |= sight == Sight::TooOften;
-    }
-
-    /// Gives the calls that were not begun their results.
-    fn close_pending(&mut self, text: &str) {
-        for call in std::mem::take(&mut self.pending) {
-            let (call_id, name) = (call.id, call.tool);
-            self.record(Entry::Tool { result: ToolResult { call_id, name, text: text.to_owned(), is_error: true } });
-        }
-    }
-
     /// The person wants the turn to end.
     fn interrupt(&mut self, state: State) {
         match state {
@@ -589,7 +352,7 @@ impl Engine {
                 self.effects.push(Effect::Report(Report::WaitingOver));
                 self.effects.push(Effect::QuestionOver);
                 let output = Output::interrupted("It was not made: the person interrupted the turn.");
-                self.end_call(call, output, Duration::ZERO, false);
+                self.end_call(call, output, std::time::Duration::ZERO, false);
                 self.end_turn(End::Interrupted);
             }
             State::Running(call) => {
@@ -633,22 +396,6 @@ impl Engine {
         }
         self.effects.push(Effect::Report(report));
         self.effects.push(Effect::TurnOver(conclusion));
-    }
-}
-
-/// The text of a part that is one.
-fn text_of(block: &Block) -> Option<&str> {
-    match block {
-        Block::Text { text } => Some(text),
-        _ => None,
-    }
-}
-
-/// The call of a part that is one.
-fn call_of(block: &Block) -> Option<Call> {
-    match block {
-        Block::ToolCall { id, name, input } => Some(Call { id: id.clone(), tool: name.clone(), input: input.clone() }),
-        _ => None,
     }
 }
 

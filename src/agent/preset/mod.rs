@@ -240,7 +240,8 @@ pub(super) fn tells_tools(preset: &Preset, mode: Mode) -> bool {
 pub(super) fn probe(agent: &Agent, preset: &Preset, env: &[(String, String)], cwd: &Path) -> Probe {
     let (named, before) = agent.command.split_first().map_or((&preset.program, &[][..]), |(name, rest)| (name, rest));
     let path = find_program(named.as_ref(), env, cwd);
-    let mut probe = Probe { program: named.clone(), path, version: None, problem: None, doubt: None, hint: None };
+    let mut probe =
+        Probe { program: named.clone(), path, version: None, model: None, problem: None, doubt: None, hint: None };
     let Some(path) = &probe.path else {
         probe.problem = Some(format!("no program `{named}` was found"));
         probe.hint = Some(install_hint(preset));

@@ -9,6 +9,7 @@ use crate::cli::args::ConflictsArgs;
 use crate::cli::output::{Output, Style, Table, cut, width};
 use crate::coordinator::Failure;
 use crate::coordinator::views::{ConflictsView, OverlapFileView, OverlapVerdict, OverlapView};
+use crate::model::counted;
 
 /// Most workers for which the matrix is drawn; beyond, the list of conflicts says more.
 const MOST_COLUMNS: usize = 12;
@@ -44,11 +45,8 @@ fn render(view: &ConflictsView, output: &Output) -> String {
     for pair in &same {
         writeln!(text, "\n`{}` and `{}` hold the same", pair.a, pair.b).expect("a string takes all text");
     }
-    let summary = match conflicts.len() {
-        0 => format!("{} pairs, no conflict", view.pairs.len()),
-        1 => format!("{} pairs, 1 conflict", view.pairs.len()),
-        count => format!("{} pairs, {count} conflicts", view.pairs.len()),
-    };
+    let found = if conflicts.is_empty() { "no conflict".to_owned() } else { counted(conflicts.len(), "conflict") };
+    let summary = format!("{}, {found}", counted(view.pairs.len(), "pair"));
     writeln!(text, "\n{}", output.paint(Style::Dim, &summary)).expect("a string takes all text");
     text
 }
@@ -93,8 +91,7 @@ fn matrix(view: &ConflictsView, output: &Output) -> String {
 fn conflict(pair: &OverlapView, output: &Output) -> String {
     let count = match pair.files.len() {
         0 => "have no common history".to_owned(),
-        1 => "conflict in 1 file".to_owned(),
-        count => format!("conflict in {count} files"),
+        count => format!("conflict in {}", counted(count, "file")),
     };
     let mut text = output.paint(Style::Red, &format!("`{}` and `{}` {count}\n", pair.a, pair.b));
     for file in &pair.files {
@@ -112,7 +109,8 @@ fn places(pair: &OverlapView, file: &OverlapFileView, output: &Output) -> String
         writeln!(text, "    line {}", hunk.line).expect("a string takes all text");
         for (name, lines) in [(&pair.a, &hunk.ours), (&pair.b, &hunk.theirs)] {
             let first = lines.first().map_or("(nothing)", String::as_str);
-            let more = if lines.len() > 1 { format!(" (+{} lines)", lines.len() - 1) } else { String::new() };
+            let more =
+                if lines.len() > 1 { format!(" (+{})", counted(lines.len() - 1, "line")) } else { String::new() };
             let line = format!("      {name:names$}  {}{more}", crate::cli::output::one_line(first.trim()));
             writeln!(text, "{}", cut(&line, line_width)).expect("a string takes all text");
         }

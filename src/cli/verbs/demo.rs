@@ -1,4 +1,4 @@
-//! `swarm demo`: the whole main path on a small repository, with a scripted agent.
+//! `swarm demo`: the whole main path on a small repository, with the real agent loop and a script for its model.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -21,7 +21,7 @@ use crate::store::ReviewVerdict;
 
 /// How often the workers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The scripted agents take about two seconds; a demo that hangs is a fault to be told.
+/// The agents take about two seconds; a demo that hangs is a fault to be told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the verb.
@@ -31,8 +31,8 @@ pub(super) fn run(args: &DemoArgs, context: &Context) -> Result<ExitCode, Failur
     let folder = folder.map_err(|error| Failure::from_error(FailureKind::Failed, &error))?;
     let repository = folder.path().join("inventory");
     let mut call = context.call()?;
-    // A tmux server of its own, so that ending it touches nobody else's sessions.
-    let socket = format!("swarm-demo-{}", std::process::id());
+    // A tmux server of its own, so that ending it touches nobody else's sessions, and its socket goes with the folder.
+    let socket = folder.path().join("tmux").display().to_string();
     call.overrides.push(("tmux.socket".to_owned(), socket.clone()));
     let control = demo::make(&repository, &call)?;
     let story = Story { control: &control, context, interrupt, began: Instant::now() };
@@ -87,8 +87,8 @@ impl Story<'_> {
         self.line(self.control.graph(self.context.output.color)?.trim_end())?;
         let took = duration_text(self.began.elapsed());
         self.line(&format!(
-            "\nFour branches landed in {took}, each tested as exactly the tree that landed. No model took part: the agent \
-             was a shell script."
+            "\nFour branches landed in {took}, each tested as exactly the tree that landed. No model took part: what it would \
+             have said came from a file, and the agent loop made every call for real."
         ))
     }
 
@@ -120,10 +120,10 @@ impl Story<'_> {
 
     /// Draws the table over the last one; its height comes back.
     fn redraw(&self, view: &StatusView, last: usize) -> Result<usize, Failure> {
-        let table = super::status::table(view, &self.context.output);
+        let table = self.context.output.visible(&super::status::table(view, &self.context.output));
         let up = if last > 0 { format!("\x1b[{last}A") } else { String::new() };
         let lines: String = table.lines().map(|line| format!("{line}\x1b[K\n")).collect();
-        self.context.output.print(&format!("{up}{lines}"))?;
+        self.context.output.print_bytes(format!("{up}{lines}").as_bytes())?;
         Ok(table.lines().count())
     }
 
@@ -174,10 +174,10 @@ impl Story<'_> {
         let place = repository.display();
         self.line(&format!("\nEverything is kept:\n  repository   {place}"))?;
         self.line(&format!("  logs         {place}/.git/swarm/workers/*/events.jsonl, terminal.1.cast"))?;
-        self.line(&format!("  terminals    tmux -L {socket} list-sessions"))?;
+        self.line(&format!("  terminals    tmux -S {socket} list-sessions"))?;
         self.line(&format!("Try: cd {place} && swarm status --all, swarm logs search, swarm recover list"))?;
         self.line(&format!(
-            "Remove it: tmux -L {socket} kill-server; rm -r {}",
+            "Remove it: tmux -S {socket} kill-server; rm -r {}",
             repository.parent().unwrap_or(repository).display()
         ))
     }

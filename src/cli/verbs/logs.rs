@@ -11,7 +11,7 @@ use crate::cli::output::{Style, cut, last_lines, one_line, width};
 use crate::coordinator::{Control, Failure, LogPaths};
 use crate::model::event::{Event, EventRecord};
 use crate::model::tool_call::{ToolBody, ToolOutcome, ToolRecord};
-use crate::model::{Time, duration_text};
+use crate::model::{Time, counted, duration_text};
 use crate::store::LogReader;
 use crate::terminal;
 
@@ -47,10 +47,7 @@ fn follow<T: DeserializeOwned + Serialize>(
         let living = args.follow && control.is_living(&args.worker)?;
         while let Some(record) = reader.next_record()? {
             match record {
-                Ok(record) if context.output.json => {
-                    let text = serde_json::to_string(&record).unwrap_or_default();
-                    context.output.line(&text)?;
-                }
+                Ok(record) if context.output.json => context.output.record(&record)?,
                 Ok(record) => context.output.line(&line(&record, context))?,
                 Err(bad) => {
                     context.output.warn(&format!("a line at byte {} is not readable: {}", bad.offset, bad.reason))
@@ -125,7 +122,9 @@ fn brief(input: &serde_json::Value) -> String {
 /// One event as a line.
 fn event_line(record: &EventRecord, context: &Context) -> String {
     let at = context.output.paint(Style::Dim, &clock(record.at));
-    format!("{at} {}", event_text(&record.event))
+    // Line by line: what a check wrote has several.
+    let text = event_text(&record.event).lines().map(one_line).collect::<Vec<_>>().join("\n");
+    format!("{at} {text}")
 }
 
 /// An event as a sentence.
@@ -138,11 +137,11 @@ fn event_text(event: &Event) -> String {
         }
         Event::AgentStarted { pid, attempt, resumed: true } => format!("agent resumed as pid {pid}, attempt {attempt}"),
         Event::StatusChanged { status, reason } => format!("{}: {reason}", status.as_str()),
-        Event::MessageQueued { bytes } => format!("message queued ({bytes} bytes)"),
-        Event::MessageSent { bytes } => format!("message delivered ({bytes} bytes)"),
+        Event::MessageQueued { bytes } => format!("message queued ({})", counted(*bytes, "byte")),
+        Event::MessageSent { bytes } => format!("message delivered ({})", counted(*bytes, "byte")),
         Event::ProviderRetry { reason } => format!("provider: {reason}"),
         Event::LeftoversCommitted { commit, files } => {
-            format!("committed {files} leftover files as {}", commit.short())
+            format!("committed {} as {}", counted(*files, "leftover file"), commit.short())
         }
         Event::CheckRan { result } => {
             let end = if result.passed { String::new() } else { last_lines(&result.output_tail) };

@@ -10,6 +10,7 @@ use crate::cli::Context;
 use crate::cli::args::{Cli, ManArgs};
 use crate::coordinator::{Failure, FailureKind};
 use crate::files::{self, Access};
+use crate::model::counted;
 
 /// Runs the verb.
 pub(super) fn run(args: &ManArgs, context: &Context) -> Result<(), Failure> {
@@ -23,7 +24,7 @@ pub(super) fn run(args: &ManArgs, context: &Context) -> Result<(), Failure> {
         let path = folder.join(format!("{}.1", page_name(page)));
         files::write_atomically(&path, &render(page)?, Access::Shared)?;
     }
-    context.output.line(&format!("Wrote {} manual pages to {}", pages.len(), shown(&folder, &directory)))
+    context.output.line(&format!("Wrote {} to {}", counted(pages.len(), "manual page"), shown(&folder, &directory)))
 }
 
 /// Prints the page of a verb, given as `ticket new` or `ticket-new`; the overview without one.
@@ -155,7 +156,9 @@ mod tests {
         for (name, text) in own {
             let verb = built.find_subcommand(&name).unwrap();
             assert_eq!(about(verb), text, "about of {name}");
+            assert!(!text.is_empty() && !text.starts_with('`'), "{name}: {text}");
         }
+        assert!(["replay", "conflicts", "loop"].iter().all(|name| built.find_subcommand(name).is_some()));
         let mut told = std::collections::BTreeMap::new();
         for mut page in pages(&built) {
             let (name, text) = (page_name(&page).to_owned(), about(&page));

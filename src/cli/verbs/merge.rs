@@ -8,11 +8,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Context;
 use crate::cli::args::{MergeArgs, SelectArgs, StrategyChoice};
-use crate::cli::output::last_lines;
+use crate::cli::output::{last_lines, one_line};
 use crate::coordinator::views::{GateView, MergeView};
 use crate::coordinator::{Failure, FailureKind, MergeProgress, MergeRequest};
-use crate::model::duration_text;
 use crate::model::settings::Strategy;
+use crate::model::{counted, duration_text};
 
 /// `merge`.
 pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> {
@@ -48,7 +48,7 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
     let (landed, returns) = if view.dry_run { ("Would land", "Would return") } else { ("Landed", "Returned") };
     for entry in &view.landed {
         let commit = entry.commit.as_ref().map(|commit| format!(" as {}", &commit[..8])).unwrap_or_default();
-        let commits = if entry.commits == 1 { "1 commit".to_owned() } else { format!("{} commits", entry.commits) };
+        let commits = counted(entry.commits, "commit");
         let mut gates = gates(&entry.gates);
         if let (Some(tested), Some(commit)) = (&entry.tested, &entry.commit)
             && tested.commit.as_str() != commit
@@ -58,9 +58,7 @@ fn show(view: &MergeView, context: &Context) -> Result<(), Failure> {
         context
             .output
             .line(&format!("{landed} `{}` on `{}`{commit} ({commits}{gates})", entry.worker, entry.target))?;
-        for warning in &entry.warnings {
-            context.output.narrate(&format!("warning: {warning}"));
-        }
+        entry.warnings.iter().for_each(|warning| context.output.warn(warning));
     }
     if view.dry_run {
         for entry in &view.returned {
@@ -111,9 +109,15 @@ pub(super) fn rm(args: &SelectArgs, context: &Context) -> Result<(), Failure> {
         if context.global.yes {
             return Ok(true);
         }
-        ask(&format!("Remove {}? Their work is kept under refs/swarm/keep first.", names.join(", ")))
+        ask(&removal(names))
     };
     super::act::show(context.control()?.rm(&args.workers, args.all, &confirm)?, context)
+}
+
+/// The question before workers are removed.
+fn removal(names: &[String]) -> String {
+    let whose = if names.len() == 1 { "Its" } else { "Their" };
+    format!("Remove {}? {whose} work is kept under refs/swarm/keep first.", names.join(", "))
 }
 
 /// Asks a yes-or-no question on standard error.
@@ -163,7 +167,20 @@ impl Spinner {
 impl MergeProgress for Spinner {
     fn tell(&mut self, worker: &str, what: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(if worker.is_empty() { what.to_owned() } else { format!("{worker}: {what}") });
+            let what = one_line(what);
+            bar.set_message(if worker.is_empty() { what } else { format!("{worker}: {what}") });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_worker_is_asked_about_as_one() {
+        let of = |names: &[&str]| removal(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["a"]), "Remove a? Its work is kept under refs/swarm/keep first.");
+        assert_eq!(of(&["a", "b"]), "Remove a, b? Their work is kept under refs/swarm/keep first.");
     }
 }

@@ -28,10 +28,14 @@ use std::process::ExitCode;
 
 use super::Context;
 use super::args::Verb;
-use crate::coordinator::Failure;
+use crate::coordinator::{Failure, FailureKind};
 
 /// Runs a verb. Its exit code where that is not simply success.
 pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
+    if let Some((what, instead)) = without_json(&verb).filter(|_| context.output.json) {
+        let failure = Failure::new(FailureKind::Usage, format!("{what} has no answer in JSON"));
+        return Err(failure.hint(instead));
+    }
     match verb {
         Verb::Init(args) => init::run(&args, context)?,
         Verb::Ticket(verb) => ticket::run(&verb, context)?,
@@ -65,4 +69,20 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Hook(args) => hook::run(&args, context)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What has no answer in JSON, and what to do instead. It is refused: a script would take text for an answer.
+fn without_json(verb: &Verb) -> Option<(&'static str, &'static str)> {
+    let plain = "leave out --json";
+    match verb {
+        Verb::Attach(_) => Some(("attach", "swarm status --json and swarm logs --json tell what a worker does")),
+        Verb::Completions(_) => Some(("completions", plain)),
+        Verb::Man(_) => Some(("man", plain)),
+        Verb::Demo(_) => Some(("demo", plain)),
+        Verb::Logs(args) if args.terminal => Some((
+            "logs --terminal",
+            "leave out --json, or read terminal.N.cast in the worker's folder of .git/swarm/workers",
+        )),
+        _ => None,
+    }
 }

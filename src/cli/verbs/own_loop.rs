@@ -51,7 +51,7 @@ fn open_model(plan: &LoopPlan, record: Option<&Path>, context: &Context) -> Resu
         settings: &plan.models,
         environment: &context.environment,
         folder: &plan.worktree,
-        budget: None,
+        budget: plan.budget,
     };
     let model = llm::model(&plan.model, surroundings).map_err(|error| failure(&error))?;
     match record {

@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::cli::args::RecoverVerb;
 use crate::cli::output::{Style, Table, width};
 use crate::coordinator::Failure;
-use crate::model::{Time, duration_text};
+use crate::model::{Time, short_age};
 
 /// Runs the verb.
 pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
                 let uncommitted = if kept.has_uncommitted { "yes" } else { "no" };
                 table.row([
                     (Style::Bold, kept.worker),
-                    (Style::Plain, duration_text(kept.at.age_at(now))),
+                    (Style::Plain, short_age(kept.at.age_at(now))),
                     (Style::Plain, uncommitted.to_owned()),
                     (Style::Plain, kept.reference),
                     (Style::Dim, kept.reason),
@@ -41,7 +41,7 @@ pub(super) fn run(verb: &RecoverVerb, context: &Context) -> Result<(), Failure> 
                 let head = format!("{} from `{}`, kept at {}: {}", kept.reference, kept.branch, kept.at, kept.reason);
                 context.output.line(&context.output.paint(Style::Bold, &head))?;
             }
-            context.output.print_bytes(&diff)
+            super::review::print_diff(&diff, context)
         }
         RecoverVerb::Restore(args) => {
             let view = control.restore(&args.what, args.branch.as_deref(), args.worktree.clone())?;

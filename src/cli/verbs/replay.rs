@@ -75,8 +75,7 @@ fn serve(args: &ReplayServeArgs, context: &Context) -> Result<(), Failure> {
     let server = start(play, args.listen, Box::new(observer))?;
     let served = ServeView::new(&server, view);
     if context.output.json {
-        let text = serde_json::to_string(&served);
-        context.output.line(&text.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?)?;
+        context.output.record(&served)?;
     } else {
         context.output.print(&introduce(&served))?;
         context.output.narrate("Ctrl-C ends it; -v shows each request.");

@@ -61,6 +61,15 @@ fn difference(
     Ok((render_patch(&String::from_utf8_lossy(&patch), width()), dirty))
 }
 
+/// Prints a diff: made safe on a terminal, else as git wrote it.
+pub(super) fn print_diff(diff: &[u8], context: &Context) -> Result<(), Failure> {
+    if std::io::stdout().is_terminal() {
+        context.output.print(&String::from_utf8_lossy(diff))
+    } else {
+        context.output.print_bytes(diff)
+    }
+}
+
 /// `review`.
 pub(super) fn review(args: &ReviewArgs, context: &Context) -> Result<(), Failure> {
     let control = context.control()?;

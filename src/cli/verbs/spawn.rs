@@ -82,6 +82,7 @@ fn show(view: &SpawnView, context: &Context) -> Result<(), Failure> {
             spawned.branch,
             spawned.worktree.display()
         ))?;
+        spawned.warnings.iter().for_each(|warning| context.output.warn(warning));
     }
     if !view.dry_run && context.output.verbose {
         context.output.narrate("swarm status --watch shows them, swarm attach WORKER enters a terminal");

@@ -1,7 +1,7 @@
 //! `swarm status` and `swarm why`.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, width}
 use crate::coordinator::Failure;
 use crate::coordinator::views::{StatusView, WorkerView};
 use crate::model::worker::{Evidence, Status};
-use crate::model::{Time, duration_text};
+use crate::model::{Time, ago_text, short_age};
 
 /// How often `--watch` draws anew.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub(super) fn follow<V: Serialize>(
         if in_place {
             redraw(&render(&view, &context.output), context)?;
         } else if context.output.json {
-            context.output.line(&serde_json::to_string(&view).unwrap_or_default())?;
+            context.output.record(&view)?;
         } else {
             context.output.print(&render(&view, &context.output))?;
         }
@@ -60,15 +60,14 @@ fn show(view: &StatusView, context: &Context) -> Result<(), Failure> {
 /// Draws over the last picture: home, each line cleared to its end, the rest cleared below.
 fn redraw(text: &str, context: &Context) -> Result<(), Failure> {
     let rows = crate::terminal::terminal_size().map_or(24, |size| usize::from(size.rows));
+    let text = context.output.visible(text);
     let lines: Vec<_> = text.lines().take(rows.saturating_sub(1)).collect();
     let mut picture = String::from("\x1b[H");
     for line in lines {
         write!(picture, "{line}\x1b[K\r\n").expect("a string takes all text");
     }
     picture.push_str("\x1b[J");
-    context.output.print(&picture)?;
-    std::io::stdout().flush().ok();
-    Ok(())
+    context.output.print_bytes(picture.as_bytes())
 }
 
 /// The table a person reads.
@@ -142,14 +141,6 @@ fn checks(worker: &WorkerView) -> (Style, String) {
     }
 }
 
-/// An age in its largest unit.
-fn short_age(age: Duration) -> String {
-    if age < Duration::from_secs(1) {
-        return "now".to_owned();
-    }
-    duration_text(age).split(' ').next().unwrap_or_default().to_owned()
-}
-
 /// How many tickets are where, without the zeros.
 fn summary(view: &StatusView) -> String {
     let order = crate::model::ticket::TicketState::ALL;
@@ -169,14 +160,13 @@ pub(super) fn why(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
     }
     let worker = &view.worker;
     let status = context.output.paint(Style::of(worker.status), worker.status.as_str());
-    let mut text = format!("`{}` is {status}: {}\n", worker.id, worker.reason);
+    let mut text = format!("`{}` is {status}: {}\n", worker.id, one_line(&worker.reason));
     if let Some(since) = worker.since.filter(|_| worker.status != Status::Unknown) {
-        writeln!(text, "since {since} ({} ago)", duration_text(since.age_at(view.at)))
-            .expect("a string takes all text");
+        writeln!(text, "since {since} ({})", ago_text(since.age_at(view.at))).expect("a string takes all text");
     }
     text.push_str("\nFacts\n");
     for fact in &view.facts {
-        writeln!(text, "  {fact}").expect("a string takes all text");
+        writeln!(text, "  {}", one_line(fact)).expect("a string takes all text");
     }
     if !worker.checks.is_empty() {
         text.push_str("\nChecks\n");
@@ -200,6 +190,9 @@ pub(super) fn why(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
 fn evidence_line(evidence: &Evidence, now: Time) -> String {
     let source = serde_json::to_value(evidence.source).ok();
     let source = source.as_ref().and_then(|source| source.as_str()).unwrap_or_default();
-    let age = short_age(evidence.at.age_at(now));
-    format!("  {source:<11} {age:>5} ago  {}\n", cut(&one_line(&evidence.says), 100))
+    let age = match short_age(evidence.at.age_at(now)) {
+        now if now == "now" => now,
+        age => format!("{age} ago"),
+    };
+    format!("  {source:<11} {age:>9}  {}\n", cut(&one_line(&evidence.says), 100))
 }

@@ -95,6 +95,9 @@ fn list(context: &Context) -> Result<(), Failure> {
         view.tickets.iter().for_each(|ticket| table.row(cells(ticket)));
         context.output.print(&table.render(context.output.color, width()))?;
     }
+    for warning in &view.warnings {
+        context.output.warn(warning);
+    }
     for (ticket, problem) in view.tickets.iter().filter_map(|ticket| Some((ticket, ticket.problem.as_ref()?))) {
         context.output.warn(&format!("ticket `{}` cannot be used: {problem}", ticket.id));
     }

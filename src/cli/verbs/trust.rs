@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use crate::cli::Context;
 use crate::cli::args::TrustArgs;
-use crate::cli::output::Style;
+use crate::cli::output::{self, Style};
 use crate::coordinator::views::{TrustView, TrustedView};
 use crate::coordinator::{Failure, FailureKind};
 
@@ -91,17 +91,16 @@ fn indented(run: &str, column: usize) -> String {
 /// A repository's text as it is: a person decides by what they see, so nothing in it may move the cursor, colour, hide or
 /// reorder what is shown.
 fn visible(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars() {
-        let hides = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
-        if c == '\n' || !(c.is_control() || hides) {
-            shown.push(c);
+    let hides = |c: char| matches!(c, '\t' | '\u{ad}' | '\u{200c}' | '\u{200d}');
+    let safe = output::visible(text, false);
+    safe.chars().fold(String::new(), |mut shown, c| {
+        if hides(c) {
+            shown.extend(c.escape_default())
         } else {
-            shown.extend(c.escape_default());
+            shown.push(c)
         }
-    }
-    shown
+        shown
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::args::WaitArgs;
+use crate::cli::output::one_line;
 use crate::coordinator::{Control, Failure, WaitRequest};
 
 /// Runs the verb.
@@ -23,7 +24,7 @@ pub(super) fn wait(request: &WaitRequest, control: &Control, context: &Context) 
     } else {
         for worker in &view.workers {
             let status = worker.status.as_str();
-            context.output.line(&format!("`{}` is {status}: {}", worker.id, worker.reason))?;
+            context.output.line(&format!("`{}` is {status}: {}", worker.id, one_line(&worker.reason)))?;
         }
         if view.workers.is_empty() {
             context.output.narrate("no live worker to wait for");

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::{CommandValues, expand_command, render};
+use crate::config::{CommandValues, expand_command, render_system_prompt};
 use crate::model::agent::{PermissionMode, PromptDelivery, RuntimeKind};
 
 /// A book with these files of the repository.
@@ -39,7 +39,7 @@ fn every_built_in_agent_is_usable() {
             "worktree": "/w", "repo": "/r", "checks": ["make"], "scope": ["src"], "labels": [], "port": 41000,
             "ports": 10,
         });
-        let prompt = render(&agent.system_prompt, context).unwrap();
+        let prompt = render_system_prompt(agent, context).unwrap();
         assert!(prompt.contains("fix") && !agent.description.is_empty(), "{}", agent.name);
         assert!(!agent.permissions.allow.is_empty() && !agent.tools.is_empty(), "{}", agent.name);
         assert_ne!(agent.permission_mode, PermissionMode::Bypass, "{}", agent.name);
@@ -107,7 +107,7 @@ Use {{ braces }} {% freely %}.
     assert_eq!(agent.permissions.deny, ["Write"]);
     assert_eq!((agent.model.as_deref(), agent.permission_mode), (None, PermissionMode::Plan));
     assert_eq!(agent.origin, AgentOrigin::ClaudeProject);
-    assert_eq!(render(&agent.system_prompt, json!({})).unwrap(), "Use {{ braces }} {% freely %}.");
+    assert_eq!(render_system_prompt(agent, json!({})).unwrap(), "Use {{ braces }} {% freely %}.");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::preset::Presets;
+use crate::model::agent::AgentOrigin;
 
 /// What every template gets, and what some get besides.
 fn context() -> serde_json::Value {
@@ -25,6 +27,22 @@ fn context() -> serde_json::Value {
     all
 }
 
+/// An agent with this system prompt.
+fn agent(prompt: &str) -> Agent {
+    let text = "---\nname: tidy\ncommand: [\"true\"]\nruntime: command\n---\nx";
+    let path = Path::new(".swarm/agents/tidy-one.md");
+    let parsed = crate::config::agent::parse_agent(path, text, AgentOrigin::Project, &Presets::default());
+    Agent { system_prompt: prompt.to_owned(), ..parsed.unwrap() }
+}
+
+#[test]
+fn a_prompt_that_cannot_be_filled_in_names_agent_and_file() {
+    let error = render_system_prompt(&agent("One.\n{{ nothing_of_that_name }}"), context()).unwrap_err();
+    let text = crate::model::error_text(&error);
+    assert!(text.starts_with("could not fill in the prompt of agent `tidy` in `.swarm/agents/tidy-one.md`"), "{text}");
+    assert!(text.contains("undefined value") && text.contains("prompt:2"), "{text}");
+}
+
 #[test]
 fn every_built_in_template_renders_with_what_it_is_promised() {
     let templates = Templates::default();
@@ -39,7 +57,7 @@ fn values_are_shown_as_they_are() {
     let prompt = Templates::default().render(Template::Prompt, context()).unwrap();
     assert!(prompt.contains("Do <it> & \"that\" {{ body }} {% if %} {# x #}"), "{prompt}");
     assert!(prompt.contains("Fix `it` for {{ all }}\n"), "{prompt}");
-    assert_eq!(render("{{ worktree }}\n", context()).unwrap(), "/w/fix.yaml\n");
+    assert_eq!(render_system_prompt(&agent("{{ worktree }}\n"), context()).unwrap(), "/w/fix.yaml\n");
 }
 
 #[test]
@@ -57,7 +75,7 @@ fn a_missing_value_is_an_error() {
     let error = Templates::default().render(Template::MergeCommit, json!({"ticket": "x"})).unwrap_err();
     assert_eq!(error.to_string(), "could not fill in the template `merge_commit.txt`");
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("undefined"));
-    assert!(render("{% include 'prompt.md' %}", json!({})).is_err());
+    assert!(render_system_prompt(&agent("{% include 'prompt.md' %}"), json!({})).is_err());
 }
 
 #[test]
@@ -91,6 +109,6 @@ fn broken_overrides_are_explained() {
 #[test]
 fn a_literal_is_its_own_rendering() {
     for text in ["", "{{ x }}", "{{{ {%- if %} {##} }}", "a {{'x'}} b", "{% raw %}{% endraw %}", "{\n{"] {
-        assert_eq!(render(&literal(text), json!({})).unwrap(), text);
+        assert_eq!(render_system_prompt(&agent(&literal(text)), json!({})).unwrap(), text);
     }
 }

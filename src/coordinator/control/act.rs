@@ -1,15 +1,16 @@
 //! Acting on workers: send, stop, pause, resume, restart. Each worker succeeds or fails by itself.
 
+use std::path::Path;
+
 use super::{Control, Known, is_released, partial};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
-use crate::model::CommitId;
-use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::ticket::Ticket;
 use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
+use crate::model::{CommitId, Time};
 use crate::supervisor::protocol::{Reply, Request};
-use crate::supervisor::{Continue, Spawned, Spawner};
+use crate::supervisor::{ANSWER_WITHIN, Continue, MARKER, Spawned, Spawner};
 use crate::terminal::Tmux;
 
 /// Whether a worker that is brought back needs a place among `max_workers`.
@@ -70,11 +71,9 @@ impl Control {
 
     /// Ends one worker's agent. One that has ended already is a success that says so.
     pub(super) fn stop_one(&self, worker: &Worker, reason: &str) -> Result<ActionView, Failure> {
+        self.refuse_own(worker)?;
         let id = &worker.id;
-        if let Some(mut client) = self.client(id)? {
-            client.allow(self.project.settings_or_default().limits.grace * 2)?;
-            let reply = client.ask(&Request::Stop { reason: reason.to_owned() })?;
-            self.await_end(worker)?;
+        if let Some(reply) = self.ask_to_stop(worker, reason)? {
             let known = self.know(self.worker(id.as_str())?, None);
             // One that was killed meanwhile has written nothing down and may have left its agent.
             if reply != Reply::Ending || !matches!(known.worker.phase, Phase::Supervised { .. }) {
@@ -105,7 +104,7 @@ impl Control {
     /// Asks a worker's supervisor; `None` when it is gone, or has ended without doing anything of it.
     fn ask(&self, worker: &Worker, request: &Request) -> Result<Option<Reply>, Failure> {
         let reply = match self.client(&worker.id)? {
-            Some(mut client) => client.ask(request)?,
+            Some(client) => self.hear(worker, client, request, ANSWER_WITHIN)?,
             // Its socket goes shortly before it does.
             None if matches!(self.worker(worker.id.as_str())?.phase, Phase::Ended { .. }) => Reply::Ending,
             None => return Ok(None),
@@ -115,6 +114,19 @@ impl Control {
             return Ok(None);
         }
         Ok(Some(reply))
+    }
+
+    /// Refuses to end the worker to which this very command belongs: its end would be the command's, half done.
+    fn refuse_own(&self, worker: &Worker) -> Result<(), Failure> {
+        let own = self.project.call.environment.get(MARKER).map(Path::new);
+        if own != Some(&self.project.paths.worker_dir(&worker.id)) {
+            return Ok(());
+        }
+        let id = &worker.id;
+        let text = format!("this command runs inside worker `{id}`, and would be ended with it");
+        Err(Failure::new(FailureKind::Failed, text)
+            .hint("an agent ends by ending its turn or its process; leave the rest to the person")
+            .hint(format!("a person runs it in a terminal of their own, without {MARKER} in its environment")))
     }
 
     /// Refuses a worker that some command is spawning now.
@@ -139,14 +151,6 @@ impl Control {
             let failure = Failure::new(FailureKind::Failed, text);
             return Err(failure.hint(format!("swarm spawn {} undoes it and begins anew", worker.ticket)));
         }
-        Ok(())
-    }
-
-    /// Waits until the supervisor is gone; it answered, so this is moments.
-    fn await_end(&self, worker: &Worker) -> Result<(), Failure> {
-        let lock = self.project.paths.supervisor_lock(&worker.id);
-        // The lock is free the moment the process ends, so waiting for it is waiting for the end.
-        drop(crate::files::FileLock::wait(&lock)?);
         Ok(())
     }
 

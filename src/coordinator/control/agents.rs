@@ -2,10 +2,8 @@
 
 use super::{Control, partial};
 use crate::agent::{Probe, probe};
-use crate::config::Environment;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{AgentCheckView, AgentView, AgentsView, VIEW_VERSION};
-use crate::llm;
 use crate::model::AgentName;
 use crate::model::agent::{Agent, RuntimeKind};
 
@@ -51,10 +49,7 @@ impl Control {
                 agents.push(agent);
             }
         }
-        let mut found = self.probe_all(&agents)?;
-        for (agent, probe) in agents.iter().zip(&mut found) {
-            self.ask_model(agent, probe)?;
-        }
+        let found = self.probe_all(&agents)?;
         let mut views = Vec::new();
         let mut failures = Vec::new();
         let mut ready = 0;
@@ -90,7 +85,7 @@ impl Control {
         })
     }
 
-    /// Asks the programs of agents, each program once; answers in the order of the agents.
+    /// Asks the programs of agents and those who serve their models, each once; answers in the order of the agents.
     pub(super) fn probe_all(&self, agents: &[&Agent]) -> Result<Vec<Probe>, Failure> {
         let mut questions: Vec<Question<'_>> = Vec::new();
         for agent in agents {
@@ -108,10 +103,12 @@ impl Control {
             }
         }
         let cwd = self.project.repository.anchor();
+        let models = self.project.settings()?.for_models();
         let mut answers = Vec::new();
         for some in questions.chunks(AT_ONCE) {
             let probes: Vec<Probe> = std::thread::scope(|scope| {
-                let asked: Vec<_> = some.iter().map(|one| scope.spawn(|| probe(one.agent, &one.env, cwd))).collect();
+                let ask = |one: &Question<'_>| probe(one.agent, &one.env, cwd, Some(&models));
+                let asked: Vec<_> = some.iter().map(|one| scope.spawn(move || ask(one))).collect();
                 asked.into_iter().map(|thread| thread.join().expect("a probe reports its failures")).collect()
             });
             answers.extend(some.iter().zip(probes));
@@ -121,30 +118,6 @@ impl Control {
             of.map(|(_, probe)| probe.clone()).expect("every agent is in a question")
         };
         Ok(agents.iter().map(answer).collect())
-    }
-
-    /// Looks whether the model of an agent that we know how to ask is there and can call tools, and notes what is wrong.
-    fn ask_model(&self, agent: &Agent, probe: &mut Probe) -> Result<(), Failure> {
-        let reference = match (agent.runtime, &agent.provider, &agent.model) {
-            (RuntimeKind::Ollama, _, Some(model)) => model.clone(),
-            (RuntimeKind::Claude, Some(provider), Some(model)) => format!("{provider}/{model}"),
-            _ => return Ok(()),
-        };
-        if probe.problem.is_some() {
-            return Ok(());
-        }
-        let settings = self.project.settings()?.for_models();
-        let environment: Environment = self.agent_env(agent)?.into_iter().collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
-        match runtime.block_on(llm::probe(&reference, &settings, &environment)) {
-            Ok(models) => note_models(probe, models),
-            Err(error) => {
-                probe.problem = Some(error.to_string());
-                probe.hint = error.hint;
-            }
-        }
-        Ok(())
     }
 
     /// The view of several agents.
@@ -195,20 +168,6 @@ fn not_ready(agent: &Agent, probe: &Probe) -> Option<Failure> {
     Some(failure)
 }
 
-/// Notes what was found out about an agent's models: it can work when one of them can.
-fn note_models(probe: &mut Probe, models: Vec<llm::Probe>) {
-    if let Some(fit) = models.iter().find(|model| model.problem.is_none()) {
-        probe.program = format!("{} with {} ({})", probe.program, fit.model, fit.price);
-        return;
-    }
-    if let Some(first) = models.into_iter().next()
-        && let Some(error) = first.problem
-    {
-        probe.problem = Some(error.to_string());
-        probe.hint = first.command.map(|command| format!("run `{command}`")).or(error.hint);
-    }
-}
-
 /// What a probe found.
 fn check_view(probe: &Probe) -> AgentCheckView {
     let program = match (&probe.path, &probe.version) {
@@ -217,6 +176,11 @@ fn check_view(probe: &Probe) -> AgentCheckView {
         (None, Some(version)) => Some(format!("{} {version}", probe.program)),
         (None, None) => None,
     };
+    let with = |program| match &probe.model {
+        Some(model) => format!("{program} with {model}"),
+        None => program,
+    };
+    let program = program.map(with);
     let problem = probe.problem.clone().or_else(|| probe.doubt.clone());
     AgentCheckView { ready: problem.is_none(), program, problem, hint: probe.hint.clone() }
 }

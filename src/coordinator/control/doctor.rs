@@ -10,7 +10,7 @@ use crate::coordinator::views::{DoctorView, FindingView, VIEW_VERSION};
 use crate::files::{self, FileLock};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, TmuxSession, Worker};
-use crate::model::{Time, WorkerId};
+use crate::model::{Time, WorkerId, counted};
 use crate::process;
 use crate::store::Store;
 use crate::supervisor::{Client, MARKER};
@@ -307,11 +307,21 @@ impl Control {
         let mut findings = Vec::new();
         if kept > 0 {
             let hint = Some("swarm recover list".to_owned());
-            findings.push(finding("ok", "kept work", format!("{kept} keep refs preserve removed work"), hint));
+            findings.push(finding(
+                "ok",
+                "kept work",
+                format!("removed work is preserved in {}", counted(kept, "keep ref")),
+                hint,
+            ));
         }
         if orphans > 0 {
             let hint = Some("git for-each-ref refs/swarm/wip".to_owned());
-            findings.push(finding("ok", "kept work", format!("{orphans} snapshots without a worker"), hint));
+            findings.push(finding(
+                "ok",
+                "kept work",
+                format!("{} without a worker", counted(orphans, "snapshot")),
+                hint,
+            ));
         }
         Ok(findings)
     }

@@ -232,7 +232,7 @@ impl Control {
         match self.project.repository.branch_head(&worker.place.branch)? {
             Some(head) => {
                 let repository = &self.project.repository;
-                Ok(repository.commits_between(&repository.own_base(&worker.place, &head)?, &head)?.len())
+                Ok(repository.count_between(&repository.own_base(&worker.place, &head)?, &head)?)
             }
             None => Ok(0),
         }
@@ -284,7 +284,7 @@ impl Control {
             _ => None,
         };
         let since = since.unwrap_or_else(|| worker.place.base.clone());
-        Ok(repository.commits_between(&since, &landed.work)?.len())
+        Ok(repository.count_between(&since, &landed.work)?)
     }
 
     /// Brings the evidence to the agent, or to a person when that was done often enough.

@@ -5,6 +5,7 @@ mod agents;
 mod attach;
 mod conflicts;
 mod doctor;
+mod hear;
 mod init;
 mod merge;
 mod recover;
@@ -51,6 +52,8 @@ pub(crate) struct Control {
     run: RunId,
     /// Whether commands of the repository that this call runs become trusted.
     trusts: bool,
+    /// Hears what is going on while a call takes its time.
+    listener: Box<dyn Fn(&str)>,
 }
 
 /// What is known about a worker at one moment.
@@ -67,13 +70,25 @@ pub(super) struct Known {
     verdict: Verdict,
     /// Where its ticket is.
     ticket_state: Option<TicketState>,
+    /// Processes of a lost worker's agent that run on, where it was looked for them.
+    left_behind: Vec<u32>,
 }
 
 impl Control {
     /// Control of the repository around the call's folder. With `trusts`, set-up and gate commands that a call
     /// runs become trusted.
     pub(crate) fn open(call: Call, trusts: bool) -> Result<Self, Failure> {
-        Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts })
+        Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts, listener: Box::new(|_| ()) })
+    }
+
+    /// The same control, which says what a person who waits should know: a clause at a time.
+    pub(crate) fn with_listener(self, listener: impl Fn(&str) + 'static) -> Self {
+        Self { listener: Box::new(listener), ..self }
+    }
+
+    /// Says what is going on.
+    fn tell(&self, what: &str) {
+        (self.listener)(what);
     }
 
     /// The history of the target as a graph for a person.
@@ -117,7 +132,7 @@ impl Control {
 
     /// What is known about a worker now.
     fn know(&self, worker: Worker, ticket_state: Option<TicketState>) -> Known {
-        let liveness = self.liveness(&worker);
+        let (worker, liveness) = self.look_twice(worker);
         let last = read_live(&self.project.paths.live(&worker.id)).ok().flatten();
         let live = last.clone().filter(|live| live.attempt == worker.attempt.number);
         let changes = match &live {
@@ -125,7 +140,22 @@ impl Control {
             None => worker.early_changes(last.as_ref()),
         };
         let verdict = worker.verdict(liveness, live.as_ref(), Time::now());
-        Known { worker, liveness, live, changes, verdict, ticket_state }
+        Known { worker, liveness, live, changes, verdict, ticket_state, left_behind: Vec::new() }
+    }
+
+    /// Whether a worker's supervisor lives. One that is gone may have written down the end between our two looks, and who
+    /// ended is not lost.
+    fn look_twice(&self, worker: Worker) -> (Worker, Liveness) {
+        let liveness = self.liveness(&worker);
+        let is_at_work = matches!(worker.phase, Phase::Preparing { .. } | Phase::Supervised { .. });
+        if liveness == Liveness::Dead
+            && is_at_work
+            && let Ok(Some(now)) = self.project.store().and_then(|store| Ok(store.worker(&worker.id)?))
+        {
+            let liveness = self.liveness(&now);
+            return (now, liveness);
+        }
+        (worker, liveness)
     }
 
     /// Whether the worker's supervisor lives, or before there is one, its spawner.
@@ -152,16 +182,16 @@ impl Control {
 
     /// A connection to the worker's supervisor; `None` when it is gone.
     fn client(&self, worker: &WorkerId) -> Result<Option<Client>, Failure> {
-        let socket = RuntimePaths::new(self.project.repository.common_dir(), worker)?.socket();
         let deadline = Instant::now() + CONNECT_WITHIN;
         // One that has just begun holds its lock before it listens.
         while FileLock::is_held(&self.project.paths.supervisor_lock(worker))? {
+            let socket = RuntimePaths::new(self.project.repository.common_dir(), worker)?.socket();
             if let Some(client) = Client::connect(&socket)? {
                 return Ok(Some(client));
             }
             if Instant::now() >= deadline {
                 let text = format!("the supervisor of `{worker}` lives and does not listen on `{}`", socket.display());
-                return Err(Failure::new(FailureKind::Failed, text)
+                return Err(Failure::new(FailureKind::TimedOut, text)
                     .hint("is XDG_RUNTIME_DIR the same as when it was spawned? swarm why shows its process"));
             }
             std::thread::sleep(LOOK_EVERY);

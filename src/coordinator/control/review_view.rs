@@ -23,6 +23,7 @@ impl Control {
         let stat = repository.diff(&base, &head, &options)?;
         let verdicts = self.project.store()?.reviews(&worker.id)?;
         let since = self.since(&worker, &head, &base, &verdicts, color)?;
+        let last = verdicts.iter().rposition(|review| review.verdict != ReviewVerdict::Commented);
         let checklist = self.with_landing(|landing| Ok(landing.checklist(&worker)?))?;
         Ok(ReviewView {
             version: VIEW_VERSION,
@@ -33,7 +34,11 @@ impl Control {
             checklist: checklist.into_iter().zip(1..).map(|item| item_view(item, &head)).collect(),
             reviewers: self.reviewer_views(&worker, &head)?,
             since,
-            verdicts: verdicts.into_iter().map(verdict_view).collect(),
+            verdicts: verdicts
+                .into_iter()
+                .enumerate()
+                .map(|(at, review)| verdict_view(review, Some(at) == last, &head))
+                .collect(),
             worker: self.view(worker)?,
         })
     }
@@ -96,9 +101,10 @@ fn commit_view(commit: CommitInfo) -> CommitView {
     CommitView { id: commit.id.to_string(), subject: commit.subject, author: commit.author }
 }
 
-/// A verdict as a view.
-fn verdict_view(review: Review) -> VerdictView {
+/// A verdict as a view, the last one or an earlier one.
+fn verdict_view(review: Review, is_last: bool, head: &CommitId) -> VerdictView {
     VerdictView {
+        void: review.verdict == ReviewVerdict::Approved && (review.commit != *head || !is_last),
         verdict: verdict_word(review.verdict).to_owned(),
         commit: review.commit.to_string(),
         by: review.by,

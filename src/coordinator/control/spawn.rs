@@ -13,7 +13,7 @@ use crate::model::agent::Agent;
 use crate::model::settings::Settings;
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Liveness, SpawnStep, Status, Worker};
-use crate::model::{AgentName, TicketId, Time, WorkerId};
+use crate::model::{AgentName, BranchName, TicketId, Time, WorkerId};
 use crate::supervisor::{ApprovedSetup, Continue, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
 use crate::terminal::Tmux;
 
@@ -291,7 +291,8 @@ impl Control {
     pub(super) fn ready_agent(&self, name: &AgentName) -> Result<Agent, Failure> {
         let agent = self.project.agent(name)?.clone();
         let env: Vec<_> = self.agent_env(&agent)?;
-        let found = probe(&agent, &env, self.project.repository.anchor());
+        // Its model is not asked for: that may take seconds, and an agent that finds none says so.
+        let found = probe(&agent, &env, self.project.repository.anchor(), None);
         match found.problem {
             None => Ok(agent),
             Some(problem) => {
@@ -417,6 +418,7 @@ fn planned(prepared: &Prepared) -> SpawnedView {
                 tmux_session: None,
                 pid: None,
                 attempt: 1,
+                warnings: branch_warning(start.plan.use_existing_branch, worker, branch),
             }
         }
         Prepared::Again(again) => {
@@ -430,7 +432,16 @@ fn planned(prepared: &Prepared) -> SpawnedView {
 
 /// The view of a spawn that was done.
 pub(super) fn spawned_view(spawned: &Spawned) -> SpawnedView {
-    worker_spawned(&spawned.worker, Some(spawned.pid))
+    let Spawned { worker, pid, took_branch } = spawned;
+    let warnings = branch_warning(*took_branch, &worker.id, &worker.place.branch);
+    SpawnedView { warnings, ..worker_spawned(worker, Some(*pid)) }
+}
+
+/// What to say of a branch that was there before its worker.
+fn branch_warning(was_there: bool, worker: &WorkerId, branch: &BranchName) -> Vec<String> {
+    let text =
+        || format!("branch `{branch}` was there already; `{worker}` goes on with it, and swarm rm will leave it there");
+    was_there.then(text).into_iter().collect()
 }
 
 /// The shared part of the two.
@@ -445,5 +456,6 @@ fn worker_spawned(worker: &Worker, pid: Option<u32>) -> SpawnedView {
         tmux_session: worker.attempt.tmux.as_ref().map(|tmux| tmux.name.clone()),
         pid,
         attempt: worker.attempt.number,
+        warnings: Vec::new(),
     }
 }

@@ -1,17 +1,21 @@
 //! `status` and `why`: evidence drawn up into a view. Reading starts no process and costs a few file reads a worker.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
 
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Phase, Status, Worker};
-use crate::model::{TicketId, Time, duration_text};
+use crate::model::{TicketId, Time, counted, duration_text, error_text};
 use crate::process;
 use crate::queue::{FileQueue, Queue};
 use crate::store::Store;
 use crate::supervisor::MARKER;
+
+/// Processes that are named in one clause at most.
+const PIDS_SHOWN: usize = 5;
 
 impl Control {
     /// The status of the named workers, or of all; released ones only with `all` or by name.
@@ -50,6 +54,7 @@ impl Control {
             })
             .collect();
         let mut states = states;
+        self.find_left_behind(&mut known);
         for known in &mut known {
             if self.reconcile(known)? {
                 states.insert(known.worker.ticket.clone(), TicketState::Lost);
@@ -81,10 +86,31 @@ impl Control {
         Ok(known.ticket_state == Some(TicketState::Lost))
     }
 
+    /// Looks for what the agents of lost workers left running, in one go for all of them.
+    fn find_left_behind(&self, known: &mut [Known]) {
+        let is_lost = |known: &Known| known.verdict.status == Status::Lost;
+        if !known.iter().any(is_lost) {
+            return;
+        }
+        let running = match process::find_all_marked(MARKER) {
+            Ok(running) => running,
+            Err(error) => {
+                // `why` fails over it; a status without this is still worth having.
+                tracing::warn!(error = error_text(&error), "the process table could not be read");
+                return;
+            }
+        };
+        for known in known.iter_mut().filter(|known| is_lost(known)) {
+            let marker = self.project.paths.worker_dir(&known.worker.id);
+            known.left_behind = running.get(marker.as_os_str().as_bytes()).cloned().unwrap_or_default();
+        }
+    }
+
     /// What is known about one worker, as a view.
     pub(super) fn view(&self, worker: Worker) -> Result<WorkerView, Failure> {
         let state = self.ticket_state(&worker.ticket)?;
         let mut known = self.know(worker, state);
+        self.find_left_behind(std::slice::from_mut(&mut known));
         self.reconcile(&mut known)?;
         Ok(worker_view(&known))
     }
@@ -111,6 +137,9 @@ impl Control {
         let marker = self.project.paths.worker_dir(&known.worker.id);
         let running = process::find_marked(MARKER, &marker.to_string_lossy())?;
         let pids: Vec<_> = running.iter().map(|process| process.pid.to_string()).collect();
+        if known.verdict.status == Status::Lost {
+            known.left_behind = running.iter().map(|process| process.pid).collect();
+        }
         facts.push(match (running.is_empty(), known.liveness) {
             (true, _) => "no process of its agent runs".to_owned(),
             (false, Liveness::Alive) => format!("processes of its agent: {}", pids.join(", ")),
@@ -150,7 +179,7 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
     };
     let (ended_at, keep) = match &worker.phase {
         Phase::Ended { at, .. } => (Some(*at), None),
-        Phase::Released { at, keep, .. } => (Some(*at), Some(keep.clone())),
+        Phase::Released { at, ended_at, keep, .. } => (ended_at.or(Some(*at)), Some(keep.clone())),
         _ => (None, None),
     };
     WorkerView {
@@ -160,7 +189,10 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
         agent: worker.agent.to_string(),
         runtime: worker.runtime,
         status: verdict.status,
-        reason: verdict.reason.clone(),
+        reason: match left_behind(known) {
+            Some(left) => format!("{}; {left} without it", verdict.reason),
+            None => verdict.reason.clone(),
+        },
         since: verdict.since,
         evidence: evidence(known),
         ticket_state: known.ticket_state,
@@ -191,17 +223,36 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
     }
 }
 
+/// What runs on without a supervisor, as a clause.
+fn left_behind(known: &Known) -> Option<String> {
+    let pids: Vec<_> = known.left_behind.iter().take(PIDS_SHOWN).map(u32::to_string).collect();
+    let more = match known.left_behind.len().saturating_sub(PIDS_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match &pids[..] {
+        [] => None,
+        [pid] => Some(format!("process {pid} of its agent runs on")),
+        pids => Some(format!("processes {}{more} of its agent run on", pids.join(", "))),
+    }
+}
+
 /// The evidence, with the heartbeat and the last snapshot beside what the supervisor weighed.
 fn evidence(known: &Known) -> Vec<Evidence> {
-    let Some(live) = &known.live else { return Vec::new() };
-    let mut evidence = live.evidence.clone();
+    let found = left_behind(known).map(|says| Evidence { source: EvidenceSource::Process, says, at: Time::now() });
+    let Some(live) = &known.live else { return found.into_iter().collect() };
+    // What the supervisor saw of processes is older than what is there now.
+    let mut evidence: Vec<_> =
+        live.evidence.iter().filter(|old| found.is_none() || old.source != EvidenceSource::Process).cloned().collect();
+    evidence.extend(found);
     evidence.push(Evidence {
         source: EvidenceSource::Heartbeat,
         says: format!("said {}", live.status.as_str()),
         at: live.heartbeat_at,
     });
     if let Some(changes) = &live.changes {
-        let says = format!("{} commits, {} files changed", changes.commits, changes.files_changed);
+        let says =
+            format!("{}, {} changed", counted(changes.commits, "commit"), counted(changes.files_changed, "file"));
         evidence.push(Evidence { source: EvidenceSource::Git, says, at: changes.at });
     }
     evidence.sort_by_key(|evidence| evidence.source);

@@ -85,7 +85,7 @@ impl Control {
             view.body = None;
             view.problem = Some("the ticket has no text".to_owned());
         }
-        Ok(TicketsView { version: VIEW_VERSION, tickets: vec![view] })
+        Ok(TicketsView { version: VIEW_VERSION, tickets: vec![view], warnings: Vec::new() })
     }
 
     /// Fails when a file or the queue has the id, whatever its case.
@@ -158,7 +158,8 @@ impl Control {
                 tickets.insert(id.to_string(), view);
             }
         }
-        Ok(TicketsView { version: VIEW_VERSION, tickets: tickets.into_values().collect() })
+        let warnings = differing_in_case(tickets.keys());
+        Ok(TicketsView { version: VIEW_VERSION, tickets: tickets.into_values().collect(), warnings })
     }
 
     /// The entry of one ticket file.
@@ -218,7 +219,7 @@ impl Control {
         let by_id = self.ticket_paths()?.into_iter().find(|path| stem(path) == ticket.id.as_str());
         let given = self.project.call.directory.join(name);
         view.path = if name == ticket.id.as_str() { by_id.map(|path| self.ticket_place(&path)) } else { Some(given) };
-        Ok(TicketsView { version: VIEW_VERSION, tickets: vec![view] })
+        Ok(TicketsView { version: VIEW_VERSION, tickets: vec![view], warnings: Vec::new() })
     }
 
     /// A ticket with its defaults filled in; its file is set by the caller.
@@ -286,6 +287,20 @@ impl Control {
     fn ticket_place(&self, path: &Path) -> PathBuf {
         self.project.repository.main_worktree().map_or_else(|| path.to_owned(), |top| top.join(path))
     }
+}
+
+/// A warning for each set of ids that differ only in case.
+fn differing_in_case<'a>(ids: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut alike = BTreeMap::<String, Vec<&str>>::new();
+    for id in ids {
+        alike.entry(id.to_ascii_lowercase()).or_default().push(id);
+    }
+    let clashes = alike.into_values().filter(|ids| ids.len() > 1);
+    let said = clashes.map(|ids| {
+        let names: Vec<_> = ids.iter().map(|id| format!("`{id}`")).collect();
+        format!("tickets {} differ only in case, and some file systems take them for one", names.join(" and "))
+    });
+    said.collect()
 }
 
 /// A file's name without its extension.

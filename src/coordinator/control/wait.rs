@@ -6,7 +6,7 @@ use super::Control;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{VIEW_VERSION, WaitView, WorkerView};
 use crate::model::ticket::TicketState;
-use crate::model::worker::Status;
+use crate::model::worker::{Outcome, Phase, Status};
 
 /// How often the store's change counter is read; one page of shared memory.
 const PEEK_EVERY: Duration = Duration::from_millis(50);
@@ -58,7 +58,8 @@ impl Control {
             let workers = if names.is_empty() { Vec::new() } else { self.status(&names, true)?.workers };
             let standings: Vec<_> = workers.iter().map(|worker| standing(worker, &targets)).collect();
             if let Some(end) = settle(&standings, request.any) {
-                return Ok(conclude(end, workers));
+                let is_limit = end == Standing::Ended && self.is_at_limits(&workers)?;
+                return Ok(conclude(end, is_limit, workers));
             }
             if !self.await_change(version, deadline)? {
                 let view = WaitView { version: VIEW_VERSION, outcome: "timed_out".to_owned(), workers };
@@ -80,6 +81,17 @@ impl Control {
             worker.supervisor_pid.is_some() || matches!(worker.status, Status::Starting | Status::Lost)
         });
         Ok(live.map(|worker| worker.id).collect())
+    }
+
+    /// Whether every worker that ended without its work did so at a limit or its budget.
+    fn is_at_limits(&self, workers: &[WorkerView]) -> Result<bool, Failure> {
+        for worker in workers.iter().filter(|worker| matches!(worker.status, Status::Failed | Status::Stopped)) {
+            let phase = self.worker(&worker.id)?.phase;
+            if !matches!(phase, Phase::Ended { outcome: Outcome::LimitReached { .. }, .. }) {
+                return Ok(false);
+            }
+        }
+        Ok(workers.iter().any(|worker| worker.status == Status::Stopped))
     }
 
     /// Waits for the store to change or for the next look; false when the deadline passed.
@@ -153,8 +165,8 @@ fn settle(standings: &[Standing], any: bool) -> Option<Standing> {
     Some(found.unwrap_or(Standing::Reached))
 }
 
-/// View and failure for an end.
-fn conclude(end: Standing, workers: Vec<WorkerView>) -> (WaitView, Result<(), Failure>) {
+/// View and failure for an end; `is_limit` says that those which ended did so at a limit.
+fn conclude(end: Standing, is_limit: bool, workers: Vec<WorkerView>) -> (WaitView, Result<(), Failure>) {
     // What each of them says is in the answer; the error only counts them.
     let counted = |wanted: &[Status], one: &str, several: &str| {
         let hits: Vec<_> = workers.iter().filter(|worker| wanted.contains(&worker.status)).collect();
@@ -170,6 +182,12 @@ fn conclude(end: Standing, workers: Vec<WorkerView>) -> (WaitView, Result<(), Fa
             let failure = Failure::new(FailureKind::NeedsPerson, text)
                 .hint("swarm attach WORKER answers what it waits for; swarm resume WORKER goes on with a lost one");
             ("needs_person", Err(failure))
+        }
+        Standing::Ended if is_limit => {
+            let text = counted(&[Status::Stopped], "reached a limit", "reached a limit");
+            let failure = Failure::new(FailureKind::Limit, text)
+                .hint("swarm why WORKER shows which; raise it in the ticket, then swarm restart WORKER");
+            ("ended", Err(failure))
         }
         Standing::Ended => {
             let text = counted(&[Status::Failed, Status::Stopped], "failed or was stopped", "failed or were stopped");

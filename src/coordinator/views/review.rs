@@ -57,6 +57,8 @@ pub(crate) struct VerdictView {
     pub(crate) text: String,
     /// When.
     pub(crate) at: Time,
+    /// Whether it is an approval that counts no more, because the work went on or a later verdict took its place.
+    pub(crate) void: bool,
 }
 
 /// One comment.

@@ -219,8 +219,12 @@ impl Repository {
 
     /// Whether the person wants commits signed.
     fn signs_commits(&self) -> Result<bool, GitError> {
+        if let Some(known) = self.signs_commits.as_ref().and_then(|known| known.get()) {
+            return Ok(*known);
+        }
         let call = self.git(self.home(), ["config", "--type=bool", "--default=false", "--get", "commit.gpgSign"]);
-        Ok(call.reading().text()? == "true")
+        let signs = call.reading().text()? == "true";
+        Ok(self.signs_commits.as_ref().map_or(signs, |known| *known.get_or_init(|| signs)))
     }
 }
 

@@ -1,11 +1,14 @@
 //! One worktree that follows the branch: taken, checked, and brought to the new commit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::Busy;
 use super::holder::Holder;
@@ -69,8 +72,15 @@ impl<'a> Checkout<'a> {
         journal.write(repository)?;
         crash_point!("journal written");
         let checkout = Self { repository, journal, is_kept: false };
-        if !checkout.lock_index()? {
-            return Ok(checkout.busy(Vec::new(), "another git process holds its index (`index.lock`)"));
+        match checkout.lock_index() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Ok(checkout.busy(Vec::new(), "another git process holds its index (`index.lock`)"));
+            }
+            Err(GitError::Files(error)) if is_refusal(&error.source) => {
+                return Ok(checkout.busy(Vec::new(), "its index cannot be written"));
+            }
+            Err(error) => return Err(error),
         }
         crash_point!("index locked");
         checkout.check()
@@ -119,6 +129,14 @@ impl<'a> Checkout<'a> {
         files = self.in_the_way(&touched)?;
         if !files.is_empty() {
             return Ok(self.busy(files, "untracked or ignored files are in the way"));
+        }
+        files = self.hidden_by_case(&touched)?;
+        if !files.is_empty() {
+            return Ok(self.busy(files, "names differ only in case, and git is told to ignore case there"));
+        }
+        files = self.unwritable(&touched)?;
+        if !files.is_empty() {
+            return Ok(self.busy(files, "files that would change cannot be written"));
         }
         let (from, to) = (self.journal.from.as_str(), self.journal.to.as_str());
         let call = self.call(["read-tree", "-m", "-u", "-n", from, to]);
@@ -202,6 +220,42 @@ impl<'a> Checkout<'a> {
         Ok(found.into_iter().collect())
     }
 
+    /// New files whose names another file has in other letters, where the person's git ignores case
+    /// (`core.ignoreCase`, git-config(1)): such a file system has room for one of the two.
+    fn hidden_by_case(&self, touched: &[Touched]) -> Result<Vec<PathBuf>, GitError> {
+        let added: Vec<_> = touched.iter().filter(|file| file.is_added).collect();
+        let setting = ["config", "--type=bool", "--default=false", "--get", "core.ignoreCase"];
+        if added.is_empty() || self.call(setting).reading().text()? != "true" {
+            return Ok(Vec::new());
+        }
+        let folded = |path: &Path| path.to_string_lossy().to_lowercase();
+        let call = self.call(["ls-tree", "-r", "-z", "--name-only", "--full-tree", self.journal.to.as_str()]);
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        for path in split_nul(&call.reading().output()?.stdout) {
+            *count.entry(folded(&path_of(path))).or_default() += 1;
+        }
+        let is_double = |file: &&&Touched| count.get(&folded(&file.path)).is_some_and(|count| *count > 1);
+        Ok(added.iter().filter(is_double).map(|file| file.path.clone()).collect())
+    }
+
+    /// Files in folders that cannot be written to.
+    fn unwritable(&self, touched: &[Touched]) -> Result<Vec<PathBuf>, GitError> {
+        let mut known: BTreeMap<PathBuf, bool> = BTreeMap::new();
+        let mut files = Vec::new();
+        for file in touched {
+            let mut folder = self.journal.worktree.join(&file.path);
+            while folder.pop() && !metadata(&folder)?.is_some_and(|meta| meta.is_dir()) {}
+            let check = || access(&folder, Access::WRITE_OK | Access::EXEC_OK);
+            let is_refused = *known
+                .entry(folder.clone())
+                .or_insert_with(|| matches!(check(), Err(Errno::ACCESS | Errno::PERM | Errno::ROFS)));
+            if is_refused {
+                files.push(file.path.clone());
+            }
+        }
+        Ok(files)
+    }
+
     /// Whether the private index has the path.
     fn is_tracked(&self, path: &Path) -> Result<bool, GitError> {
         let call = self.call(["ls-files", "-z"]).env("GIT_LITERAL_PATHSPECS", "1");
@@ -263,6 +317,11 @@ impl Drop for Checkout<'_> {
             self.journal.clear(self.repository).ok();
         }
     }
+}
+
+/// Whether the file system lets nobody, or not us, write.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// What is at a path itself, links not followed; `None` when nothing is.

@@ -20,13 +20,15 @@ pub(super) struct Holder {
 
 /// Files and folders in a worktree's git folder that mean an operation is under way, and what to call it
 /// (the list of `wt_status_get_state` in git's own status).
-const OPERATIONS: [(&str, &str); 6] = [
+const OPERATIONS: [(&str, &str); 7] = [
     ("MERGE_HEAD", "a merge"),
     ("rebase-merge", "a rebase"),
     ("rebase-apply", "a rebase"),
     ("CHERRY_PICK_HEAD", "a cherry-pick"),
     ("REVERT_HEAD", "a revert"),
     ("BISECT_LOG", "a bisection"),
+    // Between two picks of a series only this is there.
+    ("sequencer", "a cherry-pick or revert of several commits"),
 ];
 
 /// Files in a worktree's git folder that name the branch it will come back to.

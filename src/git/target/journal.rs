@@ -118,9 +118,7 @@ impl Journal {
     /// Copies the index with its time, by which git tells entries that may have changed since it was written.
     pub(super) fn copy_index(&self) -> Result<(), GitError> {
         let (index, private) = (self.index_path(), self.private_path());
-        remove_if_exists(&private)?;
-        // An ended process may have left git's lock on the copy.
-        remove_if_exists(&self.git_dir.join("index.swarm.lock"))?;
+        self.remove_private()?;
         if !index.exists() {
             return Ok(());
         }
@@ -132,6 +130,12 @@ impl Journal {
         Ok(copy().map_err(FileError::on("copy", &index))?)
     }
 
+    /// Removes the private copy, and git's lock on it, which an ended process may have left.
+    pub(super) fn remove_private(&self) -> Result<(), GitError> {
+        remove_if_exists(&self.private_path())?;
+        remove_if_exists(&self.git_dir.join("index.swarm.lock"))
+    }
+
     /// Puts the private copy in the index's place; the lock is still held.
     pub(super) fn install_index(&self) -> Result<(), GitError> {
         let index = self.index_path();
@@ -140,8 +144,7 @@ impl Journal {
 
     /// Removes what the move left in the worktree's git folder, then the journal.
     pub(super) fn clear(&self, repository: &Repository) -> Result<(), GitError> {
-        remove_if_exists(&self.private_path())?;
-        remove_if_exists(&self.git_dir.join("index.swarm.lock"))?;
+        self.remove_private()?;
         if self.is_locked()? {
             remove_if_exists(&self.lock_path())?;
         }

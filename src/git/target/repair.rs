@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Repaired;
 use super::checkout::{Checkout, Touched, metadata};
-use super::journal::{Journal, remove_if_exists};
+use super::journal::Journal;
 use crate::files::FileError;
 use crate::git::{GitError, Repository};
 
@@ -35,7 +35,7 @@ pub(super) fn repair(repository: &Repository, journal: Journal) -> Result<Option
 fn finish(checkout: Checkout<'_>) -> Result<Vec<PathBuf>, GitError> {
     let touched = checkout.touched()?;
     let not_new = {
-        remove_if_exists(&checkout.journal().private_path())?;
+        checkout.journal().remove_private()?;
         checkout.call(["read-tree", checkout.journal().to.as_str()]).output()?;
         checkout.refresh()?;
         checkout.changed()?

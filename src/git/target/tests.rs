@@ -1,5 +1,7 @@
 //! Moves of a target against real worktrees.
 
+mod odd;
+
 use std::fs;
 
 use super::*;
@@ -298,7 +300,8 @@ fn a_checkout_cut_off_between_files_is_finished_and_edits_made_since_are_kept() 
     crash::arm("target moved");
     fixture.open().advance_target(&branch("main"), &from, &to, "x").unwrap_err();
     assert!(crash::revive());
-    // Git had written one file, was writing the second, and a person has edited the third since.
+    // Git had written one file, was writing the second, and a person has edited the third since. It held its lock.
+    fixture.write(".git/index.swarm.lock", "");
     fixture.write("new/file", "ne");
     fs::remove_file(fixture.root.join("e")).unwrap();
     fixture.write("a", &with_line("a", 1, "an edit"));

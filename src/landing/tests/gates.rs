@@ -158,3 +158,30 @@ fn preparation_puts_things_beside_the_tree() {
     let prepared = LandOptions { gates: gates(&[("test", "cat deps/lib")]), prepare: Some(&prepare), ..options() };
     assert_eq!(yard.landed(&worker, &prepared).gates[0].output_tail, "x");
 }
+
+#[test]
+fn a_gate_that_moves_the_target_to_its_own_commit_is_found_out() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let script = "echo $SWARM_COMMIT; git update-ref refs/heads/main $(git -c user.name=g -c user.email=g@x commit-tree \
+                  -p $SWARM_COMMIT -m gate $SWARM_COMMIT^{tree})";
+    let landed = yard.landed(&worker, &LandOptions { gates: gates(&[("moves", script)]), ..options() });
+    assert_eq!(landed.commit.as_str(), landed.gates[0].output_tail.trim());
+    assert_ne!(landed.commit, yard.head());
+    let [warning] = &landed.warnings[..] else { panic!("{:?}", landed.warnings) };
+    assert!(warning.contains("moved by somebody else") && warning.contains(yard.head().short()), "{warning}");
+    let note = yard.git.git(&yard.git.root, &["notes", "--ref=swarm", "show", landed.commit.as_str()]);
+    assert!(note.contains("\"fix\""), "{note}");
+}
+
+#[test]
+fn a_gate_that_merges_the_work_itself_is_found_out() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let script = "git update-ref refs/heads/main $(git -c user.name=g -c user.email=g@x commit-tree \
+                  -p $SWARM_TARGET_COMMIT -p $SWARM_BRANCH -m gate $SWARM_COMMIT^{tree}) $SWARM_TARGET_COMMIT || true";
+    let landed = yard.landed(&worker, &LandOptions { gates: gates(&[("merges", script)]), ..options() });
+    assert_eq!(landed.commit, landed.work);
+    assert_ne!(landed.commit, yard.head());
+    assert!(landed.warnings.iter().any(|warning| warning.contains("had this work already")), "{:?}", landed.warnings);
+}

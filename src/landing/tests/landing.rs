@@ -169,7 +169,13 @@ fn work_that_the_target_has_already_is_landed_without_a_commit() {
     let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
     yard.git.git(&yard.git.root, &["merge", "-q", "--no-ff", "-m", "by hand", "swarm/fix"]);
     let before = yard.head();
-    assert_eq!(yard.landed(&worker, &releasing()).commit, before);
+    let landed = yard.landed(&worker, &releasing());
+    // The commit of somebody else is not the landing's.
+    assert_eq!(landed.commit, landed.work);
+    assert_eq!(
+        landed.warnings,
+        [format!("`main` had this work already and was not moved; it is at {}", before.short())]
+    );
     assert_eq!((yard.head(), yard.state(&worker)), (before, TicketState::Landed));
     yard.assert_tidy();
 }
@@ -293,9 +299,78 @@ fn commits_that_a_person_took_out_of_the_target_do_not_come_back() {
     let before = yard.head();
     let waiting = yard.waiting(&worker, &options());
     assert_eq!(waiting.reason, WaitingReason::TargetRewound);
-    assert!(waiting.why.contains("of 2"), "{}", waiting.why);
+    assert!(waiting.why.contains("back 2 commits"), "{}", waiting.why);
     assert_eq!((yard.head(), yard.state(&worker)), (before, TicketState::Approved));
     yard.git.git(&yard.git.root, &["reset", "-q", "--hard", "HEAD@{1}"]);
+    yard.landed(&worker, &options());
+}
+
+#[test]
+fn what_rebasing_as_it_is_told_leaves_behind_lands() {
+    let yard = Yard::new();
+    yard.git.write("dropped", "one");
+    yard.git.commit("one");
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    yard.git.git(&yard.git.root, &["reset", "-q", "--hard", "HEAD~1"]);
+    let why = yard.waiting(&worker, &options()).why;
+    let command = why.split('`').find(|part| part.starts_with("git rebase")).unwrap();
+    let words: Vec<_> = command.split(' ').skip(1).collect();
+    yard.git.git(&yard.worktree("fix"), &words);
+    assert_eq!(yard.waiting(&worker, &options()).reason, WaitingReason::ApprovalVoided);
+    yard.landing().approve(&worker, verdict("Person")).unwrap();
+    yard.landed(&worker, &options());
+    assert!(!yard.git.root.join("dropped").exists());
+}
+
+#[test]
+fn a_target_that_a_person_moves_back_during_the_gates_is_noticed() {
+    let yard = std::rc::Rc::new(Yard::new());
+    yard.git.write("dropped", "one");
+    yard.git.commit("one");
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let theirs = std::rc::Rc::clone(&yard);
+    crash::meanwhile("gates passed", move || {
+        theirs.git.git(&theirs.git.root, &["reset", "-q", "--hard", "HEAD~1"]);
+    });
+    assert_eq!(yard.waiting(&worker, &options()).reason, WaitingReason::TargetRewound);
+    assert_eq!(yard.state(&worker), TicketState::Approved);
+    assert!(!yard.git.root.join("dropped").exists());
+}
+
+#[test]
+fn a_commit_that_a_person_only_amended_stops_nothing() {
+    let yard = Yard::new();
+    let amend = |message: &str| yard.git.git(&yard.git.root, &["commit", "-q", "--amend", "-m", message]);
+    yard.git.write("b", "changed\n");
+    yard.git.commit("one");
+    // Before the branch: nothing is based on the old one.
+    yard.git.write("b", "changed again\n");
+    yard.git.git(&yard.git.root, &["add", "b"]);
+    amend("other content");
+    let first = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    // After it: the target has the same change under another name.
+    amend("other message");
+    yard.landed(&first, &options());
+    let second = yard.approved("more", &[("c", &with_line("c", 3, "fixed"))]);
+    // This change is taken back in part, and the branch still has it whole.
+    yard.git.write("d", "kept\n");
+    yard.git.write("e", "secret\n");
+    yard.git.commit("too much");
+    let third = yard.approved("last", &[("c", &with_line("c", 9, "fixed"))]);
+    yard.git.git(&yard.git.root, &["checkout", "-q", "HEAD~1", "--", "e"]);
+    amend("less");
+    yard.landed(&second, &options());
+    assert_eq!(yard.waiting(&third, &options()).reason, WaitingReason::TargetRewound);
+}
+
+#[test]
+fn work_whose_landing_a_person_took_back_lands_again() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    yard.landed(&worker, &options());
+    yard.git.git(&yard.git.root, &["reset", "-q", "--hard", "HEAD~1"]);
+    yard.publish_again(&worker);
+    yard.landing().approve(&worker, verdict("Person")).unwrap();
     yard.landed(&worker, &options());
 }
 
@@ -309,12 +384,13 @@ fn a_submodule_commit_that_only_the_worktree_has_does_not_land() {
     let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
     let worktree = yard.worktree("fix");
     yard.git.git(&worktree, &[&allow[..], &["update", "--init"]].concat());
+    for (key, value) in [("user.name", "Person"), ("user.email", "person@example.org")] {
+        yard.git.git(&worktree.join("lib"), &["config", key, value]);
+    }
     put(&worktree.join("lib/new"), "x\n");
-    yard.git.git(&worktree.join("lib"), &["config", "user.name", "Person"]);
-    yard.git.git(&worktree.join("lib"), &["config", "user.email", "person@example.org"]);
     yard.git.commit_in(&worktree.join("lib"), "only here");
     yard.git.commit_in(&worktree, "bump");
-    yard.landing().approve(&worker, verdict("Person")).unwrap();
+    yard.landing().approve(&worker, super::support::verdict("Person")).unwrap();
     let waiting = yard.waiting(&worker, &options());
     assert_eq!(waiting.reason, WaitingReason::StrandedSubmodule);
     assert!(waiting.why.contains("`lib`"), "{}", waiting.why);

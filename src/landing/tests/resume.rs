@@ -123,3 +123,28 @@ fn intent_and_landing_are_in_the_event_log() {
     assert!(matches!(&events[3], Event::Released { keep } if Some(keep) == landed.keep.as_ref()));
     assert_eq!(events.len(), 4);
 }
+
+#[test]
+fn what_a_dead_landing_left_running_is_ended_before_the_next_begins() {
+    let yard = Yard::new();
+    let worker = yard.approved("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    let places = (yard.git.root.join(".git/left"), yard.git.root.join(".git/child"));
+    // A gate as it goes on when only the landing itself is killed: with the landing's token, and a child of its own.
+    let gate = format!("env > '{}'", places.0.display());
+    crash::arm("gates passed");
+    let options = LandOptions { gates: gates(&[("test", &gate)]), ..releasing() };
+    assert!(yard.landing().land(std::slice::from_ref(&worker), &options, &mut |_| ()).is_err());
+    assert!(crash::revive());
+    let token = yard.read(&places.0);
+    let token = token.lines().find_map(|line| line.strip_prefix("SWARM_LANDING=")).unwrap();
+    let child = format!("sleep 1000 & echo $! > '{}'", places.1.display());
+    let mut orphan = crate::process::Invocation::new("sh", &yard.git.root).args(["-c", &child]);
+    orphan.set = vec![("SWARM_LANDING".into(), token.into())];
+    crate::process::run(&orphan).unwrap();
+    let child: u32 = yard.read(&places.1).trim().parse().unwrap();
+    assert!(crate::process::identify(child).unwrap().is_some());
+    yard.landed(&worker, &LandOptions { gates: gates(&[("test", "true")]), ..releasing() });
+    let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    assert!(!yard.repository.common_dir().join("swarm/locks/landing.turn").exists());
+}

@@ -109,14 +109,7 @@ impl Yard {
         self.publish(name);
         let base = self.git.head("main");
         let work = self.git.branch(&format!("swarm/{name}"), files);
-        let claim = self.queue.claim(&ClaimRequest {
-            node: "test".to_owned(),
-            capabilities: Vec::new(),
-            limit: 1,
-            only: Some(vec![name.parse().unwrap()]),
-            lease: Duration::from_secs(60),
-        });
-        let fence = claim.unwrap()[0].fence;
+        let fence = self.claim(name);
         self.queue.complete(&name.parse().unwrap(), fence, Completion::Review).unwrap();
         let place = Place {
             worktree: self.worktree(name),
@@ -164,6 +157,32 @@ impl Yard {
         let title = format!("Do {name}");
         let ticket = Ticket { title, max_attempts: 3, ..Ticket::plain(name.parse().unwrap()) };
         self.queue.publish(&NewTicket { ticket, dedupe_key: name.to_owned() }).unwrap();
+    }
+
+    /// A further attempt of a worker's ticket, in review with the work as it is.
+    pub(super) fn publish_again(&self, worker: &WorkerId) {
+        let ticket = Ticket::plain(worker.as_str().parse().unwrap());
+        self.queue.publish(&NewTicket { ticket, dedupe_key: format!("{worker} again") }).unwrap();
+        let fence = self.claim(worker.as_str());
+        self.queue.complete(&worker.as_str().parse().unwrap(), fence, Completion::Review).unwrap();
+        self.store
+            .update_worker::<crate::store::StoreError>(worker, |row| {
+                row.attempt.fence = fence;
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    /// Takes a ticket; the fence.
+    fn claim(&self, name: &str) -> u64 {
+        let claim = self.queue.claim(&ClaimRequest {
+            node: "test".to_owned(),
+            capabilities: Vec::new(),
+            limit: 1,
+            only: Some(vec![name.parse().unwrap()]),
+            lease: Duration::from_secs(60),
+        });
+        claim.unwrap()[0].fence
     }
 
     pub(super) fn worktree(&self, name: &str) -> PathBuf {

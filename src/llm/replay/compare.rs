@@ -85,7 +85,7 @@ pub(super) fn difference(recorded: &str, now: &str) -> String {
             text.push_str(&format!("    {}{cut}\n", line.chars().take(SHOWN_WIDTH).collect::<String>()));
         }
         if lines.len() > SHOWN_LINES {
-            text.push_str(&format!("    … {} more lines\n", lines.len() - SHOWN_LINES));
+            text.push_str(&format!("    … {}\n", crate::model::counted(lines.len() - SHOWN_LINES, "more line")));
         }
         text
     };

@@ -148,7 +148,9 @@ fn write_state(common_dir: &Path) {
     store.put_worker(&worker("running", Phase::Supervised { supervisor: process(), since: moment() })).unwrap();
     store.put_worker(&worker("review", Phase::Ended { outcome: outcome.clone(), at: moment() })).unwrap();
     let keep = "refs/swarm/keep/landed/1".to_owned();
-    store.put_worker(&worker("landed+2", Phase::Released { outcome, keep, at: moment() })).unwrap();
+    store
+        .put_worker(&worker("landed+2", Phase::Released { outcome, keep, at: moment(), ended_at: Some(moment()) }))
+        .unwrap();
     store.take_ports(&"running".parse().unwrap(), PortSettings::default(), &[]).unwrap();
     store.put_review(&review()).unwrap();
     store.add_comments(&[comment()]).unwrap();

@@ -39,6 +39,11 @@ pub(in crate::supervisor) enum Input {
         /// Why, as a clause.
         reason: String,
     },
+    /// End the agent at a limit and keep the work.
+    Limit {
+        /// Which, as a clause.
+        reason: String,
+    },
     /// The agent takes no message now: it is not ready, or asks something.
     NotSubmitted {
         /// The message.

@@ -365,7 +365,7 @@ fn what_was_taken_and_not_delivered_is_pending_until_the_agent_has_it() {
     assert_eq!(machine.pending_messages(), ["from before", "and this"]);
     let typed = "from before\n\nand this".to_owned();
     assert!(machine.handle(turn_ended(), NOW).contains(&Effect::Submit(typed.clone())));
-    assert_eq!(machine.pending_messages(), [typed.clone()]);
+    assert_eq!(machine.pending_messages(), std::slice::from_ref(&typed));
     machine.handle(Input::Agent(AgentEvent::TurnStarted { prompt: typed, is_message: true }), NOW);
     assert!(machine.pending_messages().is_empty());
 }

@@ -188,9 +188,8 @@ impl Machine {
                 }
                 (None, None) => effects.extend(self.begin_finish(now)),
             },
-            (_, Ending::Interrupted { reason } | Ending::Limit { reason }) => {
-                effects.extend(self.stop(Outcome::Stopped { reason }, now));
-            }
+            (_, Ending::Interrupted { reason }) => effects.extend(self.stop(Outcome::Stopped { reason }, now)),
+            (_, Ending::Limit { reason }) => effects.extend(self.stop(Outcome::LimitReached { reason }, now)),
             (_, Ending::NeedsPerson { reason }) => {
                 self.stage = Stage::Blocked;
                 self.say(Status::Waiting, reason, now);

@@ -28,6 +28,7 @@ impl Supervision {
             self.show(bytes).await;
         }
         self.machine.note(EvidenceSource::Terminal, "wrote output", Time::now());
+        self.told.live_is_stale = true;
     }
 
     /// Shows bytes to everybody, and records them.
@@ -81,6 +82,10 @@ impl Supervision {
                 _ => {}
             }
             self.count_tools();
+            // First, so that nobody is told that it waits for a person.
+            if matches!(event, AgentEvent::Failed { .. }) && self.machine.is_attempting() {
+                self.check_limits(true).await;
+            }
             self.input(Input::Agent(event)).await;
         }
     }
@@ -210,11 +215,12 @@ impl Supervision {
         self.input(Input::Tick).await;
         let mut recorded = self.terminal.recording.flush();
         if self.terminal.recording.is_long() {
-            recorded = recorded.and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
+            recorded = recorded
+                .and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
         }
         self.note_error(recorded);
         if self.machine.is_attempting() {
-            self.check_limits().await;
+            self.check_limits(self.machine.has_failed_turn()).await;
             if now.duration_since(self.timers.renewal) >= RENEW_EVERY {
                 self.timers.renewal = now;
                 self.begin_renewal();
@@ -248,25 +254,29 @@ impl Supervision {
         self.input(Input::Screen(finding)).await;
     }
 
-    /// Stops at the ticket's wall time and budget.
-    async fn check_limits(&mut self) {
-        let limit = self.assignment.handover.ticket.timeout.unwrap_or(self.assignment.handover.limits.timeout);
+    /// Stops at the ticket's wall time and budget; `turn_failed` says that the agent cannot go on by itself.
+    async fn check_limits(&mut self, turn_failed: bool) {
+        if let Some(reason) = self.limit_reached(turn_failed) {
+            self.input(Input::Limit { reason }).await;
+        }
+    }
+
+    /// The limit that was reached, as a clause.
+    fn limit_reached(&self, turn_failed: bool) -> Option<String> {
+        let handover = &self.assignment.handover;
+        let limit = handover.ticket.timeout.unwrap_or(handover.limits.timeout);
         if !limit.is_zero() && self.timers.attempt.elapsed() > limit {
-            let reason = format!("the wall time limit of {} was reached", duration_text(limit));
-            return self.input(Input::Stop { reason }).await;
+            return Some(format!("the wall time limit of {} was reached", duration_text(limit)));
         }
-        let budget = &self.assignment.handover.ticket.budget;
-        let tokens = self.facts.figures.input_tokens.unwrap_or(0) + self.facts.figures.output_tokens.unwrap_or(0);
+        let (budget, figures) = (&handover.ticket.budget, &self.facts.figures);
+        let tokens = figures.input_tokens.unwrap_or(0) + figures.output_tokens.unwrap_or(0);
         if let Some(limit) = budget.tokens.filter(|limit| tokens >= *limit) {
-            let reason = format!("its budget of {limit} tokens was reached ({tokens} used)");
-            return self.input(Input::Stop { reason }).await;
+            return Some(format!("its budget of {limit} tokens was reached ({tokens} used)"));
         }
-        if let (Some(limit), Some(cost)) = (budget.usd, self.facts.figures.cost_usd)
-            && cost >= limit
-        {
-            let reason = format!("its budget of {limit:.2} USD was reached ({cost:.2} used)");
-            self.input(Input::Stop { reason }).await;
-        }
+        // Our own loop holds this one by itself: it may go on with a model that costs nothing.
+        let is_held = handover.agent.runtime.is_own() && !turn_failed;
+        let (limit, cost) = budget.usd.zip(figures.cost_usd).filter(|(limit, cost)| cost >= limit && !is_held)?;
+        Some(format!("its budget of {limit:.2} USD was reached ({cost:.2} used)"))
     }
 
     /// A child changed state: adopts' zombies are collected, and an agent that stopped itself is continued.

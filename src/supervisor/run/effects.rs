@@ -226,12 +226,5 @@ impl Supervision {
 
 /// Saves a worktree to its wip ref and measures it.
 fn snapshot(repository: &crate::git::Repository, worker: &crate::model::worker::Worker) -> Result<Changes, String> {
-    let place = &worker.place;
-    let taken =
-        repository.snapshot(&place.worktree, &worker.id, &place.made_paths, false).map_err(|e| e.to_string())?;
-    let base = match &taken.head {
-        Some(head) => repository.own_base(place, head).map_err(|e| e.to_string())?,
-        None => place.base.clone(),
-    };
-    repository.changes(&base, &taken).map_err(|e| e.to_string())
+    repository.save_and_measure(&worker.id, &worker.place).map_err(|error| error.to_string())
 }

@@ -69,7 +69,7 @@ impl Supervision {
     fn plan_launch(&self, prompt: &str, resume: Option<&str>) -> Result<(Launch, Box<dyn Runtime>), SupervisorError> {
         let handover = &self.assignment.handover;
         let place = &self.assignment.worker.place;
-        let system_prompt = config::render(&handover.agent.system_prompt, self.briefing())?;
+        let system_prompt = config::render_system_prompt(&handover.agent, self.briefing())?;
         let prompt_file = self.assignment.paths.prompt(&self.assignment.worker.id);
         files::write_atomically(&prompt_file, prompt.as_bytes(), Access::Private)?;
         let plan = LaunchPlan {
@@ -91,6 +91,8 @@ impl Supervision {
             writable: &[],
             limits: &handover.limits,
             models: &handover.models,
+            budget_usd: handover.ticket.budget.usd,
+            spent_usd: self.facts.figures.cost_usd.unwrap_or_default(),
         };
         let mut runtime = agent::runtime(&handover.agent);
         let launch = runtime.launch(&plan)?;

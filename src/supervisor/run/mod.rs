@@ -314,15 +314,18 @@ impl Supervision {
 
     /// Gives one input to the machine and carries out what follows, in order.
     async fn input(&mut self, input: Input) {
+        // That time passed is no news: many workers at rest would each write a file every second for it.
+        let mut is_news = !matches!(input, Input::Tick);
         let mut inputs = std::collections::VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             for effect in self.machine.handle(input, Time::now()) {
+                is_news = true;
                 if let Some(next) = self.carry_out(effect).await {
                     inputs.push_back(next);
                 }
             }
         }
-        self.told.live_is_stale = true;
+        self.told.live_is_stale |= is_news;
         self.save_messages();
     }
 

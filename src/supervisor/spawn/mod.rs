@@ -23,7 +23,7 @@ use crate::model::event::Event;
 use crate::model::settings::{Settings, SetupCommand};
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Attempt, Outcome, Phase, Place, SpawnStep, Worker};
-use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId, duration_text};
+use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId, duration_text, error_text};
 use crate::process;
 use crate::queue::{Claim, ClaimRequest, NewTicket, Queue, QueueTicket};
 use crate::store::{StatePaths, Store};
@@ -144,6 +144,8 @@ pub(crate) struct Spawned {
     pub(crate) worker: Worker,
     /// The agent's pid.
     pub(crate) pid: u32,
+    /// Whether it took over a branch that was there before it.
+    pub(crate) took_branch: bool,
 }
 
 impl Spawner {
@@ -218,13 +220,15 @@ impl Spawner {
         let Reserved { worker, _lock } = reserved;
         let reserved = worker.clone();
         let ledger = Ledger::new(self.store.clone(), self.queue.clone(), &self.paths, &worker)?;
-        self.prepare(start, &ledger, worker, progress).inspect_err(|error| {
+        let spawned = self.prepare(start, &ledger, worker, progress).inspect_err(|error| {
             // The first error is the one to tell; what cannot be undone stays written down for the next spawn.
             ledger.log(Event::SpawnUndone { reason: error.to_string() }).ok();
             if let Err(error) = self.undo_own(&reserved) {
-                ledger.log(Event::Warning { text: format!("the spawn could not be undone: {error}") }).ok();
+                let text = format!("the spawn could not be undone: {}", error_text(&error));
+                ledger.log(Event::Warning { text }).ok();
             }
-        })
+        })?;
+        Ok(Spawned { took_branch: start.plan.use_existing_branch, ..spawned })
     }
 
     /// The lock that one spawn of a worker holds from its first effect to its end.

@@ -46,7 +46,7 @@ impl Spawner {
         };
         let pid = ready.wait(&self.paths, &worker.id, start)?;
         let worker = self.store.worker(&worker.id)?.ok_or(SupervisorError::NoRow)?;
-        Ok(Spawned { worker, pid })
+        Ok(Spawned { worker, pid, took_branch: false })
     }
 
     /// Makes the tmux session; a dead one of an earlier attempt makes room.

@@ -3,7 +3,7 @@
 use super::{NewWorktree, RuntimePaths, Spawner, SupervisorError, publication_key};
 use crate::files::FileLock;
 use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
-use crate::model::{RunId, TicketId, Time, WorkerId};
+use crate::model::{RunId, TicketId, Time, WorkerId, error_text};
 use crate::process;
 use crate::supervisor::MARKER;
 
@@ -71,7 +71,11 @@ impl Spawner {
     fn undo(&self, worker: &Worker) -> Result<(), SupervisorError> {
         let Phase::Preparing { step, spawner, before, earlier, .. } = &worker.phase else { return Ok(()) };
         self.clean_up_after(worker)?;
-        self.clean_runtime(&worker.id, worker.attempt.fence, spawner.pid)?;
+        // A runtime folder that cannot be written may be why the spawn failed; what is in it is worth nothing now.
+        if let Err(error) = self.clean_runtime(&worker.id, worker.attempt.fence, spawner.pid) {
+            let error = error_text(&error);
+            tracing::warn!(worker = worker.id.as_str(), error, "the runtime folder could not be cleaned");
+        }
         if let Some(outcome) = before {
             return self.end_again(worker, outcome.clone());
         }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Stage, shell, writes};
+use super::{Stage, long_text, missing, shell, writes};
 use crate::support::model_server::{Fault, ModelServer, Script};
 
 /// A message with everything a shell, a terminal or a format might take for its own.
@@ -79,15 +79,34 @@ fn a_ticket_arrives_literally() {
 #[test]
 fn a_prompt_of_200_kilobytes_arrives_whole() {
     let stage = Stage::new(writes("a.txt"));
-    let lines: String =
-        (0..4000).map(|number| format!("Line {number} of a very long and \"awkward\" prompt\n")).collect();
-    stage.swarm.write_ticket("work", "shell", &format!("{lines}The end.\nSCRIPT:work"));
-    assert!(lines.len() > 200_000 - 20_000);
+    let text = long_text("ticket");
+    stage.swarm.write_ticket("work", "shell", &format!("{text}{}\nThe end.\nSCRIPT:work", "endless ".repeat(5_000)));
     stage.spawn();
     stage.reach("review");
-    let request = stage.server.wait_for_request(|request| request.body.to_string().contains("Line 3999 of"));
-    let body = request.body.to_string();
-    assert!((0..4000).all(|number| body.contains(&format!("Line {number} of a very long"))));
+    let request = stage.server.wait_for_request(|request| request.mentions("The end."));
+    let body = request.user_texts().join("\n");
+    assert_eq!(missing(&text, &body), [""; 0]);
+    // Parts that have no end of a line count, too, and every one of them was there to be read.
+    assert!(body.matches("endless ").count() >= 5_000);
+    let named = body.lines().filter(|line| line.trim().starts_with("@\"")).count();
+    assert!(named > 200_000 / 24_000, "{named} parts");
+}
+
+#[test]
+fn messages_of_200_kilobytes_arrive_whole() {
+    let builder = ModelServer::builder().script("work", writes("a.txt")).script("more", writes("b.txt"));
+    let stage = Stage::with(builder.script("last", Script::new().say("Understood.")));
+    stage.spawn();
+    stage.reach("review");
+    for (mark, script) in [("first", "SCRIPT:more"), ("second", "SCRIPT:last")] {
+        let text = long_text(mark);
+        let message = format!("{text}End of the {mark} message. {script}");
+        let sent = stage.swarm.run_with_input(["send", "work", "-"], &message).success();
+        assert!(sent.contains("Delivered"), "{sent}");
+        let request = stage.server.wait_for_request(|request| request.mentions(&format!("End of the {mark} message.")));
+        assert_eq!(missing(&text, &request.user_texts().join("\n")), [""; 0]);
+        stage.reach("done");
+    }
 }
 
 #[test]

@@ -210,6 +210,16 @@ fn writes(name: &str) -> Script {
     Script::new().call("Write", json!({"file_path": path, "content": "content\n"})).say("Wrote it.")
 }
 
+/// A text of 4,000 lines and 200 kB that says `mark` in every line.
+fn long_text(mark: &str) -> String {
+    (0..4_000).map(|number| format!("Line {number} of a very long and \"awkward\" text: {mark}.\n")).collect()
+}
+
+/// The lines of a text that are not in what the model read.
+fn missing<'a>(text: &'a str, read: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| !read.contains(line)).collect()
+}
+
 /// A call of the shell tool.
 fn shell(command: &str) -> Value {
     json!({"command": command, "description": "Run a command"})

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{ASKED, Stage, kill_9, shell, writes};
+use super::{ASKED, Stage, kill_9, long_text, missing, shell, writes};
 use crate::support::model_server::{Fault, ModelServer, Script};
 
 /// Starts the worker in print mode.
@@ -117,6 +117,20 @@ fn a_message_to_an_ended_headless_worker_resumes_its_conversation() {
     let worker = stage.reach("review");
     assert_eq!(worker["commits"], 2, "{worker:#}");
     assert_eq!(stage.tool_ends(), ["Write ok", "Write ok"]);
+}
+
+#[test]
+fn prompts_and_messages_of_200_kilobytes_reach_a_headless_worker_whole() {
+    let stage = Stage::with(ModelServer::builder().script("work", writes("a.txt")).script("more", writes("b.txt")));
+    let (prompt, message) = (long_text("prompt"), long_text("message"));
+    stage.swarm.write_ticket("work", "shell", &format!("{prompt}The end.\nSCRIPT:work"));
+    spawn(&stage);
+    stage.reach("review");
+    stage.swarm.run_with_input(["send", "work", "-"], &format!("{message}SCRIPT:more")).success();
+    assert_eq!(stage.reach("review")["commits"], 2);
+    let request = stage.server.wait_for_request(|request| request.mentions("SCRIPT:more"));
+    let read = request.user_texts().join("\n");
+    assert_eq!((missing(&prompt, &read), missing(&message, &read)), (Vec::new(), Vec::new()));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Short words for scenes with scripted agents.
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -42,10 +43,13 @@ pub(crate) fn await_file(swarm: &TestSwarm, id: &str, file: &str) {
     swarm.wait_until(&format!("{}", path.display()), || path.exists());
 }
 
-/// Sends a signal to one process.
+/// Sends a signal to one process; one that is gone by then is fine.
 pub(crate) fn signal(pid: &Value, signal: Signal) {
     let pid = pid.as_i64().and_then(|pid| Pid::from_raw(pid.try_into().unwrap())).unwrap();
-    kill_process(pid, signal).unwrap();
+    match kill_process(pid, signal) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("{pid:?}: {error}"),
+    }
 }
 
 /// The state letter of a process; `Z` also when there is none.

@@ -36,3 +36,15 @@ fn answers_are_what_their_schemas_say() {
         assert_conforms(&serde_json::from_str(line).unwrap(), "event");
     }
 }
+
+#[test]
+fn what_has_no_answer_in_json_says_so_and_does_nothing() {
+    let swarm = with_shell_agent();
+    let calls: [&[&str]; 5] =
+        [&["demo"], &["man"], &["completions", "bash"], &["attach", "work"], &["logs", "work", "--terminal"]];
+    for args in calls {
+        let refused = swarm.run(args.iter().chain(&["--json"])).expect_code(2);
+        assert_eq!(refused.stdout, "", "{args:?}");
+        assert!(refused.stderr.contains("has no answer in JSON\nhint: "), "{args:?}: {}", refused.stderr);
+    }
+}

@@ -73,6 +73,19 @@ fn an_id_that_is_taken_is_refused_also_in_another_case() {
 }
 
 #[test]
+fn ids_that_differ_only_in_case_are_warned_about() {
+    let swarm = with_shell_agent();
+    for id in ["Cc", "cc", "other"] {
+        swarm.write(&format!(".swarm/tickets/{id}.md"), "Do it.\n");
+    }
+    let warning = "tickets `Cc` and `cc` differ only in case, and some file systems take them for one";
+    let list = swarm.run(["ticket", "list"]).expect_code(0);
+    assert!(list.stderr.contains(&format!("warning: {warning}")), "{}", list.stderr);
+    assert_eq!(swarm.json(["ticket", "list"])["warnings"], serde_json::json!([warning]));
+    swarm.run(["ticket", "new", "OTHER", "-p", "Two."]).expect_code(1).says("ticket `other` exists already");
+}
+
+#[test]
 fn bad_ids_agents_and_texts_are_usage_errors_and_write_nothing() {
     let swarm = with_shell_agent();
     let calls: [&[&str]; 6] = [

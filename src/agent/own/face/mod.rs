@@ -20,6 +20,7 @@ use self::paint::Ink;
 pub(super) use self::paint::Style;
 use super::tools::Call;
 use super::turn::{Choice, Show};
+use crate::model::counted;
 
 /// A second Control-C within this time ends the loop.
 const TWICE: Duration = Duration::from_secs(2);
@@ -192,7 +193,7 @@ impl Face {
         let more = lines.len().saturating_sub(DRAFT_LINES);
         if more > 0 {
             lines.truncate(DRAFT_LINES);
-            lines.push(format!("  ... {more} lines more"));
+            lines.push(format!("  ... {} more", counted(more, "line")));
         }
         let mut lines: Vec<String> = lines.iter().map(|line| style.paint(Ink::Person, line)).collect();
         if is_queued {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::agent::display::{call as call_line, one_line, plain, subject};
 use crate::agent::own::tools::{Call, Input, Output, Todo, TodoStatus, read_todos};
+use crate::model::counted;
 use crate::model::tool_call::ToolOutcome;
 
 /// Lines of a shell's output, of a change or of a written file that are shown.
@@ -66,7 +67,9 @@ impl Style {
 
     /// A call that begins.
     pub(super) fn call(self, call: &Call, worktree: &Path) -> Vec<String> {
-        let mut lines = vec![self.paint(Ink::Tool, &call_line(&call.tool, &call.input, worktree, false))];
+        // The list is shown when it is taken.
+        let shown = if call.tool == "TodoWrite" { &serde_json::Value::Null } else { &call.input };
+        let mut lines = vec![self.paint(Ink::Tool, &call_line(&call.tool, shown, worktree, false))];
         let input = Input::new(&call.input);
         match call.tool.as_str() {
             "Edit" => {
@@ -127,7 +130,7 @@ impl Style {
             text.lines().take(limit).map(|line| self.paint(ink, &format!("{mark}{}", cut(line)))).collect();
         let more = text.lines().count().saturating_sub(limit);
         if more > 0 {
-            lines.push(self.paint(Ink::Dim, &format!("     ... {more} lines more")));
+            lines.push(self.paint(Ink::Dim, &format!("     ... {} more", counted(more, "line"))));
         }
         lines
     }
@@ -138,7 +141,7 @@ impl Style {
         let skipped = all.len().saturating_sub(LINES);
         let mut lines = Vec::new();
         if skipped > 0 {
-            lines.push(self.paint(Ink::Dim, &format!("   ... {skipped} lines before")));
+            lines.push(self.paint(Ink::Dim, &format!("   ... {} before", counted(skipped, "line"))));
         }
         lines.extend(all[skipped..].iter().map(|line| self.paint(ink, &format!("   {}", cut(line)))));
         lines

@@ -15,6 +15,7 @@ use super::cap::floor;
 use super::input::Input;
 use super::place::Place;
 use super::{MayRead, Output};
+use crate::model::counted;
 
 /// Most files that Glob lists.
 const FILES: usize = 500;
@@ -72,8 +73,11 @@ pub(super) fn glob(place: &Place, input: &Input<'_>, may_read: &Arc<MayRead>) ->
         if found.is_empty() {
             return Ok("No files match.".to_owned());
         }
-        let note =
-            if more > 0 { format!("\n[... {more} more files; use a narrower pattern ...]") } else { String::new() };
+        let note = if more > 0 {
+            format!("\n[... {}; use a narrower pattern ...]", counted(more, "more file"))
+        } else {
+            String::new()
+        };
         Ok(found.join("\n") + &note)
     }))
 }

@@ -2,6 +2,7 @@
 
 use super::input::Input;
 use super::place::Place;
+use crate::model::counted;
 
 /// Does the call.
 pub(super) fn write(place: &Place, input: &Input<'_>) -> Result<String, String> {
@@ -10,5 +11,5 @@ pub(super) fn write(place: &Place, input: &Input<'_>) -> Result<String, String> 
     let is_new = spot.open().is_ok_and(|file| file.is_none());
     spot.write(content.as_bytes())?;
     let did = if is_new { "Made" } else { "Replaced" };
-    Ok(format!("{did} `{}` ({} lines).", spot.shown, content.lines().count()))
+    Ok(format!("{did} `{}` ({}).", spot.shown, counted(content.lines().count(), "line")))
 }

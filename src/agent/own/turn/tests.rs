@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::own::report::ToolReport;
 use crate::agent::own::tools::Place;
 use crate::llm::Message;
 use crate::model::agent::{PermissionMode, Permissions};

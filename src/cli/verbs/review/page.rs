@@ -54,6 +54,8 @@ impl Viewer {
         if text.is_empty() {
             return Ok(());
         }
+        // Also what a pager shows: what it lets through is not ours to know.
+        let text = &context.output.visible(text);
         let mut shell = process::command("sh");
         shell.args(["-c", command]).stdin(Stdio::piped());
         // As git has it: quit when it fits, keep colours, leave the text on the screen.

@@ -86,10 +86,10 @@ impl Page<'_> {
     /// The worker and the verdicts.
     fn facts(&mut self, view: &ReviewView) {
         let worker = &view.worker;
-        let title = self.paint(Style::Bold, &format!("{}: {}", worker.id, worker.title));
+        let title = self.paint(Style::Bold, &format!("{}: {}", worker.id, one_line(&worker.title)));
         self.line(&format!("{title}\n"));
         let state = worker.ticket_state.map_or("-", |state| state.as_str());
-        self.fact("Status", &format!("{}, ticket {state}: {}", worker.status.as_str(), worker.reason));
+        self.fact("Status", &format!("{}, ticket {state}: {}", worker.status.as_str(), one_line(&worker.reason)));
         self.fact("Branch", &format!("{} to land on {}", worker.branch, worker.target));
         if let Some(commit) = &view.commit {
             self.fact("Commit", commit);
@@ -99,6 +99,9 @@ impl Page<'_> {
         }
         if let (Some(input), Some(output)) = (worker.input_tokens, worker.output_tokens) {
             self.fact("Tokens", &format!("{input} in, {output} out{}", cost(worker.cost_usd)));
+        }
+        if worker.checks.is_empty() {
+            self.fact("Checks", "the ticket names none");
         }
         for check in &worker.checks {
             let style = if check.passed { Style::Green } else { Style::Red };
@@ -112,7 +115,9 @@ impl Page<'_> {
         }
         for verdict in &view.verdicts {
             let said = if verdict.text.is_empty() { String::new() } else { format!(": {}", one_line(&verdict.text)) };
-            self.fact("Verdict", &format!("{} at {} by {}{said}", verdict.verdict, short(&verdict.commit), verdict.by));
+            let void = if verdict.void { ", void by now" } else { "" };
+            let at = short(&verdict.commit);
+            self.fact("Verdict", &format!("{} at {at} by {}{void}{said}", verdict.verdict, verdict.by));
         }
     }
 

@@ -1,0 +1,35 @@
+//! Numbers in sentences.
+
+use std::fmt::Display;
+
+/// A number with its thing, `1 file` or `3 files`; the thing is given in the singular and takes a plain `s`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, thing: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
+/// An amount of data in its largest decimal unit: `17 bytes`, `2.5 kB`, `10.0 MB`.
+pub(crate) fn size_text(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => counted(bytes, "byte"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_singular_and_everything_else_plural() {
+        let said: Vec<_> = [0_usize, 1, 2].map(|count| counted(count, "leftover file")).into();
+        assert_eq!(said, ["0 leftover files", "1 leftover file", "2 leftover files"]);
+    }
+
+    #[test]
+    fn a_small_amount_is_never_shown_as_nothing() {
+        let said: Vec<_> = [0, 1, 999, 2_500, 10_000_000].map(size_text).into();
+        assert_eq!(said, ["0 bytes", "1 byte", "999 bytes", "2.5 kB", "10.0 MB"]);
+    }
+}
