@@ -145,6 +145,10 @@ pub(crate) struct TicketView {
     pub(crate) scope: Vec<String>,
     /// Commands run before review.
     pub(crate) checks: Vec<String>,
+    /// What a person ticks in the review, open items of the body included.
+    pub(crate) checklist: Vec<String>,
+    /// Agents that review the work, the configured ones included.
+    pub(crate) reviewers: Vec<String>,
     /// Free words.
     pub(crate) labels: Vec<String>,
     /// What a node must offer to run it.

@@ -172,6 +172,8 @@ fn rows(ticket: &TicketView) -> Vec<(&'static str, Option<String>)> {
         ("waits for", join(&ticket.depends_on)),
         ("scope", join(&ticket.scope)),
         ("checks", join(&ticket.checks)),
+        ("checklist", join(&ticket.checklist)),
+        ("reviewers", join(&ticket.reviewers)),
         ("base", ticket.base.clone()),
         ("target", ticket.target.clone()),
         ("timeout", ticket.timeout_ms.map(|timeout| duration_text(Duration::from_millis(timeout)))),

@@ -167,7 +167,7 @@ impl Control {
         worker.place.base = request.base.clone();
         let prompt = self.review_request(&worker, request)?;
         let briefing = Briefing::new(&worker, request.ticket, self.project.repository.anchor());
-        let system_prompt = config::render(&agent.system_prompt, &briefing)?;
+        let system_prompt = config::render_system_prompt(&agent, &briefing)?;
         let env = self.reviewer_environment(&agent, &worker, request.commit, folder)?;
         let models = self.project.settings()?.for_models();
         Ok(Prepared { agent, checkout, worker, prompt, system_prompt, env, models })
@@ -332,6 +332,7 @@ impl Prepared {
             program: &project.call.program,
             limits: &settings.limits,
             models: &self.models,
+            budget_usd: request.ticket.budget.usd,
             timeout: settings.review.timeout,
         })
     }

@@ -11,8 +11,8 @@ use crate::config::{Template, Templates, parse_ticket, ticket_text};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{TicketView, TicketsView, VIEW_VERSION};
 use crate::files::{self, FileError};
-use crate::model::TicketId;
 use crate::model::ticket::{Dependency, DependencyKind, Ticket, TicketState};
+use crate::model::{AgentName, TicketId};
 use crate::queue::{FileQueue, Queue};
 use crate::store::Store;
 
@@ -54,6 +54,8 @@ struct Defaults {
     target: Option<String>,
     /// Wall time of one attempt in milliseconds.
     timeout_ms: Option<u64>,
+    /// The configured reviewers.
+    reviewers: Vec<AgentName>,
 }
 
 impl Control {
@@ -191,6 +193,8 @@ impl Control {
                     depends_on: Vec::new(),
                     scope: Vec::new(),
                     checks: Vec::new(),
+                    checklist: Vec::new(),
+                    reviewers: Vec::new(),
                     labels: Vec::new(),
                     capabilities: Vec::new(),
                     base: None,
@@ -223,6 +227,7 @@ impl Control {
         let agent = ticket.agent.as_ref().map(ToString::to_string);
         let timeout = ticket.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let target = ticket.target.clone().or_else(|| defaults.target.clone());
+        let reviewers = ticket.reviewers.as_ref().unwrap_or(&defaults.reviewers);
         TicketView {
             id: ticket.id.to_string(),
             title: ticket.title.clone(),
@@ -232,6 +237,8 @@ impl Control {
             depends_on: ticket.depends_on.iter().map(|dependency| dependency.ticket.to_string()).collect(),
             scope: ticket.scope.clone(),
             checks: ticket.checks.clone(),
+            checklist: ticket.checklist(),
+            reviewers: reviewers.iter().map(ToString::to_string).collect(),
             labels: ticket.labels.clone(),
             capabilities: ticket.capabilities.clone(),
             base: ticket.base.clone().or_else(|| target.clone()),
@@ -255,6 +262,7 @@ impl Control {
             agent: settings.agent.to_string(),
             target: named.or_else(found),
             timeout_ms: u64::try_from(settings.limits.timeout.as_millis()).ok(),
+            reviewers: settings.review.agents.clone(),
         })
     }
 

@@ -92,6 +92,8 @@ impl Reviewer<'_> {
             writable: &[],
             limits: self.limits,
             models: self.models,
+            budget_usd: self.budget_usd,
+            spent_usd: 0.0,
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Reviewer<'a> {
     pub(crate) limits: &'a Limits,
     /// Who serves models.
     pub(crate) models: &'a ModelSettings,
+    /// What one answer may cost in US dollars: what its ticket may cost.
+    pub(crate) budget_usd: Option<f64>,
     /// Time for one answer.
     pub(crate) timeout: Duration,
 }

@@ -388,9 +388,6 @@ fn a_submodule_commit_that_only_the_worktree_has_does_not_land() {
         yard.git.git(&worktree.join("lib"), &["config", key, value]);
     }
     put(&worktree.join("lib/new"), "x\n");
-    for (name, value) in [("user.name", "Person"), ("user.email", "person@example.org")] {
-        yard.git.git(&worktree.join("lib"), &["config", name, value]);
-    }
     yard.git.commit_in(&worktree.join("lib"), "only here");
     yard.git.commit_in(&worktree, "bump");
     yard.landing().approve(&worker, super::support::verdict("Person")).unwrap();

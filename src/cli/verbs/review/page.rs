@@ -54,7 +54,7 @@ impl Viewer {
         if text.is_empty() {
             return Ok(());
         }
-        // Also what a pager shows: which one it is, and what it lets through, is not ours to know.
+        // Also what a pager shows: what it lets through is not ours to know.
         let text = &context.output.visible(text);
         let mut shell = process::command("sh");
         shell.args(["-c", command]).stdin(Stdio::piped());
