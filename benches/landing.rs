@@ -47,7 +47,7 @@ fn make_branches(scene: &Scene, files: usize, clashing: usize, names: &[String])
     for (number, name) in names.iter().enumerate() {
         let path = worktrees.join(name);
         let branch = format!("swarm/{name}");
-        scene.write_ticket(name);
+        scene.write(&format!(".swarm/tickets/{name}.md"), "---\nagent: sleeper\n---\nWait.\n");
         scene.git(["worktree", "add", "--quiet", "-b", &branch, path.to_str().expect("plain names")]);
         let file = if number < clashing { number % files } else { files - 1 };
         let shared = format!("src/part{}/file{file}.txt", file % 40);

@@ -117,7 +117,7 @@ impl Repository {
 
     /// The first file in the way of what `to` has and `from` has not: it is in no tree, so it is ignored, and git would
     /// write over it.
-    fn in_the_way(&self, linked: &Linked, from: &str, to: &str) -> Result<Option<PathBuf>, GitError> {
+    fn ignored_in_the_way(&self, linked: &Linked, from: &str, to: &str) -> Result<Option<PathBuf>, GitError> {
         let added = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", from, to];
         let added = self.git(linked.path(), added).reading().output()?.stdout;
         let known = self.git(linked.path(), ["ls-tree", "-r", "-z", "--name-only", "--full-tree", from]);
@@ -144,7 +144,7 @@ impl Repository {
             why,
             hint: "move what is in the way, then repeat it".to_owned(),
         };
-        if let Some(path) = self.in_the_way(linked, from, to)? {
+        if let Some(path) = self.ignored_in_the_way(linked, from, to)? {
             return Err(refuse(format!("`{}` is ignored and in the way", path.display())));
         }
         let copy = self.scratch_index()?;

@@ -106,7 +106,7 @@ impl ReadyWork {
     /// Approves all of them.
     pub fn approve(&self) {
         for worker in &self.workers {
-            let review = NewReview { by: "Bench".to_owned(), text: String::new(), comments: Vec::new(), commit: None };
+            let review = NewReview { by: "Bench".to_owned(), text: String::new(), commit: None };
             self.landing().approve(worker, review).expect("it is in review");
         }
     }
