@@ -142,6 +142,15 @@ impl Machine {
         self.evidence.insert(source, Evidence { source, says: says.into(), at: now });
     }
 
+    /// Records that the agent wrote output; what its screen was found to show still holds until it is looked at again.
+    pub(super) fn note_output(&mut self, now: Time) {
+        let says = match &self.on_screen {
+            Some(finding) => format!("wrote output; on the screen: {}", finding.what),
+            None => "wrote output".to_owned(),
+        };
+        self.note(EvidenceSource::Terminal, says, now);
+    }
+
     /// The events of the agent that follow come from this source.
     pub(super) fn hear(&mut self, source: EvidenceSource) {
         self.source = source;

@@ -29,6 +29,8 @@ use crate::model::{Time, error_text};
 const GROUND: &str = "You work in a terminal through tools. Your working folder is the worktree; use paths inside it. \
     Look before you change, make the change with Edit or Write, and verify it. When the work is done, say so in a few \
     words and call no tool.";
+/// How long the model waits for the supervisor to hear of what was done before.
+const HEARD: Duration = Duration::from_millis(100);
 /// How long a call waits for the supervisor to save what the call before it left. Answers of models take longer than
 /// that, so nobody waits for it in practice.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -314,7 +316,11 @@ impl Running {
                 }
                 Effect::Report(report) => self.reports.tell(&report),
                 Effect::Show(show) => self.face.show(&show),
-                Effect::Ask => self.model.ask(self.engine.context().messages()),
+                Effect::Ask => {
+                    // What was done is in the log before a model builds on it, however this process may end.
+                    self.reports.settle(HEARD);
+                    self.model.ask(self.engine.context().messages());
+                }
                 Effect::CancelAsk => self.model.cancel(),
                 Effect::Question(call) => self.face.ask(Some(call)),
                 Effect::QuestionOver => self.face.ask(None),

@@ -244,8 +244,8 @@ fn left_behind(known: &Known) -> Option<String> {
     };
     match &pids[..] {
         [] => None,
-        [pid] => Some(format!("process {pid} of its agent runs on")),
-        pids => Some(format!("processes {}{more} of its agent run on", pids.join(", "))),
+        [pid] => Some(format!("process {pid} that it started runs on")),
+        pids => Some(format!("processes {}{more} that it started run on", pids.join(", "))),
     }
 }
 

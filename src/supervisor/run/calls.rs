@@ -53,7 +53,7 @@ impl Supervision {
         } else {
             self.show(bytes).await;
         }
-        self.machine.note(EvidenceSource::Terminal, "wrote output", Time::now());
+        self.machine.note_output(Time::now());
         self.told.live_is_stale = true;
     }
 
