@@ -69,7 +69,10 @@ impl Repository {
             Begin::Merge => {
                 let message = format!("Merge {name} into {}", kept.branch());
                 let call = self.git(linked.path(), ["merge", "--quiet", "--no-commit", "--no-ff", "-m"]);
-                call.args([message.as_str(), onto.as_str()]).config("merge.autoStash=false")
+                // By its name where that means the same: git writes it beside the markers of conflicts.
+                let is_named = self.resolve(name)?.as_ref() == Some(onto);
+                let theirs = if is_named { name } else { onto.as_str() };
+                call.args([message.as_str(), theirs]).config("merge.autoStash=false")
             }
             Begin::Rebase => {
                 let call = self.git(linked.path(), ["rebase", "--quiet", "--no-autosquash", onto.as_str()]);

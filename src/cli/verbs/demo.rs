@@ -153,8 +153,7 @@ impl Story<'_> {
             self.line(&format!("  Landed `{}` as {commit} ({})", landed.worker, gates.join(", ")))?;
         }
         for returned in &view.returned {
-            let files: Vec<_> = returned.files.iter().map(|file| file.path.as_str()).collect();
-            self.line(&format!("  Returned `{}`: {} ({})", returned.worker, returned.why, files.join(", ")))?;
+            self.line(&format!("  Returned `{}`: {}", returned.worker, returned.why))?;
         }
         if view.returned.is_empty() { result.map(|()| view) } else { Ok(view) }
     }

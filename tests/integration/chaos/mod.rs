@@ -150,13 +150,14 @@ fn look_after(scenery: &Scenery, ledger: &mut Ledger, figures: &mut Figures) {
     scenery.swarm.wait_until("the agents to end", || {
         status = scenery.swarm.json(["status", "--all"]);
         let workers = status["workers"].as_array().unwrap();
-        let is_lost = |worker: &&Value| worker["status"] == "lost" && worker["ticket_state"] == "running";
+        let is_open = |worker: &Value| matches!(worker["ticket_state"].as_str(), Some("running" | "queued" | "lost"));
+        let is_lost = |worker: &&Value| worker["status"] == "lost" && is_open(worker);
         for lost in workers.iter().filter(is_lost) {
             // It may have ended between the two looks; then there is nothing to resume.
             let resumed = scenery.swarm.run(["resume", lost["id"].as_str().unwrap()]);
             figures.resumed += usize::from(resumed.code == 0);
         }
-        workers.iter().all(|worker| !matches!(worker["ticket_state"].as_str(), Some("running" | "queued")))
+        !workers.iter().any(is_open)
     });
     for worker in status["workers"].as_array().unwrap().iter().filter(|worker| worker["ticket_state"] == "review") {
         let id = worker["id"].as_str().unwrap();

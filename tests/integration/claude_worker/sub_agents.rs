@@ -179,7 +179,9 @@ fn a_question_of_a_sub_agent_makes_the_worker_wait() {
     assert_eq!(stage.wait(&[]).code, 4, "{}", stage.explain());
     let worker = stage.worker();
     assert_eq!((&worker["status"], &worker["ticket_state"]), (&json!("waiting"), &json!("running")), "{worker:#}");
-    assert_eq!(worker["reason"], format!("permission for Bash {ASKED}"));
+    // The screen may show the question before the hook tells what it is about.
+    let asked = format!("permission for Bash {ASKED}");
+    stage.swarm.wait_until("the question", || stage.worker()["reason"] == asked);
     stage.wait_for_screen("Do you want to proceed?");
     stage.answer("1");
     stage.reach("review");

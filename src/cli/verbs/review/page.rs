@@ -54,6 +54,10 @@ impl Viewer {
         if text.is_empty() {
             return Ok(());
         }
+        let rows = crate::terminal::terminal_size().map_or(24, |size| usize::from(size.rows));
+        if matches!(self, Self::Pager(_)) && text.lines().count() < rows {
+            return context.output.print(text);
+        }
         // Also what a pager shows: what it lets through is not ours to know.
         let text = &context.output.visible(text);
         let mut shell = process::command("sh");
