@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The steps; step `n` brings a database of format `n` (0: empty) to format `n + 1`.
-pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS];
+pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION];
 
 /// The newest format this program knows.
 pub(super) fn newest() -> u32 {
@@ -127,6 +127,64 @@ CREATE TABLE ticks(
   item TEXT NOT NULL,
   document TEXT NOT NULL,
   PRIMARY KEY(worker, item)
+) STRICT, WITHOUT ROWID;
+";
+
+/// What a coordinator keeps: its facts in the event stream, leases of roles, runs, what is held and why, what was spent,
+/// and models that want to be left alone for a while.
+///
+/// The event table is made anew, since a table's checks cannot be changed; the sequence numbers stay, and so does the
+/// highest one ever given out. A fact about no ticket has an empty one.
+const COORDINATION: &str = "
+CREATE TABLE events_3(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind TEXT NOT NULL CHECK(kind IN ('queue', 'worker', 'swarm')),
+  ticket TEXT NOT NULL,
+  data TEXT NOT NULL
+) STRICT;
+INSERT INTO events_3(seq, kind, ticket, data) SELECT seq, kind, ticket, data FROM events;
+DELETE FROM sqlite_sequence WHERE name = 'events_3';
+INSERT INTO sqlite_sequence(name, seq) SELECT 'events_3', seq FROM sqlite_sequence WHERE name = 'events';
+DROP TABLE events;
+ALTER TABLE events_3 RENAME TO events;
+
+CREATE TABLE leases(
+  role TEXT PRIMARY KEY,
+  holder TEXT NOT NULL,
+  fence INTEGER NOT NULL,
+  lease_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE runs(
+  id TEXT PRIMARY KEY,
+  document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE holds(
+  ticket TEXT PRIMARY KEY COLLATE NOCASE,
+  document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE spend(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at INTEGER NOT NULL,
+  run TEXT NOT NULL,
+  ticket TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  agent TEXT NOT NULL,
+  model TEXT NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  cost_usd REAL,
+  is_measured INTEGER NOT NULL
+) STRICT;
+CREATE INDEX spend_by_time ON spend(at);
+CREATE INDEX spend_by_ticket ON spend(ticket);
+
+CREATE TABLE pacing(
+  model TEXT PRIMARY KEY,
+  document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 
