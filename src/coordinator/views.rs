@@ -1,7 +1,9 @@
 //! The JSON shapes every face shows. A contract: fields are added, never renamed; all keys are always present and
 //! null means unknown. Their JSON Schemas are generated into `schemas/` and checked in.
 
+mod events;
 mod review;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,10 +21,12 @@ use crate::model::event::EventRecord;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
 
+pub(crate) use events::{EventView, Fact, QueueFact, StreamFact};
 pub(crate) use review::{
     ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
     VerdictView,
 };
+pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 
 /// Version of every shape here.
 pub(crate) const VIEW_VERSION: u32 = 1;

@@ -18,6 +18,7 @@ mod comment;
 mod database;
 mod event;
 mod filesystem;
+mod history;
 mod landing;
 mod live;
 mod log;
@@ -35,6 +36,8 @@ use crate::model::WorkerId;
 
 pub(crate) use comment::{Comment, CommentId, CommentState, Lines, NewComment, Side};
 pub(crate) use database::{Store, Txn};
+pub(crate) use event::{KEEP_EVENTS, StoredEvent, StreamFilter};
+pub(crate) use history::{HistoryKind, HistoryRow};
 pub(crate) use landing::{IntentId, LandingIntent, Review, ReviewVerdict};
 pub(crate) use live::{read_live, write_live};
 pub(crate) use log::{JsonLog, LogReader, read_log};
