@@ -14,8 +14,8 @@ use clap_complete::Shell;
 use clap_complete::engine::ArgValueCompleter;
 
 use super::complete;
-use crate::coordinator::CommentChoice;
-use crate::model::parse_duration;
+use crate::coordinator::{CommentChoice, Since};
+use crate::model::{Time, parse_duration, parse_moment};
 use crate::store::CommentId;
 
 /// Runs coding agents on the tickets of a git repository, many at once, and lands their work tested.
@@ -108,6 +108,10 @@ pub(super) enum Verb {
     Send(SendArgs),
     /// Show a worker's events, tool calls or terminal.
     Logs(LogsArgs),
+    /// Show what happened, in one order: the queue, workers, landing and the coordinator.
+    Events(EventsArgs),
+    /// Show how long things took, how well they went, and what they cost.
+    Stats(StatsArgs),
     /// Wait until workers reach a status or their tickets a state.
     Wait(WaitArgs),
     /// End workers' agents; their work and worktrees stay.
@@ -381,6 +385,74 @@ pub(super) struct LogsArgs {
     /// Terminal text instead of events.
     #[arg(long)]
     pub(crate) terminal: bool,
+}
+
+// `events`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Events have numbers that grow by one, so a program that notes the number of the last one it dealt with goes on there with \
+--since and misses none. They are kept for 30 days; where some that were asked for are gone, that is said.")]
+pub(super) struct EventsArgs {
+    /// Keep printing what comes, until Ctrl-C; without --since after the last twenty.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Begin after the event of this number, or with those of a moment (2026-11-21T10:00:00Z, 2026-11-21), or of this
+    /// long ago (2h).
+    #[arg(long, value_name = "SEQ|TIME|DURATION", value_parser = Since::parse)]
+    pub(crate) since: Option<Since>,
+    /// Only what is about this ticket.
+    #[arg(long, value_name = "TICKET", add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) ticket: Option<String>,
+    /// Only what these say; repeatable.
+    #[arg(long = "kind", value_name = "KIND")]
+    pub(crate) kinds: Vec<EventKindChoice>,
+}
+
+/// `events --kind`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum EventKindChoice {
+    /// Tickets and their states.
+    Queue,
+    /// Workers, reviews and landings.
+    Worker,
+    /// The coordinator.
+    Swarm,
+}
+
+// `stats`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Tickets count when they ended in the window, attempts when they were under way. Times are those that half and 95 of 100 \
+cases stay within. What is not known is shown as `-`. The history begins when this version of swarm first saw the \
+repository, at most 30 days before, and is kept from then on.")]
+pub(super) struct StatsArgs {
+    /// Only what happened in this time: as long ago as 7d, or since a day or moment.
+    #[arg(long, value_name = "DURATION|TIME", value_parser = moment)]
+    pub(crate) since: Option<Time>,
+    /// One row for each agent, model, label or day.
+    #[arg(long)]
+    pub(crate) by: Option<StatsChoice>,
+    /// Draw the tickets that ended as bars, by day where --by says nothing else.
+    #[arg(long)]
+    pub(crate) chart: bool,
+}
+
+/// `stats --by`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum StatsChoice {
+    /// The agent; a ticket counts for that of its last attempt.
+    Agent,
+    /// The model that the agent's definition names.
+    Model,
+    /// The ticket's labels; a ticket counts for each.
+    Label,
+    /// The day of the end, in UTC.
+    Day,
+}
+
+/// Reads a moment, or how long ago it was.
+fn moment(text: &str) -> Result<Time, String> {
+    parse_moment(text, Time::now())
 }
 
 // `wait`.

@@ -91,6 +91,12 @@ impl Output {
         }
     }
 
+    /// Without colour, for tests of what is shown.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { json: false, color: false, color_err: false, narrate: true, verbose: false }
+    }
+
     /// `text` in `style` for standard output.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         paint(self.color, style, text)
@@ -112,6 +118,16 @@ impl Output {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(closed_pipe()),
             Err(error) => Err(Failure::from_error(FailureKind::Failed, &error)),
         }
+    }
+
+    /// Whether somebody can still read standard output: a pipe whose other end is closed says so when asked (poll(2)).
+    pub(crate) fn has_reader(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let out = io::stdout();
+        let mut ends = [PollFd::new(&out, PollFlags::empty())];
+        // Who cannot be asked is taken to be there: the next write tells.
+        let asked = poll(&mut ends, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
+        asked.is_err() || !ends[0].revents().intersects(PollFlags::ERR | PollFlags::NVAL)
     }
 
     /// Writes one line to standard output.

@@ -8,13 +8,15 @@ pub(crate) mod bench;
 mod control;
 pub(crate) mod demo;
 mod failure;
+mod history;
 mod project;
 mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, CleanRequest, CommentChoice, Control, KeptDiff, LogPaths, MergeProgress, MergeRequest,
-    NewTicketRequest, Resolving, ReviewRequest, RewindRequest, SpawnProgress, SpawnRequest, WaitRequest, has_markers,
+    Acted, Attachment, CleanRequest, CommentChoice, Control, EventFilter, EventKind, KeptDiff, LogPaths, MergeProgress,
+    MergeRequest, NewTicketRequest, Resolving, ReviewRequest, RewindRequest, Since, SpawnProgress, SpawnRequest,
+    WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

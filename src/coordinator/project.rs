@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::{Failure, FailureKind};
+use super::history;
 use crate::config::{
     self, AgentBook, AgentSources, Environment, Layers, TrustStore, load_agents, load_settings, parse_ticket,
 };
@@ -13,7 +14,7 @@ use crate::git::Repository;
 use crate::model::agent::Agent;
 use crate::model::settings::{Durability, Settings};
 use crate::model::ticket::Ticket;
-use crate::model::{AgentName, TicketId, Time, error_text};
+use crate::model::{AgentName, TicketId, Time};
 use crate::queue::{FileQueue, Queue};
 use crate::store::{StatePaths, Store};
 use crate::supervisor::node_name;
@@ -108,10 +109,20 @@ impl Project {
         let durability = self.settings().map_or(Durability::Normal, |settings| settings.durability);
         let store = Arc::new(Store::open(&self.paths, durability)?);
         // Tidying up; a command that could do its work does not fail over it.
-        if let Err(error) = store.prune_events(Time::now()) {
-            tracing::warn!(error = error_text(&error), "old events could not be deleted");
+        if let Err(error) = Self::tidy(&store) {
+            tracing::warn!(error = error.chain.join(": "), "old events could not be deleted");
         }
         Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Deletes old events, once a day, after the history has taken from them what it keeps.
+    fn tidy(store: &Arc<Store>) -> Result<(), Failure> {
+        let now = Time::now();
+        if store.is_pruning_due(now)? {
+            history::catch_up(store)?;
+            store.prune_events(now)?;
+        }
+        Ok(())
     }
 
     /// The queue.

@@ -1,8 +1,10 @@
 //! The JSON shapes every face shows. A contract: fields are added, never renamed; all keys are always present and
 //! null means unknown. Their JSON Schemas are generated into `schemas/` and checked in.
 
+mod events;
 mod review;
 mod run;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,11 +22,13 @@ use crate::model::event::EventRecord;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
 
+pub(crate) use events::{EventView, Fact, QueueFact, StreamFact};
 pub(crate) use review::{
     ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
     VerdictView,
 };
 pub(crate) use run::{RunTicketView, RunView};
+pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 
 /// Version of every shape here.
 pub(crate) const VIEW_VERSION: u32 = 1;

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::worker::{CheckResult, Outcome, SpawnStep, Status};
-use super::{CommitId, RunId, TicketId, Time, WorkerId};
+use super::worker::{CheckResult, Figures, Outcome, SpawnStep, Status};
+use super::{AgentName, CommitId, RunId, TicketId, Time, WorkerId};
 
 /// One line of `events.jsonl`, and the data of one row of the store's event table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +57,10 @@ pub(crate) enum Event {
         attempt: u32,
         /// Whether it continues an earlier conversation.
         resumed: bool,
+        /// The agent; null where an older version wrote this.
+        agent: Option<AgentName>,
+        /// The model that the agent's definition names; null where it names none.
+        model: Option<String>,
     },
     /// The worker's status changed.
     StatusChanged {
@@ -97,6 +101,8 @@ pub(crate) enum Event {
         /// How.
         #[serde(flatten)]
         outcome: Outcome,
+        /// What it used, from its beginning on; null where nobody counted.
+        used: Option<Figures>,
     },
     /// A verdict on the work.
     Reviewed {

@@ -89,6 +89,27 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| explain())
 }
 
+/// Reads a moment: RFC 3339 (`2026-11-21T10:00:00Z`), a day (`2026-11-21`, its beginning in UTC), or a duration such as
+/// `2h`, which means that long before `now`.
+///
+/// # Errors
+/// A sentence for a person when the text is none of them.
+pub(crate) fn parse_moment(text: &str, now: Time) -> Result<Time, String> {
+    let text = text.trim();
+    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+        return Ok(Time(timestamp.as_millisecond()));
+    }
+    if let Ok(day) = text.parse::<jiff::civil::Date>()
+        && let Ok(start) = day.to_zoned(jiff::tz::TimeZone::UTC)
+    {
+        return Ok(Time(start.timestamp().as_millisecond()));
+    }
+    let ago = parse_duration(text).map_err(|_| {
+        format!("`{text}` is neither a moment such as `2026-11-21T10:00:00Z`, a day, nor a duration such as `2h`")
+    })?;
+    Ok(Time(now.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX))))
+}
+
 /// A duration in at most two units, for a person: `850ms`, `12s`, `3m 5s`, `2h 10m`, `4d 3h`.
 pub(crate) fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -187,6 +208,19 @@ mod tests {
         let ages = [0, 128, 1_000, 185_000].map(Duration::from_millis);
         assert_eq!(ages.map(short_age), ["now", "now", "1s", "3m"]);
         assert_eq!(ages.map(ago_text), ["just now", "just now", "1s ago", "3m 5s ago"]);
+    }
+
+    #[test]
+    fn a_moment_is_given_as_such_as_a_day_or_as_an_age() {
+        let now = Time::from_millis(1_763_719_200_123);
+        let read = |text| parse_moment(text, now).map(|moment| moment.to_string());
+        assert_eq!(read("2025-11-21T10:00:00Z").as_deref(), Ok("2025-11-21T10:00:00.000Z"));
+        assert_eq!(read("2025-11-21T12:00:00+02:00").as_deref(), Ok("2025-11-21T10:00:00.000Z"));
+        assert_eq!(read(" 2025-11-21 ").as_deref(), Ok("2025-11-21T00:00:00.000Z"));
+        assert_eq!(read("1h").as_deref(), Ok("2025-11-21T09:00:00.123Z"));
+        for bad in ["", "soon", "2025-13-01", "12"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -311,7 +311,7 @@ pub(crate) struct Live {
 }
 
 /// What an attempt used so far; `None` where the runtime cannot say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Figures {
     /// Tool calls begun.
     pub(crate) tool_calls: Option<u64>,

@@ -131,7 +131,7 @@ CREATE TABLE ticks(
 ";
 
 /// What a coordinator keeps: its facts in the event stream, leases of roles, runs, what is held and why, what was spent,
-/// and models that want to be left alone for a while.
+/// models that want to be left alone for a while, and what is worth knowing of old events when they are deleted.
 ///
 /// The event table is made anew, since a table's checks cannot be changed; the sequence numbers stay, and so does the
 /// highest one ever given out. A fact about no ticket has an empty one.
@@ -186,6 +186,15 @@ CREATE TABLE pacing(
   model TEXT PRIMARY KEY,
   document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE history(
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL CHECK(kind IN ('ticket', 'run')),
+  name TEXT NOT NULL COLLATE NOCASE,
+  changed_at INTEGER NOT NULL,
+  document TEXT NOT NULL
+) STRICT;
+CREATE INDEX history_by_name ON history(kind, name, id);
 ";
 
 /// The database's format number; 0 for an empty one.

@@ -86,7 +86,7 @@ impl Ledger {
 
     /// Writes down how the worker ended.
     pub(crate) fn end(&self, outcome: &Outcome) -> Result<(), SupervisorError> {
-        self.log(Event::AttemptEnded { outcome: outcome.clone() })?;
+        self.log(Event::AttemptEnded { outcome: outcome.clone(), used: None })?;
         self.close(outcome)
     }
 

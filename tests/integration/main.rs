@@ -7,6 +7,7 @@ mod claude_cli;
 mod claude_worker;
 mod contract;
 mod demo;
+mod events;
 mod finish;
 mod landing;
 mod layering;

@@ -84,7 +84,7 @@ fn show_terminal(args: &LogsArgs, paths: &LogPaths, control: &Control, context: 
 }
 
 /// The time of day of a record, in UTC as everywhere.
-fn clock(at: Time) -> String {
+pub(super) fn clock(at: Time) -> String {
     at.to_string().get(11..19).unwrap_or_default().to_owned()
 }
 
@@ -140,10 +140,12 @@ pub(super) fn event_text(event: &Event) -> String {
     match event {
         Event::SpawnStep { step } => format!("spawn: {}", step.as_clause()),
         Event::SpawnUndone { reason } => format!("spawn undone: {reason}"),
-        Event::AgentStarted { pid, attempt, resumed: false } => {
+        Event::AgentStarted { pid, attempt, resumed: false, .. } => {
             format!("agent started as pid {pid}, attempt {attempt}")
         }
-        Event::AgentStarted { pid, attempt, resumed: true } => format!("agent resumed as pid {pid}, attempt {attempt}"),
+        Event::AgentStarted { pid, attempt, resumed: true, .. } => {
+            format!("agent resumed as pid {pid}, attempt {attempt}")
+        }
         Event::StatusChanged { status, reason } => format!("{}: {reason}", status.as_str()),
         Event::MessageQueued { bytes } => format!("message queued ({})", counted(*bytes, "byte")),
         Event::MessageSent { bytes } => format!("message delivered ({})", counted(*bytes, "byte")),
@@ -155,7 +157,7 @@ pub(super) fn event_text(event: &Event) -> String {
             let end = if result.passed { String::new() } else { last_lines(&result.output_tail) };
             format!("check {}: {}\n{end}", result.clause(), result.run).trim_end().to_owned()
         }
-        Event::AttemptEnded { outcome } => {
+        Event::AttemptEnded { outcome, .. } => {
             let (status, reason) = outcome.verdict();
             format!("attempt ended, {}: {reason}", status.as_str())
         }

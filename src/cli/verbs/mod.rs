@@ -9,6 +9,7 @@ mod completions;
 mod conflicts;
 mod demo;
 mod doctor;
+mod events;
 mod hook;
 mod init;
 mod log;
@@ -23,6 +24,7 @@ mod review;
 mod rewind;
 mod run;
 mod spawn;
+mod stats;
 mod status;
 mod supervise;
 mod ticket;
@@ -51,6 +53,8 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Send(args) => act::send(&args, context)?,
         Verb::Log(args) => log::run(&args, context)?,
         Verb::Logs(args) => logs::run(&args, context)?,
+        Verb::Events(args) => events::run(&args, context)?,
+        Verb::Stats(args) => stats::run(&args, context)?,
         Verb::Wait(args) => wait::run(&args, context)?,
         Verb::Stop(args) => act::stop(&args, context)?,
         Verb::Pause(args) => act::pause(&args, context)?,

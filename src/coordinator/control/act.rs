@@ -91,7 +91,8 @@ impl Control {
             let queue = self.project.queue()?;
             queue.declare_lost(&worker.ticket, worker.attempt.fence).ok();
             queue.fail(&worker.ticket, worker.attempt.fence, reason, None).ok();
-            self.log(worker, Event::AttemptEnded { outcome: outcome.clone() })?;
+            let used = self.know(worker.clone(), None).live.map(|live| live.figures);
+            self.log(worker, Event::AttemptEnded { outcome: outcome.clone(), used })?;
             self.project.store()?.update_worker::<Failure>(id, |row| {
                 row.phase = Phase::Ended { outcome, at: Time::now() };
                 Ok(())

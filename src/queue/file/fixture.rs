@@ -219,7 +219,7 @@ fn event() -> EventRecord {
         run: None,
         ticket: id("running"),
         worker: Some("running".parse().unwrap()),
-        event: Event::AgentStarted { pid: 4_242, attempt: 1, resumed: false },
+        event: Event::AgentStarted { pid: 4_242, attempt: 1, resumed: false, agent: None, model: None },
     }
 }
 

@@ -121,7 +121,8 @@ impl Supervision {
         if self.concluded.as_ref() != Some(&outcome) {
             let (fence, ended) = (self.assignment.fence, outcome.clone());
             self.book(move |ledger| ledger.complete(fence, &ended)).await;
-            self.log(Event::AttemptEnded { outcome: outcome.clone() }).await;
+            let used = Some(self.facts.figures);
+            self.log(Event::AttemptEnded { outcome: outcome.clone(), used }).await;
             self.concluded = Some(outcome.clone());
             if let Outcome::Finished { .. } = outcome {
                 let started = self.start_reviewers();

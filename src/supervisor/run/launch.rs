@@ -54,7 +54,9 @@ impl Supervision {
         let raw_output = launch.raw_output;
         self.agent = Some(Running { pty, typing, identity, raw_output, is_silent: false, is_ending: false });
         let attempt = self.assignment.worker.attempt.number;
-        self.assignment.ledger.log(Event::AgentStarted { pid, attempt, resumed: launch.is_resumed })?;
+        let (agent, model) = (&self.assignment.handover.agent.name, self.assignment.handover.agent.model.clone());
+        let (resumed, agent) = (launch.is_resumed, Some(agent.clone()));
+        self.assignment.ledger.log(Event::AgentStarted { pid, attempt, resumed, agent, model })?;
         for text in launch.warnings {
             self.assignment.ledger.log(Event::Warning { text })?;
         }
