@@ -7,6 +7,7 @@ pub(crate) mod agent;
 pub(crate) mod briefing;
 mod causes;
 pub(crate) mod event;
+pub(crate) mod health;
 mod id;
 pub(crate) mod preset;
 pub(crate) mod providers;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::meter::Walk;
 use super::{Job, Supervision};
 use crate::git::{Repository, StateOf};
 use crate::model::event::Event;
@@ -174,9 +175,13 @@ impl Supervision {
         self.snapshots.last = Instant::now();
         let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
         let (calls, most) = self.take_calls();
+        let walk = self.meter.begin_walk(Instant::now());
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || {
-            results.blocking_send(Job::Snapshot(snapshot(&repository, &worker, calls, most))).ok()
+            results.blocking_send(Job::Snapshot(snapshot(&repository, &worker, calls, most))).ok();
+            if let Some(cpu) = walk {
+                results.blocking_send(Job::Walked(Walk::through(&worker.place.worktree, cpu))).ok();
+            }
         });
     }
 
@@ -224,6 +229,7 @@ impl Supervision {
                 // Results of two threads may come in the wrong order.
                 if self.facts.changes.is_none_or(|known| known.at <= changes.at) {
                     self.note_change(self.facts.changes, &changes);
+                    self.note_worktree(self.facts.changes, &changes);
                     self.facts.changes = Some(changes);
                 }
                 self.snapshots.error = None;
