@@ -80,13 +80,6 @@ pub(crate) enum Event {
         /// What it said.
         reason: String,
     },
-    /// A worker that works has shown no sign of progress for as long as the settings say.
-    Stuck {
-        /// For how long, in milliseconds.
-        quiet_ms: u64,
-        /// What the last sign was, as a clause.
-        last: String,
-    },
     /// Leftover changes were committed for the agent.
     LeftoversCommitted {
         /// The commit.

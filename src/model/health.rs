@@ -120,6 +120,91 @@ impl Sign {
     }
 }
 
+/// A model that wants to be left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Pace {
+    /// The model, as agents name it.
+    pub(crate) model: String,
+    /// What its provider said, as a clause.
+    pub(crate) why: String,
+    /// When it said so last.
+    pub(crate) at: Time,
+    /// Nothing new is started for it before this.
+    pub(crate) until: Time,
+    /// How often it had to say so without a success between.
+    pub(crate) strikes: u32,
+}
+
+/// A clock that was set back by more than this since a model asked for patience says nothing about how long that was.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+impl Pace {
+    /// What follows when the provider of `model` refuses: `before` is what was known of it, `wait` what the provider asks
+    /// for. Refusals within the time that is waited anyway, such as those of several workers at once, are one.
+    pub(crate) fn after_refusal(
+        before: Option<&Self>,
+        model: &str,
+        why: &str,
+        wait: Option<Duration>,
+        pacing: Pacing,
+        now: Time,
+    ) -> Self {
+        let strikes = match before {
+            Some(before) if before.holds_at(now) => before.strikes,
+            // What is long over counts no more.
+            Some(before) if before.until.age_at(now) <= pacing.max * 2 => before.strikes.saturating_add(1),
+            _ => 1,
+        };
+        let doubled = pacing.first.saturating_mul(1 << (strikes - 1).min(20)).min(pacing.max);
+        let until = now.after(wait.unwrap_or(doubled));
+        let until = before.filter(|before| before.holds_at(now)).map_or(until, |before| before.until.max(until));
+        Self { model: model.to_owned(), why: why.to_owned(), at: now, until, strikes }
+    }
+
+    /// Whether the model is still to be left alone.
+    pub(crate) fn holds_at(&self, now: Time) -> bool {
+        now < self.until && now.after(CLOCK_TOLERANCE) >= self.at
+    }
+}
+
+/// How the attempts of a worker ended badly, and what was done when it did not go on. Kept, so that whoever looks after it
+/// next goes on counting; gone when an attempt ends well.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Care {
+    /// How often it was reminded.
+    pub(crate) nudges: u32,
+    /// How often it was started again because it was stuck.
+    pub(crate) restarts: u32,
+    /// It was ended to be started again, and that has not come about yet.
+    pub(crate) owes_restart: bool,
+    /// The last bad ends, oldest first.
+    pub(crate) ends: Vec<BadEnd>,
+}
+
+/// A bad end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BadEnd {
+    /// When.
+    pub(crate) at: Time,
+    /// The agent's exit code, where it ended by one.
+    pub(crate) exit_code: Option<i32>,
+    /// Why, as a clause.
+    pub(crate) why: String,
+}
+
+/// Bad ends that are kept of one worker.
+const ENDS_KEPT: usize = 50;
+
+impl Care {
+    /// Takes a bad end in.
+    pub(crate) fn note_end(&mut self, end: BadEnd) {
+        self.ends.push(end);
+        let surplus = self.ends.len().saturating_sub(ENDS_KEPT);
+        self.ends.drain(..surplus);
+    }
+}
+
 /// An amount of data in bytes; written as a number, or as a text with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ByteSize(pub(crate) u64);
@@ -215,6 +300,34 @@ mod tests {
         }
         let read: Option<ByteSize> = serde_json::from_str("\"1KB\"").unwrap();
         assert_eq!(read, Some(ByteSize(1_000)));
+    }
+
+    #[test]
+    fn a_refusal_waits_as_asked_and_else_twice_as_long_each_time() {
+        let pacing = Pacing { first: Duration::from_secs(10), max: Duration::from_secs(35) };
+        let at = |seconds: i64| Time::from_millis(seconds * 1_000);
+        let refuse = |before: Option<&Pace>, wait: Option<u64>, now| {
+            Pace::after_refusal(before, "m", "429", wait.map(Duration::from_secs), pacing, now)
+        };
+        let first = refuse(None, None, at(0));
+        assert_eq!((first.until, first.strikes), (at(10), 1));
+        let meanwhile = refuse(Some(&first), None, at(5));
+        assert_eq!((meanwhile.until, meanwhile.strikes), (at(15), 1), "several workers at once are one refusal");
+        let shorter = refuse(Some(&meanwhile), Some(1), at(6));
+        assert_eq!(shorter.until, at(15), "what was asked for stands");
+        let second = refuse(Some(&first), None, at(11));
+        assert_eq!((second.until, second.strikes), (at(31), 2));
+        let third = refuse(Some(&second), None, at(32));
+        assert_eq!(third.until, at(67), "at most");
+        assert_eq!(refuse(Some(&third), Some(3_600), at(70)).until, at(3_670), "as asked");
+        assert_eq!(refuse(Some(&third), None, at(67 + 71)).strikes, 1, "long over");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_hold_a_model_for_longer() {
+        let pace = Pace::after_refusal(None, "m", "429", None, Pacing::default(), Time::from_millis(10_000_000));
+        assert!(pace.holds_at(Time::from_millis(10_000_000)) && pace.holds_at(Time::from_millis(9_990_000)));
+        assert!(!pace.holds_at(Time::from_millis(10_030_000)) && !pace.holds_at(Time::from_millis(1_000_000)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod comment;
 mod database;
 mod event;
 mod filesystem;
+mod health;
 mod landing;
 mod live;
 mod log;

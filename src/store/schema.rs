@@ -131,7 +131,7 @@ CREATE TABLE ticks(
 ";
 
 /// What a coordinator keeps: its facts in the event stream, leases of roles, runs, what is held and why, what was spent,
-/// and models that want to be left alone for a while.
+/// models that want to be left alone for a while, and what was done about workers that did not go on.
 ///
 /// The event table is made anew, since a table's checks cannot be changed; the sequence numbers stay, and so does the
 /// highest one ever given out. A fact about no ticket has an empty one.
@@ -184,6 +184,11 @@ CREATE INDEX spend_by_ticket ON spend(ticket);
 
 CREATE TABLE pacing(
   model TEXT PRIMARY KEY,
+  document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE care(
+  worker TEXT PRIMARY KEY,
   document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";

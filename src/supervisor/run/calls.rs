@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::parts::HeldReply;
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
-use crate::agent::{AgentEvent, HookCall};
+use crate::agent::{AgentEvent, Ending, HookCall};
 use crate::model::agent::RuntimeKind;
 use crate::model::event::Event;
 use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
@@ -122,7 +122,11 @@ impl Supervision {
                     self.note_error(set);
                 }
                 AgentEvent::ToolEnded(_) => self.begin_snapshot_if_due(),
+                AgentEvent::Patience { why, wait } => self.pace(why, *wait).await,
                 _ => {}
+            }
+            if self.answers(&event) {
+                self.end_pace().await;
             }
             self.count_tools();
             // First, so that nobody is told that it waits for a person.
@@ -251,9 +255,9 @@ impl Supervision {
                 self.input(Input::Resume).await;
                 Reply::Ok
             }
-            Request::Stop { reason } => {
+            Request::Stop { reason, is_failure } => {
                 self.told.unanswered_stops.push(answer);
-                self.input(Input::Stop { reason }).await;
+                self.input(if is_failure { Input::GiveUp { reason } } else { Input::Stop { reason } }).await;
                 return None;
             }
             Request::Attach { .. } => Reply::Refused { why: "attach was answered before".to_owned() },
@@ -379,6 +383,9 @@ impl Supervision {
                 let (events, ending) = self.runtime.exited(&info, Time::now());
                 self.agent = None;
                 self.take_events(events).await;
+                if let Ending::Finished { .. } = ending {
+                    self.end_pace().await;
+                }
                 self.input(Input::Exited(ending)).await;
             }
             Job::Walked(walk) => self.meter.take_walk(&walk),
@@ -402,6 +409,7 @@ fn sign_of(event: &AgentEvent) -> Option<&'static str> {
         AgentEvent::Usage(_) | AgentEvent::Display(_) => Some("its model answered"),
         AgentEvent::SessionEnded { .. }
         | AgentEvent::Retry { .. }
+        | AgentEvent::Patience { .. }
         | AgentEvent::Note { .. }
         | AgentEvent::Failed { .. } => None,
     }

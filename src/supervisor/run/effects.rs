@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::meter::Walk;
 use super::{Job, Supervision};
 use crate::git::{Repository, StateOf};
-use crate::model::event::Event;
+use crate::model::event::{Event, SwarmEvent};
 use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome, Worker};
 use crate::model::{AgentName, Time};
@@ -52,7 +52,7 @@ impl Supervision {
     }
 
     /// Runs a blocking piece of bookkeeping beside the loop and waits for it.
-    async fn book<T: Send + 'static>(
+    pub(super) async fn book<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&Ledger) -> Result<T, SupervisorError> + Send + 'static,
     ) -> Option<T> {
@@ -70,6 +70,11 @@ impl Supervision {
     /// Writes an event.
     pub(super) async fn log(&mut self, event: Event) {
         self.book(move |ledger| ledger.log(event)).await;
+    }
+
+    /// Writes down a fact that concerns the whole swarm.
+    pub(super) async fn tell_swarm(&mut self, event: SwarmEvent) {
+        self.book(move |ledger| ledger.tell_swarm(event)).await;
     }
 
     /// Starts leftovers and checks.

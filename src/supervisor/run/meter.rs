@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{RULE_LINES, Supervision};
-use crate::model::event::Event;
+use crate::agent::AgentEvent;
+use crate::model::event::SwarmEvent;
 use crate::model::health::{HealthSettings, Resources, Sign};
 use crate::model::worker::{Changes, Status};
 use crate::model::{Time, duration_text, size_text};
@@ -51,6 +52,8 @@ pub(super) struct Meter {
     disk: Disk,
     /// The last sign of progress, and when it was seen.
     sign: (Instant, Time, String),
+    /// Its model asked for patience, and has not answered since.
+    is_paced: bool,
     /// That it is stuck was written down.
     is_told: bool,
     /// The letters that were on the screen.
@@ -102,6 +105,7 @@ impl Meter {
             is_fresh: false,
             disk: Disk::default(),
             sign: (now, Time::now(), "it was started".to_owned()),
+            is_paced: false,
             is_told: false,
             letters: 0,
         }
@@ -283,13 +287,42 @@ impl Supervision {
         self.meter.stuck_for().filter(|_| is_at_work && !self.machine.is_frozen())
     }
 
+    /// Writes down that the model wants to be left alone; nobody starts anything new with it for a while.
+    pub(super) async fn pace(&mut self, why: &str, wait: Option<Duration>) {
+        self.meter.is_paced = true;
+        let model = self.assignment.handover.agent.model_name();
+        let (pacing, why) = (self.assignment.handover.health.pacing, why.to_owned());
+        self.book(move |ledger| ledger.pace(&model, &why, wait, pacing)).await;
+    }
+
+    /// Whether an event says that the model answered. Programs other than our own loop count up what they used when they
+    /// fail, too.
+    pub(super) fn answers(&self, event: &AgentEvent) -> bool {
+        match event {
+            AgentEvent::ToolStarted(_) | AgentEvent::TurnEnded { finished: true, .. } => true,
+            AgentEvent::Usage(_) => self.assignment.handover.agent.runtime.is_own(),
+            _ => false,
+        }
+    }
+
+    /// Writes down that the model answers again, where it had asked this worker for patience.
+    pub(super) async fn end_pace(&mut self) {
+        if !std::mem::take(&mut self.meter.is_paced) {
+            return;
+        }
+        let model = self.assignment.handover.agent.model_name();
+        self.book(move |ledger| ledger.end_pace(&model)).await;
+    }
+
     /// Writes down once that the worker shows no sign of progress.
     pub(super) async fn tell_stuck(&mut self) {
         let Some(quiet) = self.stuck_for() else { return };
         if !std::mem::replace(&mut self.meter.is_told, true) {
             let last = self.meter.sign().what;
             self.told.live_is_stale = true;
-            self.log(Event::Stuck { quiet_ms: u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX), last }).await;
+            let why = format!("no sign of progress for {}; the last: {last}", duration_text(quiet));
+            let since = self.meter.sign().at;
+            self.tell_swarm(SwarmEvent::Stuck { since, why }).await;
         }
     }
 }
