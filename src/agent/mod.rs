@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod launch;
 mod own;
+mod patience;
 mod policy;
 mod preset;
 mod probe;

@@ -19,6 +19,7 @@ pub(crate) use crate::landing::{OverlapVerdict, PullState, Tested};
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::event::EventRecord;
+use crate::model::health::Resources;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
 
@@ -105,6 +106,10 @@ pub(crate) struct WorkerView {
     pub(crate) output_tokens: Option<u64>,
     /// US dollars.
     pub(crate) cost_usd: Option<f64>,
+    /// What the agent's processes use while it runs, and used last when it does not; null before the first look.
+    pub(crate) resources: Option<Resources>,
+    /// Seconds without a sign of progress, at the last heartbeat; null where no supervisor told.
+    pub(crate) quiet_seconds: Option<u64>,
     /// Results of the ticket's checks; empty before they ran.
     pub(crate) checks: Vec<CheckResult>,
     /// From 1.

@@ -8,6 +8,7 @@ pub(crate) mod briefing;
 mod causes;
 pub(crate) mod coordination;
 pub(crate) mod event;
+pub(crate) mod health;
 mod id;
 pub(crate) mod preset;
 pub(crate) mod providers;

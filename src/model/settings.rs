@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::health::HealthSettings;
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
 use super::{AgentName, BranchName, serde_duration};
 
@@ -41,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) tmux: TmuxSettings,
     /// Durations and sizes.
     pub(crate) limits: Limits,
+    /// What workers may use, and when one that does not go on is looked after.
+    pub(crate) health: HealthSettings,
     /// Environment given to every agent, set-up command and check.
     pub(crate) env: BTreeMap<String, String>,
     /// Names of variables of the spawning process that agents may see besides the built-in list.
@@ -91,6 +94,7 @@ impl Default for Settings {
             review: ReviewSettings::default(),
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
+            health: HealthSettings::default(),
             env: BTreeMap::new(),
             pass_env: Vec::new(),
             ports: PortSettings::default(),

@@ -7,6 +7,7 @@
 mod identity;
 mod run;
 mod tree;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -21,6 +22,7 @@ pub(crate) use tree::{
     ask_to_end, find_all_marked, find_marked, reap_orphans, signal_agent_tree, stop_agent_tree, stop_marked,
     stop_process,
 };
+pub(crate) use usage::{TreeUse, agent_tree_use, proportional_bytes};
 
 /// A process that could not be started, waited for or read about.
 #[derive(Debug, thiserror::Error)]

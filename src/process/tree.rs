@@ -57,7 +57,7 @@ fn descendants(root: u32) -> Result<Vec<Stat>, ProcessError> {
 
 /// The agent's tree: the agent itself while it lives, all below it, and what this process adopted as a child subreaper
 /// with all below that. Other children that a thread waits for (our own git calls) are not part of it.
-fn agent_tree(agent: u32) -> Result<Vec<Stat>, ProcessError> {
+pub(super) fn agent_tree(agent: u32) -> Result<Vec<Stat>, ProcessError> {
     let own = std::process::id();
     below(|stat| stat.parent == own && (stat.pid == agent || !is_waited(stat.pid)))
 }

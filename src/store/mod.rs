@@ -19,6 +19,7 @@ mod coordination;
 mod database;
 mod event;
 mod filesystem;
+mod health;
 mod history;
 mod landing;
 mod live;

@@ -131,7 +131,8 @@ CREATE TABLE ticks(
 ";
 
 /// What a coordinator keeps: its facts in the event stream, leases of roles, runs, what is held and why, what was spent,
-/// models that want to be left alone for a while, and what is worth knowing of old events when they are deleted.
+/// models that want to be left alone for a while, what was done about workers that did not go on, and what is worth
+/// knowing of old events when they are deleted.
 ///
 /// The event table is made anew, since a table's checks cannot be changed; the sequence numbers stay, and so does the
 /// highest one ever given out. A fact about no ticket has an empty one.
@@ -195,6 +196,11 @@ CREATE TABLE history(
   document TEXT NOT NULL
 ) STRICT;
 CREATE INDEX history_by_name ON history(kind, name, id);
+
+CREATE TABLE care(
+  worker TEXT PRIMARY KEY,
+  document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The database's format number; 0 for an empty one.

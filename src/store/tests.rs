@@ -508,6 +508,8 @@ fn a_live_file_is_read_back_and_a_foreign_one_is_an_error() {
         evidence: Vec::new(),
         figures: Figures::default(),
         changes: None,
+        resources: None,
+        sign: None,
         checks: Vec::new(),
     };
     write_live(&path, &live).unwrap();
@@ -529,6 +531,8 @@ fn a_hundred_live_files_are_read_in_no_time() {
         evidence: Vec::new(),
         figures: Figures::default(),
         changes: None,
+        resources: None,
+        sign: None,
         checks: Vec::new(),
     };
     let files: Vec<PathBuf> = (0..100).map(|number| paths.live(&format!("w{number}").parse().unwrap())).collect();

@@ -2,9 +2,11 @@
 //! the loop calls them through [`crate::supervisor::run`]'s blocking helper.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{LEASE, SupervisorError};
-use crate::model::event::{Event, EventRecord};
+use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
+use crate::model::health::{BadEnd, Pace, Pacing};
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId};
 use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
@@ -45,6 +47,51 @@ impl Ledger {
         Ok(self.store.record_event(&self.paths, &record)?)
     }
 
+    /// Appends a fact about the worker that concerns the whole swarm.
+    pub(crate) fn tell_swarm(&self, event: SwarmEvent) -> Result<(), SupervisorError> {
+        self.store.append_swarm_event(&self.fact(event))?;
+        Ok(())
+    }
+
+    /// A fact about the worker.
+    fn fact(&self, event: SwarmEvent) -> SwarmRecord {
+        SwarmRecord::now(&self.run, event).about_worker(&self.ticket, &self.worker)
+    }
+
+    /// Notes that a model wants to be left alone, for `wait` or as the settings say.
+    pub(crate) fn pace(
+        &self,
+        model: &str,
+        why: &str,
+        wait: Option<Duration>,
+        pacing: Pacing,
+    ) -> Result<(), SupervisorError> {
+        let refuse = |before: Option<&Pace>| Pace::after_refusal(before, model, why, wait, pacing, Time::now());
+        let told = |pace: &Pace| {
+            let Pace { model, why, until, .. } = pace.clone();
+            self.fact(SwarmEvent::Paced { model, why, until })
+        };
+        Ok(self.store.pace(model, refuse, told)?)
+    }
+
+    /// Notes that a model answers again.
+    pub(crate) fn end_pace(&self, model: &str) -> Result<(), SupervisorError> {
+        Ok(self.store.end_pace(model)?)
+    }
+
+    /// Counts a bad end, and forgets what was counted after a good one. A worker that somebody stopped counts nothing.
+    fn count_end(&self, outcome: &Outcome) -> Result<(), SupervisorError> {
+        match outcome {
+            Outcome::Failed { reason, exit_code } => {
+                let end = BadEnd { at: Time::now(), exit_code: *exit_code, why: reason.clone() };
+                self.store.change_care(&self.worker, |care| care.note_end(end))?;
+            }
+            Outcome::Finished { .. } | Outcome::NoChanges => self.store.end_care(&self.worker)?,
+            Outcome::Stopped { .. } | Outcome::LimitReached { .. } => {}
+        }
+        Ok(())
+    }
+
     /// Changes the worker's row.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Worker)) -> Result<(), SupervisorError> {
         self.store.update_worker::<SupervisorError>(&self.worker, |worker| {
@@ -75,6 +122,7 @@ impl Ledger {
                 self.queue.fail(&self.ticket, fence, reason, None)
             }
         };
+        self.count_end(outcome)?;
         match done {
             Ok(_) => Ok(()),
             Err(QueueError::Stale { .. } | QueueError::Illegal { .. }) => {

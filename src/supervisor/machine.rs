@@ -204,6 +204,7 @@ impl Machine {
             Input::Pause { now: at_once } => self.pause(at_once, now),
             Input::Resume => self.resume(now),
             Input::Stop { reason } => self.stop(Outcome::Stopped { reason }, now),
+            Input::GiveUp { reason } => self.stop(Outcome::Failed { reason, exit_code: None }, now),
             Input::Limit { reason } => self.stop(Outcome::LimitReached { reason }, now),
             Input::Typed { submitted } => {
                 // What is typed into a dialog answers it.

@@ -38,6 +38,9 @@ pub(crate) enum Request {
     Stop {
         /// Who asks, as a clause.
         reason: String,
+        /// Whether the attempt has failed, instead of having been stopped.
+        #[serde(default)]
+        is_failure: bool,
     },
     /// Show the terminal; after the reply, frames from the client and raw bytes from the supervisor follow.
     Attach {

@@ -10,6 +10,7 @@ use super::ending::PrintResult;
 use super::hooks::{exit_code_in, exit_code_of, output_bytes};
 use super::session::{Running, Session};
 use crate::agent::event::{AgentEvent, ToolEnd, ToolStart, Usage};
+use crate::agent::patience;
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
 
@@ -116,7 +117,15 @@ impl Stream {
                 self.result = None;
                 session.note_running(at, events);
             }
-            ("system", "api_retry") => events.push(retry(event)),
+            ("system", "api_retry") => {
+                let status = event.get("error_status").and_then(Value::as_i64);
+                let word = event.get("error").and_then(Value::as_str);
+                let retry = retry(event);
+                if let AgentEvent::Retry { reason } = &retry {
+                    events.extend(patience::asked(status, word, reason, at));
+                }
+                events.push(retry);
+            }
             ("system", "task_started") if !text("task_id").is_empty() && !text("tool_use_id").is_empty() => {
                 session.name_parent(text("task_id"), text("tool_use_id"));
             }
@@ -217,7 +226,9 @@ impl Stream {
 
     /// A turn ended.
     fn end_turn(&mut self, event: &Value, at: Time, session: &mut Session, events: &mut Vec<AgentEvent>) {
-        self.result = Some(PrintResult::read(event));
+        let result = PrintResult::read(event);
+        events.extend(result.patience(at));
+        self.result = Some(result);
         self.usage = self.usage.merge(usage_of(event));
         session.end_turn(Running::default(), event.get("result").and_then(Value::as_str), at, events);
     }

@@ -89,6 +89,13 @@ pub(super) enum Report {
         /// One clause.
         reason: String,
     },
+    /// The model is busy or over its limits.
+    Busy {
+        /// What it said, one clause.
+        why: String,
+        /// How long it asks to be left alone, in milliseconds; absent where it does not say.
+        wait_ms: Option<u64>,
+    },
     /// Something that people should be able to find later.
     Noted {
         /// One clause.

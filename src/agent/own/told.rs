@@ -1,6 +1,7 @@
 //! What a supervisor knows of a loop, from its reports. Each thing is passed on once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::report::{Conclusion, Report, ToolReport};
 use crate::agent::command::signal_name;
@@ -96,6 +97,9 @@ impl Told {
                 vec![AgentEvent::Usage(Usage { input_tokens, output_tokens, cost_usd })]
             }
             Report::Retrying { reason } => vec![AgentEvent::Retry { reason }],
+            Report::Busy { why, wait_ms } => {
+                vec![AgentEvent::Patience { why, wait: wait_ms.map(Duration::from_millis) }]
+            }
             Report::Noted { text } => vec![AgentEvent::Note { text }],
             Report::Concluded(conclusion) => {
                 self.conclusion = Some(conclusion);

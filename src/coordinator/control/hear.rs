@@ -19,7 +19,7 @@ impl Control {
     /// it leaves of its agent is the caller's to end.
     pub(super) fn ask_to_stop(&self, worker: &Worker, reason: &str) -> Result<Option<Reply>, Failure> {
         let grace = self.project.settings_or_default().limits.grace;
-        let request = Request::Stop { reason: reason.to_owned() };
+        let request = Request::Stop { reason: reason.to_owned(), is_failure: false };
         let ended = match self.client(&worker.id) {
             Ok(None) => return Ok(None),
             Ok(Some(client)) => self.hear(worker, client, &request, self.stop_within()),

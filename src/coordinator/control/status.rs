@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use super::pull_request::pull_view;
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
 use crate::landing::PullRecord;
+use crate::model::health::Resources;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Phase, Status, Worker};
-use crate::model::{TicketId, Time, counted, duration_text, error_text};
+use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
 use crate::process;
 use crate::queue::{FileQueue, Queue};
 use crate::store::Store;
@@ -136,6 +138,10 @@ impl Control {
             }
             None => facts.push("no heartbeat of this attempt was found".to_owned()),
         }
+        if let Some(sign) = known.live.as_ref().and_then(|live| live.sign.as_ref()) {
+            let quiet = duration_text(sign.quiet());
+            facts.push(format!("the last sign of progress was {quiet} before that: {}", sign.what));
+        }
         let marker = self.project.paths.worker_dir(&known.worker.id);
         let running = process::find_marked(MARKER, &marker.to_string_lossy())?;
         let pids: Vec<_> = running.iter().map(|process| process.pid.to_string()).collect();
@@ -221,6 +227,8 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
         input_tokens: figures.input_tokens,
         output_tokens: figures.output_tokens,
         cost_usd: figures.cost_usd,
+        resources: live.as_ref().and_then(|live| live.resources),
+        quiet_seconds: live.as_ref().and_then(|live| Some(live.sign.as_ref()?.quiet_ms / 1_000)),
         checks: live.as_ref().map(|live| live.checks.clone()).unwrap_or_default(),
         attempt: worker.attempt.number,
         started_at: worker.attempt.started_at,
@@ -233,6 +241,18 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
             .filter(|pull| pull.number.is_some())
             .map(|pull| pull_view(&worker.id, pull, "unchanged")),
     }
+}
+
+/// What an agent's processes use, as a clause.
+fn resources_text(resources: &Resources) -> String {
+    let share = resources.cpu_percent.map_or(String::new(), |percent| format!(", {percent} % of a core"));
+    let disk = resources.disk_bytes.map_or(String::new(), |bytes| format!(", {} on the disk", size_text(bytes)));
+    format!(
+        "{}{share}, {} of processor time, {} of memory{disk}",
+        processes(resources.process_count),
+        duration_text(Duration::from_millis(resources.cpu_ms)),
+        size_text(resources.memory_bytes),
+    )
 }
 
 /// What runs on without a supervisor, as a clause.
@@ -262,6 +282,10 @@ fn evidence(known: &Known) -> Vec<Evidence> {
         says: format!("said {}", live.status.as_str()),
         at: live.heartbeat_at,
     });
+    if let Some(resources) = &live.resources {
+        let says = resources_text(resources);
+        evidence.push(Evidence { source: EvidenceSource::Process, says, at: resources.at });
+    }
     if let Some(changes) = &live.changes {
         let says =
             format!("{}, {} changed", counted(changes.commits, "commit"), counted(changes.files_changed, "file"));
@@ -269,4 +293,9 @@ fn evidence(known: &Known) -> Vec<Evidence> {
     }
     evidence.sort_by_key(|evidence| evidence.source);
     evidence
+}
+
+/// A number of processes.
+fn processes(count: usize) -> String {
+    if count == 1 { "1 process".to_owned() } else { format!("{count} processes") }
 }

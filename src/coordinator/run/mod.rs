@@ -25,9 +25,12 @@
 //! keeps their work, and leaves their tickets queued.
 
 mod backoff;
+pub(crate) mod crash_loop;
 mod jobs;
 mod lease;
+pub(crate) mod pace;
 mod schedule;
+pub(crate) mod stuck;
 mod summary;
 mod world;
 

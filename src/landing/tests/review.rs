@@ -81,6 +81,8 @@ fn facts_follow_the_commit_that_was_approved_and_landed() {
         evidence: Vec::new(),
         figures: Figures::default(),
         changes: Some(Changes::none(Time::now())),
+        resources: None,
+        sign: None,
         checks: Vec::new(),
     };
     write_live(&yard.paths.live(&worker), &live).unwrap();

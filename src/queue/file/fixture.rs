@@ -241,6 +241,8 @@ fn live() -> Live {
             cost_usd: Some(0.5),
         },
         changes: Some(Changes { commits: 1, files_changed: 2, insertions: 3, deletions: 4, dirty: true, at: moment() }),
+        resources: None,
+        sign: None,
         checks: vec![CheckResult {
             timed_out: false,
             run: "cargo test".to_owned(),

@@ -44,6 +44,11 @@ pub(in crate::supervisor) enum Input {
         /// Why, as a clause.
         reason: String,
     },
+    /// End the agent, because nothing comes of the attempt.
+    GiveUp {
+        /// Why, as a clause.
+        reason: String,
+    },
     /// End the agent at a limit and keep the work.
     Limit {
         /// Which, as a clause.

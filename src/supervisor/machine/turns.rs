@@ -74,7 +74,7 @@ impl Machine {
                 self.note(self.source, format!("said goodbye: {reason}"), now);
                 Vec::new()
             }
-            AgentEvent::Usage(_) | AgentEvent::Display(_) => Vec::new(),
+            AgentEvent::Usage(_) | AgentEvent::Display(_) | AgentEvent::Patience { .. } => Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::parts::HeldReply;
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
-use crate::agent::{AgentEvent, HookCall};
+use crate::agent::{AgentEvent, Ending, HookCall};
 use crate::model::agent::RuntimeKind;
 use crate::model::event::Event;
 use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
@@ -53,6 +53,9 @@ impl Supervision {
         } else {
             self.show(bytes).await;
         }
+        if self.agent.as_ref().is_some_and(|agent| !agent.raw_output) {
+            self.note_output();
+        }
         self.machine.note_output(Time::now());
         self.told.live_is_stale = true;
     }
@@ -85,7 +88,11 @@ impl Supervision {
     /// Takes events of the agent: tool calls to the log, lines to the viewers, figures to the figures, and all to the
     /// machine.
     pub(super) async fn take_events(&mut self, events: Vec<AgentEvent>) {
+        let is_retried = events.iter().any(|event| matches!(event, AgentEvent::Retry { .. }));
         for event in events {
+            if let Some(sign) = sign_of(&event).filter(|_| !is_retried) {
+                self.meter.note(sign);
+            }
             let may_write = match &event {
                 AgentEvent::ToolEnded(end) => {
                     let told = end.start.as_ref().map(|start| start.tool.as_str());
@@ -115,7 +122,11 @@ impl Supervision {
                     self.note_error(set);
                 }
                 AgentEvent::ToolEnded(_) => self.begin_snapshot_if_due(),
+                AgentEvent::Patience { why, wait } => self.pace(why, *wait).await,
                 _ => {}
+            }
+            if self.answers(&event) {
+                self.end_pace().await;
             }
             self.count_tools();
             // First, so that nobody is told that it waits for a person.
@@ -139,6 +150,7 @@ impl Supervision {
         match seen {
             Seen::Input(id, bytes) if self.terminal.viewers.may_type(id) => {
                 if is_typing(&bytes) {
+                    self.meter.note("a person typed");
                     let submitted = bytes.ends_with(b"\r") || bytes.ends_with(b"\n");
                     self.input(Input::Typed { submitted }).await;
                 }
@@ -243,9 +255,9 @@ impl Supervision {
                 self.input(Input::Resume).await;
                 Reply::Ok
             }
-            Request::Stop { reason } => {
+            Request::Stop { reason, is_failure } => {
                 self.told.unanswered_stops.push(answer);
-                self.input(Input::Stop { reason }).await;
+                self.input(if is_failure { Input::GiveUp { reason } } else { Input::Stop { reason } }).await;
                 return None;
             }
             Request::Attach { .. } => Reply::Refused { why: "attach was answered before".to_owned() },
@@ -273,6 +285,8 @@ impl Supervision {
             self.poll_runtime().await;
         }
         self.look_at_screen().await;
+        self.look_at_tree(now);
+        self.tell_stuck().await;
         self.input(Input::Tick).await;
         let mut recorded = self.terminal.recording.flush();
         if self.terminal.recording.is_long() {
@@ -317,9 +331,9 @@ impl Supervision {
         self.input(Input::Screen(finding)).await;
     }
 
-    /// Stops at the ticket's wall time and budget; `turn_failed` says that the agent cannot go on by itself.
+    /// Stops at the ticket's wall time and budget, and at limits of resources; `turn_failed` says that the agent cannot go on by itself.
     async fn check_limits(&mut self, turn_failed: bool) {
-        if let Some(reason) = self.limit_reached(turn_failed) {
+        if let Some(reason) = self.limit_reached(turn_failed).or_else(|| self.meter.limit_reached()) {
             self.input(Input::Limit { reason }).await;
         }
     }
@@ -369,13 +383,35 @@ impl Supervision {
                 let (events, ending) = self.runtime.exited(&info, Time::now());
                 self.agent = None;
                 self.take_events(events).await;
+                if let Ending::Finished { .. } = ending {
+                    self.end_pace().await;
+                }
                 self.input(Input::Exited(ending)).await;
             }
+            Job::Walked(walk) => self.meter.take_walk(&walk),
             Job::Looked => self.look_ended(),
             Job::Gone => self.input(Input::AgentGone).await,
             Job::Renewed(Some(fence)) => self.assignment.fence = fence,
             Job::Renewed(None) => self.input(Input::LeaseLost).await,
         }
+    }
+}
+
+/// The sign of progress in an event, as a clause: a provider that is asked again, and what goes wrong, are none.
+fn sign_of(event: &AgentEvent) -> Option<&'static str> {
+    match event {
+        AgentEvent::ToolStarted(_) => Some("a tool call began"),
+        AgentEvent::ToolEnded(_) => Some("a tool call ended"),
+        AgentEvent::TurnStarted { .. } => Some("a turn began"),
+        AgentEvent::TurnEnded { .. } => Some("a turn ended"),
+        AgentEvent::Waiting { .. } | AgentEvent::WaitingOver => Some("a person was asked or answered"),
+        AgentEvent::SessionStarted { .. } => Some("its conversation began"),
+        AgentEvent::Usage(_) | AgentEvent::Display(_) => Some("its model answered"),
+        AgentEvent::SessionEnded { .. }
+        | AgentEvent::Retry { .. }
+        | AgentEvent::Patience { .. }
+        | AgentEvent::Note { .. }
+        | AgentEvent::Failed { .. } => None,
     }
 }
 

@@ -89,6 +89,7 @@ impl Spawner {
             returned_at: None,
             env,
             limits: self.settings.limits,
+            health: self.settings.health,
             call_states: self.settings.recover.snapshots,
             models: self.settings.for_models(),
             redact: self.settings.redact.clone(),
