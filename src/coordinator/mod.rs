@@ -12,8 +12,9 @@ mod project;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, CleanRequest, CommentChoice, Control, KeptDiff, LogPaths, MergeProgress, MergeRequest,
-    NewTicketRequest, Resolving, ReviewRequest, RewindRequest, SpawnProgress, SpawnRequest, WaitRequest, has_markers,
+    Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, KeptDiff, LogPaths, MergeProgress,
+    MergeRequest, NewTicketRequest, Resolving, ReviewRequest, RewindRequest, SpawnProgress, SpawnRequest, SpendBy,
+    WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -5,7 +5,9 @@
 
 pub(crate) mod agent;
 pub(crate) mod briefing;
+pub(crate) mod budget;
 mod causes;
+pub(crate) mod day;
 pub(crate) mod event;
 mod id;
 pub(crate) mod preset;

@@ -308,6 +308,9 @@ pub(crate) struct Live {
     pub(crate) changes: Option<Changes>,
     /// Results of the ticket's checks, when they ran.
     pub(crate) checks: Vec<CheckResult>,
+    /// The budget at which it is held, as a clause.
+    #[serde(default)]
+    pub(crate) held_at: Option<String>,
 }
 
 /// What an attempt used so far; `None` where the runtime cannot say.
@@ -545,6 +548,7 @@ mod tests {
             figures: Figures::default(),
             changes: None,
             checks: Vec::new(),
+            held_at: None,
         }
     }
 

@@ -51,7 +51,7 @@ impl Supervision {
     }
 
     /// Runs a blocking piece of bookkeeping beside the loop and waits for it.
-    async fn book<T: Send + 'static>(
+    pub(super) async fn book<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&Ledger) -> Result<T, SupervisorError> + Send + 'static,
     ) -> Option<T> {
@@ -116,6 +116,7 @@ impl Supervision {
         if self.agent.is_none() {
             self.save_last_snapshot().await;
         }
+        self.charge().await;
         // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it.
         self.write_live();
         if self.concluded.as_ref() != Some(&outcome) {

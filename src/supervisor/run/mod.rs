@@ -6,6 +6,7 @@ mod launch;
 mod parts;
 mod radar;
 mod report;
+mod spending;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::store::{StatePaths, write_messages};
 use crate::terminal::Pty;
 use parts::{Assignment, Display, Facts, Snapshots, Sources, Timers, Told};
 use radar::Unseen;
+use spending::Spending;
 
 /// The terminal type agents see.
 pub(super) const TERM: &str = "tmux-256color";
@@ -166,6 +168,8 @@ struct Supervision {
     job_results: mpsc::Sender<Job>,
     /// What is measured.
     facts: Facts,
+    /// What it costs.
+    spending: Spending,
     /// What was done when.
     timers: Timers,
     /// How the work is saved.
@@ -199,6 +203,7 @@ impl Supervision {
             runtime: agent::runtime(&assignment.handover.agent),
             agent: None,
             facts: Facts::of(&assignment),
+            spending: Spending::of(&assignment),
             timers: Timers::begin(now),
             snapshots: Snapshots::begin(now),
             unseen: Unseen::default(),
