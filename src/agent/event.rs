@@ -145,6 +145,8 @@ pub(crate) struct Usage {
     pub(crate) output_tokens: u64,
     /// US dollars as the agent states them; `None` where it states none that can be trusted.
     pub(crate) cost_usd: Option<f64>,
+    /// Whether some of the tokens are a guess, because nobody counted them.
+    pub(crate) is_estimated: bool,
 }
 
 /// One call of a hook by an agent.

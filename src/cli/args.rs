@@ -150,6 +150,8 @@ pub(super) enum Verb {
     Clean(CleanArgs),
     /// Go back to the state after one of a worker's tool calls, keeping the present first.
     Rewind(RewindArgs),
+    /// Show what was spent, and what may be.
+    Budget(BudgetArgs),
     /// List, show and check agents.
     #[command(subcommand)]
     Agents(AgentsVerb),
@@ -695,6 +697,34 @@ pub(super) struct RecoverRestoreArgs {
     /// Folder of a new worktree that gets the uncommitted part as uncommitted changes.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) worktree: Option<PathBuf>,
+}
+
+// `budget`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Limits are set under `budget` in .swarm/config.yaml, for a ticket, a run and a day, and by `budget` in a ticket. \
+Nothing is started over one, and an agent that reaches one ends with its work kept and exit code 7. A day is a local \
+one, from midnight to midnight; a clock that jumps gives no new budget.")]
+pub(super) struct BudgetArgs {
+    /// What to add up by.
+    #[arg(long, value_name = "WHAT", default_value = "ticket")]
+    pub(crate) by: SpendByChoice,
+    /// The first day to count: 2026-11-21, today, or 7d for seven days back; default a week.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) since: Option<String>,
+}
+
+/// `budget --by`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum SpendByChoice {
+    /// A row for each ticket.
+    Ticket,
+    /// A row for each agent.
+    Agent,
+    /// A row for each model.
+    Model,
+    /// A row for each day.
+    Day,
 }
 
 // `agents`.

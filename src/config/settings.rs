@@ -286,7 +286,14 @@ impl Check<'_> {
         let zero = zero.map(|(key, _)| self.problem(&format!("limits.{key}"), "it must be longer than zero"));
         zero.map_or(Ok(()), Err)?;
         self.ensure(limits.max_turns > 0, "limits.max_turns", "expected a number from 1")?;
-        self.ensure(limits.tool_output >= 1000, "limits.tool_output", "expected a number from 1000")
+        self.ensure(limits.tool_output >= 1000, "limits.tool_output", "expected a number from 1000")?;
+        self.ensure(limits.spawn_depth > 0, "limits.spawn_depth", "expected a number from 1")?;
+        let budget = &settings.budget;
+        for (scope, budget) in [("ticket", budget.ticket), ("run", budget.run), ("day", budget.day)] {
+            let fault = budget.fault();
+            self.ensure(fault.is_none(), &format!("budget.{scope}"), fault.unwrap_or_default())?;
+        }
+        Ok(())
     }
 
     /// Amounts that would stop or hold every worker.

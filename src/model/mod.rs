@@ -5,8 +5,10 @@
 
 pub(crate) mod agent;
 pub(crate) mod briefing;
+pub(crate) mod budget;
 mod causes;
 pub(crate) mod coordination;
+pub(crate) mod day;
 pub(crate) mod event;
 pub(crate) mod health;
 mod id;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budget::BudgetSettings;
 use super::health::HealthSettings;
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
 use super::{AgentName, BranchName, serde_duration};
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// What workers may use, and when one that does not go on is looked after.
     pub(crate) health: HealthSettings,
+    /// What may be spent.
+    pub(crate) budget: BudgetSettings,
     /// Environment given to every agent, set-up command and check.
     pub(crate) env: BTreeMap<String, String>,
     /// Names of variables of the spawning process that agents may see besides the built-in list.
@@ -95,6 +98,7 @@ impl Default for Settings {
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
             health: HealthSettings::default(),
+            budget: BudgetSettings::default(),
             env: BTreeMap::new(),
             pass_env: Vec::new(),
             ports: PortSettings::default(),
@@ -400,6 +404,8 @@ pub(crate) struct Limits {
     pub(crate) tool_timeout: Duration,
     /// Bytes of a tool's output that the loop's model gets to read, from 1000.
     pub(crate) tool_output: usize,
+    /// How deep agents may start workers: 1 is not at all, 2 lets the agents that a person started do so.
+    pub(crate) spawn_depth: u32,
 }
 
 impl Default for Limits {
@@ -418,6 +424,7 @@ impl Default for Limits {
             max_turns: 200,
             tool_timeout: Duration::from_secs(2 * MINUTE),
             tool_output: 30_000,
+            spawn_depth: 1,
         }
     }
 }

@@ -315,6 +315,9 @@ pub(crate) struct Live {
     pub(crate) sign: Option<Sign>,
     /// Results of the ticket's checks, when they ran.
     pub(crate) checks: Vec<CheckResult>,
+    /// The budget at which it is held, as a clause.
+    #[serde(default)]
+    pub(crate) held_at: Option<String>,
 }
 
 /// What an attempt used so far; `None` where the runtime cannot say.
@@ -554,6 +557,7 @@ mod tests {
             resources: None,
             sign: None,
             checks: Vec::new(),
+            held_at: None,
         }
     }
 

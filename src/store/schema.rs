@@ -167,21 +167,28 @@ CREATE TABLE holds(
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE spend(
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  at INTEGER NOT NULL,
+  account TEXT NOT NULL,
+  day TEXT NOT NULL,
   run TEXT NOT NULL,
-  ticket TEXT NOT NULL,
+  model TEXT NOT NULL,
+  ticket TEXT NOT NULL COLLATE NOCASE,
   worker TEXT NOT NULL,
   attempt INTEGER NOT NULL,
   agent TEXT NOT NULL,
-  model TEXT NOT NULL,
+  role TEXT NOT NULL,
   input_tokens INTEGER NOT NULL,
   output_tokens INTEGER NOT NULL,
-  cost_usd REAL,
-  is_measured INTEGER NOT NULL
-) STRICT;
-CREATE INDEX spend_by_time ON spend(at);
+  cost_usd REAL NOT NULL,
+  unpriced_tokens INTEGER NOT NULL,
+  estimated_tokens INTEGER NOT NULL,
+  time_ms INTEGER NOT NULL,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  PRIMARY KEY(account, day, run, attempt, model)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX spend_by_day ON spend(day);
 CREATE INDEX spend_by_ticket ON spend(ticket);
+CREATE INDEX spend_by_run ON spend(run);
 
 CREATE TABLE pacing(
   model TEXT PRIMARY KEY,

@@ -511,6 +511,7 @@ fn a_live_file_is_read_back_and_a_foreign_one_is_an_error() {
         resources: None,
         sign: None,
         checks: Vec::new(),
+        held_at: None,
     };
     write_live(&path, &live).unwrap();
     assert_eq!(read_live(&path).unwrap(), Some(live));
@@ -534,6 +535,7 @@ fn a_hundred_live_files_are_read_in_no_time() {
         resources: None,
         sign: None,
         checks: Vec::new(),
+        held_at: None,
     };
     let files: Vec<PathBuf> = (0..100).map(|number| paths.live(&format!("w{number}").parse().unwrap())).collect();
     for file in &files {

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::SupervisorError;
 use crate::files::{self, Access, FileError};
 use crate::model::agent::Agent;
+use crate::model::budget::BudgetSettings;
 use crate::model::health::HealthSettings;
 use crate::model::providers::ModelSettings;
 use crate::model::settings::{Durability, Limits};
@@ -44,6 +45,8 @@ pub(crate) struct Handover {
     /// What the agent may use.
     #[serde(default)]
     pub(crate) health: HealthSettings,
+    /// What may be spent, the ticket's own limits among it.
+    pub(crate) budget: BudgetSettings,
     /// States after tool calls that are kept.
     pub(crate) call_states: usize,
     /// Who serves models.

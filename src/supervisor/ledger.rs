@@ -8,9 +8,9 @@ use super::{LEASE, SupervisorError};
 use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
 use crate::model::health::{BadEnd, Pace, Pacing};
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
-use crate::model::{RunId, TicketId, Time, WorkerId};
+use crate::model::{AgentName, RunId, TicketId, Time, WorkerId};
 use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
-use crate::store::{StatePaths, Store};
+use crate::store::{Charge, Charged, Counted, Role, StatePaths, Store, clocks};
 
 /// Where facts about one worker go.
 #[derive(Clone)]
@@ -92,6 +92,28 @@ impl Ledger {
         Ok(())
     }
 
+    /// Charges what the worker's agent used to the spend ledger.
+    pub(crate) fn charge(&self, used: &Used) -> Result<Charged, SupervisorError> {
+        let charge = Charge {
+            account: &used.account,
+            role: Role::Worker,
+            run: &self.run,
+            ticket: Some(&self.ticket),
+            worker: Some(&self.worker),
+            attempt: used.attempt,
+            agent: &used.agent,
+            model: &used.model,
+            counted: used.counted,
+            worked: used.worked,
+        };
+        Ok(self.store.charge(&charge, &clocks())?)
+    }
+
+    /// What was spent on the ticket, in the run and today.
+    pub(crate) fn spendings(&self) -> Result<Charged, SupervisorError> {
+        Ok(self.store.spendings(Some(&self.ticket), &self.run, &clocks())?)
+    }
+
     /// Changes the worker's row.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Worker)) -> Result<(), SupervisorError> {
         self.store.update_worker::<SupervisorError>(&self.worker, |worker| {
@@ -169,6 +191,23 @@ impl Ledger {
             },
         }
     }
+}
+
+/// What a worker's agent used.
+#[derive(Debug, Clone)]
+pub(crate) struct Used {
+    /// Its counter.
+    pub(crate) account: String,
+    /// From 1.
+    pub(crate) attempt: u32,
+    /// The agent.
+    pub(crate) agent: AgentName,
+    /// Its model; empty where it names none.
+    pub(crate) model: String,
+    /// What the counter stands at.
+    pub(crate) counted: Option<Counted>,
+    /// Time it worked since the last charge.
+    pub(crate) worked: Duration,
 }
 
 /// This machine's name among the holders of leases.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::HookCall;
 use crate::model::CommitId;
+use crate::model::budget::BudgetSettings;
 
 /// A line from a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +34,11 @@ pub(crate) enum Request {
         now: bool,
     },
     /// Go on after a pause, or look again at what a person was waited for.
-    Resume,
+    Resume {
+        /// What may be spent from now on; absent leaves it as it is.
+        #[serde(default)]
+        budget: Option<BudgetSettings>,
+    },
     /// End the agent, keep the work, and exit.
     Stop {
         /// Who asks, as a clause.

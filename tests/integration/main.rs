@@ -1,6 +1,7 @@
 //! Integration tests: the real program against real git, tmux and agents.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod budget;
 mod capacity;
 mod chaos;
 mod claude_cli;

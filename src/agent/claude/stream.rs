@@ -297,7 +297,7 @@ fn usage_of(event: &Value) -> Usage {
         let usage = event.get("usage").unwrap_or(&Value::Null);
         let inputs = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"];
         let input_tokens = inputs.iter().map(|field| count(usage, field)).sum();
-        return Usage { input_tokens, output_tokens: count(usage, "output_tokens"), cost_usd: None };
+        return Usage { input_tokens, output_tokens: count(usage, "output_tokens"), ..Usage::default() };
     };
     let inputs = ["inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"];
     let input = |model: &Value| inputs.iter().map(|field| count(model, field)).sum::<u64>();
@@ -306,6 +306,7 @@ fn usage_of(event: &Value) -> Usage {
         input_tokens: models.values().map(input).sum(),
         output_tokens: models.values().map(|model| count(model, "outputTokens")).sum(),
         cost_usd: event.get("total_cost_usd").and_then(Value::as_f64).filter(|_| is_priced),
+        is_estimated: false,
     }
 }
 

@@ -83,6 +83,9 @@ pub(super) enum Report {
         output_tokens: u64,
         /// US dollars; absent where a price is not known.
         cost_usd: Option<f64>,
+        /// Whether some of the tokens are a guess.
+        #[serde(default)]
+        is_estimated: bool,
     },
     /// The model could not answer, and is asked again, or another one is.
     Retrying {

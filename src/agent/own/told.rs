@@ -93,8 +93,8 @@ impl Told {
             Report::WaitingOver => self.stop_waiting(),
             Report::ToolStarted { call_id, tool, input } => self.start_call(call_id, tool, input, call.at),
             Report::ToolEnded(end) => self.end_call(end, call.at),
-            Report::Used { input_tokens, output_tokens, cost_usd } => {
-                vec![AgentEvent::Usage(Usage { input_tokens, output_tokens, cost_usd })]
+            Report::Used { input_tokens, output_tokens, cost_usd, is_estimated } => {
+                vec![AgentEvent::Usage(Usage { input_tokens, output_tokens, cost_usd, is_estimated })]
             }
             Report::Retrying { reason } => vec![AgentEvent::Retry { reason }],
             Report::Busy { why, wait_ms } => {

@@ -151,12 +151,14 @@ impl Conversation {
                 input_tokens: before.input_tokens + now.input_tokens,
                 output_tokens: before.output_tokens + now.output_tokens,
                 cost_usd: cost(true),
+                is_estimated: false,
             }
         } else {
             Usage {
                 input_tokens: before.input_tokens.max(now.input_tokens),
                 output_tokens: before.output_tokens.max(now.output_tokens),
                 cost_usd: cost(false),
+                is_estimated: false,
             }
         };
         if self.usage != before {

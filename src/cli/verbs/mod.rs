@@ -4,6 +4,7 @@ mod acp;
 mod act;
 mod agents;
 mod attach;
+mod budget;
 mod clean;
 mod completions;
 mod conflicts;
@@ -72,6 +73,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Rewind(args) => rewind::run(&args, context)?,
         Verb::Demo(args) => return demo::run(&args, context),
         Verb::Replay(verb) => replay::run(&verb, context)?,
+        Verb::Budget(args) => budget::run(&args, context)?,
         Verb::Trust(args) => trust::run(&args, context)?,
         Verb::Agents(verb) => agents::run(&verb, context)?,
         Verb::Doctor(args) => doctor::run(&args, context)?,

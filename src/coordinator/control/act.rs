@@ -182,7 +182,14 @@ impl Control {
     fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
         self.refuse_half_spawned(&worker)?;
-        if self.ask(&worker, &Request::Resume)?.is_some() {
+        let known = self.know(worker.clone(), None);
+        let is_held = known.live.is_some_and(|live| live.held_at.is_some());
+        let ticket = self.frozen_ticket(&worker)?;
+        if is_held {
+            self.check_budgets(&ticket, &worker.attempt.run)?;
+        }
+        let budget = Some(self.budget_of(&ticket)?);
+        if self.ask(&worker, &Request::Resume { budget })?.is_some() {
             return Ok(action(&id, "resumed", "Resumed".to_owned()));
         }
         let known = self.know(self.worker(id.as_str())?, None);
@@ -213,7 +220,8 @@ impl Control {
         }
         self.refuse_half_spawned(worker)?;
         // Whether the new attempt can start is known before the old one is ended, and nobody takes its place between.
-        self.continuation(worker.clone(), None, false, true)?;
+        let again = self.continuation(worker.clone(), None, false, true)?;
+        self.check_budgets(&again.ticket, &self.run)?;
         let places = self.lock_places()?;
         if !self.busy()?.contains(id) {
             self.check_capacity(1)?;
@@ -239,7 +247,9 @@ impl Control {
             return Err(released(&worker));
         }
         let agent = self.ready_agent(&worker.agent)?;
-        let ticket = self.frozen_ticket(&worker)?;
+        let mut ticket = self.frozen_ticket(&worker)?;
+        // A budget that a person has raised since counts: it is no part of the work.
+        ticket.budget = self.budget_of(&ticket)?.ticket;
         let headless = worker.attempt.headless;
         Ok(Continue { worker, ticket, agent, prompt, in_session, counts_attempt, returned_at: None, headless })
     }
@@ -258,6 +268,7 @@ impl Control {
         let places = self.lock_places()?;
         if admission == Admission::Limited {
             self.check_capacity(1)?;
+            self.check_budgets(&again.ticket, &self.run)?;
         }
         let reserved = spawner.reserve_again(again)?;
         drop(places);

@@ -3,6 +3,7 @@
 mod act;
 mod agents;
 mod attach;
+mod budget;
 mod clean;
 mod conflicts;
 mod doctor;
@@ -44,6 +45,7 @@ use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
+pub(crate) use budget::{BudgetRequest, SpendBy};
 pub(crate) use clean::CleanRequest;
 pub(crate) use events::{EventFilter, EventKind, Since};
 pub(crate) use merge::{MergeProgress, MergeRequest};

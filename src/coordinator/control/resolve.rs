@@ -144,7 +144,7 @@ impl Control {
                 }
             }
             // Its supervisor waits for the end of the merge; it looks again, and finishes.
-            TicketState::Running => self.ask(worker, &Request::Resume).map(drop)?,
+            TicketState::Running => self.ask(worker, &Request::Resume { budget: None }).map(drop)?,
             _ => {}
         }
         Ok(())

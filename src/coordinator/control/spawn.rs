@@ -76,7 +76,9 @@ impl Control {
         if !request.dry_run {
             self.project.queue()?.expire(Time::now())?;
         }
+        self.check_spawn_depth()?;
         let tickets = self.tickets_of(request)?;
+        let warnings = self.check_day_budget()?;
         let mut view =
             SpawnView { version: VIEW_VERSION, dry_run: request.dry_run, spawned: Vec::new(), failed: Vec::new() };
         let spawner = self.spawner(request.headless)?;
@@ -100,6 +102,10 @@ impl Control {
                     Err(failure) => failures.push((id, failure)),
                 }
             }
+        }
+        for spawned in &mut view.spawned {
+            spawned.warnings.extend(warnings.iter().cloned());
+            spawned.warnings.extend(self.money_doubt(&spawned.agent)?);
         }
         view.failed = failures.iter().map(|(id, failure)| failure.view(id)).collect();
         let result = partial(view.spawned.len(), failures);
@@ -252,6 +258,7 @@ impl Control {
         };
         let agent = self.ready_agent(&name)?;
         self.check_dependencies(&ticket)?;
+        self.check_ticket_budget(&ticket)?;
         let id = WorkerId::of(&ticket.id, 1);
         let existing = spawner.store.worker(&id)?.filter(|worker| !is_released(worker));
         match existing {

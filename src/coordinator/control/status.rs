@@ -11,7 +11,7 @@ use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
 use crate::landing::PullRecord;
 use crate::model::health::Resources;
 use crate::model::ticket::TicketState;
-use crate::model::worker::{Evidence, EvidenceSource, Liveness, Phase, Status, Worker};
+use crate::model::worker::{Evidence, EvidenceSource, Liveness, Outcome, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
 use crate::process;
 use crate::queue::{FileQueue, Queue};
@@ -180,6 +180,15 @@ fn lifecycle(phase: &Phase) -> String {
     }
 }
 
+/// The limit or budget at which a worker ended, or is held.
+fn limit_reached(known: &Known) -> Option<String> {
+    match &known.worker.phase {
+        Phase::Ended { outcome: Outcome::LimitReached { reason }, .. }
+        | Phase::Released { outcome: Outcome::LimitReached { reason }, .. } => Some(reason.clone()),
+        _ => known.live.as_ref().filter(|_| known.liveness == Liveness::Alive)?.held_at.clone(),
+    }
+}
+
 /// The view of what is known.
 pub(super) fn worker_view(known: &Known) -> WorkerView {
     let Known { worker, verdict, live, .. } = known;
@@ -232,6 +241,7 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
         checks: live.as_ref().map(|live| live.checks.clone()).unwrap_or_default(),
         attempt: worker.attempt.number,
         started_at: worker.attempt.started_at,
+        limit_reached: limit_reached(known),
         heartbeat_at: live.as_ref().map(|live| live.heartbeat_at),
         ended_at,
         keep,

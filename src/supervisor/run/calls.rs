@@ -9,6 +9,7 @@ use super::parts::HeldReply;
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
 use crate::agent::{AgentEvent, Ending, HookCall};
 use crate::model::agent::RuntimeKind;
+use crate::model::budget::OnReached;
 use crate::model::event::Event;
 use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
 use crate::model::{Time, duration_text};
@@ -116,6 +117,9 @@ impl Supervision {
                     figures.output_tokens = Some(before.output_tokens.unwrap_or(0) + usage.output_tokens);
                     let cost = usage.cost_usd.map(|cost| before.cost_usd.unwrap_or(0.0) + cost);
                     figures.cost_usd = cost.or(figures.cost_usd);
+                    self.spending.count(usage);
+                    self.charge().await;
+                    self.hold_at_limit().await;
                 }
                 AgentEvent::SessionStarted { id, .. } => {
                     let set = self.set_session(id.clone());
@@ -219,7 +223,9 @@ impl Supervision {
                 }
             }
             // Dropping the answer says that the supervisor ends; who asks then waits for that and starts anew.
-            Request::Send { .. } | Request::Resume | Request::Pause { .. } if self.machine.is_ending() => return None,
+            Request::Send { .. } | Request::Resume { .. } | Request::Pause { .. } if self.machine.is_ending() => {
+                return None;
+            }
             Request::Send { text, returned_at } => {
                 let waits = self.machine.send_waits_for();
                 let bytes = text.len();
@@ -251,7 +257,8 @@ impl Supervision {
                 self.input(Input::Pause { now }).await;
                 Reply::Ok
             }
-            Request::Resume => {
+            Request::Resume { budget } => {
+                self.spending.budget = budget.unwrap_or(self.spending.budget);
                 self.input(Input::Resume).await;
                 Reply::Ok
             }
@@ -294,7 +301,11 @@ impl Supervision {
                 .and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
         }
         self.note_error(recorded);
+        self.spending.work(self.machine.is_working());
         if self.machine.is_attempting() {
+            if self.spending.is_due() {
+                self.charge().await;
+            }
             self.check_limits(self.machine.has_failed_turn()).await;
             if now.duration_since(self.timers.renewal) >= RENEW_EVERY {
                 self.timers.renewal = now;
@@ -331,29 +342,40 @@ impl Supervision {
         self.input(Input::Screen(finding)).await;
     }
 
-    /// Stops at the ticket's wall time and budget, and at limits of resources; `turn_failed` says that the agent cannot go on by itself.
+    /// Stops or holds at the ticket's wall time, at budgets and at limits of resources; `turn_failed` says that the
+    /// agent cannot go on by itself.
     async fn check_limits(&mut self, turn_failed: bool) {
-        if let Some(reason) = self.limit_reached(turn_failed).or_else(|| self.meter.limit_reached()) {
-            self.input(Input::Limit { reason }).await;
+        let spent = self.limit_reached(turn_failed);
+        if let Some(input) = spent.or_else(|| self.meter.limit_reached().map(|reason| Input::Limit { reason })) {
+            self.input(input).await;
         }
     }
 
-    /// The limit that was reached, as a clause.
-    fn limit_reached(&self, turn_failed: bool) -> Option<String> {
+    /// Holds at a budget where that is wanted. One that stops waits for the next second: the agent that ends its work
+    /// with the answer that reached it has ended its work.
+    async fn hold_at_limit(&mut self) {
+        if self.machine.is_attempting()
+            && let Some(hold @ Input::Hold { .. }) = self.limit_reached(false)
+        {
+            self.input(hold).await;
+        }
+    }
+
+    /// What follows from the limit that was reached.
+    fn limit_reached(&self, turn_failed: bool) -> Option<Input> {
         let handover = &self.assignment.handover;
         let limit = handover.ticket.timeout.unwrap_or(handover.limits.timeout);
         if !limit.is_zero() && self.timers.attempt.elapsed() > limit {
-            return Some(format!("the wall time limit of {} was reached", duration_text(limit)));
+            return Some(Input::Limit {
+                reason: format!("the wall time limit of {} was reached", duration_text(limit)),
+            });
         }
-        let (budget, figures) = (&handover.ticket.budget, &self.facts.figures);
-        let tokens = figures.input_tokens.unwrap_or(0) + figures.output_tokens.unwrap_or(0);
-        if let Some(limit) = budget.tokens.filter(|limit| tokens >= *limit) {
-            return Some(format!("its budget of {limit} tokens was reached ({tokens} used)"));
-        }
-        // Our own loop holds this one by itself: it may go on with a model that costs nothing.
+        // Our own loop holds the ticket's money by itself: it may go on with a model that costs nothing.
         let is_held = handover.agent.runtime.is_own() && !turn_failed;
-        let (limit, cost) = budget.usd.zip(figures.cost_usd).filter(|(limit, cost)| cost >= limit && !is_held)?;
-        Some(format!("its budget of {limit:.2} USD was reached ({cost:.2} used)"))
+        let reached = self.spending.reached(is_held)?;
+        let reason = reached.to_string();
+        let is_pause = self.spending.budget.on_reached == OnReached::Pause && !reached.is_far_over();
+        Some(if is_pause { Input::Hold { reason } } else { Input::Limit { reason } })
     }
 
     /// A child changed state: adopts' zombies are collected, and an agent that stopped itself is continued.

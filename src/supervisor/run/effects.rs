@@ -122,6 +122,7 @@ impl Supervision {
         if self.agent.is_none() {
             self.save_last_snapshot().await;
         }
+        self.charge().await;
         // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it.
         self.write_live();
         if self.concluded.as_ref() != Some(&outcome) {

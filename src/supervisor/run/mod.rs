@@ -7,6 +7,7 @@ mod meter;
 mod parts;
 mod radar;
 mod report;
+mod spending;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::terminal::Pty;
 use meter::{Meter, Walk};
 use parts::{Assignment, Display, Facts, Snapshots, Sources, Timers, Told};
 use radar::Unseen;
+use spending::Spending;
 
 /// The terminal type agents see.
 pub(super) const TERM: &str = "tmux-256color";
@@ -172,6 +174,8 @@ struct Supervision {
     facts: Facts,
     /// What it uses, and the signs that it goes on.
     meter: Meter,
+    /// What it costs.
+    spending: Spending,
     /// What was done when.
     timers: Timers,
     /// How the work is saved.
@@ -206,6 +210,7 @@ impl Supervision {
             agent: None,
             facts: Facts::of(&assignment),
             meter: Meter::new(assignment.handover.health, now),
+            spending: Spending::of(&assignment),
             timers: Timers::begin(now),
             snapshots: Snapshots::begin(now),
             unseen: Unseen::default(),

@@ -73,6 +73,7 @@ impl Supervision {
             resources: self.meter.resources(),
             sign: Some(self.meter.sign()),
             checks: self.facts.checks.clone(),
+            held_at: self.machine.held_at().map(str::to_owned),
         };
         let written = write_live(&self.assignment.paths.live(&self.assignment.worker.id), &live);
         self.note_error(written);
