@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn a_ticket_is_due_when_its_wait_is_over_and_a_clock_set_back_delays_nothing() {
-        let at = |seconds| Time::from_millis(seconds * 1_000);
+        let at = |seconds: i64| Time::from_millis(seconds * 1_000);
         assert_eq!(due(at(100), 1, &RULE, at(100)), Some(at(110)));
         assert_eq!(due(at(100), 2, &RULE, at(119)), Some(at(120)));
         assert_eq!(due(at(100), 1, &RULE, at(110)), None);
