@@ -15,8 +15,8 @@ pub(crate) mod views;
 
 pub(crate) use control::{
     Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, EventFilter, EventKind, KeptDiff, LogPaths,
-    MergeProgress, MergeRequest, NewTicketRequest, Resolving, ReviewRequest, RewindRequest, Since, SpawnProgress,
-    SpawnRequest, SpendBy, WaitRequest, has_markers,
+    MergeProgress, MergeRequest, NewTicketRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest, Since,
+    SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;
