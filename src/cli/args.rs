@@ -181,6 +181,9 @@ pub(super) struct InitArgs {
     /// Agent for tickets that name none.
     #[arg(long, value_name = "AGENT")]
     pub(crate) agent: Option<String>,
+    /// Also write .github/workflows/swarm.yml, by which GitHub Actions runs the tickets.
+    #[arg(long)]
+    pub(crate) ci: bool,
 }
 
 // `ticket`.

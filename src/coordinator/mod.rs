@@ -13,9 +13,9 @@ mod project;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, CleanRequest, CommentChoice, Control, EventFilter, EventKind, KeptDiff, LogPaths, MergeProgress,
-    MergeRequest, NewTicketRequest, Resolving, ReviewRequest, RewindRequest, Since, SpawnProgress, SpawnRequest,
-    WaitRequest, has_markers,
+    Acted, Attachment, CleanRequest, CommentChoice, Control, EventFilter, EventKind, EventReader, KeptDiff, LogPaths,
+    MergeProgress, MergeRequest, NewTicketRequest, Resolving, ReviewRequest, RewindRequest, Since, SpawnProgress,
+    SpawnRequest, WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;
