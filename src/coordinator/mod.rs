@@ -10,6 +10,7 @@ pub(crate) mod demo;
 mod failure;
 mod history;
 mod project;
+mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{
@@ -19,3 +20,4 @@ pub(crate) use control::{
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;
+pub(crate) use run::{News, RunFace, RunRequest, run};

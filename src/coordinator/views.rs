@@ -3,6 +3,7 @@
 
 mod events;
 mod review;
+mod run;
 mod stats;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub(crate) use review::{
     ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
     VerdictView,
 };
+pub(crate) use run::{RunTicketView, RunView};
 pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 
 /// Version of every shape here.

@@ -3,6 +3,7 @@
 
 mod capacity;
 mod chaos;
+mod ci;
 mod claude_cli;
 mod claude_worker;
 mod contract;

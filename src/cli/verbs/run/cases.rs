@@ -13,10 +13,12 @@ impl Report {
     /// The report of a run that ended. What cannot be found out about a ticket is left out.
     pub(super) fn of(view: &RunView, control: &Control) -> Self {
         let workers = control.status(&[], true).map(|status| status.workers).unwrap_or_default();
-        let workers: HashMap<&str, &WorkerView> = workers.iter().map(|worker| (worker.id.as_str(), worker)).collect();
+        // The newest of each ticket; what landed has given its worker up.
+        let workers: HashMap<&str, &WorkerView> =
+            workers.iter().map(|worker| (worker.ticket.as_str(), worker)).collect();
         let times = control.work_times(view.began_at, view.ended_at).unwrap_or_default();
         let case = |ticket: &RunTicketView| {
-            let worker = ticket.worker.as_deref().and_then(|worker| workers.get(worker)).copied();
+            let worker = workers.get(ticket.ticket.as_str()).copied();
             let id: Option<TicketId> = ticket.ticket.parse().ok();
             Case {
                 ticket: ticket.ticket.clone(),

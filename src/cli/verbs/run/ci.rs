@@ -27,7 +27,7 @@ pub(super) struct Reporting<'a> {
     /// The streams and the environment.
     context: &'a Context,
     /// Where text for a person goes.
-    pub(super) stream: Stream,
+    stream: Stream,
     /// The folder of everything.
     artifacts: Option<Artifacts>,
     /// Passes events on.
@@ -75,6 +75,12 @@ impl<'a> Reporting<'a> {
             None
         };
         Ok(Self { args, context, stream, artifacts, follower, silence, began_at: Time::now() })
+    }
+
+    /// Where the closing summary goes: to standard output, unless events have that.
+    pub(super) fn stream_of_answers(&self) -> Stream {
+        let to_stdout = self.args.events.as_deref().is_some_and(|path| path.as_os_str() == "-");
+        if to_stdout { Stream::Err } else { Stream::Out }
     }
 
     /// Writes every report. What could not be written is a warning each: the run is what its exit code says.
