@@ -203,6 +203,9 @@ pub(super) struct InitArgs {
     /// Agent for tickets that name none.
     #[arg(long, value_name = "AGENT")]
     pub(crate) agent: Option<String>,
+    /// Also write .github/workflows/swarm.yml, by which GitHub Actions runs the tickets.
+    #[arg(long)]
+    pub(crate) ci: bool,
 }
 
 // `ticket`.
@@ -306,6 +309,28 @@ pub(super) struct RunArgs {
     /// End after this long: stop the agents, keep their work, leave their tickets queued, exit 6.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
+    /// What is reported.
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+}
+
+// What a run reports.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ReportArgs {
+    /// As in CI: without tmux, terminal and questions; a line for each event; who ends the run ends its agents and keeps their
+    /// work. Under GITHUB_ACTIONS also annotations and the summary of the step.
+    #[arg(long)]
+    pub(crate) ci: bool,
+    /// Write every event as a line of JSON into this file, made anew; `-` is standard output.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) events: Option<PathBuf>,
+    /// Write how each ticket went into this file, as JUnit XML, however the run ends.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) junit: Option<PathBuf>,
+    /// Fill this folder at the end: reports, events, logs, recordings and differences of the workers, and a git bundle of
+    /// their branches.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) artifacts: Option<PathBuf>,
 }
 
 // How a coordinator works.

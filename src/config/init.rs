@@ -19,6 +19,11 @@ pub(crate) fn init_files() -> [(&'static str, &'static str); 2] {
     [(".swarm/config.yaml", default_config_text()), (".swarm/tickets/example.md", Template::SampleTicket.built_in())]
 }
 
+/// The workflow by which GitHub Actions runs the tickets: its path and text.
+pub(crate) fn workflow_file() -> (&'static str, &'static str) {
+    (".github/workflows/swarm.yml", include_str!("../../templates/workflow/swarm.yml"))
+}
+
 /// The rules that tell from its screen what an agent does, first match first; none for one whose screen says nothing.
 /// The type of a rule belongs to the reader of screens.
 pub(crate) fn screen_rules<T: DeserializeOwned>(agent: &Agent) -> Result<Vec<T>, ConfigError> {

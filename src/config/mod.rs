@@ -27,7 +27,7 @@ pub(crate) use agent_book::{AgentBook, AgentSources, load_agents};
 pub(crate) use command::{CommandValues, expand_command};
 pub(crate) use environment::{Environment, agent_environment, environment};
 pub(crate) use error::ConfigError;
-pub(crate) use init::{init_files, model_facts, screen_rules};
+pub(crate) use init::{init_files, model_facts, screen_rules, workflow_file};
 pub(crate) use settings::{Layers, load_settings, user_folder};
 pub(crate) use spawn_depth::SpawnDepth;
 pub(crate) use template::{Template, Templates, render_system_prompt};

@@ -14,8 +14,8 @@ mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, EventFilter, EventKind, KeptDiff, LogPaths,
-    MergeProgress, MergeRequest, NewTicketRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest, Since,
+    Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, EventFilter, EventKind, EventReader, KeptDiff,
+    LogPaths, MergeProgress, MergeRequest, NewTicketRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest, Since,
     SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};

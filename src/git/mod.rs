@@ -11,6 +11,7 @@
 mod add;
 mod ancestry;
 mod begin;
+mod bundle;
 mod calls;
 mod changes;
 mod checkout;

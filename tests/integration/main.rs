@@ -4,6 +4,7 @@
 mod budget;
 mod capacity;
 mod chaos;
+mod ci;
 mod claude_cli;
 mod claude_worker;
 mod contract;

@@ -10,7 +10,7 @@ use crate::coordinator::views::InitView;
 
 /// Runs the verb.
 pub(super) fn run(args: &InitArgs, context: &Context) -> Result<(), Failure> {
-    let view = context.control()?.init(args.agent.as_deref())?;
+    let view = context.control()?.init(args.agent.as_deref(), args.ci)?;
     if context.output.json {
         context.output.document(&view)?;
     } else {

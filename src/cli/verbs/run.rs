@@ -1,5 +1,13 @@
 //! `swarm run`.
 
+mod artifacts;
+mod cases;
+mod ci;
+mod follow;
+mod github;
+mod junit;
+mod report;
+
 use std::io::IsTerminal;
 
 use crate::cli::Context;
@@ -10,6 +18,7 @@ use crate::coordinator::views::{RunTicketView, RunView};
 use crate::coordinator::{Control, Failure, FailureKind, News, RunFace, RunRequest};
 use crate::model::ticket::TicketState as S;
 use crate::model::{counted, duration_text};
+use ci::Reporting;
 
 /// Runs the verb; its exit code where a signal ended it.
 pub(super) fn run(args: &RunArgs, context: &Context) -> Result<std::process::ExitCode, Failure> {
@@ -22,16 +31,22 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<std::process::Exi
         all: args.all,
         is_endless: false,
         lands: args.work.merge,
-        headless: args.work.headless,
+        headless: args.work.headless || args.report.ci,
         timeout: args.timeout,
+        stops_agents: args.report.ci,
     };
     let control = control(args.work.max_workers, context)?;
-    let mut face = Lines::new(context.output.clone())?;
-    let (view, result) = crate::coordinator::run(&control, &request, &mut face)?;
+    let mut face =
+        if args.report.ci { Lines::for_ci(context.output.clone())? } else { Lines::new(context.output.clone())? };
+    let reporting = Reporting::begin(&args.report, &control, context)?;
+    let stream = reporting.stream_of_answers();
+    let ran = crate::coordinator::run(&control, &request, &mut face);
+    reporting.end(ran.as_ref().map(|(view, _)| view), &control);
+    let (view, result) = ran?;
     if context.output.json {
         context.output.document(&view)?;
     } else {
-        show(&view, &context.output)?;
+        summary(&view).iter().for_each(|line| stream.line(line, &context.output));
     }
     finish(&view, result, context)
 }
@@ -62,18 +77,25 @@ pub(super) struct Lines {
     interrupt: Interrupt,
     /// Whether somebody may be watching, who wants to hear of gates as well.
     is_live: bool,
+    /// Whether the lines of events tell what happens to tickets.
+    is_ci: bool,
 }
 
 impl Lines {
     /// Listens for interruptions from now on.
     pub(super) fn new(output: Output) -> Result<Self, Failure> {
         let is_live = std::io::stderr().is_terminal();
-        Ok(Self { output, interrupt: Interrupt::listen_twice()?, is_live })
+        Ok(Self { output, interrupt: Interrupt::listen_twice()?, is_live, is_ci: false })
+    }
+
+    /// The same in CI, where events tell most of it. Who ends a job sends one signal after the other; the first one counts.
+    fn for_ci(output: Output) -> Result<Self, Failure> {
+        Ok(Self { output, interrupt: Interrupt::listen()?, is_live: false, is_ci: true })
     }
 
     /// The same for a process in the background, which a terminal that goes away does not end.
     pub(super) fn in_background(output: Output) -> Result<Self, Failure> {
-        Ok(Self { output, interrupt: Interrupt::listen_in_background()?, is_live: true })
+        Ok(Self { output, interrupt: Interrupt::listen_in_background()?, is_live: true, is_ci: false })
     }
 }
 
@@ -81,6 +103,7 @@ impl RunFace for Lines {
     fn tell(&mut self, news: &News<'_>) {
         match news {
             News::Said(text) => self.output.narrate(text),
+            _ if self.is_ci => {}
             News::Held(hold) => self.output.narrate(&format!("`{}` {}", hold.ticket, one_line(&hold.why))),
             News::Landing(worker, what) if self.output.verbose || self.is_live => {
                 let about = if worker.is_empty() { String::new() } else { format!("`{worker}`: ") };
@@ -121,12 +144,10 @@ impl RunFace for Lines {
 }
 
 /// The closing summary: what made it in one line, then each ticket that did not and why.
-fn show(view: &RunView, output: &Output) -> Result<(), Failure> {
+fn summary(view: &RunView) -> Vec<String> {
     let left: Vec<&RunTicketView> = view.tickets.iter().filter(|ticket| !ticket.made).collect();
-    for ticket in &left {
-        let why = ticket.why.as_deref().map(one_line).unwrap_or_default();
-        output.line(&format!("`{}` {why}", ticket.ticket))?;
-    }
+    let why = |ticket: &&RunTicketView| ticket.why.as_deref().map(one_line).unwrap_or_default();
+    let mut lines: Vec<_> = left.iter().map(|ticket| format!("`{}` {}", ticket.ticket, why(ticket))).collect();
     let in_state = |state: S| view.tickets.iter().filter(|ticket| ticket.made && ticket.state == state).count();
     let parts: Vec<_> = [
         (in_state(S::Landed), "landed"),
@@ -141,5 +162,6 @@ fn show(view: &RunView, output: &Output) -> Result<(), Failure> {
     let took = duration_text(view.began_at.age_at(view.ended_at));
     let made = if parts.is_empty() { "nothing finished".to_owned() } else { parts.join(", ") };
     let rest = if left.is_empty() { String::new() } else { format!(", {} left", counted(left.len(), "ticket")) };
-    output.line(&format!("Ran {} in {took}: {made}{rest}", counted(view.tickets.len(), "ticket")))
+    lines.push(format!("Ran {} in {took}: {made}{rest}", counted(view.tickets.len(), "ticket")));
+    lines
 }

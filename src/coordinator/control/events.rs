@@ -130,7 +130,8 @@ impl EventReader {
     }
 
     /// The number up to which everything has been read.
-    pub(crate) fn seq(&self) -> i64 {
+    #[cfg(test)]
+    fn seq(&self) -> i64 {
         self.seq
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Control;
-use crate::config::init_files;
+use crate::config::{init_files, workflow_file};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{FindingView, InitView, VIEW_VERSION};
 use crate::files::{self, FileError};
@@ -20,12 +20,12 @@ const AGENT_LINE: &str = "\nagent: ticket-worker\n";
 const PROPOSED: &str = "found-worker";
 
 impl Control {
-    /// Writes what is missing of the configuration and a sample ticket into the main worktree, and looks at what this
-    /// machine lacks. Files that are there stay as they are.
+    /// Writes what is missing of the configuration and a sample ticket into the main worktree, with `ci` also a workflow
+    /// of GitHub Actions, and looks at what this machine lacks. Files that are there stay as they are.
     ///
     /// # Errors
     /// In a bare repository, and for an agent that is not defined; nothing is written then.
-    pub(crate) fn init(&self, agent: Option<&str>) -> Result<InitView, Failure> {
+    pub(crate) fn init(&self, agent: Option<&str>, ci: bool) -> Result<InitView, Failure> {
         let top = self.project.repository.main_worktree().ok_or_else(|| {
             Failure::new(FailureKind::Usage, "the repository is bare: there is no worktree to write `.swarm` into")
                 .hint("run swarm init in a clone, commit .swarm there and push it; a bare repository reads its target branch")
@@ -36,9 +36,9 @@ impl Control {
         }
         let has_tickets = !self.ticket_paths()?.is_empty();
         let mut view = InitView { version: VIEW_VERSION, written: vec![], kept: vec![], findings: vec![] };
-        for (name, text) in init_files() {
+        for (name, text) in init_files().into_iter().chain(ci.then(workflow_file)) {
             let path = top.join(name);
-            let is_sample = name != ".swarm/config.yaml";
+            let is_sample = name.starts_with(".swarm/tickets/");
             if is_sample && has_tickets && !path.exists() {
                 continue;
             }

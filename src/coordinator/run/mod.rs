@@ -21,8 +21,8 @@
 //! something only as long as somebody leads.
 //!
 //! **The end.** A run is over when none of its tickets moves any more: each reached its end, failed for good, or waits for
-//! somebody. An interruption ends scheduling and nothing else: workers run on. The time limit of a run ends its agents too,
-//! keeps their work, and leaves their tickets queued.
+//! somebody. An interruption ends scheduling and nothing else: workers run on. The time limit of a run, and in CI an
+//! interruption, ends its agents too, keeps their work, and leaves their tickets queued.
 
 mod backoff;
 pub(crate) mod crash_loop;
@@ -86,6 +86,8 @@ pub(crate) struct RunRequest {
     pub(crate) headless: bool,
     /// End after this long.
     pub(crate) timeout: Option<Duration>,
+    /// Whoever ends it ends its agents as well: the machine is about to go away.
+    pub(crate) stops_agents: bool,
 }
 
 /// Hears what happens, and says when a person wants the run to end.
@@ -235,10 +237,14 @@ impl<'a> Engine<'a> {
         let mut failing: Option<(Instant, String)> = None;
         loop {
             if let Some(signal) = self.face.interrupted() {
+                if self.request.stops_agents {
+                    self.stop_all(&format!("the run was ended by signal {signal}"))?;
+                }
                 return Ok(Ending::Interrupted(signal));
             }
             if self.request.timeout.is_some_and(|timeout| self.began_at.elapsed() >= timeout) {
-                self.stop_all()?;
+                let text = crate::model::duration_text(self.request.timeout.unwrap_or_default());
+                self.stop_all(&format!("the run's time was over after {text}"))?;
                 return Ok(Ending::TimedOut);
             }
             let version = self.control.project().store()?.data_version()?;
@@ -475,9 +481,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Ends the agents of the chosen tickets, all at once.
-    fn stop_all(&mut self) -> Result<(), Failure> {
-        let text = crate::model::duration_text(self.request.timeout.unwrap_or_default());
-        self.face.tell(&News::Said(&format!("its {text} are over; ending the agents, their work is kept")));
+    fn stop_all(&mut self, reason: &str) -> Result<(), Failure> {
+        self.face.tell(&News::Said(&format!("{reason}; ending the agents, their work is kept")));
         self.drain(END_WITHIN);
         let (workers, tickets) = self.control.observe()?;
         let is_chosen = |id: &TicketId| self.chosen.as_ref().is_none_or(|chosen| chosen.contains(id));
@@ -486,8 +491,7 @@ impl<'a> Engine<'a> {
         for seen in workers {
             let (ticket, worker) = (seen.worker.ticket.clone(), seen.worker.id.clone());
             if seen.liveness == Liveness::Alive && is_chosen(&ticket) && is_running(&ticket) {
-                let reason = format!("the run's time was over after {text}");
-                self.jobs.begin(Job::Stop { ticket, worker, reason });
+                self.jobs.begin(Job::Stop { ticket, worker, reason: reason.to_owned() });
             }
         }
         self.drain(END_WITHIN);

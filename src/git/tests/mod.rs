@@ -1,6 +1,7 @@
 //! Tests against the real git program, in temporary folders and away from the person's configuration.
 
 mod add;
+mod bundle;
 mod content;
 mod copy;
 mod discover;
