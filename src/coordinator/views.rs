@@ -16,7 +16,7 @@ pub(crate) use crate::landing::{OverlapVerdict, PullState, Tested};
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::event::EventRecord;
-use crate::model::health::Resources;
+use crate::model::health::{Pace, Resources};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
 
@@ -39,6 +39,8 @@ pub(crate) struct StatusView {
     pub(crate) workers: Vec<WorkerView>,
     /// How many tickets are in each state; every state has a key.
     pub(crate) tickets: BTreeMap<String, usize>,
+    /// Models that want to be left alone, by name: a coordinator starts nothing new for them until then.
+    pub(crate) paced: Vec<Pace>,
 }
 
 /// One worker.
@@ -735,6 +737,10 @@ pub(crate) struct FindingView {
     pub(crate) text: String,
     /// The command that mends it.
     pub(crate) hint: Option<String>,
+    /// What `doctor --mend` does about it, as a clause; null where it can do nothing.
+    pub(crate) mend: Option<String>,
+    /// What it did, in one sentence; null where it was not asked to, or failed.
+    pub(crate) mended: Option<String>,
 }
 
 /// `trust --json`.

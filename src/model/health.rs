@@ -161,6 +161,11 @@ impl Pace {
         Self { model: model.to_owned(), why: why.to_owned(), at: now, until, strikes }
     }
 
+    /// Until when it wants to be left alone and why, as a clause without its subject.
+    pub(crate) fn clause(&self) -> String {
+        format!("`{}` asks for patience until {} UTC: {}", self.model, self.until.clock(), self.why)
+    }
+
     /// Whether the model is still to be left alone.
     pub(crate) fn holds_at(&self, now: Time) -> bool {
         now < self.until && now.after(CLOCK_TOLERANCE) >= self.at

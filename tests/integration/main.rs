@@ -8,6 +8,7 @@ mod claude_worker;
 mod contract;
 mod demo;
 mod finish;
+mod health;
 mod landing;
 mod layering;
 mod own_loop;

@@ -66,7 +66,10 @@ impl Control {
     /// Ends the agents of workers; their work and worktrees stay.
     pub(crate) fn stop(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.stop_one(&worker, "a person stopped it")))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.stop_one(&worker, "a person stopped it")
+        }))
     }
 
     /// Ends one worker's agent. One that has ended already is a success that says so.
@@ -174,7 +177,10 @@ impl Control {
                 matches!(status, Status::Paused | Status::Lost)
             });
         }
-        Ok(self.each(workers, |worker| self.resume_one(worker)))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.resume_one(worker)
+        }))
     }
 
     /// Continues one worker.
@@ -201,7 +207,10 @@ impl Control {
     /// Stops workers and begins a new attempt of each in the same worktree.
     pub(crate) fn restart(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.restart_one(&worker)))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.restart_one(&worker)
+        }))
     }
 
     /// Begins a new attempt of one worker.
@@ -227,7 +236,7 @@ impl Control {
     }
 
     /// What starting an ended worker again takes.
-    fn continuation(
+    pub(super) fn continuation(
         &self,
         worker: Worker,
         prompt: Option<String>,

@@ -3,12 +3,14 @@
 mod act;
 mod agents;
 mod attach;
+mod care;
 mod clean;
 mod conflicts;
 mod doctor;
 mod give_back;
 mod hear;
 mod init;
+mod mend;
 mod merge;
 mod pull_request;
 mod radar;
