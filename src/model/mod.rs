@@ -6,6 +6,7 @@
 pub(crate) mod agent;
 pub(crate) mod briefing;
 mod causes;
+pub(crate) mod coordination;
 pub(crate) mod event;
 pub(crate) mod health;
 mod id;

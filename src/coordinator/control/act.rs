@@ -184,7 +184,7 @@ impl Control {
     }
 
     /// Continues one worker.
-    fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
+    pub(super) fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
         self.refuse_half_spawned(&worker)?;
         if self.ask(&worker, &Request::Resume)?.is_some() {

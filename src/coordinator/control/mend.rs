@@ -216,6 +216,8 @@ impl Control {
 
     /// Ends what [`Self::left_running`] finds; how many there were.
     pub(super) fn reap(&self, worker: &Worker) -> Result<usize, Failure> {
+        // Whoever starts it again meanwhile ends them first, and what it starts carries the same marker.
+        let Some(_unspawned) = FileLock::try_take(&self.project.paths.spawn_lock(&worker.id))? else { return Ok(0) };
         let left = self.left_running(worker)?;
         if left.is_empty() {
             return Ok(0);
