@@ -859,7 +859,11 @@ pub(super) struct AgentsCheckArgs {
 
 // `doctor`.
 #[derive(Debug, Args)]
-pub(super) struct DoctorArgs {}
+pub(super) struct DoctorArgs {
+    /// Say what would be done about what can be put right; with --yes, do it. Work is kept before anything goes.
+    #[arg(long)]
+    pub(crate) mend: bool,
+}
 
 // `completions`.
 #[derive(Debug, Args)]

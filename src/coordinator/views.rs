@@ -21,7 +21,7 @@ use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::budget::Scope;
 use crate::model::coordination::Hold;
 use crate::model::event::EventRecord;
-use crate::model::health::Resources;
+use crate::model::health::{Pace, Resources};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
 
@@ -51,6 +51,8 @@ pub(crate) struct StatusView {
     pub(crate) coordinator: Option<CoordinatorView>,
     /// What does not move and why, as the coordinator found; empty where there is none.
     pub(crate) holds: Vec<Hold>,
+    /// Models that want to be left alone, by name: a coordinator starts nothing new for them until then.
+    pub(crate) paced: Vec<Pace>,
 }
 
 /// One worker.
@@ -827,6 +829,10 @@ pub(crate) struct FindingView {
     pub(crate) text: String,
     /// The command that mends it.
     pub(crate) hint: Option<String>,
+    /// What `doctor --mend` does about it, as a clause; null where it can do nothing.
+    pub(crate) mend: Option<String>,
+    /// What it did, in one sentence; null where it was not asked to, or failed.
+    pub(crate) mended: Option<String>,
 }
 
 /// `trust --json`.

@@ -63,6 +63,18 @@ impl Repository {
         Ok(())
     }
 
+    /// Has git forget a worktree that is registered and whose folder is gone. Whether there was one; one that is there, or
+    /// that a person locked, stays.
+    pub(crate) fn forget_missing_worktree(&self, path: &Path) -> Result<bool, GitError> {
+        let _registration = self.lock_worktrees()?;
+        let registered = self.worktrees()?.into_iter().any(|worktree| worktree.path == path && !worktree.locked);
+        if !registered || path.symlink_metadata().is_ok() {
+            return Ok(false);
+        }
+        self.force_remove(path)?;
+        Ok(true)
+    }
+
     /// Takes path and branch from the registration of a worktree whose folder is not where it was. A folder that was
     /// moved stays a working repository that way, and `git worktree repair` there makes it known again; git itself
     /// forgets the registration of one that is not found for long (gc.worktreePruneExpire).

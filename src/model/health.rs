@@ -161,6 +161,11 @@ impl Pace {
         Self { model: model.to_owned(), why: why.to_owned(), at: now, until, strikes }
     }
 
+    /// Until when it wants to be left alone and why, as a clause without its subject.
+    pub(crate) fn clause(&self) -> String {
+        format!("`{}` asks for patience until {} UTC: {}", self.model, self.until.clock(), self.why)
+    }
+
     /// Whether the model is still to be left alone.
     pub(crate) fn holds_at(&self, now: Time) -> bool {
         now < self.until && now.after(CLOCK_TOLERANCE) >= self.at
@@ -178,6 +183,8 @@ pub(crate) struct Care {
     pub(crate) restarts: u32,
     /// It was ended to be started again, and that has not come about yet.
     pub(crate) owes_restart: bool,
+    /// Why it is not started any more, until a person decides otherwise.
+    pub(crate) gave_up: Option<String>,
     /// The last bad ends, oldest first.
     pub(crate) ends: Vec<BadEnd>,
 }
@@ -187,6 +194,8 @@ pub(crate) struct Care {
 pub(crate) struct BadEnd {
     /// When.
     pub(crate) at: Time,
+    /// The fence of the lease under which it ran.
+    pub(crate) fence: u64,
     /// The agent's exit code, where it ended by one.
     pub(crate) exit_code: Option<i32>,
     /// Why, as a clause.
@@ -197,8 +206,9 @@ pub(crate) struct BadEnd {
 const ENDS_KEPT: usize = 50;
 
 impl Care {
-    /// Takes a bad end in.
+    /// Takes a bad end in; one that was taken in before, by a coordinator that died since, counts once.
     pub(crate) fn note_end(&mut self, end: BadEnd) {
+        self.ends.retain(|known| known.fence != end.fence);
         self.ends.push(end);
         let surplus = self.ends.len().saturating_sub(ENDS_KEPT);
         self.ends.drain(..surplus);

@@ -129,7 +129,7 @@ mod tests {
         let paths = StatePaths::new(folder.path());
         let worker: WorkerId = "fix".parse().unwrap();
         let open = || Store::open(&paths, Durability::Normal).unwrap();
-        let end = BadEnd { at: Time::from_millis(1), exit_code: Some(7), why: "exit code 7".to_owned() };
+        let end = BadEnd { at: Time::from_millis(1), fence: 1, exit_code: Some(7), why: "exit code 7".to_owned() };
         open().change_care(&worker, |care| care.note_end(end.clone())).unwrap();
         let care = open().change_care(&worker, |care| care.restarts += 1).unwrap();
         assert_eq!((care.restarts, care.ends.as_slice()), (1, std::slice::from_ref(&end)));

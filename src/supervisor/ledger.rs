@@ -80,10 +80,10 @@ impl Ledger {
     }
 
     /// Counts a bad end, and forgets what was counted after a good one. A worker that somebody stopped counts nothing.
-    fn count_end(&self, outcome: &Outcome) -> Result<(), SupervisorError> {
+    fn count_end(&self, fence: u64, outcome: &Outcome) -> Result<(), SupervisorError> {
         match outcome {
             Outcome::Failed { reason, exit_code } => {
-                let end = BadEnd { at: Time::now(), exit_code: *exit_code, why: reason.clone() };
+                let end = BadEnd { at: Time::now(), fence, exit_code: *exit_code, why: reason.clone() };
                 self.store.change_care(&self.worker, |care| care.note_end(end))?;
             }
             Outcome::Finished { .. } | Outcome::NoChanges => self.store.end_care(&self.worker)?,
@@ -144,7 +144,7 @@ impl Ledger {
                 self.queue.fail(&self.ticket, fence, reason, None)
             }
         };
-        self.count_end(outcome)?;
+        self.count_end(fence, outcome)?;
         match done {
             Ok(_) => Ok(()),
             Err(QueueError::Stale { .. } | QueueError::Illegal { .. }) => {

@@ -11,6 +11,7 @@ mod contract;
 mod demo;
 mod events;
 mod finish;
+mod health;
 mod landing;
 mod layering;
 mod own_loop;

@@ -11,6 +11,7 @@ use crate::cli::args::{StatusArgs, WorkerArgs};
 use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, width};
 use crate::coordinator::Failure;
 use crate::coordinator::views::{PullState, StatusView, WorkerView};
+use crate::model::health::Pace;
 use crate::model::worker::{Evidence, Status};
 use crate::model::{Time, ago_text, short_age};
 
@@ -78,10 +79,11 @@ fn render(view: &StatusView, output: &Output) -> String {
     if view.workers.is_empty() {
         let waiting = view.tickets.values().sum::<usize>();
         let tickets = if waiting > 0 { format!(" ({})", summary(view)) } else { String::new() };
-        let coordination = coordination(view, output);
-        return format!("No workers{tickets}. Start one: swarm spawn TICKET\n{coordination}");
+        let more = format!("{}{}", paced(view, output), coordination(view, output));
+        return format!("No workers{tickets}. Start one: swarm spawn TICKET\n{more}");
     }
     let mut text = table(view, output);
+    text.push_str(&paced(view, output));
     writeln!(text, "\n{}", output.paint(Style::Dim, &summary(view))).expect("a string takes all text");
     text.push_str(&coordination(view, output));
     text
@@ -99,6 +101,13 @@ fn coordination(view: &StatusView, output: &Output) -> String {
         writeln!(text, "and {more} more: swarm queue list").expect("a string takes all text");
     }
     text
+}
+
+/// A line for each model that wants to be left alone.
+fn paced(view: &StatusView, output: &Output) -> String {
+    let line = |pace: &Pace| format!("{}\n", output.paint(Style::Yellow, &one_line(&pace.clause())));
+    let lines: String = view.paced.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// The workers as a table.

@@ -66,7 +66,10 @@ impl Control {
     /// Ends the agents of workers; their work and worktrees stay.
     pub(crate) fn stop(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.stop_one(&worker, "a person stopped it")))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.stop_one(&worker, "a person stopped it")
+        }))
     }
 
     /// Ends one worker's agent. One that has ended already is a success that says so.
@@ -175,11 +178,14 @@ impl Control {
                 matches!(status, Status::Paused | Status::Lost)
             });
         }
-        Ok(self.each(workers, |worker| self.resume_one(worker)))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.resume_one(worker)
+        }))
     }
 
     /// Continues one worker.
-    fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
+    pub(super) fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
         self.refuse_half_spawned(&worker)?;
         let known = self.know(worker.clone(), None);
@@ -209,7 +215,10 @@ impl Control {
     /// Stops workers and begins a new attempt of each in the same worktree.
     pub(crate) fn restart(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.restart_one(&worker)))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.restart_one(&worker)
+        }))
     }
 
     /// Begins a new attempt of one worker.
@@ -236,7 +245,7 @@ impl Control {
     }
 
     /// What starting an ended worker again takes.
-    fn continuation(
+    pub(super) fn continuation(
         &self,
         worker: Worker,
         prompt: Option<String>,

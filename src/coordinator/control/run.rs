@@ -81,6 +81,7 @@ impl Control {
             max_workers: settings.max_workers,
             agent: settings.agent.clone(),
             run: settings.run.clone(),
+            health: settings.health,
             lands,
             approves: settings.landing.approval == Approval::Auto || settings.review.agents_approve,
         })
@@ -90,6 +91,7 @@ impl Control {
     pub(in crate::coordinator) fn agent_facts(&self) -> Result<BTreeMap<AgentName, AgentFacts>, Failure> {
         let facts = |agent: &crate::model::agent::Agent| AgentFacts {
             model: agent.model.clone(),
+            asks: agent.model_name(),
             capabilities: agent.capabilities.clone(),
         };
         Ok(self.project.agents()?.all().map(|agent| (agent.name.clone(), facts(agent))).collect())
@@ -186,6 +188,10 @@ impl Control {
                 Some(_) => false,
             };
             if is_due {
+                if *is_named {
+                    // A person decided about it.
+                    self.forget_care(&WorkerId::of(&ticket.id, 1))?;
+                }
                 self.publish(ticket.clone())?;
                 published.insert(ticket.id.clone());
             }
@@ -221,7 +227,9 @@ impl Control {
 
     /// Continues one lost worker.
     pub(in crate::coordinator) fn resume_lost(&self, worker: &WorkerId) -> Result<(), Failure> {
-        self.resume(&[worker.to_string()], false)?.1
+        let worker = self.worker(worker.as_str())?;
+        self.note_lost(&worker)?;
+        self.resume_one(worker).map(drop)
     }
 
     /// Ends a worker's agent because the run is over, with its work kept, and queues its ticket again for the next run.

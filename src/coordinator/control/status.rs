@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use super::mend::processes;
 use super::pull_request::pull_view;
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -31,6 +32,7 @@ impl Control {
             at: Time::now(),
             workers: Vec::new(),
             tickets: BTreeMap::new(),
+            paced: Vec::new(),
             coordinator: None,
             holds: Vec::new(),
         };
@@ -43,6 +45,7 @@ impl Control {
             return Ok(view);
         };
         let store = std::sync::Arc::new(store);
+        view.paced = store.paces()?.into_iter().filter(|pace| pace.holds_at(view.at)).collect();
         let states: HashMap<TicketId, TicketState> =
             FileQueue::new(store.clone(), "status").states()?.into_iter().collect();
         let mut workers = store.workers()?;
@@ -120,6 +123,16 @@ impl Control {
         }
     }
 
+    /// That the worker's model wants to be left alone, where it does.
+    fn pace_of(&self, worker: &Worker) -> Result<Option<String>, Failure> {
+        // An agent that is not defined any more is told elsewhere.
+        let Ok(agent) = self.project.agent(&worker.agent) else { return Ok(None) };
+        let model = agent.model_name();
+        let paces = self.project.store()?.paces()?;
+        let pace = paces.iter().find(|pace| pace.model == model && pace.holds_at(Time::now()));
+        Ok(pace.map(|pace| format!("its model {}", pace.clause())))
+    }
+
     /// What is known about one worker, as a view.
     pub(super) fn view(&self, worker: Worker) -> Result<WorkerView, Failure> {
         let state = self.ticket_state(&worker.ticket)?;
@@ -148,6 +161,7 @@ impl Control {
             }
             None => facts.push("no heartbeat of this attempt was found".to_owned()),
         }
+        facts.extend(self.pace_of(&known.worker)?);
         if let Some(sign) = known.live.as_ref().and_then(|live| live.sign.as_ref()) {
             let quiet = duration_text(sign.quiet());
             facts.push(format!("the last sign of progress was {quiet} before that: {}", sign.what));
@@ -315,9 +329,4 @@ fn evidence(known: &Known) -> Vec<Evidence> {
     }
     evidence.sort_by_key(|evidence| evidence.source);
     evidence
-}
-
-/// A number of processes.
-fn processes(count: usize) -> String {
-    if count == 1 { "1 process".to_owned() } else { format!("{count} processes") }
 }

@@ -25,10 +25,10 @@
 //! interruption, ends its agents too, keeps their work, and leaves their tickets queued.
 
 mod backoff;
-pub(crate) mod crash_loop;
+mod crash_loop;
 mod jobs;
 mod lease;
-pub(crate) mod pace;
+mod pace;
 mod schedule;
 pub(crate) mod stuck;
 mod summary;
@@ -46,6 +46,7 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::Liveness;
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Leader, QueueTicket};
+pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Landing, Report};
 use lease::{Leading, Lease};
 pub(crate) use schedule::{Decision, Step, decide};
@@ -280,6 +281,8 @@ impl<'a> Engine<'a> {
             chosen: self.chosen.clone(),
             doing: self.jobs.doing().clone(),
             setbacks: self.setbacks.clone(),
+            paces: self.control.project().store()?.paces()?,
+            cares: self.control.project().store()?.cares()?.into_iter().collect(),
         };
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world);
@@ -309,6 +312,9 @@ impl<'a> Engine<'a> {
                 }
                 self.leads = true;
                 self.held = None;
+                for (worker, count) in self.control.reap_orphans()? {
+                    self.face.tell(&News::Said(&format!("ended {count} that `{worker}` had left running")));
+                }
             }
             Leading::Lost(leader) => {
                 self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseLost { role, holder, fence }))?;
@@ -378,6 +384,7 @@ impl<'a> Engine<'a> {
             Step::Start { ticket, agent } => self.jobs.begin(Job::Start { ticket, agent, headless }),
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
             Step::Land { workers } => self.jobs.begin(Job::Land { workers }),
+            Step::Care { ticket, worker, what } => self.jobs.begin(Job::Care { ticket, worker, what }),
         }
         Ok(())
     }
@@ -422,6 +429,11 @@ impl<'a> Engine<'a> {
             Report::Done(Job::Stop { worker, .. }, Err(failure)) => {
                 let text = format!("`{worker}` could not be stopped: {}", failure.chain.join(": "));
                 self.face.tell(&News::Said(&text));
+            }
+            Report::Done(Job::Care { ticket, worker, .. }, Err(failure)) => {
+                let text = format!("`{worker}` could not be looked after: {}", failure.chain.join(": "));
+                self.face.tell(&News::Said(&text));
+                self.not_started(ticket, &failure);
             }
             Report::Done(..) => {}
         }

@@ -54,6 +54,8 @@ pub(super) struct Meter {
     sign: (Instant, Time, String),
     /// Its model asked for patience, and has not answered since.
     is_paced: bool,
+    /// The screen says that the model asks for patience.
+    shows_patience: bool,
     /// That it is stuck was written down.
     is_told: bool,
     /// The letters that were on the screen.
@@ -106,6 +108,7 @@ impl Meter {
             disk: Disk::default(),
             sign: (now, Time::now(), "it was started".to_owned()),
             is_paced: false,
+            shows_patience: false,
             is_told: false,
             letters: 0,
         }
@@ -136,6 +139,11 @@ impl Meter {
     /// What was used, as far as it is known.
     pub(super) fn resources(&self) -> Option<Resources> {
         self.resources.map(|resources| Resources { disk_bytes: self.disk.bytes, ..resources })
+    }
+
+    /// Takes whether the screen says that the model asks for patience; whether that is new.
+    pub(super) fn shows_patience(&mut self, shows: bool) -> bool {
+        !std::mem::replace(&mut self.shows_patience, shows) && shows
     }
 
     /// Takes a look at the tree.
