@@ -147,6 +147,7 @@ impl Check<'_> {
             self.glob(&format!("copy.{index}"), pattern)?;
         }
         self.commands(settings)?;
+        self.run(settings)?;
         self.tmux(&settings.tmux.socket)?;
         self.limits(settings)?;
         self.variables(settings)?;
@@ -244,6 +245,21 @@ impl Check<'_> {
         self.ensure(!run.contains('\0'), &format!("{key}.run"), "a command cannot contain a NUL character")?;
         let endless = timeout.is_some_and(|timeout| timeout.is_zero());
         self.ensure(!endless, &format!("{key}.timeout"), "a command needs some time")
+    }
+
+    /// How a coordinator goes about it.
+    fn run(&self, settings: &Settings) -> Checked {
+        let run = &settings.run;
+        self.ensure(run.backoff.factor >= 1, "run.backoff.factor", "expected a number from 1")?;
+        self.ensure(run.backoff.max >= run.backoff.first, "run.backoff.max", "it must not be shorter than `first`")?;
+        let zero = |key: &str, name: &str| self.ensure_at(false, &["run", key, name], "expected a number from 1");
+        for (name, _) in run.max_per_agent.iter().filter(|(_, limit)| **limit == 0) {
+            zero("max_per_agent", name.as_str())?;
+        }
+        for (name, _) in run.max_per_model.iter().filter(|(_, limit)| **limit == 0) {
+            zero("max_per_model", name)?;
+        }
+        Ok(())
     }
 
     /// The tmux socket.

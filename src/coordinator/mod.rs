@@ -9,6 +9,7 @@ mod control;
 pub(crate) mod demo;
 mod failure;
 mod project;
+mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{
@@ -18,3 +19,4 @@ pub(crate) use control::{
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;
+pub(crate) use run::{News, RunFace, RunRequest, run};

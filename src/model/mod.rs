@@ -7,6 +7,7 @@ pub(crate) mod agent;
 pub(crate) mod briefing;
 pub(crate) mod budget;
 mod causes;
+pub(crate) mod coordination;
 pub(crate) mod day;
 pub(crate) mod event;
 mod id;

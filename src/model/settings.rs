@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) setup: Vec<SetupCommand>,
     /// What must pass before landing, in order; they need trust.
     pub(crate) gates: Vec<Gate>,
+    /// How `swarm run` and `swarm up` go about it.
+    pub(crate) run: RunSettings,
     /// How work lands.
     pub(crate) landing: LandingSettings,
     /// How long what was removed is kept.
@@ -86,6 +88,7 @@ impl Default for Settings {
             copy: Vec::new(),
             setup: Vec::new(),
             gates: Vec::new(),
+            run: RunSettings::default(),
             landing: LandingSettings::default(),
             recover: RecoverSettings::default(),
             review: ReviewSettings::default(),
@@ -130,6 +133,51 @@ pub(crate) struct Gate {
     /// How often a red result is tried again before it counts, for flaky tests.
     #[serde(default)]
     pub(crate) retry: u32,
+}
+
+/// How a coordinator goes about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RunSettings {
+    /// What becomes of workers whose supervisor is gone.
+    pub(crate) restart: Restart,
+    /// How long a ticket waits after a failed attempt.
+    pub(crate) backoff: Backoff,
+    /// Workers at once with one agent, by its name.
+    pub(crate) max_per_agent: BTreeMap<AgentName, usize>,
+    /// Workers at once with one model, by its name as agents give it.
+    pub(crate) max_per_model: BTreeMap<String, usize>,
+}
+
+/// What becomes of workers whose supervisor is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Restart {
+    /// They are continued, in the agent's own conversation where it has one.
+    #[default]
+    Lost,
+    /// They wait for a person.
+    Never,
+}
+
+/// The waiting times between attempts: each longer than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Backoff {
+    /// After the first failed attempt.
+    #[serde(with = "serde_duration")]
+    pub(crate) first: Duration,
+    /// How many times longer each is than the one before, from 1.
+    pub(crate) factor: u32,
+    /// The longest.
+    #[serde(with = "serde_duration")]
+    pub(crate) max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(10), factor: 2, max: Duration::from_secs(10 * 60) }
+    }
 }
 
 /// How work lands.
