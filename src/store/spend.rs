@@ -5,6 +5,7 @@
 //! of one account are kept in one row a day, run and model, so that the ledger grows with the work and not with the
 //! number of answers. Money that is told later than its tokens covers them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::params;
@@ -143,6 +144,16 @@ impl Store {
             let (_, today) = DayClock::look(txn.day_clock()?.as_ref(), now);
             let spent = txn.spendings(ticket, run, &today.day)?;
             Ok(Charged { spent, today })
+        })
+    }
+
+    /// What was spent on each ticket, ever.
+    pub(crate) fn spend_of_tickets(&self) -> Result<BTreeMap<TicketId, Spend>, StoreError> {
+        self.read(|txn| {
+            let sql = "SELECT ticket, TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(cost_usd),
+                         TOTAL(unpriced_tokens), TOTAL(time_ms) FROM spend WHERE ticket != '' GROUP BY ticket";
+            let rows = txn.rows(sql, [], |row| Ok((row.get::<_, String>(0)?, spend_of(row, 1)?)))?;
+            Ok(rows.into_iter().filter_map(|(ticket, spend)| Some((ticket.parse().ok()?, spend))).collect())
         })
     }
 

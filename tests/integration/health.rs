@@ -52,7 +52,8 @@ fn too_many_processes_stop_the_agent_and_its_work_is_kept() {
 #[test]
 fn too_much_memory_stops_the_agent() {
     // `tail` holds the one line without an end.
-    let swarm = limited("{max_memory: 60MB}", "echo 1 > work.txt; { head -c 150000000 /dev/zero; sleep 1000; } | tail -n 1");
+    let swarm =
+        limited("{max_memory: 60MB}", "echo 1 > work.txt; { head -c 150000000 /dev/zero; sleep 1000; } | tail -n 1");
     swarm.run(["spawn", "T-1"]).success();
     let reason = stopped_because(&swarm);
     assert!(reason.contains("of memory, and `health.max_memory` is 60.0 MB"), "{reason}");
@@ -68,7 +69,10 @@ fn too_much_processor_time_stops_the_agent() {
 
 #[test]
 fn a_worktree_that_fills_the_disk_with_ignored_files_stops_the_agent() {
-    let swarm = limited("{max_disk: 5MB}", "echo 1 > work.txt; echo big > .gitignore; head -c 20000000 /dev/zero > big; sleep 1000");
+    let swarm = limited(
+        "{max_disk: 5MB}",
+        "echo 1 > work.txt; echo big > .gitignore; head -c 20000000 /dev/zero > big; sleep 1000",
+    );
     swarm.run(["spawn", "T-1"]).success();
     let reason = stopped_because(&swarm);
     assert!(reason.contains("on the disk, and `health.max_disk` is 5.0 MB"), "{reason}");

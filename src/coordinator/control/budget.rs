@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::Control;
 use crate::config::SpawnDepth;
 use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::run::Spent;
 use crate::coordinator::views::{BudgetView, LimitView, SpendView, VIEW_VERSION};
 use crate::model::agent::RuntimeKind;
 use crate::model::budget::{Budget, BudgetSettings, OnReached, Reached, Scope, Spend, Spendings};
 use crate::model::day::Day;
 use crate::model::ticket::Ticket;
 use crate::model::{RunId, Time};
+use crate::queue::QueueTicket;
 use crate::store::{Charged, SpendRow, clocks};
 
 /// Days that `swarm budget` looks back where nobody says how many.
@@ -56,16 +58,19 @@ impl Control {
             .hint("a person allows agents to start workers with `limits.spawn_depth` in .swarm/config.yaml"))
     }
 
-    /// Refuses what would be started over today's budget; what a person should know otherwise.
+    /// Refuses what would be started over today's budget, or this run's; what a person should know otherwise.
     pub(crate) fn check_day_budget(&self) -> Result<Vec<String>, Failure> {
-        let budget = self.project.settings()?.budget.day;
-        if budget == Budget::default() {
+        let BudgetSettings { run, day, .. } = self.project.settings()?.budget;
+        if run == Budget::default() && day == Budget::default() {
             return Ok(Vec::new());
         }
         let Charged { spent, today } = self.project.store()?.spendings(None, &self.run, &clocks())?;
-        if let Some(reached) = budget.reached(Scope::Day, &spent.day) {
+        if let Some(reached) = day.reached(Scope::Day, &spent.day) {
             let failure = over(&reached).hint(format!("the next day begins at {}", local_time(today.ends_at)));
             return Err(today.jump.into_iter().fold(failure, Failure::hint));
+        }
+        if let Some(reached) = run.reached(Scope::Run, &spent.run) {
+            return Err(over(&reached));
         }
         Ok(today.jump.into_iter().collect())
     }
@@ -105,6 +110,20 @@ impl Control {
         let settings = self.project.settings()?.budget;
         let written = self.project.ticket_file(&ticket.id).ok().flatten().map_or(ticket.budget, |file| file.budget);
         Ok(BudgetSettings { ticket: written.or(settings.ticket), ..settings })
+    }
+
+    /// What the coordinator needs to know about spending; what no budget limits is not added up.
+    pub(in crate::coordinator) fn spent(&self, tickets: &[QueueTicket]) -> Result<Spent, Failure> {
+        let budget = self.project.settings()?.budget;
+        let limits_tickets =
+            budget.ticket != Budget::default() || tickets.iter().any(|entry| entry.ticket.budget != Budget::default());
+        if !limits_tickets && budget.run == Budget::default() && budget.day == Budget::default() {
+            return Ok(Spent::default());
+        }
+        let store = self.project.store()?;
+        let Charged { spent, today } = store.spendings(None, &self.run, &clocks())?;
+        let tickets = if limits_tickets { store.spend_of_tickets()? } else { BTreeMap::new() };
+        Ok(Spent { budget, run: spent.run, day: spent.day, day_ends_at: Some(today.ends_at), tickets })
     }
 
     /// What was spent, and what may be.

@@ -67,6 +67,7 @@ impl Control {
     /// Fails before any effect where a run would fail later: set-up commands that are not trusted, and gates where it
     /// lands.
     pub(in crate::coordinator) fn check_run(&self, lands: bool) -> Result<(), Failure> {
+        self.check_spawn_depth()?;
         self.spawner(true)?;
         if lands {
             self.approved_gates()?;

@@ -44,7 +44,12 @@ mod tests {
     }
 
     fn care(ends: &[i64]) -> Care {
-        let end = |seconds: &i64| BadEnd { at: at(*seconds), fence: 0, exit_code: Some(7), why: format!("code 7 at {seconds}") };
+        let end = |seconds: &i64| BadEnd {
+            at: at(*seconds),
+            fence: 0,
+            exit_code: Some(7),
+            why: format!("code 7 at {seconds}"),
+        };
         Care { ends: ends.iter().map(end).collect(), ..Care::default() }
     }
 

@@ -30,6 +30,7 @@ mod jobs;
 mod lease;
 mod pace;
 mod schedule;
+mod spend;
 pub(crate) mod stuck;
 mod summary;
 mod world;
@@ -50,6 +51,7 @@ pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Landing, Report};
 use lease::{Leading, Lease};
 pub(crate) use schedule::{Decision, Step, decide};
+pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
 pub(crate) use world::{AgentFacts, Rules, Seen, Setback, World};
 
@@ -273,6 +275,7 @@ impl<'a> Engine<'a> {
     fn turn(&mut self) -> Result<bool, Failure> {
         self.keep_lead()?;
         let (workers, tickets) = self.control.observe()?;
+        let spent = self.control.spent(&tickets)?;
         let world = World {
             now: Time::now(),
             tickets,
@@ -283,6 +286,7 @@ impl<'a> Engine<'a> {
             setbacks: self.setbacks.clone(),
             paces: self.control.project().store()?.paces()?,
             cares: self.control.project().store()?.cares()?.into_iter().collect(),
+            spent,
         };
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world);

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::crash_loop::{self, Again};
 use super::jobs::CareOf;
+use super::spend::budget;
 use super::stuck::{self, StuckStep};
-use super::{backoff, pace};
 use super::world::{Doing, Rules, Seen, World};
+use super::{backoff, pace};
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::settings::Restart;
 use crate::model::ticket::TicketState as S;
@@ -128,7 +129,7 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
 /// The rules that a candidate has to pass, in order. The first that says no gives the reason; the more a reason tells, the
 /// earlier its rule.
-const VETOES: &[Veto] = &[paced, crash_pause, agent_limit, model_limit, places];
+const VETOES: &[Veto] = &[paced, budget, crash_pause, agent_limit, model_limit, places];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {

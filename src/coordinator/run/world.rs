@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::spend::Spent;
 use crate::model::coordination::HoldKind;
 use crate::model::health::{Care, HealthSettings, Pace};
 use crate::model::settings::RunSettings;
@@ -35,6 +36,8 @@ pub(crate) struct World {
     pub(crate) paces: Vec<Pace>,
     /// How workers ended badly, and what was done about those that did not go on.
     pub(crate) cares: BTreeMap<WorkerId, Care>,
+    /// What was spent, and what may be.
+    pub(crate) spent: Spent,
 }
 
 /// A worker with what is known about it.
@@ -123,6 +126,7 @@ impl World {
             setbacks: BTreeMap::new(),
             paces: Vec::new(),
             cares: BTreeMap::new(),
+            spent: Spent::default(),
         }
     }
 
