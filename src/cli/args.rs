@@ -152,7 +152,7 @@ pub(super) enum Verb {
     ///
     /// Its work is kept first. Opens `git mergetool` where merge.tool or merge.guitool is set, else your editor on the
     /// files in conflict. When nothing is in conflict any more the merge is concluded, and the ticket is in review.
-    Resolve(WorkerArgs),
+    Resolve(ResolveArgs),
     /// List, show, compare and restore work kept from removed workers.
     #[command(subcommand)]
     Recover(RecoverVerb),
@@ -436,6 +436,17 @@ pub(super) struct WorkerArgs {
     /// Worker id.
     #[arg(add = ArgValueCompleter::new(complete::workers))]
     pub(crate) worker: String,
+}
+
+// What to resolve.
+#[derive(Debug, Args)]
+pub(super) struct ResolveArgs {
+    /// Worker id.
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) worker: String,
+    /// Give the merge or rebase that is begun there up instead; what was edited in it is kept.
+    #[arg(long)]
+    pub(crate) abort: bool,
 }
 
 // Several workers.

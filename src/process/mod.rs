@@ -76,10 +76,17 @@ pub(crate) fn spawn_lock() -> MutexGuard<'static, ()> {
     SPAWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A command with an unchanged environment; callers narrow it. Start it with [`spawn`].
+/// Set for processes of ours that outlive whoever started them, supervisors and tmux servers: when the tree around one
+/// ends, it and what belongs to it go on. An agent may start them, by `swarm spawn`.
+pub(crate) const APART: &str = "SWARM_APART";
+
+/// A command with an unchanged environment, but for [`APART`], which no child inherits; callers narrow it. Start it with
+/// [`spawn`].
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
-    Command::new(program)
+    let mut command = Command::new(program);
+    command.env_remove(APART);
+    command
 }
 
 /// Starts `command` under the spawn lock. The caller waits for the child and then calls [`forget`].
