@@ -21,7 +21,9 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
     match (count, args.mend, applies) {
         (0, true, _) => context.output.narrate("there is nothing to mend"),
         (0, false, _) | (_, _, true) => {}
-        (_, true, false) => context.output.narrate("nothing was changed; swarm doctor --mend --yes does what is said here"),
+        (_, true, false) => {
+            context.output.narrate("nothing was changed; swarm doctor --mend --yes does what is said here")
+        }
         (1, false, _) => context.output.narrate("1 finding can be mended: swarm doctor --mend says how"),
         (_, false, _) => {
             context.output.narrate(&format!("{count} findings can be mended: swarm doctor --mend says how"));

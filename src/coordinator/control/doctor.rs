@@ -378,8 +378,11 @@ impl Control {
         };
         let names = self.project.repository.references(&format!("refs/heads/{prefix}"))?;
         let is_recorded = |name: &&str| workers.iter().any(|worker| worker.place.branch.as_str() == *name);
-        let others: Vec<_> =
-            names.iter().filter_map(|name| name.strip_prefix("refs/heads/")).filter(|name| !is_recorded(name)).collect();
+        let others: Vec<_> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix("refs/heads/"))
+            .filter(|name| !is_recorded(name))
+            .collect();
         let text = match &others[..] {
             [] => return Ok(None),
             [one] => format!("`{one}` was made by no worker, and is left as it is"),
@@ -406,8 +409,10 @@ impl Control {
     fn old_locks(&self) -> Result<Vec<Found>, Failure> {
         let repository = &self.project.repository;
         let common = repository.common_dir();
-        let mut paths: Vec<_> =
-            ["index.lock", "HEAD.lock", "config.lock", "packed-refs.lock"].iter().map(|name| common.join(name)).collect();
+        let mut paths: Vec<_> = ["index.lock", "HEAD.lock", "config.lock", "packed-refs.lock"]
+            .iter()
+            .map(|name| common.join(name))
+            .collect();
         for worktree in repository.worktrees()?.iter().filter(|worktree| worktree.git_dir != common) {
             paths.extend(["index.lock", "HEAD.lock"].iter().map(|name| worktree.git_dir.join(name)));
         }

@@ -54,7 +54,9 @@ impl Fault {
         match self {
             Self::HalfSpawned(_) => "takes the spawn back; what is in its worktree by now is kept".to_owned(),
             Self::Lost(id) => {
-                format!("ends what its agent left running and notes the end; the work stays, and swarm resume {id} goes on")
+                format!(
+                    "ends what its agent left running and notes the end; the work stays, and swarm resume {id} goes on"
+                )
             }
             Self::LeftProcesses(_) => "ends these processes".to_owned(),
             Self::NoWorktree(_) => {
@@ -125,7 +127,8 @@ impl Control {
         let Some(_unspawned) = FileLock::try_take(&self.project.paths.spawn_lock(&worker.id))? else {
             return Ok(IN_ORDER.to_owned());
         };
-        if place.worktree.symlink_metadata().is_ok() || self.liveness(worker) != Liveness::Alive && is_released(worker) {
+        if place.worktree.symlink_metadata().is_ok() || self.liveness(worker) != Liveness::Alive && is_released(worker)
+        {
             return Ok(IN_ORDER.to_owned());
         }
         let kept = repository.keep(&worker.id, Some(&place.worktree), &place.branch, "its worktree was gone")?;

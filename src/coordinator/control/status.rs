@@ -10,9 +10,9 @@ use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
 use crate::landing::PullRecord;
+use crate::model::health::Resources;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Phase, Status, Worker};
-use crate::model::health::Resources;
 use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
 use crate::process;
 use crate::queue::{FileQueue, Queue};
@@ -27,8 +27,13 @@ impl Control {
     pub(crate) fn status(&self, names: &[String], all: bool) -> Result<StatusView, Failure> {
         let mut tickets: BTreeMap<String, usize> =
             TicketState::ALL.iter().map(|state| (state.as_str().to_owned(), 0)).collect();
-        let mut view =
-            StatusView { version: VIEW_VERSION, at: Time::now(), workers: Vec::new(), tickets: BTreeMap::new(), paced: Vec::new() };
+        let mut view = StatusView {
+            version: VIEW_VERSION,
+            at: Time::now(),
+            workers: Vec::new(),
+            tickets: BTreeMap::new(),
+            paced: Vec::new(),
+        };
         let Some(store) = Store::open_read_only(&self.project.paths)? else {
             if let Some(name) = names.first() {
                 return Err(no_worker(name));

@@ -11,9 +11,10 @@ use std::time::Duration;
 use super::crash_loop::{self, Again};
 use super::jobs::CareOf;
 use super::stuck::{self, StuckStep};
-use super::{backoff, pace};
 use super::world::{Doing, Rules, Seen, World};
+use super::{backoff, pace};
 use crate::model::coordination::{Hold, HoldKind};
+use crate::model::health::{BadEnd, Care};
 use crate::model::settings::Restart;
 use crate::model::ticket::TicketState as S;
 use crate::model::worker::{Liveness, Outcome, Phase, Status};
@@ -314,14 +315,24 @@ fn silent<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Judged<'a> {
     }
 }
 
+/// How a worker ended badly so far. That it is lost now is written down when it is continued.
+fn care_of(world: &World, seen: &Seen) -> Care {
+    let mut care = world.cares.get(&seen.worker.id).cloned().unwrap_or_default();
+    if seen.status == Status::Lost {
+        let (at, fence) = (seen.since.unwrap_or(world.now), seen.worker.attempt.fence);
+        care.note_end(BadEnd { at, fence, exit_code: None, why: "its supervisor was lost".to_owned() });
+    }
+    care
+}
+
 /// A worker that ended badly, or was lost, so often that it is given up; `None` where it may be started again.
 fn crashing<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Option<Judged<'a>> {
     let id = &seen.worker.id;
-    let care = world.cares.get(id)?;
+    let care = care_of(world, seen);
     if let Some(why) = &care.gave_up {
         return Some(Judged::Failed(format!("{why}: swarm why {id}, then swarm resume {id}")));
     }
-    match crash_loop::judge(care, rules.health.crash_loop, world.now) {
+    match crash_loop::judge(&care, rules.health.crash_loop, world.now) {
         Again::Never(why) => Some(Judged::Care(id, CareOf::GiveUp { why })),
         Again::Now | Again::At(_) => None,
     }
@@ -450,8 +461,8 @@ fn paced(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
 
 /// Its worker ended badly a moment ago.
 fn crash_pause(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let worker = candidate.resumes?;
-    match crash_loop::judge(draft.world.cares.get(worker)?, draft.rules.health.crash_loop, draft.world.now) {
+    let seen = draft.world.worker_of(&candidate.entry.ticket.id).filter(|_| candidate.resumes.is_some())?;
+    match crash_loop::judge(&care_of(draft.world, seen), draft.rules.health.crash_loop, draft.world.now) {
         Again::At(due) => Some(in_time(candidate, "was lost, and is continued in a moment".to_owned(), due)),
         Again::Now | Again::Never(_) => None,
     }

@@ -325,8 +325,7 @@ impl Supervision {
         let lines = self.terminal.screen.last_lines(RULE_LINES);
         let rule = matching_rule(&self.terminal.rules, &lines);
         let asked = rule.filter(|rule| rule.asks_patience).map(|rule| rule.what.clone());
-        let finding =
-            rule.map(|rule| Finding { status: rule.status, what: rule.what.clone(), is_news: rule.is_news });
+        let finding = rule.map(|rule| Finding { status: rule.status, what: rule.what.clone(), is_news: rule.is_news });
         // Once for each time that it is shown: the screen is drawn all the time.
         if self.meter.shows_patience(asked.is_some())
             && let Some(why) = asked

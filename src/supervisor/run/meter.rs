@@ -201,11 +201,7 @@ impl Meter {
             }
         }
         if let Some(limit) = limits.max_processes.filter(|limit| seen.pids.len() > *limit) {
-            return Some(reached(
-                format!("it runs {} processes", seen.pids.len()),
-                "max_processes",
-                limit.to_string(),
-            ));
+            return Some(reached(format!("it runs {} processes", seen.pids.len()), "max_processes", limit.to_string()));
         }
         if let Some(limit) = limits.max_cpu.filter(|limit| self.cpu() > *limit) {
             let used = duration_text(self.cpu());
