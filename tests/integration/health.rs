@@ -190,7 +190,7 @@ fn a_worker_that_is_lost_again_and_again_is_given_up() {
     }
     assert!(!run.wait().unwrap().success());
     let failed = worker(&swarm, "T-1");
-    assert_eq!((&failed["status"], &failed["ticket_state"]), (&"failed".into(), &"failed".into()), "{failed:#}");
+    assert_eq!((&failed["status"], &failed["ticket_state"]), (&"failed".into(), &"dead".into()), "{failed:#}");
     let reason = failed["reason"].as_str().unwrap();
     assert!(reason.contains("ended badly 3 times within 10m; the last time: its supervisor was lost"), "{reason}");
     assert_eq!(starts(&swarm), 3);

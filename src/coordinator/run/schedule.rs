@@ -202,11 +202,7 @@ fn judge<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket) -> Judged<
         S::Review | S::Approved if !rules.lands => Judged::Made,
         S::Landing if !rules.lands => Judged::Moving,
         S::Cancelled => Judged::Failed("was cancelled".to_owned()),
-        S::Dead => Judged::Failed(format!(
-            "failed, after {}: {}",
-            counted(entry.attempts as usize, "attempt"),
-            failure(entry, seen)
-        )),
+        S::Dead => dead(world, entry, seen),
         S::Open => Judged::Publish,
         S::WaitingApproval => person(id, "waits for somebody to let it run".to_owned()),
         S::Blocked => Judged::Blocked,
@@ -315,6 +311,11 @@ fn silent<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Judged<'a> {
     }
 }
 
+/// Whether a worker was ended only to be started again.
+fn owes_restart(world: &World, seen: &Seen) -> bool {
+    world.cares.get(&seen.worker.id).is_some_and(|care| care.owes_restart)
+}
+
 /// How a worker ended badly so far. That it is lost now is written down when it is continued.
 fn care_of(world: &World, seen: &Seen) -> Care {
     let mut care = world.cares.get(&seen.worker.id).cloned().unwrap_or_default();
@@ -343,6 +344,15 @@ fn is_new(seen: &Seen, now: Time) -> bool {
     seen.since.is_some_and(|since| since <= now && since.age_at(now) < QUESTION_SETTLES)
 }
 
+/// A ticket without attempts left.
+fn dead<'a>(world: &World, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
+    if let Some(seen) = seen.filter(|seen| owes_restart(world, seen)) {
+        return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
+    }
+    let attempts = counted(entry.attempts as usize, "attempt");
+    Judged::Failed(format!("failed, after {attempts}: {}", failure(entry, seen)))
+}
+
 /// A ticket whose last attempt failed and that has attempts left.
 fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
@@ -351,7 +361,7 @@ fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'
         return Judged::Moving;
     }
     if let Some(seen) = seen {
-        if world.cares.get(&seen.worker.id).is_some_and(|care| care.owes_restart) {
+        if owes_restart(world, seen) {
             return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
         }
         if let Some(judged) = crashing(world, rules, seen) {
