@@ -20,6 +20,7 @@ mod real_package;
 mod recovery;
 mod replay;
 mod review;
+mod run;
 mod spawn;
 mod status;
 mod support;

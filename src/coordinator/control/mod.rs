@@ -3,6 +3,7 @@
 mod act;
 mod agents;
 mod attach;
+mod background;
 mod care;
 mod clean;
 mod conflicts;
@@ -13,6 +14,7 @@ mod init;
 mod mend;
 mod merge;
 mod pull_request;
+mod queue;
 mod radar;
 mod recover;
 mod resolve;
@@ -44,8 +46,11 @@ use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
+pub(in crate::coordinator) use background::holder_name;
+pub(crate) use background::{UpHandover, UpRequest};
 pub(crate) use clean::CleanRequest;
 pub(crate) use merge::{MergeProgress, MergeRequest};
+pub(crate) use queue::QueueFilter;
 pub(crate) use recover::KeptDiff;
 pub(crate) use resolve::{Resolving, has_markers};
 pub(crate) use review::{CommentChoice, ReviewRequest};

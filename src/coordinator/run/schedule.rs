@@ -203,6 +203,8 @@ fn judge<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket) -> Judged<
         S::Landing if !rules.lands => Judged::Moving,
         S::Cancelled => Judged::Failed("was cancelled".to_owned()),
         S::Dead => dead(world, entry, seen),
+        // Whatever is queued is another thing than whatever is written.
+        S::Open if world.chosen.is_none() => Judged::Moving,
         S::Open => Judged::Publish,
         S::WaitingApproval => person(id, "waits for somebody to let it run".to_owned()),
         S::Blocked => Judged::Blocked,
@@ -585,3 +587,6 @@ fn land(world: &World, judged: &BTreeMap<&TicketId, Judged<'_>>, decision: &mut 
         decision.steps.push(Step::Land { workers });
     }
 }
+
+#[cfg(test)]
+mod tests;
