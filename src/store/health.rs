@@ -46,6 +46,7 @@ impl Store {
     }
 
     /// What was done about a worker; nothing where nothing had to be.
+    #[cfg(test)]
     pub(crate) fn care(&self, worker: &WorkerId) -> Result<Care, StoreError> {
         self.read(|txn| txn.care(worker))
     }

@@ -1,9 +1,10 @@
 //! What workers use, limits on it, and workers that do not go on.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::scene::{assert_no_processes, await_file, await_status, scene, worker};
-use crate::support::swarm::TestSwarm;
+use crate::support::scene::{assert_no_processes, await_file, await_status, scene, signal, worker};
+use crate::support::swarm::{SWARM, TestSwarm};
 
 /// A scene with a section `health` of the settings, and with snapshots every second.
 fn limited(health: &str, script: &str) -> TestSwarm {
@@ -115,4 +116,102 @@ fn a_worker_that_uses_the_processor_is_not_stuck() {
     let seen = worker(&swarm, "T-1");
     assert!(!seen["reason"].as_str().unwrap().contains("no sign of progress"), "{seen:#}");
     swarm.run(["stop", "T-1"]).success();
+}
+
+/// How often the agent was started.
+fn starts(swarm: &TestSwarm) -> usize {
+    let log = std::fs::read_to_string(swarm.root().join("project-worktrees/starts")).unwrap_or_default();
+    log.lines().count()
+}
+
+/// A scene whose agent notes that it was started and then shows nothing; its ticket has one attempt.
+fn silent(health: &str, run: &str) -> TestSwarm {
+    let swarm = limited(health, "echo start >> ../starts; echo 1 > work.txt; exec sleep 1000");
+    let config = swarm.read(".swarm/config.yaml");
+    swarm.write(".swarm/config.yaml", &format!("{config}run: {run}\n"));
+    swarm.write(".swarm/tickets/T-1.md", "---\nid: T-1\ntitle: Work\nagent: shell\nmax_attempts: 1\n---\nWork.\n");
+    swarm
+}
+
+/// How many facts of this kind the event stream has about the ticket.
+fn facts(swarm: &TestSwarm, kind: &str) -> i64 {
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let sql =
+        "SELECT count(*) FROM events WHERE kind = 'swarm' AND ticket = 'T-1' AND json_extract(data, '$.event') = ?1";
+    database.query_row(sql, [kind], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_coordinator_reminds_a_stuck_worker_starts_it_again_and_then_lets_it_fail() {
+    let swarm = silent("{stuck_after: 1s, restarts: 1}", "{}");
+    let output = swarm.run(["run", "T-1", "--headless"]);
+    assert_ne!(output.code, 0, "{}", output.transcript());
+    let failed = worker(&swarm, "T-1");
+    assert_eq!(failed["status"], "failed", "{failed:#}");
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.starts_with("it showed no sign of progress for "), "{reason}");
+    assert!(reason.ends_with("after it had been started again once"), "{reason}");
+    assert_eq!((starts(&swarm), facts(&swarm, "nudged"), facts(&swarm, "limit_reached")), (2, 2, 1));
+    assert!(facts(&swarm, "stuck") >= 2);
+    assert!(swarm.worktree("T-1").join("work.txt").exists());
+    assert_no_processes(&swarm);
+}
+
+#[test]
+fn a_restart_that_a_dead_coordinator_owes_is_made_by_the_next() {
+    let swarm = silent("{}", "{}");
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    swarm.wait_until("the start", || starts(&swarm) == 1);
+    swarm.run(["stop", "T-1"]).success();
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let owed = r#"{"nudges":1,"restarts":1,"owes_restart":true}"#;
+    database.execute("INSERT INTO care VALUES('T-1', ?1)", [owed]).unwrap();
+    let mut run = swarm.command(SWARM, &swarm.repository()).args(["run", "--all", "--headless"]).spawn().unwrap();
+    swarm.wait_until("the second start", || starts(&swarm) == 2);
+    let care: String = database.query_row("SELECT document FROM care", [], |row| row.get(0)).unwrap();
+    assert!(care.contains("\"restarts\":1"), "the count goes on: {care}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    swarm.run(["stop", "T-1"]).success();
+}
+
+#[test]
+fn a_worker_that_is_lost_again_and_again_is_given_up() {
+    let swarm = silent("{crash_loop: {count: 3, within: 10m}}", "{}");
+    let mut run = swarm.command(SWARM, &swarm.repository()).args(["run", "T-1", "--headless"]).spawn().unwrap();
+    for count in 1..=3 {
+        let mut seen = Value::Null;
+        swarm.wait_until(&format!("start {count}"), || {
+            let status = swarm.json(["status"]);
+            seen = status["workers"][0].clone();
+            starts(&swarm) == count && seen["supervisor_pid"].is_u64()
+        });
+        signal(&seen["supervisor_pid"], Signal::KILL);
+    }
+    assert!(!run.wait().unwrap().success());
+    let failed = worker(&swarm, "T-1");
+    assert_eq!((&failed["status"], &failed["ticket_state"]), (&"failed".into(), &"dead".into()), "{failed:#}");
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.contains("ended badly 3 times within 10m; the last time: its supervisor was lost"), "{reason}");
+    assert_eq!(starts(&swarm), 3);
+    assert_no_processes(&swarm);
+    // Nobody starts it again by itself, and a person can.
+    assert_ne!(swarm.run(["run", "--all", "--headless"]).code, 0);
+    assert_eq!(starts(&swarm), 3);
+    swarm.run(["resume", "T-1"]).success();
+    swarm.wait_until("the fourth start", || starts(&swarm) == 4);
+    swarm.run(["stop", "T-1"]).success();
+}
+
+#[test]
+fn a_coordinator_ends_what_nobody_supervises_even_where_it_starts_nothing_again() {
+    let swarm = silent("{}", "{restart: never}");
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    swarm.wait_until("the start", || starts(&swarm) == 1);
+    signal(&worker(&swarm, "T-1")["supervisor_pid"], Signal::KILL);
+    await_status(&swarm, "T-1", "lost");
+    let output = swarm.run(["run", "--all", "--headless"]);
+    assert_ne!(output.code, 0, "{}", output.transcript());
+    assert_no_processes(&swarm);
+    assert_eq!((starts(&swarm), worker(&swarm, "T-1")["status"].clone()), (1, "lost".into()));
 }

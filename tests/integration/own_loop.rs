@@ -528,9 +528,14 @@ fn a_model_that_cannot_be_reached_is_told_with_what_to_do() {
 /// A model whose first answer is a refusal.
 const REFUSED: &str = r#"
 conversations:
+  - name: quick
+    turns:
+      - calls:
+          - Write: {file_path: b.txt, content: "b\n"}
+      - say: Done.
   - name: served
     turns:
-      - faults: [{kind: 429, times: 1, retry_after: 3s, message: slow down}]
+      - faults: [{kind: 429, times: 1, retry_after: 6s, message: slow down}]
         calls:
           - Write: {file_path: a.txt, content: "a\n"}
       - say: Done.
@@ -546,13 +551,22 @@ fn a_model_that_refuses_is_paced_until_it_answers() {
     stage.spawn(&["--headless"]);
     let mut paced = Value::Null;
     stage.swarm.wait_until("the model to be paced", || {
-        paced = stage.swarm.json(["status"])["paced"][0].take();
+        paced = stage.swarm.json(["status"])["paced"].get(0).cloned().unwrap_or_default();
         !paced.is_null()
     });
     assert_eq!((&paced["model"], &paced["strikes"]), (&"test/m".into(), &1.into()));
     assert!(paced["why"].as_str().unwrap().contains("slow down"), "{paced:#}");
     assert!(stage.swarm.run(["status"]).success().contains("`test/m` asks for patience until "));
     assert!(stage.swarm.run(["why", "work"]).success().contains("its model `test/m` asks for patience until "));
-    stage.reach("review");
+    // A coordinator starts nothing new for the model until then, and says why.
+    stage.swarm.write_ticket("other", "own", "SCRIPT:quick\nDo it.");
+    let output = stage.swarm.run(["run", "other", "--headless"]);
+    assert_eq!(output.code, 0, "{}", output.transcript());
+    assert_eq!(stage.reach("review")["status"], "done");
     assert_eq!(stage.swarm.json(["status"])["paced"], serde_json::json!([]), "it has answered");
+    let database = rusqlite::Connection::open(stage.swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let sql =
+        "SELECT count(*) FROM events WHERE kind = 'swarm' AND ticket = 'other' AND data LIKE '%asks for patience%'";
+    let held: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert!(held >= 1, "it was held");
 }

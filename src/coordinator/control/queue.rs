@@ -10,7 +10,7 @@ use crate::coordinator::views::{ActionView, ActionsView, QueueEntryView, QueueVi
 use crate::model::coordination::{COORDINATOR, Hold};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Liveness;
-use crate::model::{TicketId, Time};
+use crate::model::{TicketId, Time, WorkerId};
 use crate::queue::{FileQueue, Queue, QueueTicket};
 use crate::store::Store;
 
@@ -86,6 +86,7 @@ impl Control {
     pub(crate) fn queue_retry(&self, names: &[String]) -> Result<Acted, Failure> {
         self.each_ticket(names, |control, entry| {
             let id = &entry.ticket.id;
+            control.forget_care(&WorkerId::of(id, 1))?;
             let state = match entry.state {
                 TicketState::Failed | TicketState::Dead => control.project.queue()?.requeue(id)?,
                 TicketState::Cancelled => control.publish(entry.ticket.clone())?,

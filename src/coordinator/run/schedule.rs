@@ -15,6 +15,7 @@ use super::stuck::{self, StuckStep};
 use super::world::{Doing, Rules, Seen, World};
 use super::{backoff, pace};
 use crate::model::coordination::{Hold, HoldKind};
+use crate::model::health::{BadEnd, Care};
 use crate::model::settings::Restart;
 use crate::model::ticket::TicketState as S;
 use crate::model::worker::{Liveness, Outcome, Phase, Status};
@@ -202,11 +203,7 @@ fn judge<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket) -> Judged<
         S::Review | S::Approved if !rules.lands => Judged::Made,
         S::Landing if !rules.lands => Judged::Moving,
         S::Cancelled => Judged::Failed("was cancelled".to_owned()),
-        S::Dead => Judged::Failed(format!(
-            "failed, after {}: {}",
-            counted(entry.attempts as usize, "attempt"),
-            failure(entry, seen)
-        )),
+        S::Dead => dead(world, entry, seen),
         // Whatever is queued is another thing than whatever is written.
         S::Open if world.chosen.is_none() => Judged::Moving,
         S::Open => Judged::Publish,
@@ -317,14 +314,29 @@ fn silent<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Judged<'a> {
     }
 }
 
+/// Whether a worker was ended only to be started again.
+fn owes_restart(world: &World, seen: &Seen) -> bool {
+    world.cares.get(&seen.worker.id).is_some_and(|care| care.owes_restart)
+}
+
+/// How a worker ended badly so far. That it is lost now is written down when it is continued.
+fn care_of(world: &World, seen: &Seen) -> Care {
+    let mut care = world.cares.get(&seen.worker.id).cloned().unwrap_or_default();
+    if seen.status == Status::Lost {
+        let (at, fence) = (seen.since.unwrap_or(world.now), seen.worker.attempt.fence);
+        care.note_end(BadEnd { at, fence, exit_code: None, why: "its supervisor was lost".to_owned() });
+    }
+    care
+}
+
 /// A worker that ended badly, or was lost, so often that it is given up; `None` where it may be started again.
 fn crashing<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Option<Judged<'a>> {
     let id = &seen.worker.id;
-    let care = world.cares.get(id)?;
+    let care = care_of(world, seen);
     if let Some(why) = &care.gave_up {
         return Some(Judged::Failed(format!("{why}: swarm why {id}, then swarm resume {id}")));
     }
-    match crash_loop::judge(care, rules.health.crash_loop, world.now) {
+    match crash_loop::judge(&care, rules.health.crash_loop, world.now) {
         Again::Never(why) => Some(Judged::Care(id, CareOf::GiveUp { why })),
         Again::Now | Again::At(_) => None,
     }
@@ -335,6 +347,15 @@ fn is_new(seen: &Seen, now: Time) -> bool {
     seen.since.is_some_and(|since| since <= now && since.age_at(now) < QUESTION_SETTLES)
 }
 
+/// A ticket without attempts left.
+fn dead<'a>(world: &World, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
+    if let Some(seen) = seen.filter(|seen| owes_restart(world, seen)) {
+        return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
+    }
+    let attempts = counted(entry.attempts as usize, "attempt");
+    Judged::Failed(format!("failed, after {attempts}: {}", failure(entry, seen)))
+}
+
 /// A ticket whose last attempt failed and that has attempts left.
 fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
@@ -343,7 +364,7 @@ fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'
         return Judged::Moving;
     }
     if let Some(seen) = seen {
-        if world.cares.get(&seen.worker.id).is_some_and(|care| care.owes_restart) {
+        if owes_restart(world, seen) {
             return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
         }
         if let Some(judged) = crashing(world, rules, seen) {
@@ -453,8 +474,8 @@ fn paced(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
 
 /// Its worker ended badly a moment ago.
 fn crash_pause(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let worker = candidate.resumes?;
-    match crash_loop::judge(draft.world.cares.get(worker)?, draft.rules.health.crash_loop, draft.world.now) {
+    let seen = draft.world.worker_of(&candidate.entry.ticket.id).filter(|_| candidate.resumes.is_some())?;
+    match crash_loop::judge(&care_of(draft.world, seen), draft.rules.health.crash_loop, draft.world.now) {
         Again::At(due) => Some(in_time(candidate, "was lost, and is continued in a moment".to_owned(), due)),
         Again::Now | Again::Never(_) => None,
     }

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::coordinator::run::world::{AgentFacts, Setback};
 use crate::model::agent::RuntimeKind;
-use crate::model::health::HealthSettings;
+use crate::model::health::{HealthSettings, Pace, Pacing, Sign};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::{Dependency, DependencyKind, Ticket};
-use crate::model::worker::{Attempt, Place, ProcessIdentity, Worker};
+use crate::model::worker::{Attempt, Figures, Live, Place, ProcessIdentity, Worker};
 use crate::model::{CommitId, RunId};
 
 /// The present of these worlds.
@@ -449,7 +449,7 @@ proptest! {
             let touched: Vec<_> = decision.steps.iter().flat_map(|step| match step {
                 Step::Land { workers } => workers.iter().map(|(ticket, _)| ticket.clone()).collect(),
                 Step::Start { ticket, .. } | Step::Resume { ticket, .. } | Step::Requeue { ticket }
-                | Step::Care { ticket, .. } | Step::Publish { ticket } => vec![ticket.clone()],
+                | Step::Publish { ticket } | Step::Care { ticket, .. } => vec![ticket.clone()],
             }).collect();
             prop_assert_eq!(touched.iter().collect::<BTreeSet<_>>().len(), touched.len(), "one step a ticket");
             prop_assert_eq!(decision.standings.len(), play.world.tickets.len());
@@ -473,5 +473,88 @@ proptest! {
             };
             prop_assert!(is_right, "`{}` is {} and {:?}", ticket, state, standing);
         }
+    }
+}
+
+/// A worker that has worked without a sign of progress for some minutes.
+fn silent_for(name: &str, minutes: u64) -> Seen {
+    let sign = Sign { what: "it was started".to_owned(), at: ago(600), quiet_ms: minutes * 60_000 };
+    let live = Live {
+        heartbeat_at: ago(1),
+        attempt: 1,
+        agent: None,
+        status: Status::Working,
+        reason: "the process runs".to_owned(),
+        since: ago(600),
+        evidence: Vec::new(),
+        figures: Figures::default(),
+        changes: None,
+        resources: None,
+        sign: Some(sign),
+        checks: Vec::new(),
+    };
+    Seen { live: Some(live), ..working(name) }
+}
+
+fn care_step(name: &str, what: CareOf) -> Step {
+    Step::Care { ticket: id(name), worker: name.parse().unwrap(), what }
+}
+
+#[test]
+fn a_silent_worker_is_looked_after_once_at_a_time_and_stays_working() {
+    let world = world(vec![entry("a", S::Running)], vec![silent_for("a", 11)]);
+    let decision = decide(&world, &rules());
+    assert_eq!(decision.steps, [care_step("a", CareOf::Nudge)]);
+    assert_eq!(standing_of(&decision, "a"), &Standing::Moving);
+    let doing = BTreeMap::from([(id("a"), Doing::Caring)]);
+    assert_eq!(decide(&World { doing, ..world.clone() }, &rules()).steps, []);
+    let nudged = Care { nudges: 1, ..Care::default() };
+    let cares = BTreeMap::from([("a".parse().unwrap(), nudged)]);
+    assert_eq!(decide(&World { cares: cares.clone(), ..world.clone() }, &rules()).steps, []);
+    let workers = vec![silent_for("a", 21)];
+    let steps = decide(&World { cares, workers, ..world }, &rules()).steps;
+    assert!(matches!(&steps[..], [Step::Care { what: CareOf::Restart { .. }, .. }]), "{steps:?}");
+}
+
+#[test]
+fn nothing_new_is_started_for_a_model_that_asks_for_patience_and_lost_work_goes_on() {
+    let pace = Pace::after_refusal(None, "big", "429", Some(Duration::from_secs(60)), Pacing::default(), ago(10));
+    let tickets = vec![entry("a", S::Queued), entry("l", S::Lost)];
+    let world = World { paces: vec![pace], ..world(tickets, vec![lost("l")]) };
+    let decision = decide(&world, &rules());
+    assert_eq!(decision.steps, [Step::Resume { ticket: id("l"), worker: "l".parse().unwrap() }]);
+    let held = hold(&decision, "a");
+    assert_eq!(held.why, "waits: its model `big` asks for patience: 429");
+    assert_eq!((held.kind, held.until), (HoldKind::Time, Some(ago(-50))));
+    assert!(!decision.is_over());
+}
+
+#[test]
+fn a_worker_that_is_lost_too_often_is_given_up_for_good() {
+    let end = |seconds: i64, fence| BadEnd { at: ago(seconds), fence, exit_code: None, why: "lost".to_owned() };
+    let care = Care { ends: vec![end(300, 7), end(200, 8), end(100, 9)], ..Care::default() };
+    let cares = |care: Care| BTreeMap::from([("l".parse().unwrap(), care)]);
+    let world = world(vec![entry("l", S::Lost)], vec![lost("l")]);
+    let steps = decide(&World { cares: cares(care.clone()), ..world.clone() }, &rules()).steps;
+    assert!(matches!(&steps[..], [Step::Care { what: CareOf::GiveUp { .. }, .. }]), "{steps:?}");
+    let given_up = Care { gave_up: Some("too often".to_owned()), ..Care::default() };
+    let decision = decide(&World { cares: cares(given_up), ..world.clone() }, &rules());
+    assert_eq!(decision.steps, []);
+    let why = "too often: swarm why l, then swarm resume l".to_owned();
+    assert_eq!(standing_of(&decision, "l"), &Standing::Failed(why));
+    assert!(decision.is_over());
+    let twice = Care { ends: vec![end(300, 7), end(60, 9)], ..Care::default() };
+    let steps = decide(&World { cares: cares(twice), ..world }, &rules()).steps;
+    assert_eq!(steps, [Step::Resume { ticket: id("l"), worker: "l".parse().unwrap() }]);
+}
+
+#[test]
+fn a_restart_that_is_owed_is_made_whatever_became_of_the_ticket() {
+    let owed = Care { owes_restart: true, ..Care::default() };
+    for state in [S::Failed, S::Dead] {
+        let stopped = ended("a", Outcome::Stopped { reason: "silence".to_owned() });
+        let cares = BTreeMap::from([("a".parse().unwrap(), owed.clone())]);
+        let world = World { cares, ..world(vec![entry("a", state)], vec![stopped]) };
+        assert_eq!(decide(&world, &rules()).steps, [care_step("a", CareOf::RestartOwed)]);
     }
 }
