@@ -1,6 +1,7 @@
 //! What an agent does, as events; what a hook says and hears; how an agent ended.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,6 +57,13 @@ pub(crate) enum AgentEvent {
     Retry {
         /// One clause for a person.
         reason: String,
+    },
+    /// Its provider is busy or its limits are reached: it wants to be left alone for a while.
+    Patience {
+        /// What the provider said, as a clause.
+        why: String,
+        /// For how long, where it says so.
+        wait: Option<Duration>,
     },
     /// It did something out of the ordinary that people should be able to find later.
     Note {
@@ -137,6 +145,8 @@ pub(crate) struct Usage {
     pub(crate) output_tokens: u64,
     /// US dollars as the agent states them; `None` where it states none that can be trusted.
     pub(crate) cost_usd: Option<f64>,
+    /// Whether some of the tokens are a guess, because nobody counted them.
+    pub(crate) is_estimated: bool,
 }
 
 /// One call of a hook by an agent.

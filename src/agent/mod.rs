@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod launch;
 mod own;
+mod patience;
 mod policy;
 mod preset;
 mod probe;
@@ -26,7 +27,7 @@ mod testing;
 mod tool_log;
 
 pub(crate) use error::AgentError;
-pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply};
+pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply, Usage};
 #[cfg(test)]
 pub(crate) use event::{ToolEnd, ToolStart};
 pub(crate) use launch::{Confirm, Launch, LaunchPlan, Mode, StopRequest, Submission, Turns};

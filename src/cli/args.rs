@@ -99,6 +99,16 @@ pub(super) enum Verb {
     /// after --timeout, 7 at a limit. Without --merge a ticket has made it when its work is ready for review. The first
     /// Ctrl-C ends scheduling and leaves the workers running; the next `swarm run` goes on with them.
     Run(RunArgs),
+    /// Start a coordinator in the background: it starts what is queued as there is room, tries again, lands.
+    ///
+    /// It runs in a tmux session of its own, or detached where tmux is missing, and stands by as long as a `swarm run`
+    /// leads. The workers are none of its children: they run on without it.
+    Up(WorkArgs),
+    /// End the coordinator in the background; the workers run on.
+    Down(DownArgs),
+    /// Show, fill and mend the queue of tickets.
+    #[command(subcommand)]
+    Queue(QueueVerb),
     /// Show what every worker does, and how that is known.
     #[command(visible_alias = "st")]
     Status(StatusArgs),
@@ -142,7 +152,7 @@ pub(super) enum Verb {
     ///
     /// Its work is kept first. Opens `git mergetool` where merge.tool or merge.guitool is set, else your editor on the
     /// files in conflict. When nothing is in conflict any more the merge is concluded, and the ticket is in review.
-    Resolve(WorkerArgs),
+    Resolve(ResolveArgs),
     /// List, show, compare and restore work kept from removed workers.
     #[command(subcommand)]
     Recover(RecoverVerb),
@@ -150,6 +160,8 @@ pub(super) enum Verb {
     Clean(CleanArgs),
     /// Go back to the state after one of a worker's tool calls, keeping the present first.
     Rewind(RewindArgs),
+    /// Show what was spent, and what may be.
+    Budget(BudgetArgs),
     /// List, show and check agents.
     #[command(subcommand)]
     Agents(AgentsVerb),
@@ -168,6 +180,9 @@ pub(super) enum Verb {
     /// Own one worker's terminal and process tree.
     #[command(hide = true)]
     Supervise(SuperviseArgs),
+    /// Be the coordinator in the background.
+    #[command(hide = true)]
+    Lead(LeadArgs),
     /// Look at the overlaps once and tell agents what is new.
     #[command(hide = true)]
     Radar,
@@ -268,6 +283,9 @@ pub(super) struct SpawnArgs {
     /// Run without tmux and without a person: Claude in print mode, terminal through `swarm attach` only.
     #[arg(long)]
     pub(crate) headless: bool,
+    /// Queue tickets for which there is no room, or that wait for another one; `swarm run` or `swarm up` starts them.
+    #[arg(long)]
+    pub(crate) queue: bool,
     /// Wait until the workers end or need a person; exit codes as `swarm wait`.
     #[arg(long)]
     pub(crate) wait: bool,
@@ -329,6 +347,64 @@ pub(super) struct WorkArgs {
     pub(crate) headless: bool,
 }
 
+// `down`.
+#[derive(Debug, Args)]
+pub(super) struct DownArgs {}
+
+// `lead`.
+#[derive(Debug, Args)]
+pub(super) struct LeadArgs {
+    /// Become the program that this file describes.
+    #[arg(long)]
+    pub(crate) handover: Option<PathBuf>,
+    /// How it works.
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
+}
+
+// `queue`.
+#[derive(Debug, Subcommand)]
+pub(super) enum QueueVerb {
+    /// List what is queued, runs or waits, in the order in which it is taken, and why it waits.
+    #[command(visible_alias = "ls")]
+    List(QueueListArgs),
+    /// Queue tickets with everything they need, and start nothing.
+    Add(QueueAddArgs),
+    /// Queue failed, dead or cancelled tickets again; a dead one gets all its attempts anew.
+    Retry(QueueTicketsArgs),
+    /// End tickets; an agent that works on one is stopped, its work is kept.
+    Cancel(QueueTicketsArgs),
+    /// List tickets that failed, with why.
+    Dead,
+}
+
+// `queue list`.
+#[derive(Debug, Args)]
+pub(super) struct QueueListArgs {
+    /// Also what landed, is done or was cancelled.
+    #[arg(long, short)]
+    pub(crate) all: bool,
+}
+
+// `queue add`.
+#[derive(Debug, Args)]
+pub(super) struct QueueAddArgs {
+    /// Ticket ids or paths of markdown files.
+    #[arg(value_name = "TICKET", required_unless_present = "all", add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) tickets: Vec<String>,
+    /// Every ticket that is not over.
+    #[arg(long, short, conflicts_with = "tickets")]
+    pub(crate) all: bool,
+}
+
+// Several tickets.
+#[derive(Debug, Args)]
+pub(super) struct QueueTicketsArgs {
+    /// Ticket ids.
+    #[arg(value_name = "TICKET", required = true, add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) tickets: Vec<String>,
+}
+
 // `status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -360,6 +436,17 @@ pub(super) struct WorkerArgs {
     /// Worker id.
     #[arg(add = ArgValueCompleter::new(complete::workers))]
     pub(crate) worker: String,
+}
+
+// What to resolve.
+#[derive(Debug, Args)]
+pub(super) struct ResolveArgs {
+    /// Worker id.
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    pub(crate) worker: String,
+    /// Give the merge or rebase that is begun there up instead; what was edited in it is kept.
+    #[arg(long)]
+    pub(crate) abort: bool,
 }
 
 // Several workers.
@@ -722,6 +809,34 @@ pub(super) struct RecoverRestoreArgs {
     pub(crate) worktree: Option<PathBuf>,
 }
 
+// `budget`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Limits are set under `budget` in .swarm/config.yaml, for a ticket, a run and a day, and by `budget` in a ticket. \
+Nothing is started over one, and an agent that reaches one ends with its work kept and exit code 7. A day is a local \
+one, from midnight to midnight; a clock that jumps gives no new budget.")]
+pub(super) struct BudgetArgs {
+    /// What to add up by.
+    #[arg(long, value_name = "WHAT", default_value = "ticket")]
+    pub(crate) by: SpendByChoice,
+    /// The first day to count: 2026-11-21, today, or 7d for seven days back; default a week.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) since: Option<String>,
+}
+
+/// `budget --by`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum SpendByChoice {
+    /// A row for each ticket.
+    Ticket,
+    /// A row for each agent.
+    Agent,
+    /// A row for each model.
+    Model,
+    /// A row for each day.
+    Day,
+}
+
 // `agents`.
 #[derive(Debug, Subcommand)]
 pub(super) enum AgentsVerb {
@@ -755,7 +870,11 @@ pub(super) struct AgentsCheckArgs {
 
 // `doctor`.
 #[derive(Debug, Args)]
-pub(super) struct DoctorArgs {}
+pub(super) struct DoctorArgs {
+    /// Say what would be done about what can be put right; with --yes, do it. Work is kept before anything goes.
+    #[arg(long)]
+    pub(crate) mend: bool,
+}
 
 // `completions`.
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use super::yaml::{Node, Source, Value};
 use super::{environment as env, template};
 use crate::files;
 use crate::model::BranchName;
+use crate::model::health::ByteSize;
 use crate::model::settings::Settings;
 
 /// The variables of the environment that are settings, and the key each stands for. An empty one counts as
@@ -150,6 +151,7 @@ impl Check<'_> {
         self.run(settings)?;
         self.tmux(&settings.tmux.socket)?;
         self.limits(settings)?;
+        self.health(settings)?;
         self.variables(settings)?;
         self.ports(settings)?;
         for (index, pattern) in settings.redact.iter().enumerate() {
@@ -284,7 +286,28 @@ impl Check<'_> {
         let zero = zero.map(|(key, _)| self.problem(&format!("limits.{key}"), "it must be longer than zero"));
         zero.map_or(Ok(()), Err)?;
         self.ensure(limits.max_turns > 0, "limits.max_turns", "expected a number from 1")?;
-        self.ensure(limits.tool_output >= 1000, "limits.tool_output", "expected a number from 1000")
+        self.ensure(limits.tool_output >= 1000, "limits.tool_output", "expected a number from 1000")?;
+        self.ensure(limits.spawn_depth > 0, "limits.spawn_depth", "expected a number from 1")?;
+        let budget = &settings.budget;
+        for (scope, budget) in [("ticket", budget.ticket), ("run", budget.run), ("day", budget.day)] {
+            let fault = budget.fault();
+            self.ensure(fault.is_none(), &format!("budget.{scope}"), fault.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Amounts that would stop or hold every worker.
+    fn health(&self, settings: &Settings) -> Checked {
+        let health = &settings.health;
+        let nothing = "it would stop every worker; null is no limit";
+        self.ensure(health.max_memory != Some(ByteSize(0)), "health.max_memory", nothing)?;
+        self.ensure(health.max_disk != Some(ByteSize(0)), "health.max_disk", nothing)?;
+        self.ensure(health.max_processes != Some(0), "health.max_processes", nothing)?;
+        self.ensure(health.max_cpu != Some(std::time::Duration::ZERO), "health.max_cpu", nothing)?;
+        self.ensure(health.crash_loop.count != 1, "health.crash_loop.count", "expected 0 (never), or a number from 2")?;
+        let pacing = health.pacing;
+        self.ensure(!pacing.first.is_zero(), "health.pacing.first", "it must be longer than zero")?;
+        self.ensure(pacing.first <= pacing.max, "health.pacing.max", "it must not be shorter than `first`")
     }
 
     /// Names and values of variables.

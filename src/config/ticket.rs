@@ -10,7 +10,8 @@ use super::error::{ConfigError, Problem};
 use super::fill::fill;
 use super::front_matter::{self, FrontMatter};
 use super::yaml::{Node, Value};
-use crate::model::ticket::{Budget, Dependency, DependencyKind, Ticket};
+use crate::model::budget::Budget;
+use crate::model::ticket::{Dependency, DependencyKind, Ticket};
 use crate::model::{AgentName, BranchName, TicketId, serde_duration};
 
 /// Priority of a ticket that names none.
@@ -225,8 +226,7 @@ impl Check<'_> {
         };
         ensure((1..=10).contains(&file.priority), "priority", "expected a number from 1 to 10, higher first")?;
         ensure(file.max_attempts >= 1, "max_attempts", "at least one attempt is needed")?;
-        let usd = file.budget.usd.is_none_or(|usd| usd > 0.0);
-        ensure(usd && file.budget.tokens != Some(0), "budget", "a limit must be more than zero")?;
+        ensure(file.budget.fault().is_none(), "budget", file.budget.fault().unwrap_or_default())?;
         let base = file.base.as_deref().unwrap_or("main");
         let odd = base.is_empty() || base.starts_with('-') || base.chars().any(|c| c.is_control() || c == ' ');
         ensure(!odd, "base", &format!("`{base}` is not a revision"))?;
@@ -315,8 +315,12 @@ pub(crate) fn ticket_text(ticket: &Ticket) -> String {
     if let Some(tell) = ticket.tell_overlaps {
         put("tell_overlaps", tell.to_string());
     }
-    let Budget { usd, tokens } = &ticket.budget;
-    let limits = [usd.map(|usd| format!("usd: {usd:?}")), tokens.map(|tokens| format!("tokens: {tokens}"))];
+    let Budget { usd, tokens, time } = &ticket.budget;
+    let limits = [
+        usd.map(|usd| format!("usd: {usd:?}")),
+        tokens.map(|tokens| format!("tokens: {tokens}")),
+        time.map(|time| format!("time: {}", exact_duration(time))),
+    ];
     let limits: Vec<_> = limits.into_iter().flatten().collect();
     if !limits.is_empty() {
         put("budget", format!("{{{}}}", limits.join(", ")));

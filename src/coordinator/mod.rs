@@ -14,9 +14,9 @@ mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, CleanRequest, CommentChoice, Control, EventFilter, EventKind, EventReader, KeptDiff, LogPaths,
-    MergeProgress, MergeRequest, NewTicketRequest, Resolving, ReviewRequest, RewindRequest, Since, SpawnProgress,
-    SpawnRequest, WaitRequest, has_markers,
+    Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, EventFilter, EventKind, EventReader,
+    KeptDiff, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, QueueFilter, Resolving, ReviewRequest,
+    RewindRequest, Since, SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -18,7 +18,10 @@ pub(crate) use crate::landing::Evidence as LandingEvidence;
 pub(crate) use crate::landing::{OverlapVerdict, PullState, Tested};
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
+use crate::model::budget::Scope;
+use crate::model::coordination::Hold;
 use crate::model::event::EventRecord;
+use crate::model::health::{Pace, Resources};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
 
@@ -27,7 +30,7 @@ pub(crate) use review::{
     ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
     VerdictView,
 };
-pub(crate) use run::{RunTicketView, RunView};
+pub(crate) use run::{CoordinatorState, CoordinatorView, QueueEntryView, QueueView, RunTicketView, RunView};
 pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 
 /// Version of every shape here.
@@ -44,6 +47,12 @@ pub(crate) struct StatusView {
     pub(crate) workers: Vec<WorkerView>,
     /// How many tickets are in each state; every state has a key.
     pub(crate) tickets: BTreeMap<String, usize>,
+    /// Who starts, resumes and lands by itself; null where nobody does.
+    pub(crate) coordinator: Option<CoordinatorView>,
+    /// What does not move and why, as the coordinator found; empty where there is none.
+    pub(crate) holds: Vec<Hold>,
+    /// Models that want to be left alone, by name: a coordinator starts nothing new for them until then.
+    pub(crate) paced: Vec<Pace>,
 }
 
 /// One worker.
@@ -105,6 +114,10 @@ pub(crate) struct WorkerView {
     pub(crate) output_tokens: Option<u64>,
     /// US dollars.
     pub(crate) cost_usd: Option<f64>,
+    /// What the agent's processes use while it runs, and used last when it does not; null before the first look.
+    pub(crate) resources: Option<Resources>,
+    /// Seconds without a sign of progress, at the last heartbeat; null where no supervisor told.
+    pub(crate) quiet_seconds: Option<u64>,
     /// Results of the ticket's checks; empty before they ran.
     pub(crate) checks: Vec<CheckResult>,
     /// From 1.
@@ -115,6 +128,8 @@ pub(crate) struct WorkerView {
     pub(crate) heartbeat_at: Option<Time>,
     /// When the attempt ended.
     pub(crate) ended_at: Option<Time>,
+    /// The limit or budget at which it ended, or is held; null where there is none.
+    pub(crate) limit_reached: Option<String>,
     /// The keep ref that holds its work once released.
     pub(crate) keep: Option<String>,
     /// Its pull request while its approved work waits in one, as `merge --pr` saw it last.
@@ -179,6 +194,71 @@ pub(crate) struct TicketView {
     pub(crate) problem: Option<String>,
 }
 
+/// `budget --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct BudgetView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// When this was looked up.
+    pub(crate) at: Time,
+    /// The local day that is spent on, such as `2026-11-21`.
+    pub(crate) day: String,
+    /// When the next day begins.
+    pub(crate) day_ends_at: Time,
+    /// What agents do that reach a budget: `stop` or `pause`.
+    pub(crate) on_reached: String,
+    /// What may be spent, and how much of it is.
+    pub(crate) limits: Vec<LimitView>,
+    /// What the rows are by: `ticket`, `agent`, `model` or `day`.
+    pub(crate) by: String,
+    /// The first day that the rows count.
+    pub(crate) since: String,
+    /// What was spent since, the most expensive first; days in order.
+    pub(crate) rows: Vec<SpendView>,
+    /// All of it together.
+    pub(crate) total: SpendView,
+    /// What a person should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One limit.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct LimitView {
+    /// What it is for.
+    pub(crate) scope: Scope,
+    /// The ticket; null for the day, and for what holds for every ticket or run.
+    pub(crate) ticket: Option<String>,
+    /// `usd`, `tokens` or `time`.
+    pub(crate) what: String,
+    /// The limit: US dollars, tokens or seconds; null is none.
+    pub(crate) limit: Option<f64>,
+    /// What was spent; null for what holds for every ticket or run.
+    pub(crate) spent: Option<f64>,
+    /// Whether it is used up.
+    pub(crate) is_reached: bool,
+}
+
+/// What was spent on something.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct SpendView {
+    /// The ticket, agent, model or day; empty where there is none, as of a model that nobody names.
+    pub(crate) name: String,
+    /// Input tokens, cached ones included.
+    pub(crate) input_tokens: u64,
+    /// Output tokens.
+    pub(crate) output_tokens: u64,
+    /// US dollars, as far as they are known.
+    pub(crate) cost_usd: f64,
+    /// Of the tokens those whose price is not known.
+    pub(crate) unpriced_tokens: u64,
+    /// Of the tokens those that are a guess.
+    pub(crate) estimated_tokens: u64,
+    /// Time that agents worked, in milliseconds.
+    pub(crate) time_ms: u64,
+    /// Attempts, reviews and plans that spent something.
+    pub(crate) attempts: usize,
+}
+
 /// `spawn --json`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct SpawnView {
@@ -188,8 +268,21 @@ pub(crate) struct SpawnView {
     pub(crate) dry_run: bool,
     /// Workers that run, or would.
     pub(crate) spawned: Vec<SpawnedView>,
+    /// Tickets that wait in the queue instead, with --queue.
+    pub(crate) queued: Vec<QueuedView>,
     /// Tickets that did not get a worker.
     pub(crate) failed: Vec<FailureView>,
+}
+
+/// A ticket that was queued instead of started.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct QueuedView {
+    /// Ticket id.
+    pub(crate) ticket: String,
+    /// Where it is.
+    pub(crate) state: TicketState,
+    /// Why it was not started, as a clause.
+    pub(crate) why: String,
 }
 
 /// One spawned worker.
@@ -736,6 +829,10 @@ pub(crate) struct FindingView {
     pub(crate) text: String,
     /// The command that mends it.
     pub(crate) hint: Option<String>,
+    /// What `doctor --mend` does about it, as a clause; null where it can do nothing.
+    pub(crate) mend: Option<String>,
+    /// What it did, in one sentence; null where it was not asked to, or failed.
+    pub(crate) mended: Option<String>,
 }
 
 /// `trust --json`.

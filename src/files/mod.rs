@@ -3,11 +3,15 @@
 //! A file written here is there whole or not at all, whatever dies when. Locks are `flock` locks on files of
 //! their own: the kernel drops them when their holder ends, so a held lock proves a living holder.
 
+mod disk;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub(crate) use disk::disk_bytes;
 
 /// What the names of files that are being written begin with.
 const HALF_WRITTEN: &str = ".swarm-";

@@ -9,6 +9,9 @@ use super::{GitError, Repository, commit_id};
 use crate::model::CommitId;
 use crate::model::worker::Place;
 
+/// Longest line of commits that is walked without a process.
+const STRAIGHT: usize = 200;
+
 /// One commit, as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct CommitInfo {
@@ -25,6 +28,14 @@ pub(crate) struct CommitInfo {
 impl Repository {
     /// The commits that `head` has and `base` has not, oldest first.
     pub(crate) fn commits_between(&self, base: &CommitId, head: &CommitId) -> Result<Vec<CommitInfo>, GitError> {
+        if let Some(commits) = self.libgit().and_then(|repo| straight_line(&repo, base, head)) {
+            return Ok(commits);
+        }
+        self.commits_by_program(base, head)
+    }
+
+    /// The same by a process.
+    fn commits_by_program(&self, base: &CommitId, head: &CommitId) -> Result<Vec<CommitInfo>, GitError> {
         const FORMAT: &str = "--format=%H%x1f%s%x1f%an%x1f%(trailers:key=Swarm-Ticket,valueonly,separator=%x20)%x00";
         let range = format!("{base}..{head}");
         let call = self.git(self.home(), ["log", "--reverse", "--topo-order", FORMAT, range.as_str(), "--"]);
@@ -109,5 +120,72 @@ impl Repository {
         let mut paths: Vec<_> = parts.map(|part| PathBuf::from(std::ffi::OsStr::from_bytes(part))).collect();
         paths.sort();
         Ok(paths)
+    }
+}
+
+/// The commits from behind `base` up to `head`, oldest first, where they are a short line without merges and all text
+/// in them is UTF-8; `None` elsewhere.
+fn straight_line(repo: &git2::Repository, base: &CommitId, head: &CommitId) -> Option<Vec<CommitInfo>> {
+    let base = Oid::from_str(base.as_str()).ok()?;
+    let mut at = Oid::from_str(head.as_str()).ok()?;
+    let mut commits = Vec::new();
+    while at != base {
+        let commit = repo.find_commit(at).ok()?;
+        if commits.len() == STRAIGHT || commit.message_encoding().ok().flatten().is_some() {
+            return None;
+        }
+        let message = commit.message().ok()?;
+        let ticket = match message.to_ascii_lowercase().contains("swarm-ticket") {
+            true => ticket_of(message)?,
+            false => None,
+        };
+        let (subject, author) = (commit.summary().ok()??.to_owned(), commit.author().name().ok()?.to_owned());
+        commits.push(CommitInfo { id: at.to_string().parse().ok()?, subject, author, ticket });
+        // A commit whose parents are not just one ends the line.
+        let mut parents = commit.parent_ids();
+        at = parents.next().filter(|_| parents.next().is_none())?;
+    }
+    commits.reverse();
+    Some(commits)
+}
+
+/// The values of `Swarm-Ticket` trailers of a message; `None` when its trailers cannot be read.
+fn ticket_of(message: &str) -> Option<Option<String>> {
+    let trailers = git2::message_trailers_strs(message).ok()?;
+    let own = trailers.iter().filter(|(key, _)| key.eq_ignore_ascii_case("Swarm-Ticket"));
+    let values: Vec<_> = own.map(|(_, value)| value.trim()).collect();
+    Some(Some(values.join(" ")).filter(|ticket| !ticket.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::fixture::{Fixture, put};
+
+    #[test]
+    fn a_straight_line_is_told_as_the_program_tells_it() {
+        let fixture = Fixture::new();
+        let path = fixture.worktree("x");
+        let messages = [
+            "plain",
+            "two lines\nof a subject\n\nbody\n\nSwarm-Ticket: one\nSwarm-Ticket: two",
+            "named in the body\n\nSwarm-Ticket: not a trailer\nbecause of this line\nand this one\nand that",
+            "  spaces   inside  ",
+            "folded\n\nOther: x\nswarm-ticket:  three",
+        ];
+        for (number, message) in messages.iter().enumerate() {
+            put(&path.join("b"), &number.to_string());
+            fixture.commit_in(&path, message);
+        }
+        let (base, head) = (fixture.head("main"), fixture.head("x"));
+        let repository = fixture.open();
+        let line = straight_line(&repository.libgit().unwrap(), &base, &head).unwrap();
+        assert_eq!(line, repository.commits_by_program(&base, &head).unwrap());
+        assert_eq!(line.len(), messages.len());
+        // Merges are told by git.
+        fixture.write("c", "c\n");
+        fixture.commit("main moves");
+        fixture.git(&path, &["merge", "-q", "--no-edit", "main"]);
+        assert_eq!(straight_line(&repository.libgit().unwrap(), &base, &fixture.head("x")), None);
     }
 }

@@ -133,6 +133,18 @@ impl Repository {
         }
     }
 
+    /// Gives up what is unfinished in a worktree whose files are in `kept`; the branch is where it was before.
+    ///
+    /// # Errors
+    /// [`GitError::Refused`] when `kept` is for another worktree, or the files changed since; git's words where it does
+    /// not.
+    pub(crate) fn give_up(&self, worktree: &Path, kept: &KeptWork) -> Result<(), GitError> {
+        let linked = self.linked(worktree)?;
+        let Some(operation) = Operation::under_way(linked.git_dir()) else { return Ok(()) };
+        self.check_kept(&linked, kept, "giving up what is begun in")?;
+        self.git(linked.path(), [operation.as_str(), "--abort"]).own_locale().output().map(drop)
+    }
+
     /// The operation with its files in conflict.
     fn open(&self, linked: &Linked, operation: Operation) -> Result<Begun, GitError> {
         Ok(Begun::Open { operation, files: self.unmerged(linked.path())? })
@@ -207,6 +219,26 @@ mod tests {
         assert_eq!(fixture.git(&folder, &["log", "-1", "--format=%s"]), "Merge main into x");
         assert_eq!(fixture.git(&folder, &["rev-parse", "HEAD^2"]), onto.as_str());
         assert_eq!(repository.conclude(&folder, Duration::from_secs(20)).unwrap(), Begun::Done);
+    }
+
+    #[test]
+    fn what_is_begun_can_be_given_up_after_its_files_were_kept() {
+        for what in [Begin::Merge, Begin::Rebase] {
+            let fixture = Fixture::new();
+            let (folder, onto, kept) = conflicted(&fixture);
+            let repository = fixture.open();
+            repository.begin(what, &folder, (&onto, "main"), &kept).unwrap();
+            put(&folder.join("a"), "half resolved\n");
+            // What was kept before does not hold the edit.
+            assert!(matches!(repository.give_up(&folder, &kept), Err(GitError::Refused { .. })));
+            let now = keep(&fixture, &folder);
+            repository.give_up(&folder, &now).unwrap();
+            assert_eq!(repository.operation_in(&folder).unwrap(), None);
+            assert_eq!(Some(&fixture.head("x")), kept.branch_head());
+            assert_eq!(fixture.git(&folder, &["status", "--porcelain", "--branch"]), "## x");
+            assert_eq!(fixture.git(&folder, &["show", &format!("{}:a", now.keep_ref())]), "half resolved");
+            repository.give_up(&folder, &now).unwrap();
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::{Extent, Unsaved, UnsavedReason};
+use super::snapshot::{Extent, Taken, Unsaved, UnsavedReason};
 use super::state::{Entry, EntryKind};
 use super::worktree::Linked;
 use super::{GitError, Repository, commit_id};
@@ -266,7 +266,7 @@ impl Repository {
         note.uncommitted_files = taken.state.entries.len();
         let is_untracked = |entry: &&Entry| entry.kind == EntryKind::Untracked;
         note.untracked_files = taken.state.entries.iter().filter(is_untracked).count();
-        let loose_ends = self.loose_ends(linked, &taken.state.head, &taken.tree)?;
+        let loose_ends = self.loose_ends(linked, &taken)?;
         (note.also_kinds, note.also) = loose_ends.into_iter().unzip();
         // The files are to be seen beside the commit that they were changed from; in the middle of a rebase that is
         // one the person does not know.
@@ -382,16 +382,14 @@ impl Repository {
 
     /// Commits for what a worktree holds besides its files: an index that differs from both head and files, the
     /// other sides of unfinished operations, autostashes.
-    fn loose_ends(
-        &self,
-        linked: &Linked,
-        head: &Option<CommitId>,
-        tree: &str,
-    ) -> Result<Vec<(LooseEnd, CommitId)>, GitError> {
+    fn loose_ends(&self, linked: &Linked, taken: &Taken) -> Result<Vec<(LooseEnd, CommitId)>, GitError> {
         let mut found = Vec::new();
+        let head = &taken.state.head;
         let head_tree = head.as_ref().map(|head| self.commit_facts(head)).transpose()?.map(|facts| facts.tree);
-        if let Some(index_tree) = self.index_tree(linked)?
-            && index_tree != tree
+        // An index that differs from its head makes entries.
+        let index_tree = if taken.state.entries.is_empty() { None } else { self.index_tree(linked)? };
+        if let Some(index_tree) = index_tree
+            && index_tree != taken.tree
             && Some(&index_tree) != head_tree.as_ref()
         {
             let parents: Vec<_> = head.iter().cloned().collect();

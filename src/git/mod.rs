@@ -40,6 +40,7 @@ mod repository;
 mod restore;
 mod rewind;
 mod scratch;
+mod settled;
 mod snapshot;
 mod stage;
 mod state;
@@ -157,6 +158,14 @@ pub(crate) enum GitError {
         #[source]
         source: ignore::Error,
     },
+    /// A reference that another git process has locked, or that one which was killed left locked.
+    #[error("`{reference}` cannot be changed while `{}` is there", lock.display())]
+    Locked {
+        /// The reference.
+        reference: String,
+        /// The file.
+        lock: PathBuf,
+    },
     /// A git command ended with an error.
     #[error("`{command}` failed with exit code {code}: {message}")]
     Failed {
@@ -221,6 +230,10 @@ impl GitError {
             }
             Self::NotOurWorktree { .. } => Some("see the worktrees: git worktree list".to_owned()),
             Self::Refused { hint, .. } => Some(hint.clone()),
+            Self::Locked { lock, .. } => {
+                let lock = lock.display();
+                Some(format!("if no git runs here any more, one that was killed left it; then repeat after: rm {lock}"))
+            }
             Self::Process(ProcessError::Start { .. }) => Some("install git and have it in PATH".to_owned()),
             _ => None,
         }

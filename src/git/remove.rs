@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::keep::KeptWork;
 use super::snapshot::Extent;
-use super::worktree::{Head, Worktree};
+use super::worktree::{Head, Linked, Worktree};
 use super::{GitError, Repository};
-use crate::files::{Access, write_atomically};
+use crate::files::{Access, FileError, FileLock, write_atomically};
 use crate::model::BranchName;
 
 impl Repository {
@@ -46,20 +46,62 @@ impl Repository {
             return Ok(());
         }
         let linked = self.linked(path)?;
-        let again = "keep its work again, then remove it";
-        let covered = kept.worktree.as_ref().filter(|covered| covered.path == linked.path());
-        let covered = covered.ok_or_else(|| refuse("its files were not among what was kept", again))?;
-        let snapshot_lock = self.lock_snapshot(kept.worker())?;
-        let now =
-            self.take(&linked, kept.worker(), Extent { made_paths: &[], most_bytes: u64::MAX, anew: true }, None)?;
-        if now.tree != covered.tree || now.state.head != covered.head || now.unsaved != covered.unsaved {
-            return Err(refuse("something changed in it since its work was kept", again));
-        }
+        let snapshot_lock = self.check_kept(&linked, kept, "removing")?;
         let lock = self.lock_worktrees()?;
         self.linked(path)?;
-        self.force_remove(linked.path())?;
+        self.remove_linked(&linked)?;
         drop(lock);
         drop(snapshot_lock);
+        Ok(())
+    }
+
+    /// Has git forget a worktree that is registered and whose folder is gone. Whether there was one; one that is there, or
+    /// that a person locked, stays.
+    pub(crate) fn forget_missing_worktree(&self, path: &Path) -> Result<bool, GitError> {
+        let _registration = self.lock_worktrees()?;
+        let registered = self.worktrees()?.into_iter().any(|worktree| worktree.path == path && !worktree.locked);
+        if !registered || path.symlink_metadata().is_ok() {
+            return Ok(false);
+        }
+        self.force_remove(path)?;
+        Ok(true)
+    }
+
+    /// Checks that a worktree is as it was kept; nothing of ours changes it while the answer lives.
+    ///
+    /// # Errors
+    /// [`GitError::Refused`] when `kept` is for another worktree or something changed since; `doing` says what is
+    /// refused.
+    pub(super) fn check_kept(&self, linked: &Linked, kept: &KeptWork, doing: &str) -> Result<FileLock, GitError> {
+        let refuse = |why: &str| GitError::Refused {
+            what: format!("{doing} `{}`", linked.path().display()),
+            why: why.to_owned(),
+            hint: "keep its work again, then repeat it".to_owned(),
+        };
+        let covered = kept.worktree.as_ref().filter(|covered| covered.path == linked.path());
+        let covered = covered.ok_or_else(|| refuse("its files were not among what was kept"))?;
+        let snapshot_lock = self.lock_snapshot(kept.worker())?;
+        // Looked at through the index that keeping left, by whose dates every later change is seen.
+        let extent = Extent { made_paths: &[], most_bytes: u64::MAX, anew: false };
+        let now = self.take(linked, kept.worker(), extent, Some(covered.tree.clone()))?;
+        if now.tree != covered.tree || now.state.head != covered.head || now.unsaved != covered.unsaved {
+            return Err(refuse("something changed in it since its work was kept"));
+        }
+        Ok(snapshot_lock)
+    }
+
+    /// Removes a worktree as `git worktree remove --force` does, without a process: its files, then its registration.
+    /// The file that ties the two together goes last, so that one whose removal was cut off is still known as ours.
+    fn remove_linked(&self, linked: &Linked) -> Result<(), GitError> {
+        let path = linked.path();
+        if remove_files(path).is_err() {
+            // Tools leave folders that forbid writing (the module cache of Go does); deleting needs it.
+            make_folders_writable(path);
+            remove_files(path).map_err(FileError::on("remove", path))?;
+        }
+        fs::remove_dir_all(linked.git_dir()).map_err(FileError::on("remove", linked.git_dir()))?;
+        // Git takes the folder of all registrations away with the last one; it is not empty otherwise.
+        fs::remove_dir(self.common_dir().join("worktrees")).ok();
         Ok(())
     }
 
@@ -135,13 +177,25 @@ impl Repository {
 
     /// Deletes the rest of a worktree whose removal stopped half-way, and its registration.
     fn finish_removal(&self, path: &Path) -> Result<(), GitError> {
-        fs::remove_dir_all(path).map_err(crate::files::FileError::on("remove", path))?;
+        fs::remove_dir_all(path).map_err(FileError::on("remove", path))?;
         let registered = self.worktrees()?.into_iter().any(|worktree| is_same(&worktree.path, path));
         if registered {
             self.git(self.common_dir(), ["worktree", "remove", "--force"]).args([path]).output()?;
         }
         Ok(())
     }
+}
+
+/// Removes a folder with all that is in it, its `.git` file last.
+fn remove_files(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == ".git" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    fs::remove_dir_all(path)
 }
 
 /// Whether two paths name the same place, which need not exist.

@@ -2,11 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use git2::{ErrorCode, ObjectType, RepositoryOpenFlags};
 
 use super::program::{Call, NEEDED, last_words, path_of, split_nul};
+use super::settled::Settled;
 use super::{GitError, commit_id};
 use crate::model::{BranchName, CommitId};
 
@@ -28,8 +29,8 @@ pub(crate) struct Repository {
     libgit: bool,
     /// Set for every call of the program: the mark of a landing; in tests also what shuts the person's configuration out.
     program_env: Arc<[(OsString, OsString)]>,
-    /// Whether the person signs commits, once asked: what holds for one landing; `None` where it is asked each time.
-    pub(super) signs_commits: Option<Arc<OnceLock<bool>>>,
+    /// What holds for one landing and is asked once; `None` where it is asked each time.
+    pub(super) settled: Option<Arc<Settled>>,
 }
 
 /// Who commits.
@@ -75,8 +76,7 @@ impl Repository {
         };
         let Found { git_dir, common_dir, main_worktree, current_worktree } = found;
         let program_env = program_env.into();
-        let signs_commits = None;
-        Ok(Self { git_dir, common_dir, main_worktree, current_worktree, libgit, program_env, signs_commits })
+        Ok(Self { git_dir, common_dir, main_worktree, current_worktree, libgit, program_env, settled: None })
     }
 
     /// The folder all worktrees share: objects, refs, configuration, and the state of `swarm`.
@@ -119,12 +119,17 @@ impl Repository {
         git2::Repository::open(&self.git_dir).or_else(|_| git2::Repository::open(&self.common_dir)).ok()
     }
 
-    /// The same repository with one more variable set for every call of the program; settings that hold for all of a
-    /// landing are read once.
+    /// The same repository with one more variable set for every call of the program, for one landing: settings are
+    /// read once.
     pub(crate) fn with_variable(&self, name: &str, value: &str) -> Self {
         let more = [(OsString::from(name), OsString::from(value))];
         let program_env = self.program_env.iter().cloned().chain(more).collect();
-        Self { program_env, signs_commits: Some(Arc::default()), ..self.clone() }
+        Self { program_env, ..self.clone() }.for_one_landing()
+    }
+
+    /// The same repository, whose settings are read once and hold from then on.
+    pub(super) fn for_one_landing(self) -> Self {
+        Self { settled: Some(Arc::default()), ..self }
     }
 
     /// A variable that is set for every call of the program.

@@ -216,6 +216,14 @@ impl Repository {
             return Ok(Taken { tree, state, unsaved });
         }
         remove_if_exists(&stamp)?;
+        if state.entries.is_empty()
+            && let Some(head) = &state.head
+        {
+            // Files, index and head are the same.
+            let tree = self.commit_facts(head)?.tree;
+            write_atomically(&stamp, tree.as_bytes(), Access::Private)?;
+            return Ok(Taken { tree, state, unsaved });
+        }
         if !remove.is_empty() {
             self.remove_from_index(linked, &index, &remove)?;
         }

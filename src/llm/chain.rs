@@ -169,6 +169,11 @@ impl Chain {
                 }
                 Err(error) => error,
             };
+            if let (Trouble::Overloaded { retry_after: wait } | Trouble::RateLimited { retry_after: wait }, true) =
+                (error.trouble, is_last)
+            {
+                on_delta(Delta::Busy { why: error.to_string(), wait });
+            }
             match plan(error.trouble, Situation { tries, is_last, has_answered: link.has_answered }) {
                 Plan::Again(pause) => {
                     let text = duration_text(Duration::from_millis(pause.as_millis().try_into().unwrap_or(u64::MAX)));

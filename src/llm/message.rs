@@ -1,5 +1,7 @@
 //! What is said: requests, messages, answers. The serialised forms are what conversation files and recordings hold.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -106,6 +108,13 @@ pub(crate) enum Delta {
     Restart {
         /// One clause for a person.
         reason: String,
+    },
+    /// Nothing of the answer: the only model that is left is busy or over its limits, and is waited for.
+    Busy {
+        /// What it said, one clause.
+        why: String,
+        /// How long it asks for.
+        wait: Option<Duration>,
     },
 }
 

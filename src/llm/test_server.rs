@@ -349,6 +349,7 @@ pub(super) fn joined(deltas: &[Delta]) -> Vec<String> {
             Delta::Thinking(text) => ("thinking", text),
             Delta::ToolCall { name } => ("call", name),
             Delta::Restart { reason } => ("restart", reason),
+            Delta::Busy { why, .. } => ("busy", why),
         };
         match joined.last_mut() {
             Some(shown) if kind == last && kind != "call" => shown.push_str(text),

@@ -52,6 +52,18 @@ pub(crate) struct Agent {
     pub(crate) file: PathBuf,
 }
 
+impl Agent {
+    /// The model it asks, as far as agents can be told apart by it: its name, or whoever chooses one in its place.
+    pub(crate) fn model_name(&self) -> String {
+        match (&self.model, &self.provider, &self.preset) {
+            (Some(model), Some(provider), _) => format!("{provider}/{model}"),
+            (Some(model), None, _) => model.clone(),
+            (None, _, None) if self.runtime == RuntimeKind::Claude => "claude".to_owned(),
+            (None, ..) => self.name.to_string(),
+        }
+    }
+}
+
 /// The kind of program that executes an agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

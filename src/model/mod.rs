@@ -5,9 +5,12 @@
 
 pub(crate) mod agent;
 pub(crate) mod briefing;
+pub(crate) mod budget;
 mod causes;
 pub(crate) mod coordination;
+pub(crate) mod day;
 pub(crate) mod event;
+pub(crate) mod health;
 mod id;
 pub(crate) mod preset;
 pub(crate) mod providers;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budget::BudgetSettings;
+use super::health::HealthSettings;
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
 use super::{AgentName, BranchName, serde_duration};
 
@@ -41,6 +43,10 @@ pub(crate) struct Settings {
     pub(crate) tmux: TmuxSettings,
     /// Durations and sizes.
     pub(crate) limits: Limits,
+    /// What workers may use, and when one that does not go on is looked after.
+    pub(crate) health: HealthSettings,
+    /// What may be spent.
+    pub(crate) budget: BudgetSettings,
     /// Environment given to every agent, set-up command and check.
     pub(crate) env: BTreeMap<String, String>,
     /// Names of variables of the spawning process that agents may see besides the built-in list.
@@ -91,6 +97,8 @@ impl Default for Settings {
             review: ReviewSettings::default(),
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
+            health: HealthSettings::default(),
+            budget: BudgetSettings::default(),
             env: BTreeMap::new(),
             pass_env: Vec::new(),
             ports: PortSettings::default(),
@@ -396,6 +404,8 @@ pub(crate) struct Limits {
     pub(crate) tool_timeout: Duration,
     /// Bytes of a tool's output that the loop's model gets to read, from 1000.
     pub(crate) tool_output: usize,
+    /// How deep agents may start workers: 1 is not at all, 2 lets the agents that a person started do so.
+    pub(crate) spawn_depth: u32,
 }
 
 impl Default for Limits {
@@ -414,6 +424,7 @@ impl Default for Limits {
             max_turns: 200,
             tool_timeout: Duration::from_secs(2 * MINUTE),
             tool_output: 30_000,
+            spawn_depth: 1,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budget::Budget;
 use super::{AgentName, TicketId, serde_duration};
 
 /// A ticket as it is frozen when it is published; later edits of the file do not change it.
@@ -106,16 +107,6 @@ impl Ticket {
             tell_overlaps: None,
         }
     }
-}
-
-/// Spending limits of one ticket; `None` is no limit.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Budget {
-    /// US dollars.
-    pub(crate) usd: Option<f64>,
-    /// Input and output tokens together.
-    pub(crate) tokens: Option<u64>,
 }
 
 /// What a ticket waits for.

@@ -41,6 +41,13 @@ impl Time {
     }
 }
 
+impl Time {
+    /// The time of day in UTC, `14:02:05`.
+    pub(crate) fn clock(self) -> String {
+        self.to_string().get(11..19).unwrap_or_default().to_owned()
+    }
+}
+
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {

@@ -8,12 +8,13 @@ pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, thing: &str) 
     format!("{count} {thing}{plural}")
 }
 
-/// An amount of data in its largest decimal unit: `17 bytes`, `2.5 kB`, `10.0 MB`.
+/// An amount of data in its largest decimal unit: `17 bytes`, `2.5 kB`, `10.0 MB`, `4.2 GB`.
 pub(crate) fn size_text(bytes: u64) -> String {
     match bytes {
         0..1_000 => counted(bytes, "byte"),
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
 }
 
@@ -29,7 +30,7 @@ mod tests {
 
     #[test]
     fn a_small_amount_is_never_shown_as_nothing() {
-        let said: Vec<_> = [0, 1, 999, 2_500, 10_000_000].map(size_text).into();
-        assert_eq!(said, ["0 bytes", "1 byte", "999 bytes", "2.5 kB", "10.0 MB"]);
+        let said: Vec<_> = [0, 1, 999, 2_500, 10_000_000, 4_200_000_000].map(size_text).into();
+        assert_eq!(said, ["0 bytes", "1 byte", "999 bytes", "2.5 kB", "10.0 MB", "4.2 GB"]);
     }
 }

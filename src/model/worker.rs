@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agent::RuntimeKind;
+use super::health::{Resources, Sign};
 use super::{AgentName, BranchName, CommitId, RunId, TicketId, Time, WorkerId, duration_text};
 
 /// Heartbeats are written this often.
@@ -306,8 +307,17 @@ pub(crate) struct Live {
     pub(crate) figures: Figures,
     /// The worktree at the last snapshot.
     pub(crate) changes: Option<Changes>,
+    /// What the agent's processes used at the last look.
+    #[serde(default)]
+    pub(crate) resources: Option<Resources>,
+    /// The last sign that it goes on.
+    #[serde(default)]
+    pub(crate) sign: Option<Sign>,
     /// Results of the ticket's checks, when they ran.
     pub(crate) checks: Vec<CheckResult>,
+    /// The budget at which it is held, as a clause.
+    #[serde(default)]
+    pub(crate) held_at: Option<String>,
 }
 
 /// What an attempt used so far; `None` where the runtime cannot say.
@@ -544,7 +554,10 @@ mod tests {
             evidence: Vec::new(),
             figures: Figures::default(),
             changes: None,
+            resources: None,
+            sign: None,
             checks: Vec::new(),
+            held_at: None,
         }
     }
 

@@ -56,6 +56,13 @@ pub(crate) fn boot_id() -> &'static str {
     })
 }
 
+/// How long the machine has run since it started, suspension included; nobody can set this clock.
+pub(crate) fn since_boot() -> std::time::Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    std::time::Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// Names the process that has `pid` now; `None` when there is none, or only its zombie.
 pub(crate) fn identify(pid: u32) -> Result<Option<ProcessIdentity>, ProcessError> {
     let stat = read_stat(pid)?.filter(|stat| stat.state != 'Z');

@@ -7,6 +7,7 @@
 mod identity;
 mod run;
 mod tree;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,12 +16,13 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use identity::{identify, own_identity};
+pub(crate) use identity::{boot_id, identify, own_identity, since_boot};
 pub(crate) use run::{Finished, Invocation, run};
 pub(crate) use tree::{
     ask_to_end, find_all_marked, find_marked, reap_orphans, signal_agent_tree, stop_agent_tree, stop_marked,
     stop_process,
 };
+pub(crate) use usage::{TreeUse, agent_tree_use, proportional_bytes};
 
 /// A process that could not be started, waited for or read about.
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +76,17 @@ pub(crate) fn spawn_lock() -> MutexGuard<'static, ()> {
     SPAWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A command with an unchanged environment; callers narrow it. Start it with [`spawn`].
+/// Set for processes of ours that outlive whoever started them, supervisors and tmux servers: when the tree around one
+/// ends, it and what belongs to it go on. An agent may start them, by `swarm spawn`.
+pub(crate) const APART: &str = "SWARM_APART";
+
+/// A command with an unchanged environment, but for [`APART`], which no child inherits; callers narrow it. Start it with
+/// [`spawn`].
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
-    Command::new(program)
+    let mut command = Command::new(program);
+    command.env_remove(APART);
+    command
 }
 
 /// Starts `command` under the spawn lock. The caller waits for the child and then calls [`forget`].

@@ -133,7 +133,8 @@ fn start(call: &Invocation) -> Result<(Child, Option<io::PipeReader>), ProcessEr
     let mut cmd = command(&call.program);
     cmd.args(&call.args).current_dir(&call.cwd).process_group(0);
     if let Some(env) = &call.env {
-        cmd.env_clear().envs(env.iter().map(|(name, value)| (name, value)));
+        let inherited = env.iter().filter(|(name, _)| name != super::APART);
+        cmd.env_clear().envs(inherited.map(|(name, value)| (name, value)));
     }
     for name in &call.unset {
         cmd.env_remove(name);

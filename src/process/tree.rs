@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 
 use super::identity::{Stat, boot_id, is_gone, read_stat};
-use super::{ProcessError, is_waited, spawn_lock};
+use super::{APART, ProcessError, is_waited, spawn_lock};
 use crate::model::worker::ProcessIdentity;
 
 /// How often a process that was asked to end is looked at.
@@ -33,7 +33,8 @@ fn table() -> Result<BTreeMap<u32, Stat>, ProcessError> {
 }
 
 /// The living processes that `is_root` picks from the table, with all their descendants; children of ours that a
-/// thread waits for count, and are followed, only where picked.
+/// thread waits for count, and are followed, only where picked. What stands apart ([`APART`]) is none of them, and
+/// neither is what is below it: an agent that runs `swarm spawn` starts a supervisor, or the tmux server with many.
 fn below(is_root: impl Fn(&Stat) -> bool) -> Result<Vec<Stat>, ProcessError> {
     // Between its start and its registration a child of ours would look like one that was adopted.
     let starting = spawn_lock();
@@ -43,11 +44,30 @@ fn below(is_root: impl Fn(&Stat) -> bool) -> Result<Vec<Stat>, ProcessError> {
     let mut seen: BTreeSet<u32> = queue.iter().map(|stat| stat.pid).collect();
     let mut found = Vec::new();
     while let Some(stat) = queue.pop() {
+        if stands_apart(stat.pid)? {
+            continue;
+        }
         found.push(stat.clone());
         queue.extend(table.values().filter(|child| child.parent == stat.pid && seen.insert(child.pid)));
     }
     found.retain(|stat| stat.state != 'Z');
     Ok(found)
+}
+
+/// Whether a process was started to outlive the one that started it.
+fn stands_apart(pid: u32) -> Result<bool, ProcessError> {
+    let start = format!("{APART}=").into_bytes();
+    Ok(environ(pid)?.split(|byte| *byte == 0).any(|variable| variable.starts_with(&start)))
+}
+
+/// The environment that a process was started with; empty for a zombie and for one that is gone or another user's.
+fn environ(pid: u32) -> Result<Vec<u8>, ProcessError> {
+    let path = format!("/proc/{pid}/environ");
+    match fs::read(&path) {
+        Ok(environ) => Ok(environ),
+        Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => Ok(Vec::new()),
+        Err(source) => Err(ProcessError::Table { path: path.into(), source }),
+    }
 }
 
 /// The descendants of `root`, itself excluded.
@@ -57,7 +77,7 @@ fn descendants(root: u32) -> Result<Vec<Stat>, ProcessError> {
 
 /// The agent's tree: the agent itself while it lives, all below it, and what this process adopted as a child subreaper
 /// with all below that. Other children that a thread waits for (our own git calls) are not part of it.
-fn agent_tree(agent: u32) -> Result<Vec<Stat>, ProcessError> {
+pub(super) fn agent_tree(agent: u32) -> Result<Vec<Stat>, ProcessError> {
     let own = std::process::id();
     below(|stat| stat.parent == own && (stat.pid == agent || !is_waited(stat.pid)))
 }
@@ -172,12 +192,7 @@ fn marked(name: &str, value: &str) -> Result<Vec<Stat>, ProcessError> {
 fn each_environment(mut look: impl FnMut(u32, &[u8]) -> Result<(), ProcessError>) -> Result<(), ProcessError> {
     let own = std::process::id();
     for pid in pids()?.into_iter().filter(|pid| *pid != own) {
-        let path = format!("/proc/{pid}/environ");
-        match fs::read(&path) {
-            Ok(environ) => look(pid, &environ)?,
-            Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => {}
-            Err(source) => return Err(ProcessError::Table { path: path.into(), source }),
-        }
+        look(pid, &environ(pid)?)?;
     }
     Ok(())
 }

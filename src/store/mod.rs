@@ -19,6 +19,7 @@ mod coordination;
 mod database;
 mod event;
 mod filesystem;
+mod health;
 mod history;
 mod landing;
 mod live;
@@ -27,6 +28,7 @@ mod messages;
 mod path;
 mod reviewer;
 mod schema;
+mod spend;
 mod ticket;
 mod worker;
 
@@ -46,6 +48,7 @@ pub(crate) use log::{JsonLog, LogReader, read_log};
 pub(crate) use messages::{read_messages, write_messages};
 pub(crate) use path::StatePaths;
 pub(crate) use reviewer::{ReviewerRun, ReviewerRunId, RunState, Tick};
+pub(crate) use spend::{Charge, Charged, Counted, Role, SpendRow, clocks};
 pub(crate) use ticket::{Content, TicketRow};
 
 /// What the store could not do.

@@ -131,7 +131,8 @@ CREATE TABLE ticks(
 ";
 
 /// What a coordinator keeps: its facts in the event stream, leases of roles, runs, what is held and why, what was spent,
-/// models that want to be left alone for a while, and what is worth knowing of old events when they are deleted.
+/// models that want to be left alone for a while, what was done about workers that did not go on, and what is worth
+/// knowing of old events when they are deleted.
 ///
 /// The event table is made anew, since a table's checks cannot be changed; the sequence numbers stay, and so does the
 /// highest one ever given out. A fact about no ticket has an empty one.
@@ -166,21 +167,28 @@ CREATE TABLE holds(
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE spend(
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  at INTEGER NOT NULL,
+  account TEXT NOT NULL,
+  day TEXT NOT NULL,
   run TEXT NOT NULL,
-  ticket TEXT NOT NULL,
+  model TEXT NOT NULL,
+  ticket TEXT NOT NULL COLLATE NOCASE,
   worker TEXT NOT NULL,
   attempt INTEGER NOT NULL,
   agent TEXT NOT NULL,
-  model TEXT NOT NULL,
+  role TEXT NOT NULL,
   input_tokens INTEGER NOT NULL,
   output_tokens INTEGER NOT NULL,
-  cost_usd REAL,
-  is_measured INTEGER NOT NULL
-) STRICT;
-CREATE INDEX spend_by_time ON spend(at);
+  cost_usd REAL NOT NULL,
+  unpriced_tokens INTEGER NOT NULL,
+  estimated_tokens INTEGER NOT NULL,
+  time_ms INTEGER NOT NULL,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  PRIMARY KEY(account, day, run, attempt, model)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX spend_by_day ON spend(day);
 CREATE INDEX spend_by_ticket ON spend(ticket);
+CREATE INDEX spend_by_run ON spend(run);
 
 CREATE TABLE pacing(
   model TEXT PRIMARY KEY,
@@ -195,6 +203,11 @@ CREATE TABLE history(
   document TEXT NOT NULL
 ) STRICT;
 CREATE INDEX history_by_name ON history(kind, name, id);
+
+CREATE TABLE care(
+  worker TEXT PRIMARY KEY,
+  document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The database's format number; 0 for an empty one.

@@ -339,7 +339,7 @@ fn a_state_from_the_future_is_refused_untouched() {
     drop(connection);
     let before = fs::read(paths.db()).unwrap();
     let error = Store::open(&paths, Durability::Normal).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 3, .. }), "{error:?}");
     assert!(error.hint().is_some());
     assert!(matches!(Store::open_read_only(&paths).unwrap_err(), StoreError::Newer { .. }));
     assert_eq!(fs::read(paths.db()).unwrap(), before);
@@ -508,7 +508,10 @@ fn a_live_file_is_read_back_and_a_foreign_one_is_an_error() {
         evidence: Vec::new(),
         figures: Figures::default(),
         changes: None,
+        resources: None,
+        sign: None,
         checks: Vec::new(),
+        held_at: None,
     };
     write_live(&path, &live).unwrap();
     assert_eq!(read_live(&path).unwrap(), Some(live));
@@ -529,7 +532,10 @@ fn a_hundred_live_files_are_read_in_no_time() {
         evidence: Vec::new(),
         figures: Figures::default(),
         changes: None,
+        resources: None,
+        sign: None,
         checks: Vec::new(),
+        held_at: None,
     };
     let files: Vec<PathBuf> = (0..100).map(|number| paths.live(&format!("w{number}").parse().unwrap())).collect();
     for file in &files {

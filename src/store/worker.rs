@@ -76,6 +76,27 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Workers that have a block of ports although they are gone: released, or never written down.
+    pub(crate) fn stale_ports(&self) -> Result<Vec<WorkerId>, StoreError> {
+        self.read(|txn| {
+            let sql = "SELECT p.worker FROM ports p LEFT JOIN workers w ON w.id = p.worker
+                       WHERE w.id IS NULL OR w.phase = 'released' ORDER BY p.first";
+            let ids = txn.rows(sql, [], |row| row.get::<_, String>(0))?;
+            Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+        })
+    }
+
+    /// Frees the ports of a worker that is gone; those of any other stay.
+    pub(crate) fn free_stale_ports(&self, worker: &WorkerId) -> Result<(), StoreError> {
+        self.write(|txn| {
+            let sql = "DELETE FROM ports WHERE worker = ?1
+                       AND NOT EXISTS(SELECT 1 FROM workers WHERE id = ?1 AND phase <> 'released')";
+            txn.run(sql, [worker.as_str()]).map(|_| ())
+        })
+    }
+}
+
 impl Txn<'_> {
     /// One worker.
     fn worker(&self, id: &WorkerId) -> Result<Option<Worker>, StoreError> {

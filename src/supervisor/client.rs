@@ -103,7 +103,7 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         let mut client = Client::connect(&path).unwrap().unwrap();
         let (began, told) = (Instant::now(), Cell::new(None));
-        let answer = client.ask_within(&Request::Resume, SLOW * 3 / 2, &|| {
+        let answer = client.ask_within(&Request::Resume { budget: None }, SLOW * 3 / 2, &|| {
             assert_eq!(told.replace(Some(began.elapsed())), None);
         });
         assert_eq!(answer.unwrap(), None);

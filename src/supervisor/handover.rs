@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 use super::SupervisorError;
 use crate::files::{self, Access, FileError};
 use crate::model::agent::Agent;
+use crate::model::budget::BudgetSettings;
+use crate::model::health::HealthSettings;
 use crate::model::providers::ModelSettings;
 use crate::model::settings::{Durability, Limits};
 use crate::model::ticket::Ticket;
@@ -40,6 +42,11 @@ pub(crate) struct Handover {
     pub(crate) env: Vec<(String, String)>,
     /// Durations and sizes.
     pub(crate) limits: Limits,
+    /// What the agent may use.
+    #[serde(default)]
+    pub(crate) health: HealthSettings,
+    /// What may be spent, the ticket's own limits among it.
+    pub(crate) budget: BudgetSettings,
     /// States after tool calls that are kept.
     pub(crate) call_states: usize,
     /// Who serves models.

@@ -2,13 +2,15 @@
 //! the loop calls them through [`crate::supervisor::run`]'s blocking helper.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{LEASE, SupervisorError};
-use crate::model::event::{Event, EventRecord};
+use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
+use crate::model::health::{BadEnd, Pace, Pacing};
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
-use crate::model::{RunId, TicketId, Time, WorkerId};
+use crate::model::{AgentName, RunId, TicketId, Time, WorkerId};
 use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
-use crate::store::{StatePaths, Store};
+use crate::store::{Charge, Charged, Counted, Role, StatePaths, Store, clocks};
 
 /// Where facts about one worker go.
 #[derive(Clone)]
@@ -45,6 +47,73 @@ impl Ledger {
         Ok(self.store.record_event(&self.paths, &record)?)
     }
 
+    /// Appends a fact about the worker that concerns the whole swarm.
+    pub(crate) fn tell_swarm(&self, event: SwarmEvent) -> Result<(), SupervisorError> {
+        self.store.append_swarm_event(&self.fact(event))?;
+        Ok(())
+    }
+
+    /// A fact about the worker.
+    fn fact(&self, event: SwarmEvent) -> SwarmRecord {
+        SwarmRecord::now(&self.run, event).about_worker(&self.ticket, &self.worker)
+    }
+
+    /// Notes that a model wants to be left alone, for `wait` or as the settings say.
+    pub(crate) fn pace(
+        &self,
+        model: &str,
+        why: &str,
+        wait: Option<Duration>,
+        pacing: Pacing,
+    ) -> Result<(), SupervisorError> {
+        let refuse = |before: Option<&Pace>| Pace::after_refusal(before, model, why, wait, pacing, Time::now());
+        let told = |pace: &Pace| {
+            let Pace { model, why, until, .. } = pace.clone();
+            self.fact(SwarmEvent::Paced { model, why, until })
+        };
+        Ok(self.store.pace(model, refuse, told)?)
+    }
+
+    /// Notes that a model answers again.
+    pub(crate) fn end_pace(&self, model: &str) -> Result<(), SupervisorError> {
+        Ok(self.store.end_pace(model)?)
+    }
+
+    /// Counts a bad end, and forgets what was counted after a good one. A worker that somebody stopped counts nothing.
+    fn count_end(&self, fence: u64, outcome: &Outcome) -> Result<(), SupervisorError> {
+        match outcome {
+            Outcome::Failed { reason, exit_code } => {
+                let end = BadEnd { at: Time::now(), fence, exit_code: *exit_code, why: reason.clone() };
+                self.store.change_care(&self.worker, |care| care.note_end(end))?;
+            }
+            Outcome::Finished { .. } | Outcome::NoChanges => self.store.end_care(&self.worker)?,
+            Outcome::Stopped { .. } | Outcome::LimitReached { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Charges what the worker's agent used to the spend ledger.
+    pub(crate) fn charge(&self, used: &Used) -> Result<Charged, SupervisorError> {
+        let charge = Charge {
+            account: &used.account,
+            role: Role::Worker,
+            run: &self.run,
+            ticket: Some(&self.ticket),
+            worker: Some(&self.worker),
+            attempt: used.attempt,
+            agent: &used.agent,
+            model: &used.model,
+            counted: used.counted,
+            worked: used.worked,
+        };
+        Ok(self.store.charge(&charge, &clocks())?)
+    }
+
+    /// What was spent on the ticket, in the run and today.
+    pub(crate) fn spendings(&self) -> Result<Charged, SupervisorError> {
+        Ok(self.store.spendings(Some(&self.ticket), &self.run, &clocks())?)
+    }
+
     /// Changes the worker's row.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Worker)) -> Result<(), SupervisorError> {
         self.store.update_worker::<SupervisorError>(&self.worker, |worker| {
@@ -75,6 +144,7 @@ impl Ledger {
                 self.queue.fail(&self.ticket, fence, reason, None)
             }
         };
+        self.count_end(fence, outcome)?;
         match done {
             Ok(_) => Ok(()),
             Err(QueueError::Stale { .. } | QueueError::Illegal { .. }) => {
@@ -121,6 +191,23 @@ impl Ledger {
             },
         }
     }
+}
+
+/// What a worker's agent used.
+#[derive(Debug, Clone)]
+pub(crate) struct Used {
+    /// Its counter.
+    pub(crate) account: String,
+    /// From 1.
+    pub(crate) attempt: u32,
+    /// The agent.
+    pub(crate) agent: AgentName,
+    /// Its model; empty where it names none.
+    pub(crate) model: String,
+    /// What the counter stands at.
+    pub(crate) counted: Option<Counted>,
+    /// Time it worked since the last charge.
+    pub(crate) worked: Duration,
 }
 
 /// This machine's name among the holders of leases.

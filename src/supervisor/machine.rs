@@ -70,6 +70,8 @@ pub(super) struct Machine {
     evidence: BTreeMap<EvidenceSource, Evidence>,
     /// A pause was asked for.
     hold: bool,
+    /// The budget for which a pause was asked, as a clause.
+    limit: Option<String>,
     /// The processes are stopped.
     frozen: bool,
     /// Messages on their way.
@@ -107,6 +109,7 @@ impl Machine {
             since: now,
             evidence: BTreeMap::new(),
             hold: false,
+            limit: None,
             frozen: false,
             messages: Messages::default(),
             returns: 0,
@@ -125,6 +128,16 @@ impl Machine {
     /// Whether the last turn ended with an error and none has begun since.
     pub(super) fn has_failed_turn(&self) -> bool {
         self.turn_failed
+    }
+
+    /// The budget at which the agent is held.
+    pub(super) fn held_at(&self) -> Option<&str> {
+        self.limit.as_deref().filter(|_| self.status == Status::Paused)
+    }
+
+    /// Whether it works, in contrast to being held, at rest, or waiting for a person.
+    pub(super) fn is_working(&self) -> bool {
+        self.is_attempting() && matches!(self.status, Status::Starting | Status::Working | Status::Unknown)
     }
 
     /// The verdict: status, reason, since when.
@@ -202,8 +215,13 @@ impl Machine {
                 Vec::new()
             }
             Input::Pause { now: at_once } => self.pause(at_once, now),
+            Input::Hold { reason } => {
+                self.limit = Some(reason);
+                self.pause(false, now)
+            }
             Input::Resume => self.resume(now),
             Input::Stop { reason } => self.stop(Outcome::Stopped { reason }, now),
+            Input::GiveUp { reason } => self.stop(Outcome::Failed { reason, exit_code: None }, now),
             Input::Limit { reason } => self.stop(Outcome::LimitReached { reason }, now),
             Input::Typed { submitted } => {
                 // What is typed into a dialog answers it.
@@ -237,13 +255,19 @@ impl Machine {
             return vec![Effect::Freeze];
         }
         if !self.in_turn && self.stage == Stage::Running {
-            self.say(Status::Paused, "held at the turn boundary", now);
+            self.say(Status::Paused, self.held("at the turn boundary"), now);
         }
         Vec::new()
     }
 
+    /// What is said of an agent that is held.
+    fn held(&self, place: &str) -> String {
+        self.limit.as_ref().map_or_else(|| format!("held {place}"), |limit| format!("held {place}: {limit}"))
+    }
+
     fn resume(&mut self, now: Time) -> Vec<Effect> {
         self.hold = false;
+        self.limit = None;
         let mut effects = Vec::new();
         if std::mem::take(&mut self.frozen) {
             effects.push(Effect::Thaw);

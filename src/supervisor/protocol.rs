@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::HookCall;
 use crate::model::CommitId;
+use crate::model::budget::BudgetSettings;
 
 /// A line from a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,11 +34,18 @@ pub(crate) enum Request {
         now: bool,
     },
     /// Go on after a pause, or look again at what a person was waited for.
-    Resume,
+    Resume {
+        /// What may be spent from now on; absent leaves it as it is.
+        #[serde(default)]
+        budget: Option<BudgetSettings>,
+    },
     /// End the agent, keep the work, and exit.
     Stop {
         /// Who asks, as a clause.
         reason: String,
+        /// Whether the attempt has failed, instead of having been stopped.
+        #[serde(default)]
+        is_failure: bool,
     },
     /// Show the terminal; after the reply, frames from the client and raw bytes from the supervisor follow.
     Attach {

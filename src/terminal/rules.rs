@@ -27,6 +27,9 @@ pub(crate) struct ScreenRule {
     /// Whether nothing but the screen tells this, so that a person is to read it as the reason of the status.
     #[serde(default, rename = "news")]
     pub(crate) is_news: bool,
+    /// Whether it says that the provider wants to be left alone.
+    #[serde(default, rename = "patience")]
+    pub(crate) asks_patience: bool,
     /// How many of the last lines are looked at; trailing blank lines do not count.
     #[serde(default = "default_lines")]
     pub(crate) lines: usize,

@@ -5,7 +5,7 @@
 //! text. A session is addressed by its id **and** name: ids start again when a server does, and names match by prefix.
 //! Nothing of a caller's environment reaches the server but what [`FORWARDED`] lists.
 //!
-//! Do not make a session from a process that collects its descendants: a server started by it becomes one of them.
+//! A server that is started here is marked, so that a supervisor whose agent made it leaves it running when it ends.
 
 mod format;
 
@@ -24,7 +24,7 @@ use crate::model::worker::TmuxSession;
 use crate::process::{self, Finished, Invocation, ProcessError};
 
 use format::{LIST_FORMAT, escaped, parse_pane};
-pub(crate) use format::{TmuxPane, TmuxVersion, session_name};
+pub(crate) use format::{TmuxPane, TmuxVersion, session_name, session_name_of};
 
 /// Oldest version whose options and formats are used here.
 const OLDEST: TmuxVersion = TmuxVersion { major: 3, minor: 2 };
@@ -310,6 +310,8 @@ impl Tmux {
         // `-u`: without it a client in a plain locale gets tabs and letters as underscores.
         let mut call = Invocation::new("tmux", cwd).args(["-u"]).args(self.server_args()).args(args);
         call.env = Some(self.env.clone());
+        // A server that this call starts is not part of the tree of whoever called us.
+        call.set.push((process::APART.into(), "1".into()));
         call.timeout = Some(CALL_LIMIT);
         Ok(process::run(&call)?)
     }

@@ -1,9 +1,11 @@
 //! From finished work to a moved target, by the real program: review, merge, return to the agent, release, recovery.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::support::schema::assert_conforms;
-use crate::support::swarm::TestSwarm;
+use crate::support::swarm::{SWARM, TestSwarm};
 
 /// An agent that writes the ticket's id into a file of its own and commits, and merges its target when it conflicts.
 const WRITER: &str = r#"
@@ -18,11 +20,16 @@ git add -A && git commit -q -m "Work of $SWARM_TICKET, attempt $SWARM_ATTEMPT"
 
 /// A repository with finished work of these tickets.
 fn finished(tickets: &[&str]) -> TestSwarm {
+    finished_by(WRITER, tickets)
+}
+
+/// The same with another agent.
+fn finished_by(agent: &str, tickets: &[&str]) -> TestSwarm {
     let swarm = TestSwarm::new();
     swarm.write("shared.txt", "start\n");
     swarm.git(["add", "."]).success();
     swarm.git(["commit", "--quiet", "-m", "Add a shared file"]).success();
-    swarm.write_shell_agent("writer", WRITER);
+    swarm.write_shell_agent("writer", agent);
     swarm.write(".git/info/exclude", ".swarm/\n");
     for ticket in tickets {
         swarm.write_ticket(ticket, "writer", "Write.");
@@ -473,4 +480,84 @@ fn no_control_character_of_an_agent_reaches_a_terminal() {
     assert!(swarm.run(["diff", "beta"]).success().contains('\x1b'));
     let shown = swarm.run_in_terminal(["diff", "beta"], "").stdout.replace('\r', "");
     assert_harmless(&shown, "diff in a terminal");
+}
+
+/// A lock as a git that was killed leaves it.
+fn leave_lock(swarm: &TestSwarm, name: &str) -> String {
+    let lock = swarm.repository().join(".git").join(name);
+    swarm.write_at(&lock, "");
+    lock.display().to_string()
+}
+
+#[test]
+fn a_lock_that_a_killed_git_left_on_the_target_is_named_with_what_to_do() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let before = swarm.git(["rev-parse", "main"]).success();
+    let lock = leave_lock(&swarm, "refs/heads/main.lock");
+    let refused = swarm.run(["merge"]).expect_code(1);
+    refused.says(&format!("`refs/heads/main` cannot be changed while `{lock}` is there"));
+    refused.says(&format!("rm {lock}"));
+    assert_eq!(swarm.git(["rev-parse", "main"]).success(), before);
+    assert_eq!(swarm.git(["status", "--porcelain", "--untracked-files=no"]).success(), "");
+    assert_eq!(state(&swarm, "alpha"), "approved");
+    std::fs::remove_file(&lock).unwrap();
+    swarm.run(["merge"]).success();
+    assert_eq!(state(&swarm, "alpha"), "landed");
+}
+
+#[test]
+fn work_lands_beside_a_lock_on_packed_references_and_its_worker_waits_for_it() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    swarm.git(["pack-refs", "--all"]).success();
+    let lock = leave_lock(&swarm, "packed-refs.lock");
+    let landed = swarm.run(["merge"]).expect_code(0);
+    landed.says("was not released");
+    landed.says(&lock);
+    assert_eq!(state(&swarm, "alpha"), "landed");
+    std::fs::remove_file(&lock).unwrap();
+    swarm.run(["rm", "alpha", "--yes"]).success();
+    swarm.git(["rev-parse", "--verify", "--quiet", "swarm/alpha"]).expect_code(1);
+    assert!(!swarm.worktree("alpha").exists());
+}
+
+#[test]
+fn a_landing_killed_while_it_speculates_leaves_nothing_and_goes_on() {
+    let own_file = "echo done > \"$SWARM_TICKET.txt\"; git add -A; git commit -qm \"Work of $SWARM_TICKET\"";
+    let swarm = finished_by(own_file, &["alpha", "beta"]);
+    for ticket in ["alpha", "beta"] {
+        swarm.run(["review", ticket, "--approve"]).success();
+    }
+    // Each run of the gate says so, and goes on until it is let go.
+    let (ran, go) = (swarm.root().join("ran"), swarm.root().join("go"));
+    let script =
+        "echo $SWARM_WORKER >> 'RAN'; i=0; until [ -e 'GO' ] || [ $i -ge 600 ]; do sleep 0.1; i=$((i+1)); done";
+    let script = script.replace("RAN", ran.to_str().unwrap()).replace("GO", go.to_str().unwrap());
+    let gate = swarm.root().join("slow-gate.sh");
+    swarm.write_at(&gate, &script);
+    let config = format!("gates: [{{name: slow, run: 'sh {}'}}]\nlanding: {{batch: 1}}\n", gate.display());
+    swarm.write(".swarm/config.yaml", &config);
+    swarm.run(["trust", "--yes"]).success();
+    let before = swarm.git(["rev-parse", "main"]).success();
+    let mut merge = swarm.command(SWARM, &swarm.repository());
+    merge.args(["merge"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut merge = merge.spawn().unwrap();
+    // On one core there is no speculation.
+    let expected = if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) { 2 } else { 1 };
+    let runs = || std::fs::read_to_string(&ran).unwrap_or_default().lines().count();
+    swarm.wait_until("the gates of both to run", || runs() == expected);
+    merge.kill().unwrap();
+    merge.wait().unwrap();
+    assert_eq!(swarm.git(["rev-parse", "main"]).success(), before);
+    // The next landing ends what the dead one left running before it begins, and has the same gates to run.
+    swarm.write_at(&go, "");
+    std::fs::remove_file(&ran).unwrap();
+    swarm.run(["merge"]).success();
+    assert!(runs() >= 2, "no gate of a killed landing counts");
+    assert_eq!((state(&swarm, "alpha"), state(&swarm, "beta")), ("landed".into(), "landed".into()));
+    swarm.wait_until("no gate to run", || swarm.processes().iter().all(|(_, shown)| !shown.contains("slow-gate.sh")));
+    let left = std::fs::read_dir(swarm.worktree("alpha").parent().unwrap()).map_or(0, |entries| entries.count());
+    assert_eq!(left, 0, "no scratch worktree is left");
+    assert_eq!(swarm.git(["worktree", "list"]).success().lines().count(), 1);
 }

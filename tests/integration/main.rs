@@ -1,6 +1,7 @@
 //! Integration tests: the real program against real git, tmux and agents.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod budget;
 mod capacity;
 mod chaos;
 mod ci;
@@ -10,6 +11,7 @@ mod contract;
 mod demo;
 mod events;
 mod finish;
+mod health;
 mod landing;
 mod layering;
 mod own_loop;
@@ -21,6 +23,7 @@ mod real_package;
 mod recovery;
 mod replay;
 mod review;
+mod run;
 mod spawn;
 mod status;
 mod support;

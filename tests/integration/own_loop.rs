@@ -524,3 +524,35 @@ fn a_model_that_cannot_be_reached_is_told_with_what_to_do() {
     let reason = stage.worker()["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("nobody"), "{reason}");
 }
+
+/// A model whose first answer is a refusal.
+const REFUSED: &str = r#"
+conversations:
+  - name: served
+    turns:
+      - faults: [{kind: 429, times: 1, retry_after: 3s, message: slow down}]
+        calls:
+          - Write: {file_path: a.txt, content: "a\n"}
+      - say: Done.
+"#;
+
+#[test]
+fn a_model_that_refuses_is_paced_until_it_answers() {
+    let server = ModelServer::of(REFUSED);
+    let stage = Stage::new("served");
+    let config = format!("providers: {{test: {{kind: openai, url: \"{}/v1\"}}}}\n", server.url());
+    stage.swarm.write(".swarm/config.yaml", &config);
+    stage.write_agent("ollama", "test/m");
+    stage.spawn(&["--headless"]);
+    let mut paced = Value::Null;
+    stage.swarm.wait_until("the model to be paced", || {
+        paced = stage.swarm.json(["status"])["paced"][0].take();
+        !paced.is_null()
+    });
+    assert_eq!((&paced["model"], &paced["strikes"]), (&"test/m".into(), &1.into()));
+    assert!(paced["why"].as_str().unwrap().contains("slow down"), "{paced:#}");
+    assert!(stage.swarm.run(["status"]).success().contains("`test/m` asks for patience until "));
+    assert!(stage.swarm.run(["why", "work"]).success().contains("its model `test/m` asks for patience until "));
+    stage.reach("review");
+    assert_eq!(stage.swarm.json(["status"])["paced"], serde_json::json!([]), "it has answered");
+}

@@ -524,3 +524,37 @@ fn an_agent_cannot_end_its_own_worker_and_others_it_can() {
     assert_eq!(worker(&swarm, "T-2")["status"], "stopped");
     swarm.run(["rm", "T-1", "--yes"]).success();
 }
+
+#[test]
+fn a_worker_that_an_agent_spawned_outlives_that_agents_worker() {
+    // The outer one without tmux, so that what its agent starts, a tmux server too, becomes its supervisor's child.
+    for mode in ["", "--headless"] {
+        let mut swarm = TestSwarm::new();
+        let repository = swarm.repository();
+        // Agents do not get the variable that names this test's tmux server.
+        let socket = swarm.root().join("run/tm").display().to_string();
+        swarm.set_env("SWARM_TMUX_SOCKET", &socket);
+        swarm.write(".swarm/config.yaml", &format!("{SHORT_GRACE}tmux: {{socket: '{socket}'}}\n"));
+        let spawn = format!("{SWARM} -C '{}' spawn T-2 {mode}", repository.display());
+        swarm.write_shell_agent("outer", &format!("{spawn} && touch up; sleep 1000 & {STAYS}"));
+        swarm.write_shell_agent("inner", STAYS);
+        swarm.write_ticket("T-1", "outer", "Work.");
+        swarm.write_ticket("T-2", "inner", "Work.");
+        swarm.run(["spawn", "T-1", "--headless"]).success();
+        await_file(&swarm, "T-1", "up");
+        await_file(&swarm, "T-2", "up");
+        let inner = await_status(&swarm, "T-2", "working");
+        // Neither a pause nor the end of the outer one reaches it.
+        swarm.run(["pause", "T-1", "--now"]).success();
+        assert!(!matches!(process_state(&inner["pid"]), 'T' | 'Z'), "{mode}");
+        assert!(!matches!(process_state(&inner["supervisor_pid"]), 'T' | 'Z'), "{mode}");
+        swarm.run(["stop", "T-1"]).success();
+        await_status(&swarm, "T-1", "stopped");
+        let left = await_status(&swarm, "T-2", "working");
+        assert_eq!((&left["pid"], &left["supervisor_pid"]), (&inner["pid"], &inner["supervisor_pid"]), "{mode}");
+        let of_outer = || processes(&swarm).into_iter().filter(|line| line.contains("sleep 1000")).count();
+        swarm.wait_until("the outer agent's own processes to be gone", || of_outer() == 0);
+        swarm.run(["stop", "T-2"]).success();
+        assert_no_processes(&swarm);
+    }
+}

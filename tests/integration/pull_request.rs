@@ -2,15 +2,17 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::support::schema::assert_conforms;
-use crate::support::swarm::{Output, TestSwarm};
+use crate::support::swarm::{Output, SWARM, TestSwarm};
 
 /// Stands in for both programs: writes down its arguments, takes its answers from the folder `forge`, and fails where a
-/// file `fail.SUBCOMMAND` says with which code and words. What `create` opens is in `list` and `view` from then on.
+/// file `fail.SUBCOMMAND` says with which code and words, and kills its caller after an opening where there is `kill.create`. What `create` opens is in `list` and `view` from then on.
 const FORGE: &str = r#"#!/bin/sh
 printf '%s' "${0##*/}" >> "$FORGE/calls"
 for word; do printf ' [%s]' "$word" >> "$FORGE/calls"; done
@@ -27,6 +29,7 @@ case "$1 $2" in
     cat > "$FORGE/body"
     cp "$FORGE/opened.json" "$FORGE/view.json"
     { echo '['; cat "$FORGE/opened.json"; echo ']'; } > "$FORGE/list.json"
+    if [ -e "$FORGE/kill.create" ]; then rm "$FORGE/kill.create"; kill -9 $PPID; exit 1; fi
     echo 'https://forge.example/team/project/pull/7' ;;
   'auth status') ;;
   *) echo "no such call" >&2; exit 64 ;;
@@ -384,4 +387,32 @@ fn a_local_target_with_commits_of_its_own_stays_where_it_is() {
     let landed = team.merge().expect_code(0);
     landed.says("`main` has commits that `origin/main` has not");
     assert_eq!((team.head("main"), team.state()), (local, "landed".into()));
+}
+
+#[test]
+fn a_kill_after_the_push_or_after_the_opening_opens_no_second_pull_request() {
+    // The remote has the commit, and nothing of that is written down.
+    let team = Team::new("gh");
+    let hook = team.remote.join("hooks/post-receive");
+    let pid_file = team.forge.join("merge.pid");
+    let script = format!("#!/bin/sh\nrm \"$0\"\nkill -9 \"$(cat '{}')\"\n", pid_file.display());
+    team.swarm.write_at(&hook, &script);
+    fs::set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
+    let mut merge = team.swarm.command("sh", &team.swarm.repository());
+    merge.args(["-c", "echo $$ > \"$0\"; exec \"$1\" merge --pr", pid_file.to_str().unwrap(), SWARM]);
+    let ended = merge.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(ended.signal(), Some(9));
+    team.swarm.wait_until("the push to end", || team.on_remote("swarm/alpha") == team.head("swarm/alpha"));
+    assert_eq!(team.count("[create]"), 0);
+    team.merge().expect_code(0).says("is offered as pull request");
+    team.merge().expect_code(0).says("waits in pull request");
+    assert_eq!(team.count("[create]"), 1);
+    // The pull request is open, and nobody knows its number.
+    let team = Team::new("gh");
+    team.answer("kill.create", &Value::Null);
+    assert_eq!(team.merge().code, 128 + 9);
+    assert_eq!(team.count("[create]"), 1);
+    team.merge().expect_code(0).says("has found its open pull request");
+    team.merge().expect_code(0).says("waits in pull request");
+    assert_eq!(team.count("[create]"), 1);
 }

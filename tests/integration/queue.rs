@@ -156,6 +156,23 @@ fn without_a_merge_tool_the_editor_opens_and_what_has_no_markers_left_is_resolve
 }
 
 #[test]
+fn a_merge_that_was_begun_is_given_up_and_what_was_edited_in_it_is_kept() {
+    let swarm = conflicting("tries: 0, resolver: null");
+    swarm.run(["merge"]).expect_code(3);
+    let before = swarm.git(["rev-parse", "swarm/beta"]).success();
+    let file = swarm.worktree("beta").join("shared.txt");
+    swarm.write_at(&file, "start\nhalf resolved\n");
+    let given_up = swarm.run(["resolve", "beta", "--abort", "--json"]).expect_code(0).json();
+    assert_conforms(&given_up, "resolve");
+    assert_eq!((&given_up["operation"], &given_up["left"]), (&Value::Null, &serde_json::json!([])));
+    assert_eq!(swarm.git_in(&swarm.worktree("beta"), ["status", "--porcelain"]).success(), "");
+    assert_eq!(swarm.git(["rev-parse", "swarm/beta"]).success(), before);
+    let keep = format!("{}:shared.txt", given_up["keep"].as_str().unwrap());
+    assert_eq!(swarm.git(["show", &keep]).success(), "start\nhalf resolved\n");
+    swarm.run(["resolve", "beta", "--abort"]).expect_code(0).says("Nothing is begun in `beta`");
+}
+
+#[test]
 fn a_dependency_is_proposed_between_two_tickets_that_overlap() {
     let swarm = conflicting("batch: 8");
     let view = swarm.json(["conflicts"]);

@@ -4,6 +4,7 @@ mod agents;
 mod answers;
 mod doctor;
 mod init;
+mod mend;
 mod pages;
 mod ticket;
 mod trust;

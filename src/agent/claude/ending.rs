@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::display::one_line;
 use super::session::{Session, Turn};
 use crate::agent::command::signal_name;
-use crate::agent::event::{Denial, Ending, Exit, ExitInfo};
+use crate::agent::event::{AgentEvent, Denial, Ending, Exit, ExitInfo};
+use crate::agent::patience;
+use crate::model::Time;
 
 /// Longest reason, in characters.
 const REASON_LIMIT: usize = 300;
@@ -45,6 +47,16 @@ impl PrintResult {
         // 2.1.197 says `completed` there too, with the status of the answer.
         (self.terminal_reason == "api_error" || self.api_status.is_some())
             && self.api_status.is_none_or(|status| matches!(status, 408 | 429 | 500..=599))
+    }
+
+    /// Whether the provider wants to be left alone.
+    pub(super) fn patience(&self, now: Time) -> Option<AgentEvent> {
+        let says = one_line(&self.text, REASON_LIMIT);
+        match self.api_status {
+            Some(status) => patience::asked(Some(status), None, &says, now),
+            None if self.is_error => patience::said(&says, now),
+            None => None,
+        }
     }
 
     /// Whether it says that the work is done.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::display;
 use super::session::{Ask, Running, Session};
 use crate::agent::event::{AgentEvent, HookCall, HookReply, ToolEnd, ToolStart};
+use crate::agent::patience;
 use crate::agent::policy::{Policy, decide};
 use crate::model::tool_call::ToolOutcome;
 
@@ -40,7 +41,13 @@ pub(super) fn take(call: &HookCall, policy: Option<&Policy>, session: &mut Sessi
             let running = running(call, session);
             session.end_turn(running, call.text("last_assistant_message"), call.at, &mut events);
         }
-        "StopFailure" => session.fail_turn(&failure_reason(call), call.at, &mut events),
+        "StopFailure" => {
+            let reason = failure_reason(call);
+            let word = call.text("error").filter(|word| *word != "unknown");
+            let asked = patience::asked(None, word, &reason, call.at);
+            events.extend(asked.or_else(|| patience::said(&reason, call.at).filter(|_| word.is_none())));
+            session.fail_turn(&reason, call.at, &mut events);
+        }
         "SessionEnd" => end_session(call, session, &mut events),
         _ => {}
     }

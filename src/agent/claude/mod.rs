@@ -190,6 +190,7 @@ impl Usage {
             input_tokens: self.input_tokens.max(other.input_tokens),
             output_tokens: self.output_tokens.max(other.output_tokens),
             cost_usd,
+            is_estimated: false,
         }
     }
 }

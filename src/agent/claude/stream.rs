@@ -10,6 +10,7 @@ use super::ending::PrintResult;
 use super::hooks::{exit_code_in, exit_code_of, output_bytes};
 use super::session::{Running, Session};
 use crate::agent::event::{AgentEvent, ToolEnd, ToolStart, Usage};
+use crate::agent::patience;
 use crate::model::Time;
 use crate::model::tool_call::ToolOutcome;
 
@@ -116,7 +117,15 @@ impl Stream {
                 self.result = None;
                 session.note_running(at, events);
             }
-            ("system", "api_retry") => events.push(retry(event)),
+            ("system", "api_retry") => {
+                let status = event.get("error_status").and_then(Value::as_i64);
+                let word = event.get("error").and_then(Value::as_str);
+                let retry = retry(event);
+                if let AgentEvent::Retry { reason } = &retry {
+                    events.extend(patience::asked(status, word, reason, at));
+                }
+                events.push(retry);
+            }
             ("system", "task_started") if !text("task_id").is_empty() && !text("tool_use_id").is_empty() => {
                 session.name_parent(text("task_id"), text("tool_use_id"));
             }
@@ -217,7 +226,9 @@ impl Stream {
 
     /// A turn ended.
     fn end_turn(&mut self, event: &Value, at: Time, session: &mut Session, events: &mut Vec<AgentEvent>) {
-        self.result = Some(PrintResult::read(event));
+        let result = PrintResult::read(event);
+        events.extend(result.patience(at));
+        self.result = Some(result);
         self.usage = self.usage.merge(usage_of(event));
         session.end_turn(Running::default(), event.get("result").and_then(Value::as_str), at, events);
     }
@@ -286,7 +297,7 @@ fn usage_of(event: &Value) -> Usage {
         let usage = event.get("usage").unwrap_or(&Value::Null);
         let inputs = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"];
         let input_tokens = inputs.iter().map(|field| count(usage, field)).sum();
-        return Usage { input_tokens, output_tokens: count(usage, "output_tokens"), cost_usd: None };
+        return Usage { input_tokens, output_tokens: count(usage, "output_tokens"), ..Usage::default() };
     };
     let inputs = ["inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"];
     let input = |model: &Value| inputs.iter().map(|field| count(model, field)).sum::<u64>();
@@ -295,6 +306,7 @@ fn usage_of(event: &Value) -> Usage {
         input_tokens: models.values().map(input).sum(),
         output_tokens: models.values().map(|model| count(model, "outputTokens")).sum(),
         cost_usd: event.get("total_cost_usd").and_then(Value::as_f64).filter(|_| is_priced),
+        is_estimated: false,
     }
 }
 

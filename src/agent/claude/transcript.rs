@@ -53,6 +53,7 @@ impl Transcript {
             input_tokens: self.messages.values().map(|(input, _)| input).sum(),
             output_tokens: self.messages.values().map(|(_, output)| output).sum(),
             cost_usd: self.cost_usd.filter(|_| !self.is_unpriced),
+            is_estimated: false,
         }
     }
 

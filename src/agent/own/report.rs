@@ -83,11 +83,21 @@ pub(super) enum Report {
         output_tokens: u64,
         /// US dollars; absent where a price is not known.
         cost_usd: Option<f64>,
+        /// Whether some of the tokens are a guess.
+        #[serde(default)]
+        is_estimated: bool,
     },
     /// The model could not answer, and is asked again, or another one is.
     Retrying {
         /// One clause.
         reason: String,
+    },
+    /// The model is busy or over its limits.
+    Busy {
+        /// What it said, one clause.
+        why: String,
+        /// How long it asks to be left alone, in milliseconds; absent where it does not say.
+        wait_ms: Option<u64>,
     },
     /// Something that people should be able to find later.
     Noted {

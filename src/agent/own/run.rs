@@ -251,6 +251,10 @@ impl Running {
             // It is shown when it is made.
             FromModel::Delta(Delta::ToolCall { .. }) => {}
             FromModel::Delta(Delta::Restart { reason }) => self.input(Input::Restarted(reason)),
+            FromModel::Delta(Delta::Busy { why, wait }) => {
+                let wait_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                self.reports.tell(&Report::Busy { why, wait_ms });
+            }
             FromModel::Window(window) => self.input(Input::Window(window)),
             FromModel::Answer(Ok(answer)) => {
                 self.model_name.clone_from(&answer.model);

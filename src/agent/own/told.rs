@@ -1,6 +1,7 @@
 //! What a supervisor knows of a loop, from its reports. Each thing is passed on once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::report::{Conclusion, Report, ToolReport};
 use crate::agent::command::signal_name;
@@ -92,10 +93,13 @@ impl Told {
             Report::WaitingOver => self.stop_waiting(),
             Report::ToolStarted { call_id, tool, input } => self.start_call(call_id, tool, input, call.at),
             Report::ToolEnded(end) => self.end_call(end, call.at),
-            Report::Used { input_tokens, output_tokens, cost_usd } => {
-                vec![AgentEvent::Usage(Usage { input_tokens, output_tokens, cost_usd })]
+            Report::Used { input_tokens, output_tokens, cost_usd, is_estimated } => {
+                vec![AgentEvent::Usage(Usage { input_tokens, output_tokens, cost_usd, is_estimated })]
             }
             Report::Retrying { reason } => vec![AgentEvent::Retry { reason }],
+            Report::Busy { why, wait_ms } => {
+                vec![AgentEvent::Patience { why, wait: wait_ms.map(Duration::from_millis) }]
+            }
             Report::Noted { text } => vec![AgentEvent::Note { text }],
             Report::Concluded(conclusion) => {
                 self.conclusion = Some(conclusion);

@@ -274,8 +274,9 @@ impl Engine {
         let said = said.join("\n").trim().to_owned();
         let calls: VecDeque<Call> = blocks.iter().filter_map(call_of).collect();
         self.record(Entry::Assistant { blocks, model: answer.model, usage: answer.usage });
-        let Usage { input_tokens, output_tokens, cost_usd, .. } = self.used;
-        self.effects.push(Effect::Report(Report::Used { input_tokens, output_tokens, cost_usd }));
+        let Usage { input_tokens, output_tokens, cost_usd, measured, .. } = self.used;
+        let is_estimated = !measured;
+        self.effects.push(Effect::Report(Report::Used { input_tokens, output_tokens, cost_usd, is_estimated }));
         let is_empty = said.is_empty();
         if !is_empty {
             self.last_text = Some(said);

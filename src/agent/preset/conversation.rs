@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::mapping::{Call, CallEnd, Said};
 use crate::agent::display;
 use crate::agent::event::{AgentEvent, Denial, ToolEnd, ToolStart, Usage};
+use crate::agent::patience;
 use crate::model::Time;
 use crate::model::preset::UsageCount;
 use crate::model::tool_call::ToolOutcome;
@@ -112,10 +113,13 @@ impl Conversation {
             }
             Said::Usage(usage) => self.count(usage, events),
             Said::Retry(reason) => {
-                events.push(AgentEvent::Retry { reason: display::one_line(&reason, REASON_LIMIT) });
+                let reason = display::one_line(&reason, REASON_LIMIT);
+                events.extend(patience::said(&reason, at));
+                events.push(AgentEvent::Retry { reason });
             }
             Said::Failed { reason, is_transient } => {
                 let reason = display::one_line(&reason, REASON_LIMIT);
+                events.extend(patience::said(&reason, at));
                 self.end_turn(at, events, Some((reason, is_transient)));
             }
             Said::Waiting(what) => {
@@ -147,12 +151,14 @@ impl Conversation {
                 input_tokens: before.input_tokens + now.input_tokens,
                 output_tokens: before.output_tokens + now.output_tokens,
                 cost_usd: cost(true),
+                is_estimated: false,
             }
         } else {
             Usage {
                 input_tokens: before.input_tokens.max(now.input_tokens),
                 output_tokens: before.output_tokens.max(now.output_tokens),
                 cost_usd: cost(false),
+                is_estimated: false,
             }
         };
         if self.usage != before {

@@ -188,7 +188,7 @@ fn usage_of(rule: &UsageRule, document: &Value) -> Usage {
         pointers.iter().filter_map(|pointer| document.pointer(pointer).and_then(Value::as_u64)).sum()
     };
     let cost_usd = rule.cost_usd.as_ref().and_then(|pointer| document.pointer(pointer)).and_then(Value::as_f64);
-    Usage { input_tokens: count(&rule.input), output_tokens: count(&rule.output), cost_usd }
+    Usage { input_tokens: count(&rule.input), output_tokens: count(&rule.output), cost_usd, is_estimated: false }
 }
 
 #[cfg(test)]
@@ -247,6 +247,9 @@ mod tests {
         let rules = rules(json!([{"match": {"/u": {"exists": true}}, "usage": {
             "input": ["/u/in", "/u/cached", "/u/missing"], "output": ["/u/out"], "cost_usd": "/u/cost"}}]));
         let said = read(&rules, &json!({"u": {"in": 3, "cached": 4, "out": 5, "cost": 0.5}})).unwrap();
-        assert_eq!(said, [Said::Usage(Usage { input_tokens: 7, output_tokens: 5, cost_usd: Some(0.5) })]);
+        assert_eq!(
+            said,
+            [Said::Usage(Usage { input_tokens: 7, output_tokens: 5, cost_usd: Some(0.5), is_estimated: false })]
+        );
     }
 }

@@ -9,12 +9,25 @@ use crate::coordinator::Failure;
 use crate::coordinator::views::FindingView;
 
 /// Runs the verb.
-pub(super) fn run(_args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
-    let (view, result) = context.control()?.doctor();
+pub(super) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
+    let applies = args.mend && context.global.yes;
+    let (view, result) = context.control()?.doctor(applies);
     if context.output.json {
         context.output.document(&view)?;
-    } else {
-        context.output.print(&render(&view.findings, &context.output))?;
+        return result;
+    }
+    context.output.print(&render(&view.findings, &context.output))?;
+    let count = view.findings.iter().filter(|finding| finding.mend.is_some()).count();
+    match (count, args.mend, applies) {
+        (0, true, _) => context.output.narrate("there is nothing to mend"),
+        (0, false, _) | (_, _, true) => {}
+        (_, true, false) => {
+            context.output.narrate("nothing was changed; swarm doctor --mend --yes does what is said here")
+        }
+        (1, false, _) => context.output.narrate("1 finding can be mended: swarm doctor --mend says how"),
+        (_, false, _) => {
+            context.output.narrate(&format!("{count} findings can be mended: swarm doctor --mend says how"));
+        }
     }
     result
 }
@@ -36,6 +49,11 @@ pub(super) fn render(findings: &[FindingView], output: &Output) -> String {
         if let Some(hint) = &finding.hint {
             writeln!(text, "{:7}  {:<width$}  {} {hint}", "", "", output.paint(Style::Cyan, "hint:"))
                 .expect("a string takes all text");
+        }
+        let mend = finding.mended.as_deref().map(|done| ("mended:", done));
+        if let Some((word, what)) = mend.or(finding.mend.as_deref().map(|remedy| ("mending:", remedy))) {
+            let word = output.paint(Style::Cyan, word);
+            writeln!(text, "{:7}  {:<width$}  {word} {}", "", "", one_line(what)).expect("a string takes all text");
         }
     }
     text

@@ -85,7 +85,7 @@ fn show_terminal(args: &LogsArgs, paths: &LogPaths, control: &Control, context: 
 
 /// The time of day of a record, in UTC as everywhere.
 pub(super) fn clock(at: Time) -> String {
-    at.to_string().get(11..19).unwrap_or_default().to_owned()
+    at.clock()
 }
 
 /// The numbers of the calls that have begun, by conversation and id.

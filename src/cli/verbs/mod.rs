@@ -4,6 +4,7 @@ mod acp;
 mod act;
 mod agents;
 mod attach;
+mod budget;
 mod clean;
 mod completions;
 mod conflicts;
@@ -17,6 +18,7 @@ mod logs;
 mod man;
 mod merge;
 mod own_loop;
+mod queue;
 mod recover;
 mod replay;
 mod resolve;
@@ -29,6 +31,7 @@ mod status;
 mod supervise;
 mod ticket;
 mod trust;
+mod up;
 mod wait;
 
 use std::process::ExitCode;
@@ -48,6 +51,10 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Ticket(verb) => ticket::run(&verb, context)?,
         Verb::Spawn(args) => spawn::run(&args, context)?,
         Verb::Run(args) => return run::run(&args, context),
+        Verb::Up(args) => up::up(&args, context)?,
+        Verb::Down(args) => up::down(&args, context)?,
+        Verb::Lead(args) => return up::lead(&args, context),
+        Verb::Queue(verb) => queue::run(&verb, context)?,
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),
         Verb::Send(args) => act::send(&args, context)?,
@@ -72,6 +79,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Rewind(args) => rewind::run(&args, context)?,
         Verb::Demo(args) => return demo::run(&args, context),
         Verb::Replay(verb) => replay::run(&verb, context)?,
+        Verb::Budget(args) => budget::run(&args, context)?,
         Verb::Trust(args) => trust::run(&args, context)?,
         Verb::Agents(verb) => agents::run(&verb, context)?,
         Verb::Doctor(args) => doctor::run(&args, context)?,

@@ -5,13 +5,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cli::Context;
-use crate::cli::args::WorkerArgs;
+use crate::cli::args::ResolveArgs;
 use crate::coordinator::{Failure, FailureKind, Resolving, has_markers};
 use crate::process::{self, Invocation};
 
 /// Runs the verb.
-pub(super) fn run(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn run(args: &ResolveArgs, context: &Context) -> Result<(), Failure> {
     let control = context.control()?;
+    if args.abort {
+        let (view, operation) = control.give_up_resolve(&args.worker)?;
+        if context.output.json {
+            return context.output.document(&view);
+        }
+        context.output.line(&match operation {
+            Some(operation) => format!("Gave the {operation} in `{}` up", view.worker),
+            None => format!("Nothing is begun in `{}`", view.worker),
+        })?;
+        if let Some(keep) = &view.keep {
+            context.output.narrate(&format!("its files as they were are kept in {keep}"));
+        }
+        return Ok(());
+    }
     let resolving = control.begin_resolve(&args.worker)?;
     if !resolving.files.is_empty() {
         if has_tool(&resolving.worktree)? {

@@ -75,7 +75,7 @@ fn finish(view: &RunView, result: Result<(), Failure>, context: &Context) -> Res
 pub(super) struct Lines {
     output: Output,
     interrupt: Interrupt,
-    /// Whether somebody looks on.
+    /// Whether somebody may be watching, who wants to hear of gates as well.
     is_live: bool,
     /// Whether the lines of events tell what happens to tickets.
     is_ci: bool,
@@ -91,6 +91,11 @@ impl Lines {
     /// The same in CI, where events tell most of it. Who ends a job sends one signal after the other; the first one counts.
     fn for_ci(output: Output) -> Result<Self, Failure> {
         Ok(Self { output, interrupt: Interrupt::listen()?, is_live: false, is_ci: true })
+    }
+
+    /// The same for a process in the background, which a terminal that goes away does not end.
+    pub(super) fn in_background(output: Output) -> Result<Self, Failure> {
+        Ok(Self { output, interrupt: Interrupt::listen_in_background()?, is_live: true, is_ci: false })
     }
 }
 

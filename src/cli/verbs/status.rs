@@ -11,11 +11,15 @@ use crate::cli::args::{StatusArgs, WorkerArgs};
 use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, width};
 use crate::coordinator::Failure;
 use crate::coordinator::views::{PullState, StatusView, WorkerView};
+use crate::model::health::Pace;
 use crate::model::worker::{Evidence, Status};
 use crate::model::{Time, ago_text, short_age};
 
 /// How often `--watch` draws anew.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
+
+/// Tickets that do not move of which `status` says why.
+const HOLDS_SHOWN: usize = 10;
 
 /// Runs `status`.
 pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<(), Failure> {
@@ -75,11 +79,35 @@ fn render(view: &StatusView, output: &Output) -> String {
     if view.workers.is_empty() {
         let waiting = view.tickets.values().sum::<usize>();
         let tickets = if waiting > 0 { format!(" ({})", summary(view)) } else { String::new() };
-        return format!("No workers{tickets}. Start one: swarm spawn TICKET\n");
+        let more = format!("{}{}", paced(view, output), coordination(view, output));
+        return format!("No workers{tickets}. Start one: swarm spawn TICKET\n{more}");
     }
     let mut text = table(view, output);
+    text.push_str(&paced(view, output));
     writeln!(text, "\n{}", output.paint(Style::Dim, &summary(view))).expect("a string takes all text");
+    text.push_str(&coordination(view, output));
     text
+}
+
+/// Who leads, and what does not move.
+fn coordination(view: &StatusView, output: &Output) -> String {
+    let Some(coordinator) = &view.coordinator else { return String::new() };
+    let mut text = format!("{}\n", output.paint(Style::Dim, &one_line(&coordinator.text)));
+    for hold in view.holds.iter().take(HOLDS_SHOWN) {
+        writeln!(text, "`{}` {}", hold.ticket, one_line(&hold.why)).expect("a string takes all text");
+    }
+    if view.holds.len() > HOLDS_SHOWN {
+        let more = view.holds.len() - HOLDS_SHOWN;
+        writeln!(text, "and {more} more: swarm queue list").expect("a string takes all text");
+    }
+    text
+}
+
+/// A line for each model that wants to be left alone.
+fn paced(view: &StatusView, output: &Output) -> String {
+    let line = |pace: &Pace| format!("{}\n", output.paint(Style::Yellow, &one_line(&pace.clause())));
+    let lines: String = view.paced.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// The workers as a table.

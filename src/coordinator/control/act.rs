@@ -66,7 +66,10 @@ impl Control {
     /// Ends the agents of workers; their work and worktrees stay.
     pub(crate) fn stop(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.stop_one(&worker, "a person stopped it")))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.stop_one(&worker, "a person stopped it")
+        }))
     }
 
     /// Ends one worker's agent. One that has ended already is a success that says so.
@@ -175,14 +178,24 @@ impl Control {
                 matches!(status, Status::Paused | Status::Lost)
             });
         }
-        Ok(self.each(workers, |worker| self.resume_one(worker)))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.resume_one(worker)
+        }))
     }
 
     /// Continues one worker.
-    fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
+    pub(super) fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
         self.refuse_half_spawned(&worker)?;
-        if self.ask(&worker, &Request::Resume)?.is_some() {
+        let known = self.know(worker.clone(), None);
+        let is_held = known.live.is_some_and(|live| live.held_at.is_some());
+        let ticket = self.frozen_ticket(&worker)?;
+        if is_held {
+            self.check_budgets(&ticket, &worker.attempt.run)?;
+        }
+        let budget = Some(self.budget_of(&ticket)?);
+        if self.ask(&worker, &Request::Resume { budget })?.is_some() {
             return Ok(action(&id, "resumed", "Resumed".to_owned()));
         }
         let known = self.know(self.worker(id.as_str())?, None);
@@ -202,7 +215,10 @@ impl Control {
     /// Stops workers and begins a new attempt of each in the same worktree.
     pub(crate) fn restart(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.restart_one(&worker)))
+        Ok(self.each(workers, |worker| {
+            self.forget_care(&worker.id)?;
+            self.restart_one(&worker)
+        }))
     }
 
     /// Begins a new attempt of one worker.
@@ -213,7 +229,8 @@ impl Control {
         }
         self.refuse_half_spawned(worker)?;
         // Whether the new attempt can start is known before the old one is ended, and nobody takes its place between.
-        self.continuation(worker.clone(), None, false, true)?;
+        let again = self.continuation(worker.clone(), None, false, true)?;
+        self.check_budgets(&again.ticket, &self.run)?;
         let places = self.lock_places()?;
         if !self.busy()?.contains(id) {
             self.check_capacity(1)?;
@@ -228,7 +245,7 @@ impl Control {
     }
 
     /// What starting an ended worker again takes.
-    fn continuation(
+    pub(super) fn continuation(
         &self,
         worker: Worker,
         prompt: Option<String>,
@@ -239,7 +256,9 @@ impl Control {
             return Err(released(&worker));
         }
         let agent = self.ready_agent(&worker.agent)?;
-        let ticket = self.frozen_ticket(&worker)?;
+        let mut ticket = self.frozen_ticket(&worker)?;
+        // A budget that a person has raised since counts: it is no part of the work.
+        ticket.budget = self.budget_of(&ticket)?.ticket;
         let headless = worker.attempt.headless;
         Ok(Continue { worker, ticket, agent, prompt, in_session, counts_attempt, returned_at: None, headless })
     }
@@ -258,6 +277,7 @@ impl Control {
         let places = self.lock_places()?;
         if admission == Admission::Limited {
             self.check_capacity(1)?;
+            self.check_budgets(&again.ticket, &self.run)?;
         }
         let reserved = spawner.reserve_again(again)?;
         drop(places);

@@ -1,8 +1,9 @@
-//! `doctor`: looks at everything a repository's work rests on. It changes nothing but what the queue says about leases that
-//! are over and workers that are lost.
+//! `doctor`: looks at everything a repository's work rests on. Unless it is asked to mend, it changes nothing but what the
+//! queue says about leases that are over and workers that are lost.
 
 use std::path::Path;
 
+use super::mend::{Fault, is_preparing, old_lock, pids};
 use super::{Control, is_released};
 use crate::agent::Probe;
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -10,54 +11,78 @@ use crate::coordinator::views::{DoctorView, FindingView, VIEW_VERSION};
 use crate::files::{self, FileLock};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, TmuxSession, Worker};
-use crate::model::{Time, WorkerId, counted};
+use crate::model::{Time, counted, duration_text};
 use crate::process;
 use crate::store::Store;
-use crate::supervisor::{Client, MARKER};
-use crate::terminal::TmuxError;
+use crate::supervisor::Client;
+use crate::terminal::{Tmux, TmuxError};
 
 /// A hand-over file is read within moments; one that is older was left by a start that never came about.
 const HANDOVER_AGE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// One finding, and what can be mended about it.
+pub(super) struct Found {
+    /// What a face shows.
+    view: FindingView,
+    /// What can be put right.
+    fault: Option<Fault>,
+}
+
+impl Found {
+    /// The same with something that can be put right.
+    fn mendable(mut self, fault: Fault) -> Self {
+        self.view.mend = Some(fault.remedy());
+        self.fault = Some(fault);
+        self
+    }
+}
+
 /// A finding that all is well.
-fn ok(subject: &str, text: impl Into<String>) -> FindingView {
+fn ok(subject: &str, text: impl Into<String>) -> Found {
     finding("ok", subject, text, None)
 }
 
 /// A finding that wants a look but stops nothing.
-fn warning(subject: &str, text: impl Into<String>, hint: Option<String>) -> FindingView {
+fn warning(subject: &str, text: impl Into<String>, hint: Option<String>) -> Found {
     finding("warning", subject, text, hint)
 }
 
 /// A finding that stops something.
-fn problem(subject: &str, text: impl Into<String>, hint: Option<String>) -> FindingView {
+fn problem(subject: &str, text: impl Into<String>, hint: Option<String>) -> Found {
     finding("problem", subject, text, hint)
 }
 
 /// One finding.
-fn finding(level: &str, subject: &str, text: impl Into<String>, hint: Option<String>) -> FindingView {
-    FindingView { level: level.to_owned(), subject: subject.to_owned(), text: text.into(), hint }
+fn finding(level: &str, subject: &str, text: impl Into<String>, hint: Option<String>) -> Found {
+    let (level, subject, text) = (level.to_owned(), subject.to_owned(), text.into());
+    Found { view: FindingView { level, subject, text, hint, mend: None, mended: None }, fault: None }
 }
 
 /// A failure as a finding.
-fn failed(subject: &str, failure: &Failure) -> FindingView {
+fn failed(subject: &str, failure: &Failure) -> Found {
     problem(subject, failure.chain.join(": "), failure.hints.first().cloned())
 }
 
 impl Control {
-    /// Looks at everything. The second value is the failure for the exit code, when something is a problem.
-    pub(crate) fn doctor(&self) -> (DoctorView, Result<(), Failure>) {
-        let mut findings = self.machine();
-        findings.extend(self.look("agents", Self::broken_agents));
-        findings.extend(self.look("trust", Self::open_trust));
-        findings.extend(self.look("state", Self::state));
-        findings.extend(self.look("workers", Self::workers_at_odds));
-        findings.extend(self.look("tickets", Self::tickets_at_odds));
-        findings.extend(self.look("worktrees", Self::worktrees_at_odds));
-        findings.extend(self.look("sessions", Self::left_sessions));
-        findings.extend(self.look("runtime", |_| stale_runtime_files()));
-        findings.extend(self.look("kept work", Self::kept_work));
-        let count = findings.iter().filter(|finding| finding.level == "problem").count();
+    /// Looks at everything, and with `mends` puts right what can be. The second value is the failure for the exit code,
+    /// when something is a problem and stays one.
+    pub(crate) fn doctor(&self, mends: bool) -> (DoctorView, Result<(), Failure>) {
+        let mut found = self.look_around();
+        let mut failures = 0;
+        for found in found.iter_mut().filter(|_| mends) {
+            let Some(fault) = &found.fault else { continue };
+            match self.mend(fault) {
+                Ok(done) => found.view.mended = Some(done),
+                Err(failure) => {
+                    failures += 1;
+                    found.view.level = "problem".to_owned();
+                    found.view.text = format!("{}; it was not mended: {}", found.view.text, failure.chain.join(": "));
+                }
+            }
+        }
+        let findings: Vec<_> = found.into_iter().map(|found| found.view).collect();
+        let is_open = |finding: &&FindingView| finding.level == "problem" && finding.mended.is_none();
+        let count = findings.iter().filter(is_open).count().max(failures);
         let result = match count {
             0 => Ok(()),
             1 => Err(Failure::new(FailureKind::Failed, "1 problem was found")),
@@ -66,13 +91,35 @@ impl Control {
         (DoctorView { version: VIEW_VERSION, findings }, result)
     }
 
+    /// Every look.
+    fn look_around(&self) -> Vec<Found> {
+        let mut findings = self.look_at_machine();
+        findings.extend(self.look("agents", Self::broken_agents));
+        findings.extend(self.look("trust", Self::open_trust));
+        findings.extend(self.look("state", Self::state));
+        findings.extend(self.look("workers", Self::workers_at_odds));
+        findings.extend(self.look("tickets", Self::tickets_at_odds));
+        findings.extend(self.look("worktrees", Self::worktrees_at_odds));
+        findings.extend(self.look("sessions", Self::left_sessions));
+        findings.extend(self.look("runtime", |_| stale_runtime_files()));
+        findings.extend(self.look("ports", Self::stale_ports));
+        findings.extend(self.look("locks", Self::old_locks));
+        findings.extend(self.look("kept work", Self::kept_work));
+        findings
+    }
+
     /// One look; that it failed is a finding too.
-    fn look(&self, subject: &str, look: impl FnOnce(&Self) -> Result<Vec<FindingView>, Failure>) -> Vec<FindingView> {
+    fn look(&self, subject: &str, look: impl FnOnce(&Self) -> Result<Vec<Found>, Failure>) -> Vec<Found> {
         look(self).unwrap_or_else(|failure| vec![failed(subject, &failure)])
     }
 
     /// What the machine and the repository bring along: git, tmux, who commits, target, configuration, default agent.
     pub(super) fn machine(&self) -> Vec<FindingView> {
+        self.look_at_machine().into_iter().map(|found| found.view).collect()
+    }
+
+    /// The same as findings.
+    fn look_at_machine(&self) -> Vec<Found> {
         let repository = &self.project.repository;
         let git = match repository.check_program() {
             Ok(version) => ok("git", format!("git {version}")),
@@ -94,7 +141,7 @@ impl Control {
     }
 
     /// Whether sessions are possible.
-    fn tmux_program(&self) -> Result<FindingView, Failure> {
+    fn tmux_program(&self) -> Result<Found, Failure> {
         let without = "workers run detached, and swarm attach shows them without tmux";
         let tmux = self.project.tmux_server(&self.project.settings()?.tmux.socket)?;
         Ok(match tmux.available() {
@@ -108,7 +155,7 @@ impl Control {
     }
 
     /// Whether the branch that work lands on is there.
-    fn target(&self) -> Result<FindingView, Failure> {
+    fn target(&self) -> Result<Found, Failure> {
         let repository = &self.project.repository;
         let branch = match &self.project.settings()?.target {
             Some(target) => target.clone(),
@@ -124,7 +171,7 @@ impl Control {
     }
 
     /// Whether the default agent can run.
-    fn default_agent(&self) -> Result<FindingView, Failure> {
+    fn default_agent(&self) -> Result<Found, Failure> {
         let agent = self.project.agent(&self.project.settings()?.agent)?;
         let probes = self.probe_all(&[agent])?;
         let name = &agent.name;
@@ -141,13 +188,13 @@ impl Control {
     }
 
     /// Agent files that define none.
-    fn broken_agents(&self) -> Result<Vec<FindingView>, Failure> {
+    fn broken_agents(&self) -> Result<Vec<Found>, Failure> {
         let problems = self.project.agents()?.problems().iter();
         Ok(problems.map(|error| warning("agents", error.to_string(), error.hint().map(str::to_owned))).collect())
     }
 
     /// Commands of the repository that would stop a spawn or a landing.
-    fn open_trust(&self) -> Result<Vec<FindingView>, Failure> {
+    fn open_trust(&self) -> Result<Vec<Found>, Failure> {
         let question = self.trust_question()?;
         let view = question.view();
         let open = view.commands.iter().filter(|command| !command.trusted).count();
@@ -162,7 +209,7 @@ impl Control {
     }
 
     /// The state folder and its database.
-    fn state(&self) -> Result<Vec<FindingView>, Failure> {
+    fn state(&self) -> Result<Vec<Found>, Failure> {
         let root = self.project.paths.root();
         let Some(store) = Store::open_read_only(&self.project.paths)? else {
             return Ok(vec![ok("state", "none yet; the first spawn makes it")]);
@@ -181,7 +228,7 @@ impl Control {
     }
 
     /// Workers whose facts do not fit together, and processes that nobody supervises.
-    fn workers_at_odds(&self) -> Result<Vec<FindingView>, Failure> {
+    fn workers_at_odds(&self) -> Result<Vec<Found>, Failure> {
         let workers = self.recorded_workers()?;
         let mut findings = Vec::new();
         let mut live = 0;
@@ -192,11 +239,13 @@ impl Control {
             match (known.verdict.status, known.liveness) {
                 (Status::Lost, _) if matches!(worker.phase, Phase::Preparing { .. }) => {
                     let text = format!("the spawn of `{id}` was interrupted: {}", known.verdict.reason);
-                    findings.push(problem("workers", text, Some(format!("swarm resume {id}, or swarm rm {id}"))));
+                    let hint = Some(format!("swarm resume {id}, or swarm rm {id}"));
+                    findings.push(problem("workers", text, hint).mendable(Fault::HalfSpawned(id.clone())));
                 }
                 (Status::Lost, _) => {
                     let text = format!("`{id}` is lost: {}", known.verdict.reason);
-                    findings.push(problem("workers", text, Some(format!("swarm resume {id}"))));
+                    let hint = Some(format!("swarm resume {id}"));
+                    findings.push(problem("workers", text, hint).mendable(Fault::Lost(id.clone())));
                 }
                 (_, Liveness::Unreadable) => {
                     let text = format!("whether `{id}` lives cannot be told: {}", known.verdict.reason);
@@ -208,6 +257,12 @@ impl Control {
             if known.liveness == Liveness::Dead {
                 findings.extend(self.unsupervised(worker)?);
             }
+            if known.ticket_state.is_none() && !is_released(worker) && !is_preparing(worker) {
+                let text = format!("the queue knows no ticket `{}` of worker `{id}`", worker.ticket);
+                let found = problem("workers", text, Some(format!("swarm rm {id} keeps its work")));
+                let is_dead = known.liveness == Liveness::Dead;
+                findings.push(if is_dead { found.mendable(Fault::NoTicket(id.clone())) } else { found });
+            }
         }
         if findings.is_empty() {
             let kept = workers.iter().filter(|worker| !is_released(worker)).count();
@@ -218,51 +273,45 @@ impl Control {
 
     /// Tickets that the queue says are held, and nobody works on them: their command died before it had written a worker
     /// down, or their worker has ended. Leases that are over are told to the queue first.
-    fn tickets_at_odds(&self) -> Result<Vec<FindingView>, Failure> {
+    fn tickets_at_odds(&self) -> Result<Vec<Found>, Failure> {
         if Store::open_read_only(&self.project.paths)?.is_none() {
             return Ok(Vec::new());
         }
         let queue = self.project.queue()?;
         queue.expire(Time::now())?;
-        let workers = self.recorded_workers()?;
         let mut findings = Vec::new();
         for (ticket, state) in queue.states()? {
-            let is_held = matches!(state, TicketState::Running | TicketState::Lost);
-            let works = |worker: &&Worker| worker.ticket == ticket && worker.is_begun();
-            // A spawn that has just claimed it holds this lock.
-            let spawns = FileLock::is_held(&self.project.paths.spawn_lock(&WorkerId::of(&ticket, 1)))?;
-            if is_held && !spawns && workers.iter().find(works).is_none() {
+            if matches!(state, TicketState::Running | TicketState::Lost) && self.is_unattended(&ticket)? {
                 let text = format!("ticket `{ticket}` is {state} in the queue, and no worker is at it");
-                findings.push(problem("tickets", text, Some(format!("swarm spawn {ticket}"))));
+                let found = problem("tickets", text, Some(format!("swarm spawn {ticket}")));
+                findings.push(found.mendable(Fault::Unattended(ticket)));
             }
         }
         Ok(findings)
     }
 
     /// Processes that a worker without supervisor left behind.
-    fn unsupervised(&self, worker: &Worker) -> Result<Option<FindingView>, Failure> {
-        let folder = self.project.paths.worker_dir(&worker.id);
-        let running = process::find_marked(MARKER, &folder.to_string_lossy())?;
-        let pids: Vec<_> = running.iter().map(|process| process.pid.to_string()).collect();
-        let text = format!("`{}` has no supervisor, but its processes run: {}", worker.id, pids.join(", "));
-        let hint = format!("swarm stop {}", worker.id);
-        Ok((!pids.is_empty()).then(|| problem("processes", text, Some(hint))))
+    fn unsupervised(&self, worker: &Worker) -> Result<Option<Found>, Failure> {
+        let running = self.left_running(worker)?;
+        let text = format!("`{}` has no supervisor, but its processes run: {}", worker.id, pids(&running));
+        let found = problem("processes", text, Some(format!("swarm stop {}", worker.id)));
+        Ok((!running.is_empty()).then(|| found.mendable(Fault::LeftProcesses(worker.id.clone()))))
     }
 
     /// tmux sessions of workers that were released.
-    fn left_sessions(&self) -> Result<Vec<FindingView>, Failure> {
+    fn left_sessions(&self) -> Result<Vec<Found>, Failure> {
         let left = self.released_sessions()?;
-        let warn = |(_, session): &(_, TmuxSession)| {
+        let warn = |(tmux, session): (Tmux, TmuxSession)| {
             let text = format!("the session `{}` of a released worker is left", session.name);
             let flag = if session.socket.contains('/') { "-S" } else { "-L" };
             let hint = format!("tmux {flag} {} kill-session -t '{}'", session.socket, session.id);
-            warning("sessions", text, Some(hint))
+            warning("sessions", text, Some(hint)).mendable(Fault::Session(tmux, session))
         };
-        Ok(left.iter().map(warn).collect())
+        Ok(left.into_iter().map(warn).collect())
     }
 
     /// Worktrees and branches that workers record and git does not have, and the other way round.
-    fn worktrees_at_odds(&self) -> Result<Vec<FindingView>, Failure> {
+    fn worktrees_at_odds(&self) -> Result<Vec<Found>, Failure> {
         let repository = &self.project.repository;
         let workers = self.recorded_workers()?;
         let mut findings = Vec::new();
@@ -273,28 +322,110 @@ impl Control {
             let hint = way_back(worker, &snapshots, has_branch);
             if let Err(error) = repository.linked(&place.worktree) {
                 let text = format!("the worktree of `{id}` is not usable: {error}");
-                findings.push(problem("worktrees", text, hint.clone()));
+                let found = problem("worktrees", text, hint.clone());
+                let is_gone = place.worktree.symlink_metadata().is_err() && self.liveness(worker) == Liveness::Dead;
+                let fault = (is_gone && has_branch).then(|| Fault::NoWorktree(id.clone()));
+                findings.push(match fault {
+                    Some(fault) => found.mendable(fault),
+                    None => found,
+                });
             }
             if !has_branch {
                 let text = format!("the branch `{}` of `{id}` is gone", place.branch);
                 findings.push(problem("branches", text, hint));
             }
         }
-        for worktree in repository.worktrees()? {
-            let is_recorded = workers.iter().any(|worker| worker.place.worktree == worktree.path);
-            if !worktree.path.exists() && !worktree.locked && !is_recorded {
-                let text = format!("git has a worktree registered at {}, which is gone", worktree.path.display());
-                findings.push(warning("worktrees", text, Some("git worktree prune".to_owned())));
+        let scratch = repository.dead_scratch()?;
+        for path in &scratch {
+            let text = format!("a gate that died left its worktree at {}", path.display());
+            let found = warning("worktrees", text, Some("swarm clean --apply".to_owned()));
+            findings.push(found.mendable(Fault::Scratch(path.clone())));
+        }
+        let mut foreign = 0;
+        for worktree in repository.worktrees()?.into_iter().filter(|worktree| !scratch.contains(&worktree.path)) {
+            let is_ours = |worker: &&Worker| is_place_of(worker, &worktree.path);
+            let owner = workers.iter().find(is_ours);
+            let is_current = owner.is_some_and(|worker| !is_released(worker) && worker.place.worktree == worktree.path);
+            if is_current || repository.main_worktree() == Some(&worktree.path) {
+                continue;
             }
+            if worktree.path.exists() || worktree.locked {
+                foreign += 1;
+                continue;
+            }
+            let text = format!("git has a worktree registered at {}, which is gone", worktree.path.display());
+            let found = warning("worktrees", text, Some("git worktree prune".to_owned()));
+            findings.push(match owner {
+                Some(_) => found.mendable(Fault::StaleRegistration(worktree.path)),
+                None => found,
+            });
         }
         if findings.is_empty() {
             findings.push(ok("worktrees", "registrations, folders and branches fit together"));
         }
+        if foreign > 0 {
+            findings.push(ok("worktrees", format!("{} not ours, left as they are", counted(foreign, "worktree"))));
+        }
+        findings.extend(self.foreign_branches(&workers)?);
         Ok(findings)
     }
 
-    /// What lies under refs of ours without a worker that works on it. Never a fault.
-    fn kept_work(&self) -> Result<Vec<FindingView>, Failure> {
+    /// Branches that are named like ours and that no worker made.
+    fn foreign_branches(&self, workers: &[Worker]) -> Result<Option<Found>, Failure> {
+        let template = self.project.settings_or_default().branch.clone();
+        let Some((prefix, "")) = template.split_once("{worker}").filter(|(prefix, _)| !prefix.is_empty()) else {
+            return Ok(None);
+        };
+        let names = self.project.repository.references(&format!("refs/heads/{prefix}"))?;
+        let is_recorded = |name: &&str| workers.iter().any(|worker| worker.place.branch.as_str() == *name);
+        let others: Vec<_> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix("refs/heads/"))
+            .filter(|name| !is_recorded(name))
+            .collect();
+        let text = match &others[..] {
+            [] => return Ok(None),
+            [one] => format!("`{one}` was made by no worker, and is left as it is"),
+            several => format!("{} were made by no worker, and are left as they are", quoted(several)),
+        };
+        Ok(Some(ok("branches", text)))
+    }
+
+    /// Blocks of ports whose workers are gone.
+    fn stale_ports(&self) -> Result<Vec<Found>, Failure> {
+        let Some(store) = Store::open_read_only(&self.project.paths)? else { return Ok(Vec::new()) };
+        let mut findings = Vec::new();
+        for id in store.stale_ports()? {
+            // A spawn takes its ports before it writes its worker down.
+            if !FileLock::is_held(&self.project.paths.spawn_lock(&id))? {
+                let found = warning("ports", format!("ports are taken for `{id}`, which is gone"), None);
+                findings.push(found.mendable(Fault::Ports(id)));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Locks of git that are old. Nobody can tell whose they are, so they are only told.
+    fn old_locks(&self) -> Result<Vec<Found>, Failure> {
+        let repository = &self.project.repository;
+        let common = repository.common_dir();
+        let mut paths: Vec<_> = ["index.lock", "HEAD.lock", "config.lock", "packed-refs.lock"]
+            .iter()
+            .map(|name| common.join(name))
+            .collect();
+        for worktree in repository.worktrees()?.iter().filter(|worktree| worktree.git_dir != common) {
+            paths.extend(["index.lock", "HEAD.lock"].iter().map(|name| worktree.git_dir.join(name)));
+        }
+        let told = |path: std::path::PathBuf| {
+            let age = duration_text(old_lock(&path)?);
+            let text = format!("{} is {age} old; a git command that died may have left it", path.display());
+            Some(warning("locks", text, Some(format!("rm {} once no git command runs there", path.display()))))
+        };
+        Ok(paths.into_iter().filter_map(told).collect())
+    }
+
+    /// What lies under refs of ours without a worker that works on it.
+    fn kept_work(&self) -> Result<Vec<Found>, Failure> {
         let repository = &self.project.repository;
         let workers = self.recorded_workers()?;
         let wip = repository.references("refs/swarm/wip/")?;
@@ -302,7 +433,7 @@ impl Control {
             let id = name.trim_start_matches("refs/swarm/wip/");
             workers.iter().any(|worker| worker.id.as_str() == id && !is_released(worker))
         };
-        let orphans = wip.iter().filter(|name| !is_known(name)).count();
+        let orphans: Vec<_> = wip.iter().filter(|name| !is_known(name)).collect();
         let kept = repository.references("refs/swarm/keep/")?.len();
         let mut findings = Vec::new();
         if kept > 0 {
@@ -314,14 +445,12 @@ impl Control {
                 hint,
             ));
         }
-        if orphans > 0 {
-            let hint = Some("git for-each-ref refs/swarm/wip".to_owned());
-            findings.push(finding(
-                "ok",
-                "kept work",
-                format!("{} without a worker", counted(orphans, "snapshot")),
-                hint,
-            ));
+        for name in orphans {
+            let found = warning("kept work", format!("the snapshot {name} belongs to no worker"), None);
+            findings.push(match name.trim_start_matches("refs/swarm/wip/").parse() {
+                Ok(id) => found.mendable(Fault::Snapshots(id)),
+                Err(_) => found,
+            });
         }
         Ok(findings)
     }
@@ -351,14 +480,22 @@ fn way_back(worker: &Worker, snapshots: &[String], has_branch: bool) -> Option<S
     }
 }
 
-/// Whether a worker's worktree may not be there yet.
-fn is_preparing(worker: &Worker) -> bool {
-    matches!(worker.phase, Phase::Preparing { .. })
+/// Whether a path is where a worker's worktree is or was; one that was removed without its folder is registered under
+/// another name.
+fn is_place_of(worker: &Worker, path: &Path) -> bool {
+    let place = &worker.place.worktree;
+    let aside = place.file_name().map(|name| place.with_file_name(format!("{}.missing", name.to_string_lossy())));
+    path == place || aside.as_deref() == Some(path)
+}
+
+/// Names in a sentence.
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Sockets nobody listens on and hand-over files nobody took. A hand-over file holds an environment, so it should not lie
 /// about.
-fn stale_runtime_files() -> Result<Vec<FindingView>, Failure> {
+fn stale_runtime_files() -> Result<Vec<Found>, Failure> {
     let folder = files::runtime_folder()?;
     let entries = std::fs::read_dir(&folder).map_err(files::FileError::on("list", &folder))?;
     let mut findings = Vec::new();
@@ -367,13 +504,16 @@ fn stale_runtime_files() -> Result<Vec<FindingView>, Failure> {
         let hint = Some(format!("rm {}", path.display()));
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("sock") if Client::connect(&path)?.is_none() && path.exists() => {
-                findings.push(warning("runtime", format!("nobody listens on {}", path.display()), hint));
+                let found = warning("runtime", format!("nobody listens on {}", path.display()), hint);
+                findings.push(found.mendable(Fault::RuntimeFile(path)));
             }
             Some("json") if is_old(&path) => {
-                findings.push(warning("runtime", format!("nobody took the hand-over file {}", path.display()), hint));
+                let found = warning("runtime", format!("nobody took the hand-over file {}", path.display()), hint);
+                findings.push(found.mendable(Fault::RuntimeFile(path)));
             }
             Some("ready") if is_abandoned(&path)? => {
-                findings.push(warning("runtime", format!("nobody waits on {}", path.display()), hint));
+                let found = warning("runtime", format!("nobody waits on {}", path.display()), hint);
+                findings.push(found.mendable(Fault::RuntimeFile(path)));
             }
             _ => {}
         }

@@ -18,8 +18,17 @@ impl Control {
     /// Asks a supervisor to end; `None` when there is none. One that does not answer is ended by its identity, and what
     /// it leaves of its agent is the caller's to end.
     pub(super) fn ask_to_stop(&self, worker: &Worker, reason: &str) -> Result<Option<Reply>, Failure> {
+        self.ask_to_end(worker, Request::Stop { reason: reason.to_owned(), is_failure: false })
+    }
+
+    /// Ends a worker's attempt as failed, as far as it is not over.
+    pub(super) fn end_failed(&self, worker: &Worker, reason: &str) -> Result<(), Failure> {
+        self.ask_to_end(worker, Request::Stop { reason: reason.to_owned(), is_failure: true }).map(drop)
+    }
+
+    /// The same with this request.
+    fn ask_to_end(&self, worker: &Worker, request: Request) -> Result<Option<Reply>, Failure> {
         let grace = self.project.settings_or_default().limits.grace;
-        let request = Request::Stop { reason: reason.to_owned() };
         let ended = match self.client(&worker.id) {
             Ok(None) => return Ok(None),
             Ok(Some(client)) => self.hear(worker, client, &request, self.stop_within()),

@@ -77,6 +77,8 @@ impl Control {
             subject: "proposal".to_owned(),
             text: format!("claude cannot run here, but {} could; `{name}` is an agent for it", found.0),
             hint: Some(format!("set `agent: {name}` in .swarm/config.yaml, or delete .swarm/agents/{name}.md")),
+            mend: None,
+            mended: None,
         }))
     }
 
@@ -113,6 +115,8 @@ impl Control {
             subject: "config".to_owned(),
             text: format!("the default agent stays `{configured}`: .swarm/config.yaml was there already"),
             hint: Some(format!("set `agent: {wanted}` in .swarm/config.yaml")),
+            mend: None,
+            mended: None,
         })
     }
 }

@@ -110,16 +110,7 @@ impl Control {
         if operation.is_none() {
             self.back_to_review(&worker)?;
         }
-        let view = ResolveView {
-            version: VIEW_VERSION,
-            worker: worker.id.to_string(),
-            worktree: worktree.clone(),
-            commit: repository.branch_head(&worker.place.branch)?.map(|commit| commit.to_string()),
-            ticket_state: self.ticket_state(&worker.ticket)?,
-            keep: resolving.keep.clone(),
-            operation,
-            left,
-        };
+        let view = self.resolve_view(&worker, resolving.keep.clone(), operation, left)?;
         let result = match view.operation {
             None => Ok(()),
             Some(_) => {
@@ -130,6 +121,46 @@ impl Control {
             }
         };
         Ok((view, result))
+    }
+
+    /// Gives up what is begun in a worker's worktree, after its files were kept. The second value is what was given up.
+    ///
+    /// # Errors
+    /// While the agent works, and when the files cannot be kept.
+    pub(crate) fn give_up_resolve(&self, name: &str) -> Result<(ResolveView, Option<&'static str>), Failure> {
+        let worker = self.worker(name)?;
+        self.refuse_unresolvable(&worker)?;
+        let (repository, place) = (&self.project.repository, &worker.place);
+        let mut keep = None;
+        let operation = repository.operation_in(&place.worktree)?;
+        if let Some(operation) = operation {
+            let reason = format!("before its {} was given up", operation.as_str());
+            let kept = repository.keep(&worker.id, Some(&place.worktree), &place.branch, &reason)?;
+            repository.give_up(&place.worktree, &kept)?;
+            keep = Some(kept.keep_ref().to_owned());
+        }
+        Ok((self.resolve_view(&worker, keep, None, Vec::new())?, operation.map(|operation| operation.as_str())))
+    }
+
+    /// Where a worker's worktree and ticket are.
+    fn resolve_view(
+        &self,
+        worker: &Worker,
+        keep: Option<String>,
+        operation: Option<String>,
+        left: Vec<PathBuf>,
+    ) -> Result<ResolveView, Failure> {
+        let commit = self.project.repository.branch_head(&worker.place.branch)?;
+        Ok(ResolveView {
+            version: VIEW_VERSION,
+            worker: worker.id.to_string(),
+            worktree: worker.place.worktree.clone(),
+            commit: commit.map(|commit| commit.to_string()),
+            ticket_state: self.ticket_state(&worker.ticket)?,
+            keep,
+            operation,
+            left,
+        })
     }
 
     /// Takes the ticket to where the new commit is judged.
@@ -144,7 +175,7 @@ impl Control {
                 }
             }
             // Its supervisor waits for the end of the merge; it looks again, and finishes.
-            TicketState::Running => self.ask(worker, &Request::Resume).map(drop)?,
+            TicketState::Running => self.ask(worker, &Request::Resume { budget: None }).map(drop)?,
             _ => {}
         }
         Ok(())

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::review::Remark;
 use super::{Control, is_released};
-use crate::config::{self, Template, agent_environment};
+use crate::config::{self, SpawnDepth, Template, agent_environment};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, ActionsView, ReviewerView, ReviewerWord, VIEW_VERSION};
 use crate::files::FileLock;
@@ -218,7 +218,8 @@ impl Control {
             ("SWARM_PROMPT_FILE", text(folder.join("prompt.md"))),
             ("TERM", "dumb".to_owned()),
         ];
-        let own: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut own: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        own.extend(SpawnDepth::of(&self.project.call.environment, &self.project.settings()?.limits).below());
         Ok(agent_environment(&self.project.call.environment, self.project.settings()?, agent, &own))
     }
 
@@ -332,7 +333,8 @@ impl Prepared {
             program: &project.call.program,
             limits: &settings.limits,
             models: &self.models,
-            budget_usd: request.ticket.budget.usd,
+            budget_usd: request.ticket.budget.or(settings.budget.ticket).usd,
+            run: &control.run,
             timeout: settings.review.timeout,
         })
     }

@@ -26,6 +26,13 @@ pub(crate) struct Choice {
     publish: Vec<(Ticket, bool)>,
 }
 
+impl Choice {
+    /// The tickets as they are published: those named first, then what they need.
+    pub(super) fn order(&self) -> Vec<TicketId> {
+        self.publish.iter().map(|(ticket, _)| ticket.id.clone()).collect()
+    }
+}
+
 /// What another thread needs to act on the same repository under the same run.
 #[derive(Debug, Clone)]
 pub(in crate::coordinator) struct Beside {
@@ -60,6 +67,7 @@ impl Control {
     /// Fails before any effect where a run would fail later: set-up commands that are not trusted, and gates where it
     /// lands.
     pub(in crate::coordinator) fn check_run(&self, lands: bool) -> Result<(), Failure> {
+        self.check_spawn_depth()?;
         self.spawner(true)?;
         if lands {
             self.approved_gates()?;
@@ -74,6 +82,7 @@ impl Control {
             max_workers: settings.max_workers,
             agent: settings.agent.clone(),
             run: settings.run.clone(),
+            health: settings.health,
             lands,
             approves: settings.landing.approval == Approval::Auto || settings.review.agents_approve,
         })
@@ -83,6 +92,7 @@ impl Control {
     pub(in crate::coordinator) fn agent_facts(&self) -> Result<BTreeMap<AgentName, AgentFacts>, Failure> {
         let facts = |agent: &crate::model::agent::Agent| AgentFacts {
             model: agent.model.clone(),
+            asks: agent.model_name(),
             capabilities: agent.capabilities.clone(),
         };
         Ok(self.project.agents()?.all().map(|agent| (agent.name.clone(), facts(agent))).collect())
@@ -165,11 +175,11 @@ impl Control {
         Ok(file.or_else(|| known.get(id).map(|known| known.ticket.clone())))
     }
 
-    /// Publishes what was chosen and is not on its way yet; how many. What a person named is queued again where it had
+    /// Publishes what was chosen and is not on its way yet; which. What a person named is queued again where it had
     /// failed or was cancelled.
-    pub(in crate::coordinator) fn publish_chosen(&self, choice: &Choice) -> Result<usize, Failure> {
+    pub(in crate::coordinator) fn publish_chosen(&self, choice: &Choice) -> Result<BTreeSet<TicketId>, Failure> {
         let queue = self.project.queue()?;
-        let mut count = 0;
+        let mut published = BTreeSet::new();
         for (ticket, is_named) in &choice.publish {
             let known = queue.ticket(&ticket.id)?;
             let is_due = match known.as_ref().map(|known| known.state) {
@@ -179,11 +189,15 @@ impl Control {
                 Some(_) => false,
             };
             if is_due {
+                if *is_named {
+                    // A person decided about it.
+                    self.forget_care(&WorkerId::of(&ticket.id, 1))?;
+                }
                 self.publish(ticket.clone())?;
-                count += 1;
+                published.insert(ticket.id.clone());
             }
         }
-        Ok(count)
+        Ok(published)
     }
 
     /// Publishes a ticket under a key of this run. Not the key of a spawn, which would take it back when it fails.
@@ -214,7 +228,9 @@ impl Control {
 
     /// Continues one lost worker.
     pub(in crate::coordinator) fn resume_lost(&self, worker: &WorkerId) -> Result<(), Failure> {
-        self.resume(&[worker.to_string()], false)?.1
+        let worker = self.worker(worker.as_str())?;
+        self.note_lost(&worker)?;
+        self.resume_one(worker).map(drop)
     }
 
     /// Ends a worker's agent because the run is over, with its work kept, and queues its ticket again for the next run.

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
+use super::mend::processes;
 use super::pull_request::pull_view;
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
 use crate::landing::PullRecord;
+use crate::model::health::Resources;
 use crate::model::ticket::TicketState;
-use crate::model::worker::{Evidence, EvidenceSource, Liveness, Phase, Status, Worker};
-use crate::model::{TicketId, Time, counted, duration_text, error_text};
+use crate::model::worker::{Evidence, EvidenceSource, Liveness, Outcome, Phase, Status, Worker};
+use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
 use crate::process;
 use crate::queue::{FileQueue, Queue};
 use crate::store::Store;
@@ -24,8 +27,15 @@ impl Control {
     pub(crate) fn status(&self, names: &[String], all: bool) -> Result<StatusView, Failure> {
         let mut tickets: BTreeMap<String, usize> =
             TicketState::ALL.iter().map(|state| (state.as_str().to_owned(), 0)).collect();
-        let mut view =
-            StatusView { version: VIEW_VERSION, at: Time::now(), workers: Vec::new(), tickets: BTreeMap::new() };
+        let mut view = StatusView {
+            version: VIEW_VERSION,
+            at: Time::now(),
+            workers: Vec::new(),
+            tickets: BTreeMap::new(),
+            paced: Vec::new(),
+            coordinator: None,
+            holds: Vec::new(),
+        };
         let Some(store) = Store::open_read_only(&self.project.paths)? else {
             if let Some(name) = names.first() {
                 return Err(no_worker(name));
@@ -35,6 +45,7 @@ impl Control {
             return Ok(view);
         };
         let store = std::sync::Arc::new(store);
+        view.paced = store.paces()?.into_iter().filter(|pace| pace.holds_at(view.at)).collect();
         let states: HashMap<TicketId, TicketState> =
             FileQueue::new(store.clone(), "status").states()?.into_iter().collect();
         let mut workers = store.workers()?;
@@ -67,6 +78,10 @@ impl Control {
         }
         *tickets.entry(TicketState::Open.as_str().to_owned()).or_default() += self.unspawned(&states)?;
         view.tickets = tickets;
+        view.coordinator = self.leader_view()?;
+        if view.coordinator.as_ref().is_some_and(|coordinator| coordinator.leader.is_some()) {
+            view.holds = store.holds()?;
+        }
         view.workers = known.iter().map(worker_view).collect();
         Ok(view)
     }
@@ -108,6 +123,16 @@ impl Control {
         }
     }
 
+    /// That the worker's model wants to be left alone, where it does.
+    fn pace_of(&self, worker: &Worker) -> Result<Option<String>, Failure> {
+        // An agent that is not defined any more is told elsewhere.
+        let Ok(agent) = self.project.agent(&worker.agent) else { return Ok(None) };
+        let model = agent.model_name();
+        let paces = self.project.store()?.paces()?;
+        let pace = paces.iter().find(|pace| pace.model == model && pace.holds_at(Time::now()));
+        Ok(pace.map(|pace| format!("its model {}", pace.clause())))
+    }
+
     /// What is known about one worker, as a view.
     pub(super) fn view(&self, worker: Worker) -> Result<WorkerView, Failure> {
         let state = self.ticket_state(&worker.ticket)?;
@@ -136,6 +161,11 @@ impl Control {
             }
             None => facts.push("no heartbeat of this attempt was found".to_owned()),
         }
+        facts.extend(self.pace_of(&known.worker)?);
+        if let Some(sign) = known.live.as_ref().and_then(|live| live.sign.as_ref()) {
+            let quiet = duration_text(sign.quiet());
+            facts.push(format!("the last sign of progress was {quiet} before that: {}", sign.what));
+        }
         let marker = self.project.paths.worker_dir(&known.worker.id);
         let running = process::find_marked(MARKER, &marker.to_string_lossy())?;
         let pids: Vec<_> = running.iter().map(|process| process.pid.to_string()).collect();
@@ -155,6 +185,8 @@ impl Control {
         if let Some(state) = known.ticket_state {
             facts.push(format!("its ticket is {state} in the queue"));
         }
+        let held = self.holds()?.into_iter().find(|hold| hold.ticket == known.worker.ticket);
+        facts.extend(held.map(|hold| format!("the coordinator says that it {}", hold.why)));
         Ok(WhyView { version: VIEW_VERSION, at: Time::now(), worker: worker_view(&known), facts })
     }
 }
@@ -171,6 +203,15 @@ fn lifecycle(phase: &Phase) -> String {
         Phase::Supervised { supervisor, since } => format!("supervisor {} took over at {since}", supervisor.pid),
         Phase::Ended { outcome, at } => format!("its attempt ended at {at}: {}", outcome.verdict().1),
         Phase::Released { keep, at, .. } => format!("it was released at {at}; its work is kept in {keep}"),
+    }
+}
+
+/// The limit or budget at which a worker ended, or is held.
+fn limit_reached(known: &Known) -> Option<String> {
+    match &known.worker.phase {
+        Phase::Ended { outcome: Outcome::LimitReached { reason }, .. }
+        | Phase::Released { outcome: Outcome::LimitReached { reason }, .. } => Some(reason.clone()),
+        _ => known.live.as_ref().filter(|_| known.liveness == Liveness::Alive)?.held_at.clone(),
     }
 }
 
@@ -221,9 +262,12 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
         input_tokens: figures.input_tokens,
         output_tokens: figures.output_tokens,
         cost_usd: figures.cost_usd,
+        resources: live.as_ref().and_then(|live| live.resources),
+        quiet_seconds: live.as_ref().and_then(|live| Some(live.sign.as_ref()?.quiet_ms / 1_000)),
         checks: live.as_ref().map(|live| live.checks.clone()).unwrap_or_default(),
         attempt: worker.attempt.number,
         started_at: worker.attempt.started_at,
+        limit_reached: limit_reached(known),
         heartbeat_at: live.as_ref().map(|live| live.heartbeat_at),
         ended_at,
         keep,
@@ -233,6 +277,18 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
             .filter(|pull| pull.number.is_some())
             .map(|pull| pull_view(&worker.id, pull, "unchanged")),
     }
+}
+
+/// What an agent's processes use, as a clause.
+fn resources_text(resources: &Resources) -> String {
+    let share = resources.cpu_percent.map_or(String::new(), |percent| format!(", {percent} % of a core"));
+    let disk = resources.disk_bytes.map_or(String::new(), |bytes| format!(", {} on the disk", size_text(bytes)));
+    format!(
+        "{}{share}, {} of processor time, {} of memory{disk}",
+        processes(resources.process_count),
+        duration_text(Duration::from_millis(resources.cpu_ms)),
+        size_text(resources.memory_bytes),
+    )
 }
 
 /// What runs on without a supervisor, as a clause.
@@ -262,6 +318,10 @@ fn evidence(known: &Known) -> Vec<Evidence> {
         says: format!("said {}", live.status.as_str()),
         at: live.heartbeat_at,
     });
+    if let Some(resources) = &live.resources {
+        let says = resources_text(resources);
+        evidence.push(Evidence { source: EvidenceSource::Process, says, at: resources.at });
+    }
     if let Some(changes) = &live.changes {
         let says =
             format!("{}, {} changed", counted(changes.commits, "commit"), counted(changes.files_changed, "file"));

@@ -6,7 +6,7 @@ use super::Control;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{VIEW_VERSION, WaitView, WorkerView};
 use crate::model::ticket::TicketState;
-use crate::model::worker::{Outcome, Phase, Status};
+use crate::model::worker::Status;
 
 /// How often the store's change counter is read; one page of shared memory.
 const PEEK_EVERY: Duration = Duration::from_millis(50);
@@ -58,7 +58,7 @@ impl Control {
             let workers = if names.is_empty() { Vec::new() } else { self.status(&names, true)?.workers };
             let standings: Vec<_> = workers.iter().map(|worker| standing(worker, &targets)).collect();
             if let Some(end) = settle(&standings, request.any) {
-                let is_limit = end == Standing::Ended && self.is_at_limits(&workers)?;
+                let is_limit = end == Standing::Ended && is_at_limits(&workers);
                 return Ok(conclude(end, is_limit, workers));
             }
             if !self.await_change(version, deadline)? {
@@ -83,17 +83,6 @@ impl Control {
         Ok(live.map(|worker| worker.id).collect())
     }
 
-    /// Whether every worker that ended without its work did so at a limit or its budget.
-    fn is_at_limits(&self, workers: &[WorkerView]) -> Result<bool, Failure> {
-        for worker in workers.iter().filter(|worker| matches!(worker.status, Status::Failed | Status::Stopped)) {
-            let phase = self.worker(&worker.id)?.phase;
-            if !matches!(phase, Phase::Ended { outcome: Outcome::LimitReached { .. }, .. }) {
-                return Ok(false);
-            }
-        }
-        Ok(workers.iter().any(|worker| worker.status == Status::Stopped))
-    }
-
     /// Waits for the store to change or for the next look; false when the deadline passed.
     fn await_change(&self, version: i64, deadline: Option<Instant>) -> Result<bool, Failure> {
         let next_look = Instant::now() + LOOK_EVERY;
@@ -105,6 +94,13 @@ impl Control {
         }
         Ok(true)
     }
+}
+
+/// Whether every worker that ended without its work did so at a limit or budget, or is held at one.
+fn is_at_limits(workers: &[WorkerView]) -> bool {
+    let ended = |worker: &&WorkerView| matches!(worker.status, Status::Failed | Status::Stopped);
+    workers.iter().filter(ended).all(|worker| worker.limit_reached.is_some())
+        && workers.iter().any(|worker| worker.limit_reached.is_some())
 }
 
 /// Reads the words of `--for`.
@@ -144,6 +140,8 @@ fn standing(worker: &WorkerView, targets: &[Target]) -> Standing {
         Status::Done if default => Standing::Reached,
         Status::Done if worker.ticket_state.is_some_and(TicketState::is_ended) => Standing::Ended,
         Status::Failed | Status::Stopped => Standing::Ended,
+        // Held at a budget: nothing more happens until that is raised.
+        Status::Paused if worker.limit_reached.is_some() => Standing::Ended,
         Status::Waiting | Status::Lost => Standing::NeedsPerson,
         _ => Standing::Under,
     }
@@ -184,9 +182,9 @@ fn conclude(end: Standing, is_limit: bool, workers: Vec<WorkerView>) -> (WaitVie
             ("needs_person", Err(failure))
         }
         Standing::Ended if is_limit => {
-            let text = counted(&[Status::Stopped], "reached a limit", "reached a limit");
+            let text = counted(&[Status::Stopped, Status::Paused], "reached a limit", "reached a limit");
             let failure = Failure::new(FailureKind::Limit, text)
-                .hint("swarm why WORKER shows which; raise it in the ticket, then swarm restart WORKER");
+                .hint("swarm why WORKER shows which; raise it, then swarm resume WORKER goes on, swarm restart WORKER begins anew");
             ("ended", Err(failure))
         }
         Standing::Ended => {

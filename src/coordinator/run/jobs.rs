@@ -40,6 +40,15 @@ pub(super) enum Job {
         /// Whose.
         workers: Vec<(TicketId, WorkerId)>,
     },
+    /// Look after a worker that does not go on.
+    Care {
+        /// Its ticket.
+        ticket: TicketId,
+        /// Which.
+        worker: WorkerId,
+        /// What to do.
+        what: CareOf,
+    },
     /// End a worker because the run is over.
     Stop {
         /// Its ticket.
@@ -48,6 +57,30 @@ pub(super) enum Job {
         worker: WorkerId,
         /// Why, as a clause.
         reason: String,
+    },
+}
+
+/// What is done about a worker that does not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CareOf {
+    /// Remind its agent.
+    Nudge,
+    /// End its agent and start it again.
+    Restart {
+        /// Why, as a clause.
+        why: String,
+    },
+    /// Start it again, as was begun.
+    RestartOwed,
+    /// End its attempt as failed.
+    Fail {
+        /// Why, as a clause.
+        why: String,
+    },
+    /// Start it no more.
+    GiveUp {
+        /// Why, as a clause.
+        why: String,
     },
 }
 
@@ -145,6 +178,7 @@ impl Job {
     fn claims(&self) -> Vec<(TicketId, Doing)> {
         match self {
             Self::Start { ticket, .. } | Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting)],
+            Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
             Self::Land { workers } => workers.iter().map(|(ticket, _)| (ticket.clone(), Doing::Landing)).collect(),
         }
@@ -159,6 +193,7 @@ fn carry_out(beside: Beside, job: &Job, sender: &Sender<Report>) -> Result<Done,
             control.start_published(ticket, agent, *headless).map(|_| Done::Simply)
         }
         Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),
+        Job::Care { worker, what, .. } => control.care_for(worker, what).map(|()| Done::Simply),
         Job::Stop { worker, reason, .. } => control.stop_for_later(worker, reason).map(|()| Done::Simply),
         Job::Land { workers } => {
             let names: Vec<_> = workers.iter().map(|(_, worker)| worker.clone()).collect();

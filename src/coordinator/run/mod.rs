@@ -25,16 +25,20 @@
 //! interruption, ends its agents too, keeps their work, and leaves their tickets queued.
 
 mod backoff;
+mod crash_loop;
 mod jobs;
 mod lease;
+mod pace;
 mod schedule;
+mod spend;
+pub(crate) mod stuck;
 mod summary;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::control::{Choice, Control};
+use super::control::{Choice, Control, holder_name};
 use super::failure::{Failure, FailureKind};
 use super::views::RunView;
 use crate::model::coordination::{Hold, HoldKind, RunEnd, RunRecord};
@@ -43,10 +47,11 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::Liveness;
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Leader, QueueTicket};
-use crate::supervisor::node_name;
+pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Landing, Report};
 use lease::{Leading, Lease};
 pub(crate) use schedule::{Decision, Step, decide};
+pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
 pub(crate) use world::{AgentFacts, Rules, Seen, Setback, World};
 
@@ -64,6 +69,8 @@ const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const LAND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 /// How long an engine whose every look fails goes on trying before it ends.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// How long an engine that was told to end waits for a landing.
+const LANDING_ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long an engine that was told to end waits for what it has begun.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
@@ -167,7 +174,7 @@ impl<'a> Engine<'a> {
     /// An engine that has done nothing yet.
     fn new(control: &'a Control, request: &'a RunRequest, face: &'a mut dyn RunFace) -> Result<Self, Failure> {
         let rules = control.rules(request.lands)?;
-        let holder = format!("process {} on {}", std::process::id(), node_name());
+        let holder = holder_name();
         let record = RunRecord {
             id: control.run_id().clone(),
             began_at: Time::now(),
@@ -268,6 +275,7 @@ impl<'a> Engine<'a> {
     fn turn(&mut self) -> Result<bool, Failure> {
         self.keep_lead()?;
         let (workers, tickets) = self.control.observe()?;
+        let spent = self.control.spent(&tickets)?;
         let world = World {
             now: Time::now(),
             tickets,
@@ -276,6 +284,9 @@ impl<'a> Engine<'a> {
             chosen: self.chosen.clone(),
             doing: self.jobs.doing().clone(),
             setbacks: self.setbacks.clone(),
+            paces: self.control.project().store()?.paces()?,
+            cares: self.control.project().store()?.cares()?.into_iter().collect(),
+            spent,
         };
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world);
@@ -305,6 +316,9 @@ impl<'a> Engine<'a> {
                 }
                 self.leads = true;
                 self.held = None;
+                for (worker, count) in self.control.reap_orphans()? {
+                    self.face.tell(&News::Said(&format!("ended {count} that `{worker}` had left running")));
+                }
             }
             Leading::Lost(leader) => {
                 self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseLost { role, holder, fence }))?;
@@ -374,6 +388,7 @@ impl<'a> Engine<'a> {
             Step::Start { ticket, agent } => self.jobs.begin(Job::Start { ticket, agent, headless }),
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
             Step::Land { workers } => self.jobs.begin(Job::Land { workers }),
+            Step::Care { ticket, worker, what } => self.jobs.begin(Job::Care { ticket, worker, what }),
         }
         Ok(())
     }
@@ -418,6 +433,11 @@ impl<'a> Engine<'a> {
             Report::Done(Job::Stop { worker, .. }, Err(failure)) => {
                 let text = format!("`{worker}` could not be stopped: {}", failure.chain.join(": "));
                 self.face.tell(&News::Said(&text));
+            }
+            Report::Done(Job::Care { ticket, worker, .. }, Err(failure)) => {
+                let text = format!("`{worker}` could not be looked after: {}", failure.chain.join(": "));
+                self.face.tell(&News::Said(&text));
+                self.not_started(ticket, &failure);
             }
             Report::Done(..) => {}
         }
@@ -504,9 +524,33 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Waits for a landing under way: as long as it takes where a person asked to end, who can ask again; else for
+    /// moments. What it has not done by then the next landing finishes.
+    fn await_landing(&mut self, ending: Ending) -> Result<(), Failure> {
+        let within = match ending {
+            Ending::Interrupted(2) => Duration::MAX,
+            _ => LANDING_ENDS_WITHIN,
+        };
+        if self.jobs.doing().is_empty() {
+            return Ok(());
+        }
+        if within == Duration::MAX {
+            self.face.tell(&News::Said("waiting for the landing under way; a second Ctrl-C leaves it to the next one"));
+        }
+        let begun = Instant::now();
+        while !self.jobs.doing().is_empty() && begun.elapsed() < within {
+            if let Some(report) = self.jobs.next(PEEK_EVERY) {
+                self.take(report);
+            }
+            self.lease.keep()?;
+        }
+        Ok(())
+    }
+
     /// Ends the run: gives the lead up, says how it ended.
     fn end(mut self, ending: Ending) -> Result<(RunView, Result<(), Failure>), Failure> {
         self.drain(END_WITHIN);
+        self.await_landing(ending)?;
         let (workers, tickets) = self.control.observe()?;
         let (mut world, _) = match self.last.take() {
             Some(last) => last,

@@ -8,8 +8,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::backoff;
+use super::crash_loop::{self, Again};
+use super::jobs::CareOf;
+use super::spend::budget;
+use super::stuck::{self, StuckStep};
 use super::world::{Doing, Rules, Seen, World};
+use super::{backoff, pace};
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::settings::Restart;
 use crate::model::ticket::TicketState as S;
@@ -50,6 +54,15 @@ pub(crate) enum Step {
         ticket: TicketId,
         /// Which.
         worker: WorkerId,
+    },
+    /// Look after a worker that does not go on.
+    Care {
+        /// Its ticket.
+        ticket: TicketId,
+        /// Which.
+        worker: WorkerId,
+        /// What to do.
+        what: CareOf,
     },
     /// Land finished work.
     Land {
@@ -116,7 +129,7 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
 /// The rules that a candidate has to pass, in order. The first that says no gives the reason; the more a reason tells, the
 /// earlier its rule.
-const VETOES: &[Veto] = &[agent_limit, model_limit, places];
+const VETOES: &[Veto] = &[paced, budget, crash_pause, agent_limit, model_limit, places];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -129,6 +142,10 @@ pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
     take_candidates(&mut draft, &mut judged, &mut decision);
     for entry in world.tickets.iter().filter(|entry| world.is_chosen(&entry.ticket.id)) {
         let id = &entry.ticket.id;
+        if let Some(Judged::Care(worker, what)) = judged.get(id) {
+            let (ticket, worker, what) = (id.clone(), (*worker).clone(), what.clone());
+            decision.steps.push(Step::Care { ticket, worker, what });
+        }
         if let Some(Judged::Requeue | Judged::Publish) = judged.get(id) {
             let ticket = id.clone();
             let is_failed = entry.state == S::Failed;
@@ -165,6 +182,8 @@ enum Judged<'a> {
     Candidate(Candidate<'a>),
     /// It can land.
     Landable(WorkerId),
+    /// Its worker is looked after.
+    Care(&'a WorkerId, CareOf),
     /// Its next attempt is due.
     Requeue,
     /// Its publication was taken back.
@@ -188,6 +207,8 @@ fn judge<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket) -> Judged<
             counted(entry.attempts as usize, "attempt"),
             failure(entry, seen)
         )),
+        // Whatever is queued is another thing than whatever is written.
+        S::Open if world.chosen.is_none() => Judged::Moving,
         S::Open => Judged::Publish,
         S::WaitingApproval => person(id, "waits for somebody to let it run".to_owned()),
         S::Blocked => Judged::Blocked,
@@ -205,7 +226,7 @@ fn judge<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket) -> Judged<
         },
     };
     match judged {
-        Judged::Candidate(_) | Judged::Landable(_) | Judged::Requeue | Judged::Publish => {
+        Judged::Candidate(_) | Judged::Landable(_) | Judged::Care(..) | Judged::Requeue | Judged::Publish => {
             set_back(world, entry).unwrap_or(judged)
         }
         judged => judged,
@@ -259,6 +280,11 @@ fn running<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket, seen: Op
         let is_young = entry.changed_at.age_at(world.now) < CLAIM_SETTLES && entry.changed_at <= world.now;
         return if is_young { Judged::Moving } else { candidate(world, rules, entry) };
     };
+    if seen.status == Status::Lost
+        && let Some(judged) = crashing(world, rules, seen)
+    {
+        return judged;
+    }
     match seen.status {
         Status::Lost if seen.is_half_spawned() => candidate(world, rules, entry),
         Status::Lost if rules.run.restart == Restart::Never => {
@@ -272,7 +298,35 @@ fn running<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket, seen: Op
             person(id, format!("waits for a person ({}): swarm attach {}", seen.reason, seen.worker.id))
         }
         Status::Paused => person(id, format!("is paused: swarm resume {}", seen.worker.id)),
+        Status::Working => silent(world, rules, seen),
         _ => Judged::Moving,
+    }
+}
+
+/// A worker that works: whether it is looked after because it shows no progress.
+fn silent<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Judged<'a> {
+    let id = &seen.worker.id;
+    let sign = seen.live.as_ref().and_then(|live| live.sign.as_ref()).filter(|_| seen.liveness == Liveness::Alive);
+    let Some(sign) = sign else { return Judged::Moving };
+    let care = world.cares.get(id).cloned().unwrap_or_default();
+    match stuck::decide(seen.status, sign, &care, &rules.health) {
+        None | Some(StuckStep::Wait(_)) => Judged::Moving,
+        Some(StuckStep::Nudge) => Judged::Care(id, CareOf::Nudge),
+        Some(StuckStep::Restart { why }) => Judged::Care(id, CareOf::Restart { why }),
+        Some(StuckStep::Fail { why }) => Judged::Care(id, CareOf::Fail { why }),
+    }
+}
+
+/// A worker that ended badly, or was lost, so often that it is given up; `None` where it may be started again.
+fn crashing<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Option<Judged<'a>> {
+    let id = &seen.worker.id;
+    let care = world.cares.get(id)?;
+    if let Some(why) = &care.gave_up {
+        return Some(Judged::Failed(format!("{why}: swarm why {id}, then swarm resume {id}")));
+    }
+    match crash_loop::judge(care, rules.health.crash_loop, world.now) {
+        Again::Never(why) => Some(Judged::Care(id, CareOf::GiveUp { why })),
+        Again::Now | Again::At(_) => None,
     }
 }
 
@@ -282,11 +336,19 @@ fn is_new(seen: &Seen, now: Time) -> bool {
 }
 
 /// A ticket whose last attempt failed and that has attempts left.
-fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&Seen>) -> Judged<'a> {
+fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
     if seen.is_some_and(|seen| seen.worker.is_begun() && seen.liveness == Liveness::Alive) {
         // Its supervisor has told the queue and is about to say how it ended.
         return Judged::Moving;
+    }
+    if let Some(seen) = seen {
+        if world.cares.get(&seen.worker.id).is_some_and(|care| care.owes_restart) {
+            return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
+        }
+        if let Some(judged) = crashing(world, rules, seen) {
+            return judged;
+        }
     }
     match seen.map(|seen| &seen.worker.phase) {
         Some(Phase::Ended { outcome: Outcome::Stopped { reason }, .. }) => {
@@ -295,7 +357,7 @@ fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&S
         Some(Phase::Ended { outcome: Outcome::LimitReached { reason }, .. }) => Judged::Held(Hold {
             ticket: id.clone(),
             kind: HoldKind::Limit,
-            why: format!("{reason}; raise it in the ticket, then swarm run {id}"),
+            why: format!("reached a limit: {reason}; raise it, then swarm run {id}"),
             until: None,
         }),
         _ => match entry
@@ -380,6 +442,27 @@ fn model_limit(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
     let count = draft.placed.values().filter(|agent| model_of(agent) == Some(model)).count();
     let why = || format!("waits for a place: {count} of {limit} workers of model `{model}` run");
     (count >= limit).then(|| no_place(candidate, why()))
+}
+
+/// Its model wants to be left alone. Work that was begun goes on: its agent waits by itself.
+fn paced(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
+    let facts = draft.world.agents.get(&candidate.agent).filter(|_| candidate.resumes.is_none())?;
+    let (why, until) = pace::held(&facts.asks, &draft.world.paces, draft.world.now)?;
+    Some(in_time(candidate, format!("waits: {why}"), until))
+}
+
+/// Its worker ended badly a moment ago.
+fn crash_pause(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
+    let worker = candidate.resumes?;
+    match crash_loop::judge(draft.world.cares.get(worker)?, draft.rules.health.crash_loop, draft.world.now) {
+        Again::At(due) => Some(in_time(candidate, "was lost, and is continued in a moment".to_owned(), due)),
+        Again::Now | Again::Never(_) => None,
+    }
+}
+
+/// A hold that ends at a known time.
+fn in_time(candidate: &Candidate<'_>, why: String, until: Time) -> Hold {
+    Hold { ticket: candidate.entry.ticket.id.clone(), kind: HoldKind::Time, why, until: Some(until) }
 }
 
 /// A hold for want of a place.
@@ -484,3 +567,6 @@ fn land(world: &World, judged: &BTreeMap<&TicketId, Judged<'_>>, decision: &mut 
         decision.steps.push(Step::Land { workers });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::spend::Spent;
 use crate::model::coordination::HoldKind;
+use crate::model::health::{Care, HealthSettings, Pace};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Live, Liveness, Phase, Status, Worker};
-use crate::model::{AgentName, TicketId, Time};
+use crate::model::{AgentName, TicketId, Time, WorkerId};
 use crate::queue::QueueTicket;
 
 /// Everything at one moment.
@@ -30,6 +32,12 @@ pub(crate) struct World {
     pub(crate) doing: BTreeMap<TicketId, Doing>,
     /// What it tried and could not do, by ticket.
     pub(crate) setbacks: BTreeMap<TicketId, Setback>,
+    /// Models that asked for patience.
+    pub(crate) paces: Vec<Pace>,
+    /// How workers ended badly, and what was done about those that did not go on.
+    pub(crate) cares: BTreeMap<WorkerId, Care>,
+    /// What was spent, and what may be.
+    pub(crate) spent: Spent,
 }
 
 /// A worker with what is known about it.
@@ -54,6 +62,8 @@ pub(crate) struct Seen {
 pub(crate) struct AgentFacts {
     /// Its model; `None` is the default of its program.
     pub(crate) model: Option<String>,
+    /// The model that it asks, as patience is asked for it.
+    pub(crate) asks: String,
     /// What it offers.
     pub(crate) capabilities: Vec<String>,
 }
@@ -67,6 +77,8 @@ pub(crate) enum Doing {
     Landing,
     /// Ending its worker.
     Stopping,
+    /// Looking after its worker, which does not go on.
+    Caring,
 }
 
 /// Something that was tried for a ticket and could not be done.
@@ -93,6 +105,8 @@ pub(crate) struct Rules {
     pub(crate) agent: AgentName,
     /// The section `run` of the settings.
     pub(crate) run: RunSettings,
+    /// The section `health` of the settings.
+    pub(crate) health: HealthSettings,
     /// Whether it lands what is approved.
     pub(crate) lands: bool,
     /// Whether work may land that no person approved.
@@ -110,6 +124,9 @@ impl World {
             chosen,
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
+            paces: Vec::new(),
+            cares: BTreeMap::new(),
+            spent: Spent::default(),
         }
     }
 

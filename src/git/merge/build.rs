@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{ConflictFile, Forecast};
+use crate::git::settled::Person;
 use crate::git::{Call, GitError, Repository, commit_id};
 use crate::model::CommitId;
 
@@ -154,6 +155,9 @@ impl Repository {
         if self.is_ancestor(branch, target)? {
             return Ok(Err(Built::Nothing));
         }
+        if let Some(tree) = self.merge_apart(target, branch) {
+            return Ok(Ok(tree));
+        }
         Ok(conflict_or_tree(self.merge_pair(target, branch)?, None))
     }
 
@@ -181,12 +185,20 @@ impl Repository {
         if ancestor == descendant {
             return Ok(true);
         }
+        if let Some(answer) = self.in_process().and_then(|repo| descends(&repo, ancestor, descendant).ok()) {
+            return Ok(answer);
+        }
         let call = ["merge-base", "--is-ancestor", ancestor.as_str(), descendant.as_str()];
         self.git(self.home(), call).reading().is_true()
     }
 
     /// Object id of a commit's tree.
     pub(crate) fn tree_of(&self, commit: &CommitId) -> Result<String, GitError> {
+        if self.in_process().is_some()
+            && let Ok(facts) = self.commit_facts(commit)
+        {
+            return Ok(facts.tree);
+        }
         let tree = format!("{commit}^{{tree}}");
         self.git(self.home(), ["rev-parse", "--verify", tree.as_str()]).reading().text()
     }
@@ -217,6 +229,10 @@ impl Repository {
         author: Option<&Author>,
         timeout: Duration,
     ) -> Result<CommitId, GitError> {
+        let message = format!("{}\n", message.trim_end());
+        if let Some(commit) = self.commit_in_process(tree, parents, &message, author)? {
+            return Ok(commit);
+        }
         let mut call =
             self.git(self.home(), ["commit-tree", tree]).config("i18n.commitEncoding=UTF-8").timeout(timeout);
         call = call.args(parents.iter().flat_map(|parent| ["-p", parent.as_str()]));
@@ -226,19 +242,42 @@ impl Repository {
         if let Some(author) = author {
             call = author.apply(call);
         }
-        let message = format!("{}\n", message.trim_end());
         commit_id(&call.args(["-F", "-"]).stdin(message.into_bytes()).text()?)
     }
 
-    /// Whether the person wants commits signed.
-    fn signs_commits(&self) -> Result<bool, GitError> {
-        if let Some(known) = self.signs_commits.as_ref().and_then(|known| known.get()) {
-            return Ok(*known);
+    /// The same without a process, where nothing is signed and git's own would do nothing else; `None` elsewhere.
+    fn commit_in_process(
+        &self,
+        tree: &str,
+        parents: &[&CommitId],
+        message: &str,
+        author: Option<&Author>,
+    ) -> Result<Option<CommitId>, GitError> {
+        let Some(repo) = self.in_process() else { return Ok(None) };
+        if self.signs_commits()? {
+            return Ok(None);
         }
-        let call = self.git(self.home(), ["config", "--type=bool", "--default=false", "--get", "commit.gpgSign"]);
-        let signs = call.reading().text()? == "true";
-        Ok(self.signs_commits.as_ref().map_or(signs, |known| *known.get_or_init(|| signs)))
+        let Some(people) = self.people()? else { return Ok(None) };
+        let own = author.map(|author| Person::of(&author.name, &author.email, &author.date));
+        let make = || -> Option<git2::Oid> {
+            let author = own.unwrap_or(Some(people.author.now()))?.signature()?;
+            let committer = people.committer.now().signature()?;
+            let tree = repo.find_tree(git2::Oid::from_str(tree).ok()?).ok()?;
+            let parents = parents.iter().map(|id| repo.find_commit(git2::Oid::from_str(id.as_str()).ok()?).ok());
+            let parents = parents.collect::<Option<Vec<_>>>()?;
+            repo.commit(None, &author, &committer, message, &tree, &parents.iter().collect::<Vec<_>>()).ok()
+        };
+        // What the library does not do, the program may, or it says better why not.
+        make().map(|id| commit_id(&id.to_string())).transpose()
     }
+}
+
+/// Whether a commit comes after another one.
+fn descends(repo: &git2::Repository, ancestor: &CommitId, descendant: &CommitId) -> Result<bool, git2::Error> {
+    let (ancestor, descendant) = (git2::Oid::from_str(ancestor.as_str())?, git2::Oid::from_str(descendant.as_str())?);
+    // Both must be there: a commit that is not known is no answer.
+    repo.find_commit(ancestor)?;
+    repo.graph_descendant_of(descendant, ancestor)
 }
 
 impl Author {

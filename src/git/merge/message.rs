@@ -60,7 +60,7 @@ impl Repository {
     }
 
     /// Whether there may be a hook of that name; what git makes of it is its own affair.
-    fn has_hook(&self, name: &str) -> bool {
+    pub(in crate::git) fn has_hook(&self, name: &str) -> bool {
         let Some(repository) = self.libgit() else { return true };
         let configured = repository.config().and_then(|config| config.get_path("core.hooksPath")).ok();
         let folder = match configured {

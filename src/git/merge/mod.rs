@@ -3,6 +3,7 @@
 //! What git's own merge says is what counts: `git merge-tree` honours rename detection, merge drivers, attributes
 //! and the configuration of the repository, so a forecast and the landing that follows it cannot disagree.
 
+mod apart;
 mod build;
 mod many;
 mod message;
@@ -171,7 +172,7 @@ impl Repository {
     pub(crate) fn plain(&self) -> Result<Self, GitError> {
         let mut env = self.program_env().to_vec();
         env.extend(PLAIN.map(|(name, value)| (name.into(), value.into())));
-        Self::discover_with(self.home(), env)
+        Ok(Self::discover_with(self.home(), env)?.for_one_landing())
     }
 
     /// Merges two commits, the one on the target's side first; the tree is in the repository afterwards.

@@ -90,13 +90,16 @@ impl Past {
 
     /// Judges merges; answers how many fit and how many conflicted.
     fn judge(&self, merges: &[(CommitId, CommitId)]) -> (usize, usize) {
-        let repository = Repository::discover_with(&self.worktree, self.env()).unwrap();
+        let repository = Repository::discover_with(&self.worktree, self.env()).unwrap().for_one_landing();
         let rehearsal = repository.rehearsal().unwrap();
         let mut counts = (0, 0);
         for (ours, theirs) in merges {
             let said = rehearsal.repository().merge_pair(ours, theirs).unwrap();
             let by_git = self.really(ours, theirs);
             let case = format!("{ours} {theirs}");
+            if let Some(tree) = repository.merge_apart(ours, theirs) {
+                assert_eq!(by_git.as_ref(), Some(&Ok(tree)), "{case}: merged without git");
+            }
             match (said, by_git) {
                 (Forecast::Clean { tree }, Some(Ok(merged))) => {
                     assert_eq!(tree, merged, "{case}");

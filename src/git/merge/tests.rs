@@ -220,3 +220,51 @@ fn signing_follows_the_persons_settings() {
     let (commit, _) = built(fixture.open().build_merge(&fixture.head("main"), &work, &COMMIT).unwrap());
     assert!(fixture.git(&fixture.root, &["cat-file", "commit", commit.as_str()]).contains("gpgsig a signature"));
 }
+
+#[test]
+fn commits_made_without_a_process_are_those_the_program_makes() {
+    let fixture = Fixture::new();
+    let path = fixture.worktree("x");
+    put(&path.join("b"), "b\n");
+    fixture.git(&path, &["add", "-A"]);
+    let date = "--date=1600000000 -0230";
+    fixture.git(&path, &["commit", "-q", "-m", "one", "--author=Ägent <agent@x>", date]);
+    let work = fixture.head("x");
+    fixture.write("c", "c\n");
+    let target = fixture.commit("main moves");
+    let variables = ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"].map(|name| (name.into(), "1700000000 +0130".into()));
+    let named = [("GIT_COMMITTER_NAME".into(), "Só mething".into())];
+    let env: Vec<_> = fixture.open().program_env().iter().cloned().chain(variables).chain(named).collect();
+    let by_program = Repository::discover_with(&fixture.root, env).unwrap();
+    let in_process = by_program.clone().for_one_landing();
+    assert!(in_process.in_process().is_some() && by_program.in_process().is_none());
+    let message = Commit { message: "Land it\n\nwith é\n\nSwarm-Ticket: x\n\n", ..COMMIT };
+    let merged = built(in_process.build_merge(&target, &work, &message).unwrap());
+    assert_eq!(merged, built(by_program.build_merge(&target, &work, &message).unwrap()));
+    let squashed = built(in_process.build_squash(&target, &work, &message).unwrap());
+    assert_eq!(squashed, built(by_program.build_squash(&target, &work, &message).unwrap()));
+    let rebased = built(in_process.build_rebase(&target, &work, COMMIT.timeout).unwrap());
+    assert_eq!(rebased, built(by_program.build_rebase(&target, &work, COMMIT.timeout).unwrap()));
+    let facts =
+        fixture.git(&fixture.root, &["log", "-1", "--format=%an %ad %cn %cd", "--date=raw", &merged.0.to_string()]);
+    assert_eq!(facts, "Person 1700000000 +0130 Só mething 1700000000 +0130");
+}
+
+#[test]
+fn signing_is_never_passed_over_in_a_landing() {
+    let fixture = Fixture::new();
+    let work = fixture.branch("x", &[("b", "b\n")]);
+    let signer = fixture.worktrees.join("signer");
+    put(&signer, "#!/bin/sh\ncat >/dev/null\necho '[GNUPG:] SIG_CREATED ' >&2\necho 'a signature'\n");
+    std::fs::set_permissions(&signer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fixture.git(&fixture.root, &["config", "commit.gpgSign", "true"]);
+    fixture.git(&fixture.root, &["config", "gpg.program", signer.to_str().unwrap()]);
+    let landing = fixture.open().for_one_landing();
+    let (commit, _) = built(landing.build_merge(&fixture.head("main"), &work, &COMMIT).unwrap());
+    assert!(fixture.git(&fixture.root, &["cat-file", "commit", commit.as_str()]).contains("gpgsig a signature"));
+    fixture.git(&fixture.root, &["config", "--unset", "commit.gpgSign"]);
+    fixture.git(&fixture.root, &["config", "user.useConfigOnly", "true"]);
+    fixture.git(&fixture.root, &["config", "--unset", "user.email"]);
+    let nobody = fixture.open().for_one_landing().build_merge(&fixture.head("main"), &work, &COMMIT);
+    assert!(nobody.unwrap_err().to_string().contains("commit-tree"), "git says what is wrong");
+}

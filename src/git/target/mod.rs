@@ -145,7 +145,7 @@ impl Repository {
                     return Ok(true);
                 }
                 held.iter_mut().for_each(Checkout::let_go);
-                if found.as_ref() == Some(from) { Err(error) } else { Ok(false) }
+                if found.as_ref() == Some(from) { Err(self.locked(&reference, error)) } else { Ok(false) }
             }
         }
     }

@@ -10,7 +10,7 @@ mod ask;
 mod verdict;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::ask::Used;
 use self::verdict::{Answer, Said, read_answer};
@@ -20,8 +20,10 @@ use crate::model::event::Event;
 use crate::model::providers::ModelSettings;
 use crate::model::settings::Limits;
 use crate::model::worker::Worker;
-use crate::model::{AgentName, CommitId, Time};
-use crate::store::{CommentState, NewComment, ReviewerRun, ReviewerRunId, RunState, Side};
+use crate::model::{AgentName, CommitId, RunId, Time};
+use crate::store::{
+    Charge, CommentState, Counted, NewComment, ReviewerRun, ReviewerRunId, Role, RunState, Side, clocks,
+};
 
 /// How often a reviewer is asked before it has no verdict.
 const TRIES: u32 = 2;
@@ -59,6 +61,8 @@ pub(crate) struct Reviewer<'a> {
     pub(crate) models: &'a ModelSettings,
     /// What one answer may cost in US dollars: what its ticket may cost.
     pub(crate) budget_usd: Option<f64>,
+    /// The command that asks, for the spend ledger.
+    pub(crate) run: &'a RunId,
     /// Time for one answer.
     pub(crate) timeout: Duration,
 }
@@ -93,7 +97,7 @@ impl Landing<'_> {
         id: ReviewerRunId,
         mut run: ReviewerRun,
     ) -> Result<ReviewerRun, LandingError> {
-        let answer = match self.ask_twice(reviewer, &mut run) {
+        let answer = match self.ask_twice(reviewer, id, &mut run) {
             Ok(answer) => answer,
             Err(error) => {
                 self.end_without(reviewer.worker, id, run, &crate::model::error_text(&error))?;
@@ -153,6 +157,7 @@ impl Landing<'_> {
     fn ask_twice(
         &self,
         reviewer: &Reviewer<'_>,
+        id: ReviewerRunId,
         run: &mut ReviewerRun,
     ) -> Result<Result<Answer, String>, LandingError> {
         let mut why = String::new();
@@ -168,8 +173,10 @@ impl Landing<'_> {
                 (_, None) => format!("{}\n\n{again}\n", reviewer.prompt),
             };
             run.tries += 1;
+            let began = Instant::now();
             let spoken = reviewer.ask(&prompt, session.as_deref())?;
             count(run, spoken.used);
+            self.charge_reviewer(reviewer, id, run, began.elapsed())?;
             let answers = spoken.texts.iter().map(|text| read_answer(text));
             // The likeliest text says best what is wrong, unless another one holds a verdict.
             let answer = answers.reduce(|best, next| if best.is_ok() { best } else { next.or(best) });
@@ -182,6 +189,37 @@ impl Landing<'_> {
             session = spoken.session;
         }
         Ok(Err(why))
+    }
+
+    /// Writes what a reviewer used so far into the spend ledger.
+    fn charge_reviewer(
+        &self,
+        reviewer: &Reviewer<'_>,
+        id: ReviewerRunId,
+        run: &ReviewerRun,
+        worked: Duration,
+    ) -> Result<(), LandingError> {
+        let worker = reviewer.worker;
+        let counted = run.input_tokens.zip(run.output_tokens).map(|(input_tokens, output_tokens)| Counted {
+            input_tokens,
+            output_tokens,
+            cost_usd: run.cost_usd,
+            is_estimated: false,
+        });
+        let charge = Charge {
+            account: &format!("review:{}:{}", worker.id, id.0),
+            role: Role::Reviewer,
+            run: reviewer.run,
+            ticket: Some(&worker.ticket),
+            worker: Some(&worker.id),
+            attempt: worker.attempt.number,
+            agent: &reviewer.agent.name,
+            model: reviewer.agent.model.as_deref().unwrap_or_default(),
+            counted,
+            worked,
+        };
+        self.store.charge(&charge, &clocks())?;
+        Ok(())
     }
 
     /// The comments of an answer as proposals. One whose place is not there is about the file as a whole.

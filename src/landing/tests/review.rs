@@ -81,7 +81,10 @@ fn facts_follow_the_commit_that_was_approved_and_landed() {
         evidence: Vec::new(),
         figures: Figures::default(),
         changes: Some(Changes::none(Time::now())),
+        resources: None,
+        sign: None,
         checks: Vec::new(),
+        held_at: None,
     };
     write_live(&yard.paths.live(&worker), &live).unwrap();
     let ended_at = match yard.store.worker(&worker).unwrap().unwrap().phase {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Engine, LONG, claim, claim_only, id, needs, publish, publish_as, reopen, request, state, ticket};
 use crate::model::Time;
-use crate::model::ticket::{Budget, DependencyKind as K, Ticket, TicketState as S};
+use crate::model::budget::Budget;
+use crate::model::ticket::{DependencyKind as K, Ticket, TicketState as S};
 use crate::queue::{
     ClaimRequest, Completion, Lead, LeadRequest, Leader, NewTicket, Published, Queue, QueueError, QueueTicket, Renewed,
     Reopen, Settlement,
@@ -609,7 +610,7 @@ pub(crate) fn content_survives_as_written<E: Engine>() {
         target: Some("release".to_owned()),
         timeout: Some(Duration::from_millis(1_500)),
         max_attempts: 7,
-        budget: Budget { usd: Some(0.25), tokens: Some(u64::MAX) },
+        budget: Budget { usd: Some(0.25), tokens: Some(u64::MAX), time: None },
         labels: vec![String::new()],
         body: "line\r\n\0\n".repeat(30_000),
         ..ticket("rich")

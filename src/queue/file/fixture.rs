@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::FileQueue;
 use crate::model::agent::RuntimeKind;
+use crate::model::budget::Budget;
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{Durability, PortSettings};
-use crate::model::ticket::{Budget, DependencyKind, Ticket, TicketState as S};
+use crate::model::ticket::{DependencyKind, Ticket, TicketState as S};
 use crate::model::tool_call::{TOOL_LOG_SCHEMA, ToolBody, ToolOrigin, ToolOutcome, ToolRecord};
 use crate::model::worker::{
     Attempt, Changes, CheckResult, Evidence, EvidenceSource, Figures, Live, Outcome, Phase, Place, ProcessIdentity,
@@ -105,7 +106,7 @@ fn write_ticket(queue: &dyn Queue, name: &str, state: S) {
         max_attempts,
         capabilities: vec!["rust".to_owned()],
         timeout: Some(Duration::from_secs(1_800)),
-        budget: Budget { usd: Some(2.0), tokens: Some(500_000) },
+        budget: Budget { usd: Some(2.0), tokens: Some(500_000), time: None },
         ..ticket(name)
     };
     publish(queue, content).unwrap();
@@ -241,6 +242,8 @@ fn live() -> Live {
             cost_usd: Some(0.5),
         },
         changes: Some(Changes { commits: 1, files_changed: 2, insertions: 3, deletions: 4, dirty: true, at: moment() }),
+        resources: None,
+        sign: None,
         checks: vec![CheckResult {
             timed_out: false,
             run: "cargo test".to_owned(),
@@ -249,6 +252,7 @@ fn live() -> Live {
             duration_ms: 9,
             output_tail: "no".to_owned(),
         }],
+        held_at: None,
     }
 }
 
@@ -309,7 +313,7 @@ fn check_state(common_dir: &Path) {
     for (name, state) in STATES {
         let entry = queue.ticket(&id(name)).unwrap().unwrap();
         assert_eq!(entry.state, state, "{name}");
-        assert_eq!(entry.ticket.budget, Budget { usd: Some(2.0), tokens: Some(500_000) });
+        assert_eq!(entry.ticket.budget, Budget { usd: Some(2.0), tokens: Some(500_000), time: None });
         assert_eq!(entry.ticket.timeout, Some(Duration::from_secs(1_800)));
     }
     assert_eq!(queue.snapshot().unwrap().len(), STATES.len());

@@ -39,8 +39,18 @@ pub(in crate::supervisor) enum Input {
     },
     /// Go on.
     Resume,
+    /// Hold at the turn boundary, because a budget is used up.
+    Hold {
+        /// Which, as a clause.
+        reason: String,
+    },
     /// End the agent and keep the work.
     Stop {
+        /// Why, as a clause.
+        reason: String,
+    },
+    /// End the agent, because nothing comes of the attempt.
+    GiveUp {
         /// Why, as a clause.
         reason: String,
     },

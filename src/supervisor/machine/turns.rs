@@ -74,7 +74,7 @@ impl Machine {
                 self.note(self.source, format!("said goodbye: {reason}"), now);
                 Vec::new()
             }
-            AgentEvent::Usage(_) | AgentEvent::Display(_) => Vec::new(),
+            AgentEvent::Usage(_) | AgentEvent::Display(_) | AgentEvent::Patience { .. } => Vec::new(),
         }
     }
 
@@ -131,7 +131,7 @@ impl Machine {
         }
         if self.hold {
             self.stage = if finished { Stage::Held } else { Stage::Running };
-            self.say(Status::Paused, "held at the turn boundary", now);
+            self.say(Status::Paused, self.held("at the turn boundary"), now);
         } else if let Some(text) = self.messages.take_waiting() {
             effects.extend(self.submit(text, now));
         } else if finished {
@@ -178,7 +178,7 @@ impl Machine {
             }
             (_, Ending::Finished { .. }) if self.hold => {
                 self.stage = Stage::Held;
-                self.say(Status::Paused, "held after the agent's process ended", now);
+                self.say(Status::Paused, self.held("after the agent's process ended"), now);
             }
             (_, Ending::Finished { denied }) => match (self.messages.take_waiting(), left_to_a_person(&denied)) {
                 (Some(text), _) => effects.extend(self.hand_back(text, now)),

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::parts::HeldReply;
 use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
-use crate::agent::{AgentEvent, HookCall};
+use crate::agent::{AgentEvent, Ending, HookCall};
 use crate::model::agent::RuntimeKind;
+use crate::model::budget::OnReached;
 use crate::model::event::Event;
 use crate::model::worker::{EvidenceSource, HEARTBEAT_EVERY};
 use crate::model::{Time, duration_text};
@@ -53,6 +54,9 @@ impl Supervision {
         } else {
             self.show(bytes).await;
         }
+        if self.agent.as_ref().is_some_and(|agent| !agent.raw_output) {
+            self.note_output();
+        }
         self.machine.note_output(Time::now());
         self.told.live_is_stale = true;
     }
@@ -85,7 +89,11 @@ impl Supervision {
     /// Takes events of the agent: tool calls to the log, lines to the viewers, figures to the figures, and all to the
     /// machine.
     pub(super) async fn take_events(&mut self, events: Vec<AgentEvent>) {
+        let is_retried = events.iter().any(|event| matches!(event, AgentEvent::Retry { .. }));
         for event in events {
+            if let Some(sign) = sign_of(&event).filter(|_| !is_retried) {
+                self.meter.note(sign);
+            }
             let may_write = match &event {
                 AgentEvent::ToolEnded(end) => {
                     let told = end.start.as_ref().map(|start| start.tool.as_str());
@@ -109,13 +117,20 @@ impl Supervision {
                     figures.output_tokens = Some(before.output_tokens.unwrap_or(0) + usage.output_tokens);
                     let cost = usage.cost_usd.map(|cost| before.cost_usd.unwrap_or(0.0) + cost);
                     figures.cost_usd = cost.or(figures.cost_usd);
+                    self.spending.count(usage);
+                    self.charge().await;
+                    self.hold_at_limit().await;
                 }
                 AgentEvent::SessionStarted { id, .. } => {
                     let set = self.set_session(id.clone());
                     self.note_error(set);
                 }
                 AgentEvent::ToolEnded(_) => self.begin_snapshot_if_due(),
+                AgentEvent::Patience { why, wait } => self.pace(why, *wait).await,
                 _ => {}
+            }
+            if self.answers(&event) {
+                self.end_pace().await;
             }
             self.count_tools();
             // First, so that nobody is told that it waits for a person.
@@ -139,6 +154,7 @@ impl Supervision {
         match seen {
             Seen::Input(id, bytes) if self.terminal.viewers.may_type(id) => {
                 if is_typing(&bytes) {
+                    self.meter.note("a person typed");
                     let submitted = bytes.ends_with(b"\r") || bytes.ends_with(b"\n");
                     self.input(Input::Typed { submitted }).await;
                 }
@@ -207,7 +223,9 @@ impl Supervision {
                 }
             }
             // Dropping the answer says that the supervisor ends; who asks then waits for that and starts anew.
-            Request::Send { .. } | Request::Resume | Request::Pause { .. } if self.machine.is_ending() => return None,
+            Request::Send { .. } | Request::Resume { .. } | Request::Pause { .. } if self.machine.is_ending() => {
+                return None;
+            }
             Request::Send { text, returned_at } => {
                 let waits = self.machine.send_waits_for();
                 let bytes = text.len();
@@ -239,13 +257,14 @@ impl Supervision {
                 self.input(Input::Pause { now }).await;
                 Reply::Ok
             }
-            Request::Resume => {
+            Request::Resume { budget } => {
+                self.spending.budget = budget.unwrap_or(self.spending.budget);
                 self.input(Input::Resume).await;
                 Reply::Ok
             }
-            Request::Stop { reason } => {
+            Request::Stop { reason, is_failure } => {
                 self.told.unanswered_stops.push(answer);
-                self.input(Input::Stop { reason }).await;
+                self.input(if is_failure { Input::GiveUp { reason } } else { Input::Stop { reason } }).await;
                 return None;
             }
             Request::Attach { .. } => Reply::Refused { why: "attach was answered before".to_owned() },
@@ -273,6 +292,8 @@ impl Supervision {
             self.poll_runtime().await;
         }
         self.look_at_screen().await;
+        self.look_at_tree(now);
+        self.tell_stuck().await;
         self.input(Input::Tick).await;
         let mut recorded = self.terminal.recording.flush();
         if self.terminal.recording.is_long() {
@@ -280,7 +301,11 @@ impl Supervision {
                 .and_then(|()| self.terminal.recording.begin_anew(self.terminal.size, &self.terminal.screen.repaint()));
         }
         self.note_error(recorded);
+        self.spending.work(self.machine.is_working());
         if self.machine.is_attempting() {
+            if self.spending.is_due() {
+                self.charge().await;
+            }
             self.check_limits(self.machine.has_failed_turn()).await;
             if now.duration_since(self.timers.renewal) >= RENEW_EVERY {
                 self.timers.renewal = now;
@@ -309,37 +334,52 @@ impl Supervision {
             return;
         }
         let lines = self.terminal.screen.last_lines(RULE_LINES);
-        let finding = matching_rule(&self.terminal.rules, &lines).map(|rule| Finding {
-            status: rule.status,
-            what: rule.what.clone(),
-            is_news: rule.is_news,
-        });
+        let rule = matching_rule(&self.terminal.rules, &lines);
+        let asked = rule.filter(|rule| rule.asks_patience).map(|rule| rule.what.clone());
+        let finding = rule.map(|rule| Finding { status: rule.status, what: rule.what.clone(), is_news: rule.is_news });
+        // Once for each time that it is shown: the screen is drawn all the time.
+        if self.meter.shows_patience(asked.is_some())
+            && let Some(why) = asked
+        {
+            self.pace(&why, None).await;
+        }
         self.input(Input::Screen(finding)).await;
     }
 
-    /// Stops at the ticket's wall time and budget; `turn_failed` says that the agent cannot go on by itself.
+    /// Stops or holds at the ticket's wall time, at budgets and at limits of resources; `turn_failed` says that the
+    /// agent cannot go on by itself.
     async fn check_limits(&mut self, turn_failed: bool) {
-        if let Some(reason) = self.limit_reached(turn_failed) {
-            self.input(Input::Limit { reason }).await;
+        let spent = self.limit_reached(turn_failed);
+        if let Some(input) = spent.or_else(|| self.meter.limit_reached().map(|reason| Input::Limit { reason })) {
+            self.input(input).await;
         }
     }
 
-    /// The limit that was reached, as a clause.
-    fn limit_reached(&self, turn_failed: bool) -> Option<String> {
+    /// Holds at a budget where that is wanted. One that stops waits for the next second: the agent that ends its work
+    /// with the answer that reached it has ended its work.
+    async fn hold_at_limit(&mut self) {
+        if self.machine.is_attempting()
+            && let Some(hold @ Input::Hold { .. }) = self.limit_reached(false)
+        {
+            self.input(hold).await;
+        }
+    }
+
+    /// What follows from the limit that was reached.
+    fn limit_reached(&self, turn_failed: bool) -> Option<Input> {
         let handover = &self.assignment.handover;
         let limit = handover.ticket.timeout.unwrap_or(handover.limits.timeout);
         if !limit.is_zero() && self.timers.attempt.elapsed() > limit {
-            return Some(format!("the wall time limit of {} was reached", duration_text(limit)));
+            return Some(Input::Limit {
+                reason: format!("the wall time limit of {} was reached", duration_text(limit)),
+            });
         }
-        let (budget, figures) = (&handover.ticket.budget, &self.facts.figures);
-        let tokens = figures.input_tokens.unwrap_or(0) + figures.output_tokens.unwrap_or(0);
-        if let Some(limit) = budget.tokens.filter(|limit| tokens >= *limit) {
-            return Some(format!("its budget of {limit} tokens was reached ({tokens} used)"));
-        }
-        // Our own loop holds this one by itself: it may go on with a model that costs nothing.
+        // Our own loop holds the ticket's money by itself: it may go on with a model that costs nothing.
         let is_held = handover.agent.runtime.is_own() && !turn_failed;
-        let (limit, cost) = budget.usd.zip(figures.cost_usd).filter(|(limit, cost)| cost >= limit && !is_held)?;
-        Some(format!("its budget of {limit:.2} USD was reached ({cost:.2} used)"))
+        let reached = self.spending.reached(is_held)?;
+        let reason = reached.to_string();
+        let is_pause = self.spending.budget.on_reached == OnReached::Pause && !reached.is_far_over();
+        Some(if is_pause { Input::Hold { reason } } else { Input::Limit { reason } })
     }
 
     /// A child changed state: adopts' zombies are collected, and an agent that stopped itself is continued.
@@ -369,13 +409,35 @@ impl Supervision {
                 let (events, ending) = self.runtime.exited(&info, Time::now());
                 self.agent = None;
                 self.take_events(events).await;
+                if let Ending::Finished { .. } = ending {
+                    self.end_pace().await;
+                }
                 self.input(Input::Exited(ending)).await;
             }
+            Job::Walked(walk) => self.meter.take_walk(&walk),
             Job::Looked => self.look_ended(),
             Job::Gone => self.input(Input::AgentGone).await,
             Job::Renewed(Some(fence)) => self.assignment.fence = fence,
             Job::Renewed(None) => self.input(Input::LeaseLost).await,
         }
+    }
+}
+
+/// The sign of progress in an event, as a clause: a provider that is asked again, and what goes wrong, are none.
+fn sign_of(event: &AgentEvent) -> Option<&'static str> {
+    match event {
+        AgentEvent::ToolStarted(_) => Some("a tool call began"),
+        AgentEvent::ToolEnded(_) => Some("a tool call ended"),
+        AgentEvent::TurnStarted { .. } => Some("a turn began"),
+        AgentEvent::TurnEnded { .. } => Some("a turn ended"),
+        AgentEvent::Waiting { .. } | AgentEvent::WaitingOver => Some("a person was asked or answered"),
+        AgentEvent::SessionStarted { .. } => Some("its conversation began"),
+        AgentEvent::Usage(_) | AgentEvent::Display(_) => Some("its model answered"),
+        AgentEvent::SessionEnded { .. }
+        | AgentEvent::Retry { .. }
+        | AgentEvent::Patience { .. }
+        | AgentEvent::Note { .. }
+        | AgentEvent::Failed { .. } => None,
     }
 }
 

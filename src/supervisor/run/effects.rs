@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::meter::Walk;
 use super::{Job, Supervision};
 use crate::git::{Repository, StateOf};
-use crate::model::event::Event;
+use crate::model::event::{Event, SwarmEvent};
 use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome, Worker};
 use crate::model::{AgentName, Time};
@@ -51,7 +52,7 @@ impl Supervision {
     }
 
     /// Runs a blocking piece of bookkeeping beside the loop and waits for it.
-    async fn book<T: Send + 'static>(
+    pub(super) async fn book<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&Ledger) -> Result<T, SupervisorError> + Send + 'static,
     ) -> Option<T> {
@@ -69,6 +70,11 @@ impl Supervision {
     /// Writes an event.
     pub(super) async fn log(&mut self, event: Event) {
         self.book(move |ledger| ledger.log(event)).await;
+    }
+
+    /// Writes down a fact that concerns the whole swarm.
+    pub(super) async fn tell_swarm(&mut self, event: SwarmEvent) {
+        self.book(move |ledger| ledger.tell_swarm(event)).await;
     }
 
     /// Starts leftovers and checks.
@@ -116,6 +122,7 @@ impl Supervision {
         if self.agent.is_none() {
             self.save_last_snapshot().await;
         }
+        self.charge().await;
         // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it.
         self.write_live();
         if self.concluded.as_ref() != Some(&outcome) {
@@ -175,9 +182,13 @@ impl Supervision {
         self.snapshots.last = Instant::now();
         let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
         let (calls, most) = self.take_calls();
+        let walk = self.meter.begin_walk(Instant::now());
         let results = self.job_results.clone();
         tokio::task::spawn_blocking(move || {
-            results.blocking_send(Job::Snapshot(snapshot(&repository, &worker, calls, most))).ok()
+            results.blocking_send(Job::Snapshot(snapshot(&repository, &worker, calls, most))).ok();
+            if let Some(cpu) = walk {
+                results.blocking_send(Job::Walked(Walk::through(&worker.place.worktree, cpu))).ok();
+            }
         });
     }
 
@@ -225,6 +236,7 @@ impl Supervision {
                 // Results of two threads may come in the wrong order.
                 if self.facts.changes.is_none_or(|known| known.at <= changes.at) {
                     self.note_change(self.facts.changes, &changes);
+                    self.note_worktree(self.facts.changes, &changes);
                     self.facts.changes = Some(changes);
                 }
                 self.snapshots.error = None;

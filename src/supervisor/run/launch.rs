@@ -36,6 +36,7 @@ impl Supervision {
         self.runtime = runtime;
         let is_counted_on = launch.usage_restarts && launch.is_resumed;
         self.facts.used_before = if is_counted_on { self.facts.figures } else { Figures::default() };
+        self.spending.begin_process(launch.usage_restarts);
         let size = self.terminal.pane.as_ref().and_then(Pane::size).unwrap_or(self.terminal.size);
         let command = PtyCommand {
             argv: launch.argv,
@@ -93,8 +94,8 @@ impl Supervision {
             writable: &[],
             limits: &handover.limits,
             models: &handover.models,
-            budget_usd: handover.ticket.budget.usd,
-            spent_usd: self.facts.figures.cost_usd.unwrap_or_default(),
+            budget_usd: self.spending.budget.ticket.usd,
+            spent_usd: self.spending.spent.ticket.cost_usd,
         };
         let mut runtime = agent::runtime(&handover.agent);
         let launch = runtime.launch(&plan)?;

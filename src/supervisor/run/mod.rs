@@ -3,9 +3,11 @@
 mod calls;
 mod effects;
 mod launch;
+mod meter;
 mod parts;
 mod radar;
 mod report;
+mod spending;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,8 +28,10 @@ use crate::model::worker::{Changes, Outcome, ProcessIdentity};
 use crate::model::{Time, error_text};
 use crate::store::{StatePaths, write_messages};
 use crate::terminal::Pty;
+use meter::{Meter, Walk};
 use parts::{Assignment, Display, Facts, Snapshots, Sources, Timers, Told};
 use radar::Unseen;
+use spending::Spending;
 
 /// The terminal type agents see.
 pub(super) const TERM: &str = "tmux-256color";
@@ -104,6 +108,8 @@ enum Job {
     Exited(ExitInfo),
     /// The agent's whole tree is gone and it had ended before.
     Gone,
+    /// The worktree was measured.
+    Walked(Walk),
     /// A look at the overlaps is over.
     Looked,
     /// A lease was renewed: the fence, or `None` when it is lost.
@@ -166,6 +172,10 @@ struct Supervision {
     job_results: mpsc::Sender<Job>,
     /// What is measured.
     facts: Facts,
+    /// What it uses, and the signs that it goes on.
+    meter: Meter,
+    /// What it costs.
+    spending: Spending,
     /// What was done when.
     timers: Timers,
     /// How the work is saved.
@@ -199,6 +209,8 @@ impl Supervision {
             runtime: agent::runtime(&assignment.handover.agent),
             agent: None,
             facts: Facts::of(&assignment),
+            meter: Meter::new(assignment.handover.health, now),
+            spending: Spending::of(&assignment),
             timers: Timers::begin(now),
             snapshots: Snapshots::begin(now),
             unseen: Unseen::default(),

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::Supervision;
 use crate::model::event::Event;
 use crate::model::worker::{Live, Status};
-use crate::model::{Time, error_text};
+use crate::model::{Time, duration_text, error_text};
 use crate::store::write_live;
 use crate::supervisor::protocol::Reply;
 
@@ -19,6 +19,9 @@ impl Supervision {
         let said = (status, reason.to_owned());
         if self.told.said.0 != said.0 || status == Status::Waiting && self.told.said.1 != said.1 {
             let event = Event::StatusChanged { status: said.0, reason: said.1.clone() };
+            if self.told.said.0 != said.0 {
+                self.meter.note(&format!("it became {}", status.as_str()));
+            }
             self.told.said = said;
             self.write_live();
             self.log(event).await;
@@ -56,12 +59,21 @@ impl Supervision {
             attempt: self.assignment.worker.attempt.number,
             agent: self.agent.as_ref().and_then(|agent| agent.identity.clone()),
             status,
-            reason: reason.to_owned(),
+            reason: match self.stuck_for() {
+                Some(quiet) => {
+                    let (quiet, last) = (duration_text(quiet), self.meter.sign().what);
+                    format!("no sign of progress for {quiet} (the last: {last}); {reason}")
+                }
+                None => reason.to_owned(),
+            },
             since,
             evidence: self.machine.evidence(),
             figures: self.facts.figures,
             changes: self.facts.changes,
+            resources: self.meter.resources(),
+            sign: Some(self.meter.sign()),
             checks: self.facts.checks.clone(),
+            held_at: self.machine.held_at().map(str::to_owned),
         };
         let written = write_live(&self.assignment.paths.live(&self.assignment.worker.id), &live);
         self.note_error(written);

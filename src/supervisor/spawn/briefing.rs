@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::{MARKER, RuntimePaths, Spawner, SupervisorError};
 use crate::agent::RECORD;
-use crate::config::{Template, Templates, agent_environment};
+use crate::config::{SpawnDepth, Template, Templates, agent_environment};
 use crate::model::agent::Agent;
 use crate::model::briefing::Briefing;
+use crate::model::budget::BudgetSettings;
 use crate::model::ticket::Ticket;
 use crate::model::worker::Worker;
 use crate::supervisor::handover::{Handover, Reviewers, Session};
@@ -41,6 +42,7 @@ impl Spawner {
             ("TERM", crate::supervisor::run::TERM.to_owned()),
         ];
         let mut own: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        own.extend(SpawnDepth::of(&self.environment, &self.settings.limits).below());
         if let Some(file) = self.environment.get(RECORD).filter(|file| agent.runtime.is_own() && !file.is_empty()) {
             own.push((RECORD.to_owned(), text(std::path::absolute(file).unwrap_or_else(|_| file.into()))));
         }
@@ -89,6 +91,8 @@ impl Spawner {
             returned_at: None,
             env,
             limits: self.settings.limits,
+            health: self.settings.health,
+            budget: BudgetSettings { ticket: ticket.budget.or(self.settings.budget.ticket), ..self.settings.budget },
             call_states: self.settings.recover.snapshots,
             models: self.settings.for_models(),
             redact: self.settings.redact.clone(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{RuntimePaths, Spawned, Spawner, SupervisorError};
+use super::{MARKER, RuntimePaths, Spawned, Spawner, SupervisorError};
 use crate::files;
 use crate::model::WorkerId;
 use crate::model::worker::{SpawnStep, TmuxSession, Worker};
@@ -75,6 +75,8 @@ impl Spawner {
         let mut command = process::command(&argv[0]);
         command.args(&argv[1..]).current_dir(&worker.place.worktree);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // An agent may have called us: its worker's mark would end this one with that one.
+        command.env_remove(MARKER).env(process::APART, "1");
         Ok(process::spawn(&mut command)?)
     }
 }

@@ -142,6 +142,9 @@ fn our_own_loop_reviews_and_what_it_used_is_counted() {
     assert_eq!((&looper["verdict"], &looper["tries"]), (&"reject".into(), &2.into()), "{looper:#}");
     assert!(looper["input_tokens"].as_u64().unwrap() > 0, "{looper:#}");
     assert_eq!(comment(&swarm, 1)["by"], "looper");
+    let spent = swarm.json(["budget", "--by", "agent"]);
+    let row = spent["rows"].as_array().unwrap().iter().find(|row| row["name"] == "looper").unwrap().clone();
+    assert_eq!((&row["input_tokens"], &row["attempts"]), (&looper["input_tokens"], &1.into()), "{spent:#}");
 }
 
 #[test]

@@ -101,12 +101,12 @@ fn a_price_is_believed_for_the_programs_own_models_only() {
         let models = json!({model: {"inputTokens": 5, "cacheReadInputTokens": 7, "outputTokens": 2}});
         feed_all(&[json!({"type": "result", "total_cost_usd": 0.5, "modelUsage": models})]).0.usage()
     };
-    let usage = |cost_usd| Usage { input_tokens: 12, output_tokens: 2, cost_usd };
+    let usage = |cost_usd| Usage { input_tokens: 12, output_tokens: 2, cost_usd, is_estimated: false };
     assert_eq!(result("claude-sonnet-4-5"), usage(Some(0.5)));
     assert_eq!(result("us.anthropic.claude-sonnet-4-5-v1:0"), usage(Some(0.5)));
     assert_eq!(result("qwen3-coder"), usage(None));
     let plain = json!({"type": "result", "total_cost_usd": 0, "usage": {"input_tokens": 3, "output_tokens": 1}});
-    assert_eq!(feed_all(&[plain]).0.usage(), Usage { input_tokens: 3, output_tokens: 1, cost_usd: None });
+    assert_eq!(feed_all(&[plain]).0.usage(), Usage { input_tokens: 3, output_tokens: 1, ..Usage::default() });
 }
 
 #[test]

@@ -515,7 +515,7 @@ impl Running {
     /// Tells the figures.
     fn tell_used(&self) {
         let (input_tokens, output_tokens, cost_usd) = self.used;
-        self.reports.tell(&Report::Used { input_tokens, output_tokens, cost_usd });
+        self.reports.tell(&Report::Used { input_tokens, output_tokens, cost_usd, is_estimated: false });
     }
 
     /// Ends the agent, says goodbye, and leaves the terminal as it was.

@@ -1,0 +1,133 @@
+//! Looking after workers that do not go on: each step is counted before it is taken, so that it is not taken twice by a
+//! coordinator that follows one which died in the middle.
+
+use super::Control;
+use super::act::Admission;
+use crate::coordinator::failure::Failure;
+use crate::coordinator::run::CareOf;
+use crate::coordinator::run::stuck::NUDGE;
+use crate::model::event::{Event, SwarmEvent, SwarmRecord};
+use crate::model::health::BadEnd;
+use crate::model::worker::{Liveness, Outcome, Phase, Worker};
+use crate::model::{Time, WorkerId};
+use crate::supervisor::protocol::{Reply, Request};
+
+/// What an agent is told that was started again.
+const STARTED_AGAIN: &str = "You were ended and started again, because nothing was seen of you for a long time. Look at \
+                             `git status` and at what you did last, then go on with the ticket. If something blocks you, \
+                             say what it is and end your turn.";
+
+impl Control {
+    /// Reminds a stuck worker's agent at its next turn boundary. Whether it can be: a program that takes no messages
+    /// cannot, and that counts all the same.
+    fn nudge(&self, worker: &Worker) -> Result<bool, Failure> {
+        self.project.store()?.change_care(&worker.id, |care| care.nudges += 1)?;
+        let reply = self.ask(worker, &Request::Notice { text: NUDGE.to_owned() })?;
+        self.tell_swarm(worker, SwarmEvent::Nudged)?;
+        Ok(reply == Some(Reply::Ok))
+    }
+
+    /// Ends a stuck worker's agent and starts it again.
+    fn restart_stuck(&self, worker: &Worker, why: &str) -> Result<(), Failure> {
+        self.project.store()?.change_care(&worker.id, |care| {
+            care.restarts += 1;
+            care.owes_restart = true;
+        })?;
+        self.stop_one(worker, why)?;
+        self.restart_owed(&worker.id)
+    }
+
+    /// Starts a worker again that was ended for it, in its own conversation where it has one.
+    fn restart_owed(&self, id: &WorkerId) -> Result<(), Failure> {
+        let worker = self.worker(id.as_str())?;
+        if self.liveness(&worker) == Liveness::Dead {
+            let prompt = worker.attempt.session_id.is_some().then(|| STARTED_AGAIN.to_owned());
+            let again = self.continuation(worker, prompt, true, false)?;
+            // It has its place already.
+            self.go_on(&again, Admission::Always)?;
+        }
+        self.project.store()?.change_care(id, |care| care.owes_restart = false)?;
+        Ok(())
+    }
+
+    /// Ends a stuck worker's attempt as failed; its work stays.
+    fn fail_stuck(&self, worker: &Worker, why: &str) -> Result<(), Failure> {
+        self.end_failed(worker, why)?;
+        self.tell_swarm(worker, SwarmEvent::LimitReached { why: why.to_owned() })
+    }
+
+    /// Counts that a worker's supervisor was lost, before the worker is continued.
+    pub(super) fn note_lost(&self, worker: &Worker) -> Result<(), Failure> {
+        let (at, fence) = (Time::now(), worker.attempt.fence);
+        let end = BadEnd { at, fence, exit_code: None, why: "its supervisor was lost".to_owned() };
+        self.project.store()?.change_care(&worker.id, |care| care.note_end(end))?;
+        Ok(())
+    }
+
+    /// Ends a worker that is started no more before a person has looked: what it left running, its attempt, its lease.
+    fn give_up(&self, worker: &Worker, why: &str) -> Result<(), Failure> {
+        self.project.store()?.change_care(&worker.id, |care| care.gave_up = Some(why.to_owned()))?;
+        self.reap(worker)?;
+        if let Phase::Supervised { .. } | Phase::Preparing { before: Some(_), .. } = worker.phase
+            && self.liveness(worker) == Liveness::Dead
+        {
+            let (queue, fence) = (self.project.queue()?, worker.attempt.fence);
+            // A ticket that went its own way needs neither.
+            queue.declare_lost(&worker.ticket, fence).ok();
+            queue.fail(&worker.ticket, fence, why, None).ok();
+            let outcome = Outcome::Failed { reason: why.to_owned(), exit_code: None };
+            self.log(worker, Event::AttemptEnded { outcome: outcome.clone() })?;
+            self.project.store()?.update_worker::<Failure>(&worker.id, |row| {
+                row.phase = Phase::Ended { outcome, at: Time::now() };
+                Ok(())
+            })?;
+        }
+        self.tell_swarm(worker, SwarmEvent::LimitReached { why: why.to_owned() })
+    }
+
+    /// Does what is to be done about a worker that does not go on.
+    pub(in crate::coordinator) fn care_for(&self, id: &WorkerId, what: &CareOf) -> Result<(), Failure> {
+        let worker = self.worker(id.as_str())?;
+        match what {
+            CareOf::Nudge => self.nudge(&worker).map(drop),
+            CareOf::Restart { why } => self.restart_stuck(&worker, why),
+            CareOf::RestartOwed => self.restart_owed(id),
+            CareOf::Fail { why } => self.fail_stuck(&worker, why),
+            CareOf::GiveUp { why } => self.give_up(&worker, why),
+        }
+    }
+
+    /// Forgets what was counted of a worker, because a person decided about it.
+    pub(super) fn forget_care(&self, worker: &WorkerId) -> Result<(), Failure> {
+        Ok(self.project.store()?.end_care(worker)?)
+    }
+
+    /// Ends what the agents of workers left running that nobody supervises; who and how many there were. One that cannot
+    /// be looked at does not keep the others from it.
+    pub(in crate::coordinator) fn reap_orphans(&self) -> Result<Vec<(WorkerId, usize)>, Failure> {
+        let mut reaped = Vec::new();
+        for worker in self.project.store()?.workers()? {
+            match self.reap(&worker) {
+                Ok(0) => {}
+                Ok(count) => {
+                    let what = format!("ended {count} processes that nobody supervised");
+                    self.tell_swarm(&worker, SwarmEvent::Mended { what })?;
+                    reaped.push((worker.id, count));
+                }
+                Err(failure) => tracing::warn!(
+                    worker = worker.id.as_str(),
+                    error = failure.chain.join(": "),
+                    "what it left running could not be ended"
+                ),
+            }
+        }
+        Ok(reaped)
+    }
+
+    /// Writes a fact about a worker into the event stream.
+    fn tell_swarm(&self, worker: &Worker, event: SwarmEvent) -> Result<(), Failure> {
+        let fact = SwarmRecord::now(&self.run, event).about_worker(&worker.ticket, &worker.id);
+        self.project.store()?.append_swarm_event(&fact)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! What workers use, limits on it, and workers that do not go on.
+
+use serde_json::Value;
+
+use crate::support::scene::{assert_no_processes, await_file, await_status, scene, worker};
+use crate::support::swarm::TestSwarm;
+
+/// A scene with a section `health` of the settings, and with snapshots every second.
+fn limited(health: &str, script: &str) -> TestSwarm {
+    let swarm = scene(script);
+    let limits = "limits: {grace: 300ms, snapshot_every: 1s}";
+    swarm.write(".swarm/config.yaml", &format!("{limits}\nhealth: {health}\n"));
+    swarm
+}
+
+/// Waits until a worker was stopped, and gives its reason. What it had done is still there.
+#[track_caller]
+fn stopped_because(swarm: &TestSwarm) -> String {
+    let stopped = await_status(swarm, "T-1", "stopped");
+    assert!(swarm.worktree("T-1").join("work.txt").exists(), "the work is kept");
+    assert_no_processes(swarm);
+    stopped["reason"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn status_and_why_show_what_a_worker_uses() {
+    let swarm = limited("{}", "setsid sleep 1000 & echo 1 > work.txt; touch up; sleep 1000");
+    swarm.run(["spawn", "T-1"]).success();
+    let mut seen = Value::Null;
+    swarm.wait_until("the resources", || {
+        seen = worker(&swarm, "T-1");
+        seen["resources"]["process_count"] == 3 && seen["resources"]["disk_bytes"].is_u64()
+    });
+    let resources = &seen["resources"];
+    assert!(resources["memory_bytes"].as_u64().unwrap() > 100_000, "{resources}");
+    assert!(resources["cpu_ms"].is_u64() && seen["quiet_seconds"].is_u64(), "{seen:#}");
+    let why = swarm.run(["why", "T-1"]).success();
+    assert!(why.contains("3 processes") && why.contains("the last sign of progress"), "{why}");
+    swarm.run(["stop", "T-1"]).success();
+}
+
+#[test]
+fn too_many_processes_stop_the_agent_and_its_work_is_kept() {
+    let fork = "i=0; while [ $i -lt 6 ]; do setsid sleep 1000 & i=$((i+1)); done";
+    let swarm = limited("{max_processes: 4}", &format!("echo 1 > work.txt; {fork}; sleep 1000"));
+    swarm.run(["spawn", "T-1"]).success();
+    let reason = stopped_because(&swarm);
+    assert!(reason.contains("processes, and `health.max_processes` is 4; raise it"), "{reason}");
+    swarm.run(["wait", "T-1"]).expect_code(7);
+}
+
+#[test]
+fn too_much_memory_stops_the_agent() {
+    // `tail` holds the one line without an end.
+    let swarm =
+        limited("{max_memory: 60MB}", "echo 1 > work.txt; { head -c 150000000 /dev/zero; sleep 1000; } | tail -n 1");
+    swarm.run(["spawn", "T-1"]).success();
+    let reason = stopped_because(&swarm);
+    assert!(reason.contains("of memory, and `health.max_memory` is 60.0 MB"), "{reason}");
+}
+
+#[test]
+fn too_much_processor_time_stops_the_agent() {
+    let swarm = limited("{max_cpu: 500ms}", "echo 1 > work.txt; while :; do :; done");
+    swarm.run(["spawn", "T-1"]).success();
+    let reason = stopped_because(&swarm);
+    assert!(reason.contains("of processor time, and `health.max_cpu` is 500ms"), "{reason}");
+}
+
+#[test]
+fn a_worktree_that_fills_the_disk_with_ignored_files_stops_the_agent() {
+    let swarm = limited(
+        "{max_disk: 5MB}",
+        "echo 1 > work.txt; echo big > .gitignore; head -c 20000000 /dev/zero > big; sleep 1000",
+    );
+    swarm.run(["spawn", "T-1"]).success();
+    let reason = stopped_because(&swarm);
+    assert!(reason.contains("on the disk, and `health.max_disk` is 5.0 MB"), "{reason}");
+}
+
+#[test]
+fn silence_is_told_with_its_age_and_proves_nothing() {
+    let swarm = limited("{stuck_after: 2s}", "touch up; until [ -e go ]; do sleep 1000 & wait; done");
+    swarm.run(["spawn", "T-1"]).success();
+    await_file(&swarm, "T-1", "up");
+    let mut seen = Value::Null;
+    swarm.wait_until("the silence to be told", || {
+        seen = worker(&swarm, "T-1");
+        seen["reason"].as_str().unwrap().starts_with("no sign of progress for ")
+    });
+    assert_eq!(seen["status"], "working", "{seen:#}");
+    assert!(seen["quiet_seconds"].as_u64().unwrap() >= 2, "{seen:#}");
+    assert!(swarm.run(["status"]).success().contains("no sign of progress for"));
+    let told = || {
+        let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+        let sql = "SELECT count(*) FROM events WHERE kind = 'swarm' AND ticket = 'T-1' AND data LIKE '%\"stuck\"%'";
+        database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    swarm.wait_until("the event", || told() == 1);
+    swarm.write_at(&swarm.worktree("T-1").join("progress.txt"), "made");
+    swarm.wait_until("the change to count", || {
+        !worker(&swarm, "T-1")["reason"].as_str().unwrap().starts_with("no sign of progress")
+    });
+    swarm.run(["stop", "T-1"]).success();
+}
+
+#[test]
+fn a_worker_that_uses_the_processor_is_not_stuck() {
+    let swarm = limited("{stuck_after: 7s}", "touch up; while :; do :; done");
+    swarm.run(["spawn", "T-1"]).success();
+    await_file(&swarm, "T-1", "up");
+    swarm.wait_until("it to have worked for longer than that", || {
+        worker(&swarm, "T-1")["resources"]["cpu_ms"].as_u64().is_some_and(|cpu| cpu > 9_000)
+    });
+    let seen = worker(&swarm, "T-1");
+    assert!(!seen["reason"].as_str().unwrap().contains("no sign of progress"), "{seen:#}");
+    swarm.run(["stop", "T-1"]).success();
+}
