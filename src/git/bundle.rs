@@ -9,7 +9,7 @@ impl Repository {
     /// Writes a bundle of those references that have commits which none of `without` has; how many do. Nothing is
     /// written where none has. Who fetches from it needs the commits of `without`.
     ///
-    /// git writes the file under another name and renames it when it is whole.
+    /// `path` is absolute. git writes the file under another name and renames it when it is whole.
     pub(crate) fn bundle(&self, path: &Path, references: &[String], without: &[CommitId]) -> Result<usize, GitError> {
         let known: Vec<String> = without.iter().map(|commit| format!("^{commit}")).collect();
         let mut worth = Vec::new();

@@ -215,6 +215,9 @@ fn time_that_is_over_is_reported_like_everything_else() {
 #[test]
 fn events_on_standard_output_leave_it_to_the_machine() {
     let job = job();
+    for (name, value) in [("user.name", "swarm"), ("user.email", "swarm@example.com")] {
+        job.swarm.git_in(&job.clone, ["config", name, value]).success();
+    }
     let ran = job.run("swarm run good --ci --yes --events -", &[]).expect_code(0);
     let events = job.events(&ran.stdout);
     assert!(events.iter().any(|event| event["event"] == "moved" && event["to"] == "review"), "{}", ran.stdout);

@@ -141,9 +141,9 @@ fn swarm_text(event: &SwarmEvent, at: Time) -> String {
         SwarmEvent::LeaseLost { role, holder, .. } => format!("{holder} is {role} no longer"),
         SwarmEvent::Held { why, until } => {
             let until = until.map(|until| format!(", until {}", clock(until))).unwrap_or_default();
-            format!("not started: {why}{until}")
+            format!("held: {why}{until}")
         }
-        SwarmEvent::HoldEnded => "may be started".to_owned(),
+        SwarmEvent::HoldEnded => "held no longer".to_owned(),
         SwarmEvent::Paced { model, why, until } => format!("{model} is left alone until {}: {why}", clock(*until)),
         SwarmEvent::Stuck { since, why } => {
             format!("stuck for {}: {why}", duration_text(since.age_at(at)))

@@ -3,6 +3,8 @@
 //!
 //! Reports are written however the run ended: well, at a limit, by a signal, or before it began.
 
+use std::path::{Path, PathBuf};
+
 use crate::cli::Context;
 use crate::cli::args::ReportArgs;
 use crate::cli::output::Output;
@@ -30,6 +32,8 @@ pub(super) struct Reporting<'a> {
     stream: Stream,
     /// The folder of everything.
     artifacts: Option<Artifacts>,
+    /// The JUnit file.
+    junit: Option<PathBuf>,
     /// Passes events on.
     follower: Option<Follower>,
     /// Keeps what others say from being commands to the CI system.
@@ -44,19 +48,26 @@ impl<'a> Reporting<'a> {
     /// # Errors
     /// When a place to write to cannot be made: before anything has happened.
     pub(super) fn begin(args: &'a ReportArgs, control: &Control, context: &'a Context) -> Result<Self, Failure> {
-        let to_stdout = args.events.as_deref().is_some_and(|path| path.as_os_str() == "-");
+        let to_stdout = is_stdout(args);
+        // Paths are meant from the folder of -C.
+        let directory = context.call()?.directory;
+        let place = |path: &Option<PathBuf>| path.as_ref().map(|path| directory.join(path));
         if to_stdout && context.output.json {
             let failure = Failure::new(FailureKind::Usage, "--events - and --json both want standard output");
             return Err(failure.hint("give --events a file"));
         }
         let stream = if args.ci && !to_stdout && !context.output.json { Stream::Out } else { Stream::Err };
-        let artifacts = args.artifacts.as_deref().map(Artifacts::make).transpose()?;
+        let artifacts = place(&args.artifacts).as_deref().map(Artifacts::make).transpose()?;
         let mut records = Vec::new();
-        if let Some(path) = &args.events {
+        let file = place(&args.events).filter(|_| !to_stdout);
+        if to_stdout {
+            records.push(Records::Stdout);
+        }
+        if let Some(path) = &file {
             records.push(Records::open(path)?);
         }
         if let Some(path) = artifacts.as_ref().map(|folder| folder.file(EVENTS_FILE))
-            && !args.events.as_ref().is_some_and(|other| is_same_file(other, &path))
+            && !file.is_some_and(|other| is_same_file(&other, &path))
         {
             records.push(Records::open(&path)?);
         }
@@ -74,13 +85,13 @@ impl<'a> Reporting<'a> {
         } else {
             None
         };
-        Ok(Self { args, context, stream, artifacts, follower, silence, began_at: Time::now() })
+        let junit = place(&args.junit);
+        Ok(Self { args, context, stream, artifacts, junit, follower, silence, began_at: Time::now() })
     }
 
     /// Where the closing summary goes: to standard output, unless events have that.
     pub(super) fn stream_of_answers(&self) -> Stream {
-        let to_stdout = self.args.events.as_deref().is_some_and(|path| path.as_os_str() == "-");
-        if to_stdout { Stream::Err } else { Stream::Out }
+        if is_stdout(self.args) { Stream::Err } else { Stream::Out }
     }
 
     /// Writes every report. What could not be written is a warning each: the run is what its exit code says.
@@ -89,7 +100,7 @@ impl<'a> Reporting<'a> {
         for failure in self.follower.map(Follower::end).unwrap_or_default() {
             warn("the events could not be passed on", &failure, output);
         }
-        let is_wanted = self.args.ci || self.args.junit.is_some() || self.artifacts.is_some();
+        let is_wanted = self.args.ci || self.junit.is_some() || self.artifacts.is_some();
         if !is_wanted {
             return;
         }
@@ -97,7 +108,7 @@ impl<'a> Reporting<'a> {
             Ok(view) => Report::of(view, control),
             Err(failure) => Report::broken(failure, self.began_at),
         };
-        if let Some(path) = &self.args.junit {
+        if let Some(path) = &self.junit {
             let written = files::write_atomically(path, junit::document(&report).as_bytes(), Access::Shared);
             if let Err(error) = written {
                 warn("the JUnit report could not be written", &error.into(), output);
@@ -111,7 +122,7 @@ impl<'a> Reporting<'a> {
         }
         if let Some(path) = self.context.environment.get("GITHUB_STEP_SUMMARY").filter(|_| self.args.ci)
             && is_github(self.context)
-            && let Err(failure) = append(std::path::Path::new(path), &github::summary(&report))
+            && let Err(failure) = append(Path::new(path), &github::summary(&report))
         {
             warn("the summary of the step could not be written", &failure, output);
         }
@@ -121,19 +132,24 @@ impl<'a> Reporting<'a> {
     }
 }
 
+/// Whether events go to standard output.
+fn is_stdout(args: &ReportArgs) -> bool {
+    args.events.as_deref().is_some_and(|path| path.as_os_str() == "-")
+}
+
 /// Whether GitHub Actions runs this.
 fn is_github(context: &Context) -> bool {
     context.environment.get("GITHUB_ACTIONS") == Some("true")
 }
 
 /// Whether two paths are one file that exists.
-fn is_same_file(one: &std::path::Path, other: &std::path::Path) -> bool {
-    let real = |path: &std::path::Path| path.canonicalize().ok();
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
     real(one).is_some() && real(one) == real(other)
 }
 
 /// Appends to a file that others have written to.
-fn append(path: &std::path::Path, text: &str) -> Result<(), Failure> {
+fn append(path: &Path, text: &str) -> Result<(), Failure> {
     use std::io::Write;
     let mut file = files::open_log(path)?;
     Ok(file.write_all(text.as_bytes()).map_err(FileError::on("append to", path))?)

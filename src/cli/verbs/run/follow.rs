@@ -30,11 +30,8 @@ pub(super) enum Records {
 }
 
 impl Records {
-    /// The place that a flag names; `-` is standard output.
+    /// A file, made anew with its folders.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        if path.as_os_str() == "-" {
-            return Ok(Self::Stdout);
-        }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             files::make_folder(folder)?;
         }
