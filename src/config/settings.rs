@@ -142,6 +142,15 @@ impl Check<'_> {
             let is_known = settings.review.agents[..index].contains(name);
             self.ensure(!is_known, &format!("review.agents.{index}"), &format!("`{name}` is there twice"))?;
         }
+        for (index, name) in settings.run.agents.iter().enumerate() {
+            let is_known = settings.run.agents[..index].contains(name);
+            self.ensure(!is_known, &format!("run.agents.{index}"), &format!("`{name}` is there twice"))?;
+        }
+        let per_agent = settings.run.max_per_agent.iter().map(|(name, most)| ("max_per_agent", name.as_str(), *most));
+        let per_model = settings.run.max_per_model.iter().map(|(name, most)| ("max_per_model", name.as_str(), *most));
+        for (key, name, most) in per_agent.chain(per_model) {
+            self.ensure(most >= 1, &format!("run.{key}.{name}"), "at least one worker is needed")?;
+        }
         self.ensure(settings.max_workers >= 1, "max_workers", "at least one worker is needed")?;
         for (index, pattern) in settings.copy.iter().enumerate() {
             self.glob(&format!("copy.{index}"), pattern)?;

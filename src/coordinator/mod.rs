@@ -9,6 +9,7 @@ mod control;
 pub(crate) mod demo;
 mod failure;
 mod project;
+mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{

@@ -10,6 +10,7 @@ pub(crate) mod event;
 mod id;
 pub(crate) mod preset;
 pub(crate) mod providers;
+pub(crate) mod scope;
 pub(crate) mod settings;
 pub(crate) mod ticket;
 mod time;

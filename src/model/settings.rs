@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
+use super::ticket::StartFrom;
 use super::{AgentName, BranchName, serde_duration};
 
 /// All settings after files, environment and flags were merged.
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) setup: Vec<SetupCommand>,
     /// What must pass before landing, in order; they need trust.
     pub(crate) gates: Vec<Gate>,
+    /// How a coordinator gives out work.
+    pub(crate) run: RunSettings,
     /// How work lands.
     pub(crate) landing: LandingSettings,
     /// How long what was removed is kept.
@@ -83,6 +86,7 @@ impl Default for Settings {
             copy: Vec::new(),
             setup: Vec::new(),
             gates: Vec::new(),
+            run: RunSettings::default(),
             landing: LandingSettings::default(),
             recover: RecoverSettings::default(),
             review: ReviewSettings::default(),
@@ -126,6 +130,41 @@ pub(crate) struct Gate {
     /// How often a red result is tried again before it counts, for flaky tests.
     #[serde(default)]
     pub(crate) retry: u32,
+}
+
+/// How a coordinator gives out work.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RunSettings {
+    /// Agents among which tickets that name none are distributed, in order of preference; empty is the one of `agent`.
+    pub(crate) agents: Vec<AgentName>,
+    /// By which rule.
+    pub(crate) distribution: Distribution,
+    /// Workers that may run at once with an agent.
+    pub(crate) max_per_agent: BTreeMap<AgentName, usize>,
+    /// Workers that may run at once with a model, by the name that their agents give it.
+    pub(crate) max_per_model: BTreeMap<String, usize>,
+    /// Whether tickets whose scopes have files in common may run at once.
+    pub(crate) allow_scope_overlap: bool,
+    /// Where the branches of tickets start that say nothing of it.
+    pub(crate) start_from: StartFrom,
+}
+
+/// How tickets are distributed among agents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Distribution {
+    /// To the agent whose capabilities fit best: all that the ticket asks for, and the fewest besides.
+    #[default]
+    Capability,
+    /// To one after the other.
+    RoundRobin,
+    /// To the agent with the fewest workers.
+    LeastLoaded,
+    /// To the agent that did best with tickets of the same labels.
+    Affinity,
+    /// To the first one of the list that has room.
+    Priority,
 }
 
 /// How work lands.

@@ -56,6 +56,18 @@ pub(crate) struct Place {
     pub(crate) made_branch: bool,
     /// Paths in the worktree that `copy` and `setup` made: never committed as leftovers. Relative, sorted.
     pub(crate) made_paths: Vec<PathBuf>,
+    /// Whose work the base is, where the branch started from a dependency that had not landed.
+    #[serde(default)]
+    pub(crate) stacked_on: Option<StackedOn>,
+}
+
+/// The dependency from whose branch a worker's own one started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StackedOn {
+    /// Its ticket.
+    pub(crate) ticket: TicketId,
+    /// Its branch.
+    pub(crate) branch: BranchName,
 }
 
 /// One execution of a ticket by a worker.
@@ -308,6 +320,9 @@ pub(crate) struct Live {
     pub(crate) changes: Option<Changes>,
     /// Results of the ticket's checks, when they ran.
     pub(crate) checks: Vec<CheckResult>,
+    /// Files that the finished work changes outside the scope of its ticket; the first ones, where there are many.
+    #[serde(default)]
+    pub(crate) outside_scope: Vec<String>,
 }
 
 /// What an attempt used so far; `None` where the runtime cannot say.
@@ -513,6 +528,7 @@ mod tests {
                 port_count: 10,
                 made_branch: true,
                 made_paths: Vec::new(),
+                stacked_on: None,
             },
             attempt: Attempt {
                 number: 1,
@@ -545,6 +561,7 @@ mod tests {
             figures: Figures::default(),
             changes: None,
             checks: Vec::new(),
+            outside_scope: Vec::new(),
         }
     }
 

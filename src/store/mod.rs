@@ -23,6 +23,7 @@ mod live;
 mod log;
 mod messages;
 mod path;
+mod result;
 mod reviewer;
 mod schema;
 mod ticket;
@@ -40,6 +41,7 @@ pub(crate) use live::{read_live, write_live};
 pub(crate) use log::{JsonLog, LogReader, read_log};
 pub(crate) use messages::{read_messages, write_messages};
 pub(crate) use path::StatePaths;
+pub(crate) use result::{read_result, write_result};
 pub(crate) use reviewer::{ReviewerRun, ReviewerRunId, RunState, Tick};
 pub(crate) use ticket::{Content, TicketRow};
 

@@ -20,6 +20,7 @@ mod recovery;
 mod replay;
 mod review;
 mod spawn;
+mod stack;
 mod status;
 mod support;
 mod terminal;

@@ -12,7 +12,7 @@ use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, width}
 use crate::coordinator::Failure;
 use crate::coordinator::views::{PullState, StatusView, WorkerView};
 use crate::model::worker::{Evidence, Status};
-use crate::model::{Time, ago_text, short_age};
+use crate::model::{Time, ago_text, counted, short_age};
 
 /// How often `--watch` draws anew.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
@@ -120,7 +120,12 @@ fn cells(worker: &WorkerView, now: Time) -> Vec<(Style, String)> {
 
 /// Why the status holds, and where approved work waits.
 fn why(worker: &WorkerView) -> String {
-    let Some(pull) = &worker.pull_request else { return one_line(&worker.reason) };
+    let Some(pull) = &worker.pull_request else {
+        return match worker.outside_scope.len() {
+            0 => one_line(&worker.reason),
+            count => one_line(&format!("{}; {} outside its scope", worker.reason, counted(count, "file"))),
+        };
+    };
     let checks = super::merge::checks_text(pull);
     let state = match pull.state {
         PullState::Open => "open",

@@ -222,6 +222,7 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
         output_tokens: figures.output_tokens,
         cost_usd: figures.cost_usd,
         checks: live.as_ref().map(|live| live.checks.clone()).unwrap_or_default(),
+        outside_scope: live.as_ref().map(|live| live.outside_scope.clone()).unwrap_or_default(),
         attempt: worker.attempt.number,
         started_at: worker.attempt.started_at,
         heartbeat_at: live.as_ref().map(|live| live.heartbeat_at),

@@ -82,6 +82,7 @@ fn facts_follow_the_commit_that_was_approved_and_landed() {
         figures: Figures::default(),
         changes: Some(Changes::none(Time::now())),
         checks: Vec::new(),
+        outside_scope: Vec::new(),
     };
     write_live(&yard.paths.live(&worker), &live).unwrap();
     let ended_at = match yard.store.worker(&worker).unwrap().unwrap().phase {

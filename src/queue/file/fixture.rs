@@ -56,6 +56,7 @@ fn worker(name: &str, phase: Phase) -> Worker {
             port_count: 10,
             made_branch: true,
             made_paths: vec!["node_modules".into()],
+            stacked_on: None,
         },
         attempt: Attempt {
             number: 1,
@@ -249,6 +250,7 @@ fn live() -> Live {
             duration_ms: 9,
             output_tail: "no".to_owned(),
         }],
+        outside_scope: Vec::new(),
     }
 }
 

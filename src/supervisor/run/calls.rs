@@ -115,6 +115,7 @@ impl Supervision {
                     self.note_error(set);
                 }
                 AgentEvent::ToolEnded(_) => self.begin_snapshot_if_due(),
+                AgentEvent::TurnEnded { last_message: Some(text), .. } => self.facts.answer = Some(text.clone()),
                 _ => {}
             }
             self.count_tools();
@@ -360,6 +361,7 @@ impl Supervision {
                 // The last figures of the turn are known by now.
                 self.poll_runtime().await;
                 self.facts.checks = finishing.checks;
+                self.facts.outside_scope = finishing.outside_scope;
                 for event in finishing.events {
                     self.log(event).await;
                 }

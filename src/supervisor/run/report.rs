@@ -62,6 +62,7 @@ impl Supervision {
             figures: self.facts.figures,
             changes: self.facts.changes,
             checks: self.facts.checks.clone(),
+            outside_scope: self.facts.outside_scope.clone(),
         };
         let written = write_live(&self.assignment.paths.live(&self.assignment.worker.id), &live);
         self.note_error(written);
