@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_complete::engine::ArgValueCompleter;
@@ -92,6 +93,12 @@ pub(super) enum Verb {
     Ticket(TicketVerb),
     /// Start a worker for each ticket and return at once.
     Spawn(SpawnArgs),
+    /// Bring tickets to their end: start workers as there is room, try again, land; then exit.
+    ///
+    /// Exit code: 0 when every ticket made it, 3 when some did not, 1 when none did, 4 when what is left needs a person, 6
+    /// after --timeout, 7 at a limit. Without --merge a ticket has made it when its work is ready for review. The first
+    /// Ctrl-C ends scheduling and leaves the workers running; the next `swarm run` goes on with them.
+    Run(RunArgs),
     /// Show what every worker does, and how that is known.
     #[command(visible_alias = "st")]
     Status(StatusArgs),
@@ -260,6 +267,37 @@ pub(super) struct SpawnArgs {
     /// Print what would be done and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+// `run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Ticket ids or paths of markdown files; what they need comes along.
+    #[arg(value_name = "TICKET", add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) tickets: Vec<String>,
+    /// Every ticket that is not over.
+    #[arg(long, short, conflicts_with = "tickets")]
+    pub(crate) all: bool,
+    /// What `up` has as well.
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
+    /// End after this long: stop the agents, keep their work, leave their tickets queued, exit 6.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+// How a coordinator works.
+#[derive(Debug, Clone, Args)]
+pub(super) struct WorkArgs {
+    /// Workers at once, instead of the configured number.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub(crate) max_workers: Option<usize>,
+    /// Land what is approved; with `landing.approval: auto` everything that is finished.
+    #[arg(long, short)]
+    pub(crate) merge: bool,
+    /// Start workers without tmux and without a person.
+    #[arg(long)]
+    pub(crate) headless: bool,
 }
 
 // `status`.

@@ -1,17 +1,30 @@
 //! Ctrl-C as a fact that a loop can ask for, where leaving at once would leave something behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::coordinator::{Failure, FailureKind};
 
 /// Whether the person pressed Ctrl-C or the program was asked to end.
 #[derive(Debug, Clone)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
+pub(super) struct Interrupt(Arc<AtomicI32>);
 
 impl Interrupt {
     /// Listens from now on, for the rest of the process.
     pub(super) fn listen() -> Result<Self, Failure> {
+        Self::listen_for(false)
+    }
+
+    /// The same for what may take long to end in good order: asked a second time, the process ends at once, as if it had
+    /// been killed.
+    pub(super) fn listen_twice() -> Result<Self, Failure> {
+        Self::listen_for(true)
+    }
+
+    /// Listens; whether a second time ends the process.
+    fn listen_for(ends_at_second: bool) -> Result<Self, Failure> {
         let flag = Self(Arc::default());
         let heard = flag.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -22,8 +35,12 @@ impl Interrupt {
                 if let (Ok(mut interrupt), Ok(mut terminate)) =
                     (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
                 {
-                    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-                    heard.0.store(true, Ordering::Relaxed);
+                    loop {
+                        let signal = tokio::select! { _ = interrupt.recv() => 2, _ = terminate.recv() => 15 };
+                        if heard.0.swap(signal, Ordering::Relaxed) != 0 && ends_at_second {
+                            kill_process(getpid(), Signal::KILL).ok();
+                        }
+                    }
                 }
             });
         });
@@ -32,6 +49,11 @@ impl Interrupt {
 
     /// Whether it happened.
     pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.signal().is_some()
+    }
+
+    /// The signal by which it happened.
+    pub(super) fn signal(&self) -> Option<i32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
     }
 }

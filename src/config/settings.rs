@@ -146,16 +146,12 @@ impl Check<'_> {
             let is_known = settings.run.agents[..index].contains(name);
             self.ensure(!is_known, &format!("run.agents.{index}"), &format!("`{name}` is there twice"))?;
         }
-        let per_agent = settings.run.max_per_agent.iter().map(|(name, most)| ("max_per_agent", name.as_str(), *most));
-        let per_model = settings.run.max_per_model.iter().map(|(name, most)| ("max_per_model", name.as_str(), *most));
-        for (key, name, most) in per_agent.chain(per_model) {
-            self.ensure(most >= 1, &format!("run.{key}.{name}"), "at least one worker is needed")?;
-        }
         self.ensure(settings.max_workers >= 1, "max_workers", "at least one worker is needed")?;
         for (index, pattern) in settings.copy.iter().enumerate() {
             self.glob(&format!("copy.{index}"), pattern)?;
         }
         self.commands(settings)?;
+        self.run(settings)?;
         self.tmux(&settings.tmux.socket)?;
         self.limits(settings)?;
         self.variables(settings)?;
@@ -253,6 +249,21 @@ impl Check<'_> {
         self.ensure(!run.contains('\0'), &format!("{key}.run"), "a command cannot contain a NUL character")?;
         let endless = timeout.is_some_and(|timeout| timeout.is_zero());
         self.ensure(!endless, &format!("{key}.timeout"), "a command needs some time")
+    }
+
+    /// How a coordinator goes about it.
+    fn run(&self, settings: &Settings) -> Checked {
+        let run = &settings.run;
+        self.ensure(run.backoff.factor >= 1, "run.backoff.factor", "expected a number from 1")?;
+        self.ensure(run.backoff.max >= run.backoff.first, "run.backoff.max", "it must not be shorter than `first`")?;
+        let zero = |key: &str, name: &str| self.ensure_at(false, &["run", key, name], "expected a number from 1");
+        for (name, _) in run.max_per_agent.iter().filter(|(_, limit)| **limit == 0) {
+            zero("max_per_agent", name.as_str())?;
+        }
+        for (name, _) in run.max_per_model.iter().filter(|(_, limit)| **limit == 0) {
+            zero("max_per_model", name)?;
+        }
+        Ok(())
     }
 
     /// The tmux socket.

@@ -18,3 +18,4 @@ pub(crate) use control::{
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;
+pub(crate) use run::{News, RunFace, RunRequest, run};

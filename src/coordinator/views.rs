@@ -2,6 +2,7 @@
 //! null means unknown. Their JSON Schemas are generated into `schemas/` and checked in.
 
 mod review;
+mod run;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) use review::{
     ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
     VerdictView,
 };
+pub(crate) use run::{RunTicketView, RunView};
 
 /// Version of every shape here.
 pub(crate) const VIEW_VERSION: u32 = 1;

@@ -188,3 +188,118 @@ pub(crate) enum Event {
         text: String,
     },
 }
+
+/// A fact that the coordinator establishes about its run, its role or a ticket: one row of kind `swarm` in the store's
+/// event table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct SwarmRecord {
+    /// Version of this shape.
+    pub(crate) schema: u32,
+    /// When it happened.
+    pub(crate) at: Time,
+    /// The coordinator run, or the command, that says it.
+    pub(crate) run: RunId,
+    /// The ticket it is about; null where it is about none.
+    pub(crate) ticket: Option<TicketId>,
+    /// The worker it is about; null where it is about none.
+    pub(crate) worker: Option<WorkerId>,
+    /// What happened.
+    #[serde(flatten)]
+    pub(crate) event: SwarmEvent,
+}
+
+impl SwarmRecord {
+    /// Version of the shape.
+    const SCHEMA: u32 = 1;
+
+    /// A fact of a run that is true from now on.
+    pub(crate) fn now(run: &RunId, event: SwarmEvent) -> Self {
+        Self { schema: Self::SCHEMA, at: Time::now(), run: run.clone(), ticket: None, worker: None, event }
+    }
+
+    /// The same fact, about a ticket.
+    pub(crate) fn about(self, ticket: &TicketId) -> Self {
+        Self { ticket: Some(ticket.clone()), ..self }
+    }
+
+    /// The same fact, about a worker and its ticket.
+    pub(crate) fn about_worker(self, ticket: &TicketId, worker: &WorkerId) -> Self {
+        Self { ticket: Some(ticket.clone()), worker: Some(worker.clone()), ..self }
+    }
+}
+
+/// What the coordinator did or found. Sentences in it are clauses without a full stop, written where the fact is
+/// established and shown as they are everywhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum SwarmEvent {
+    /// A run of the coordinator began.
+    RunBegan {
+        /// The tickets it is to bring to an end; empty where it takes whatever is queued.
+        tickets: Vec<TicketId>,
+        /// Workers at once.
+        max_workers: u32,
+    },
+    /// A run of the coordinator ended; one that was killed never says so.
+    RunEnded {
+        /// Its exit code.
+        exit_code: u8,
+        /// How it ended, as a clause.
+        why: String,
+    },
+    /// A process took a role.
+    LeaseTaken {
+        /// Which.
+        role: String,
+        /// Who has it now.
+        holder: String,
+        /// Proves the lease.
+        fence: u64,
+    },
+    /// A process lost a role to another, or gave it up.
+    LeaseLost {
+        /// Which.
+        role: String,
+        /// Who had it.
+        holder: String,
+        /// The lease it was.
+        fence: u64,
+    },
+    /// A ticket that could be worked on is not started, or no longer for the reason before.
+    Held {
+        /// Why, as a clause.
+        why: String,
+        /// Until when, where a time is known.
+        until: Option<Time>,
+    },
+    /// What held a ticket is over.
+    HoldEnded,
+    /// A model wants to be left alone, and no worker is started with it for a while.
+    Paced {
+        /// The model.
+        model: String,
+        /// Why, as a clause.
+        why: String,
+        /// Until when.
+        until: Time,
+    },
+    /// A worker works and shows no progress.
+    Stuck {
+        /// Since when.
+        since: Time,
+        /// What is missing, as a clause.
+        why: String,
+    },
+    /// A stuck worker was asked how it is getting on.
+    Nudged,
+    /// A limit or budget was reached.
+    LimitReached {
+        /// Which, and how to raise it, as a clause.
+        why: String,
+    },
+    /// Something inconsistent was put right.
+    Mended {
+        /// What, as a clause in the past tense.
+        what: String,
+    },
+}

@@ -6,6 +6,7 @@
 pub(crate) mod agent;
 pub(crate) mod briefing;
 mod causes;
+pub(crate) mod coordination;
 pub(crate) mod event;
 mod id;
 pub(crate) mod preset;

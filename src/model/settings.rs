@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) setup: Vec<SetupCommand>,
     /// What must pass before landing, in order; they need trust.
     pub(crate) gates: Vec<Gate>,
-    /// How a coordinator gives out work.
+    /// How `swarm run` and `swarm up` go about it.
     pub(crate) run: RunSettings,
     /// How work lands.
     pub(crate) landing: LandingSettings,
@@ -132,17 +132,21 @@ pub(crate) struct Gate {
     pub(crate) retry: u32,
 }
 
-/// How a coordinator gives out work.
+/// How a coordinator goes about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RunSettings {
+    /// What becomes of workers whose supervisor is gone.
+    pub(crate) restart: Restart,
+    /// How long a ticket waits after a failed attempt.
+    pub(crate) backoff: Backoff,
     /// Agents among which tickets that name none are distributed, in order of preference; empty is the one of `agent`.
     pub(crate) agents: Vec<AgentName>,
     /// By which rule.
     pub(crate) distribution: Distribution,
-    /// Workers that may run at once with an agent.
+    /// Workers at once with one agent, by its name.
     pub(crate) max_per_agent: BTreeMap<AgentName, usize>,
-    /// Workers that may run at once with a model, by the name that their agents give it.
+    /// Workers at once with one model, by its name as agents give it.
     pub(crate) max_per_model: BTreeMap<String, usize>,
     /// Whether tickets whose scopes have files in common may run at once.
     pub(crate) allow_scope_overlap: bool,
@@ -165,6 +169,37 @@ pub(crate) enum Distribution {
     Affinity,
     /// To the first one of the list that has room.
     Priority,
+}
+
+/// What becomes of workers whose supervisor is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Restart {
+    /// They are continued, in the agent's own conversation where it has one.
+    #[default]
+    Lost,
+    /// They wait for a person.
+    Never,
+}
+
+/// The waiting times between attempts: each longer than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Backoff {
+    /// After the first failed attempt.
+    #[serde(with = "serde_duration")]
+    pub(crate) first: Duration,
+    /// How many times longer each is than the one before, from 1.
+    pub(crate) factor: u32,
+    /// The longest.
+    #[serde(with = "serde_duration")]
+    pub(crate) max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(10), factor: 2, max: Duration::from_secs(10 * 60) }
+    }
 }
 
 /// How work lands.

@@ -367,6 +367,11 @@ impl TicketState {
     pub(crate) fn is_ended(self) -> bool {
         matches!(self, Self::Landed | Self::Done | Self::Dead | Self::Cancelled)
     }
+
+    /// Whether an attempt holds it, or its work is on its way to the target.
+    pub(crate) fn is_begun(self) -> bool {
+        matches!(self, Self::Running | Self::Review | Self::Approved | Self::Landing)
+    }
 }
 
 impl std::fmt::Display for TicketState {

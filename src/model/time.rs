@@ -30,6 +30,11 @@ impl Time {
         Duration::from_millis(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
 
+    /// How long it is until this moment, seen from `now`; zero when it is over.
+    pub(crate) fn until_from(self, now: Self) -> Duration {
+        now.age_at(self)
+    }
+
     /// This moment plus `duration`.
     pub(crate) fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))

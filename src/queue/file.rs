@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use self::operation::{Lease, Operation, entry};
 use super::{
-    Claim, ClaimRequest, Completion, NewTicket, Published, Queue, QueueError, QueueEvent, QueueTicket, Renewed, Reopen,
-    Settlement,
+    Claim, ClaimRequest, Completion, Lead, LeadRequest, Leader, NewTicket, Published, Queue, QueueError, QueueEvent,
+    QueueTicket, Renewed, Reopen, Settlement,
 };
 use crate::model::ticket::{TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
-use crate::store::{Content, Store};
+use crate::store::{Content, Leadership, Store, Txn};
 
 /// The queue on the project's own store.
 #[derive(Debug)]
@@ -240,6 +240,71 @@ impl Queue for FileQueue {
     fn events_since(&self, seq: i64, limit: usize) -> Result<Vec<(i64, QueueEvent)>, QueueError> {
         self.store.read(|txn| Ok(txn.queue_events_since(seq, limit)?))
     }
+
+    fn leader_lease(&self, request: &LeadRequest) -> Result<Lead, QueueError> {
+        let find = |txn: &Txn<'_>| Ok::<_, QueueError>(txn.leadership(&request.role)?.map(leader));
+        let has_it = |known: &Leader, now: Time| is_good(known, now, request.lease);
+        // Who stands by asks all the time, and only looks.
+        if let Some(known) = self.store.read(find)?.filter(|known| has_it(known, Time::now())) {
+            return Ok(Lead::Held(known));
+        }
+        self.operate(&request.holder, |operation| {
+            let known = find(operation.txn)?;
+            if let Some(known) = known.clone().filter(|known| has_it(known, operation.now)) {
+                return Ok(Lead::Held(known));
+            }
+            let fence = known.map_or(0, |known| known.fence) + 1;
+            let lease_until = operation.now.after(request.lease);
+            let taken = Leader { holder: request.holder.clone(), fence, lease_until };
+            operation.txn.put_leadership(&request.role, &row(&taken))?;
+            Ok(Lead::Taken(taken))
+        })
+    }
+
+    fn renew_lead(&self, role: &str, fence: u64, lease: Duration) -> Result<Renewed, QueueError> {
+        self.operate(&self.by, |operation| {
+            let known = operation.txn.leadership(role)?.map(leader).filter(|known| known.fence == fence);
+            let Some(mut known) = known.filter(|known| known.lease_until > RELEASED) else {
+                return Ok(Renewed::Lost);
+            };
+            known.lease_until = operation.now.after(lease);
+            operation.txn.put_leadership(role, &row(&known))?;
+            Ok(Renewed::Held { lease_until: known.lease_until })
+        })
+    }
+
+    fn release_lead(&self, role: &str, fence: u64) -> Result<(), QueueError> {
+        self.operate(&self.by, |operation| {
+            if let Some(known) = operation.txn.leadership(role)?.map(leader).filter(|known| known.fence == fence) {
+                operation.txn.put_leadership(role, &row(&Leader { lease_until: RELEASED, ..known }))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError> {
+        let known = self.store.read(|txn| Ok::<_, QueueError>(txn.leadership(role)?))?.map(leader);
+        Ok(known.filter(|known| known.lease_until > Time::now()))
+    }
+}
+
+/// The end of a lease that was given up.
+const RELEASED: Time = Time::from_millis(0);
+
+/// Whether a lead is good at `now`. One that ends later than any lease given now would was given before the clock was set
+/// back; its holder, if it lives, finds out at its next renewal.
+fn is_good(leader: &Leader, now: Time, lease: Duration) -> bool {
+    leader.lease_until > now && leader.lease_until <= now.after(lease * 2)
+}
+
+/// A lead as stored.
+fn row(leader: &Leader) -> Leadership {
+    Leadership { holder: leader.holder.clone(), fence: leader.fence, lease_until: leader.lease_until }
+}
+
+/// A stored lead.
+fn leader(row: Leadership) -> Leader {
+    Leader { holder: row.holder, fence: row.fence, lease_until: row.lease_until }
 }
 
 #[cfg(test)]

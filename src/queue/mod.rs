@@ -36,6 +36,9 @@
 //! the ticket is `dead`; otherwise it is `failed`, and with a `retry_at` the first claim or expiry sweep at or after
 //! that moment queues it again.
 //!
+//! **Roles**: beside tickets there are leases of roles, such as the coordinator's. A role has one leader at a time, whose
+//! fence grows with every change of hands; nobody judges whether the leader is well but its lease.
+//!
 //! **What survives**: once an operation returned, its effect survives the end (`kill -9` included) of any process,
 //! this one included. An operation that was cut off happened wholly or not at all.
 
@@ -126,10 +129,6 @@ pub(crate) trait Queue: Send + Sync {
     -> Result<TicketState, QueueError>;
 
     /// Queues a failed or dead ticket again, by hand; a dead one gets all its attempts anew.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "an operation of the contract (design, section 9), exercised by its suite")
-    )]
     fn requeue(&self, ticket: &TicketId) -> Result<TicketState, QueueError>;
 
     /// Ends a ticket. Its holder learns it at the next renewal. Cancelling a cancelled ticket changes nothing.
@@ -154,6 +153,53 @@ pub(crate) trait Queue: Send + Sync {
         expect(dead_code, reason = "an operation of the contract (design, section 9), exercised by its suite")
     )]
     fn events_since(&self, seq: i64, limit: usize) -> Result<Vec<(i64, QueueEvent)>, QueueError>;
+
+    /// Takes the lead in a role, where nobody has it or whoever had it let its lease run out. Two that ask at once:
+    /// exactly one takes it. The fence of a role only grows.
+    ///
+    /// A holder asks like anybody else, and is answered that it is [`Lead::Held`]: its own lease it renews.
+    fn leader_lease(&self, request: &LeadRequest) -> Result<Lead, QueueError>;
+
+    /// Extends the lead to `lease` from now, overdue or not, as long as nobody took it since. [`Renewed::Lost`] changes
+    /// nothing: who hears it stops acting in that role.
+    fn renew_lead(&self, role: &str, fence: u64, lease: Duration) -> Result<Renewed, QueueError>;
+
+    /// Gives the lead up, so that the next one need not wait. An old fence changes nothing.
+    fn release_lead(&self, role: &str, fence: u64) -> Result<(), QueueError>;
+
+    /// Who leads in a role now; `None` when nobody's lease is good.
+    fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError>;
+}
+
+/// Who wants the lead in a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeadRequest {
+    /// The role, a plain word.
+    pub(crate) role: String,
+    /// Who asks, for people and events.
+    pub(crate) holder: String,
+    /// How long the lease lasts unless renewed. Everybody who asks for a role uses the same.
+    pub(crate) lease: Duration,
+}
+
+/// Who leads in a role, and until when unless renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leader {
+    /// Who.
+    pub(crate) holder: String,
+    /// Proves the lease.
+    pub(crate) fence: u64,
+    /// When it ends.
+    pub(crate) lease_until: Time,
+}
+
+/// The answer to who wants the lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// The asker has it now.
+    Taken(Leader),
+    /// Somebody has it.
+    Held(Leader),
 }
 
 /// A ticket to publish.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::{JsonLog, StatePaths, Store, StoreError, Txn};
-use crate::model::event::EventRecord;
+use crate::model::event::{EventRecord, SwarmRecord};
 use crate::model::{TicketId, Time};
 
 impl Store {
@@ -20,7 +20,12 @@ impl Store {
     /// Appends a fact about a worker; its sequence number, which only grows and is shared with the queue's events.
     pub(crate) fn append_event(&self, event: &EventRecord) -> Result<i64, StoreError> {
         let data = document("event", event.ticket.as_str(), event)?;
-        self.write(|txn| txn.append_event("worker", &event.ticket, &data))
+        self.write(|txn| txn.append_event("worker", event.ticket.as_str(), &data))
+    }
+
+    /// Appends a fact of the coordinator; its sequence number.
+    pub(crate) fn append_swarm_event(&self, event: &SwarmRecord) -> Result<i64, StoreError> {
+        self.write(|txn| txn.append_swarm_event(event))
     }
 
     /// Up to `limit` facts about workers after sequence number `seq`, oldest first; 0 is before the first. Commands
@@ -72,9 +77,15 @@ impl Txn<'_> {
     }
 
     /// Appends one event of `kind`; its sequence number.
-    fn append_event(&self, kind: &str, ticket: &TicketId, data: &str) -> Result<i64, StoreError> {
+    fn append_event(&self, kind: &str, ticket: &str, data: &str) -> Result<i64, StoreError> {
         let sql = "INSERT INTO events(kind, ticket, data) VALUES(?1, ?2, ?3)";
-        self.insert(sql, params![kind, ticket.as_str(), data])
+        self.insert(sql, params![kind, ticket, data])
+    }
+
+    /// Appends a fact of the coordinator, in the same step as what it is about; its sequence number.
+    pub(crate) fn append_swarm_event(&self, event: &SwarmRecord) -> Result<i64, StoreError> {
+        let ticket = event.ticket.as_ref().map_or("", TicketId::as_str);
+        self.append_event("swarm", ticket, &document("event", ticket, event)?)
     }
 
     /// Appends a change of a ticket; its sequence number.
@@ -83,7 +94,7 @@ impl Txn<'_> {
         ticket: &TicketId,
         event: &impl serde::Serialize,
     ) -> Result<i64, StoreError> {
-        self.append_event("queue", ticket, &document("event", ticket.as_str(), event)?)
+        self.append_event("queue", ticket.as_str(), &document("event", ticket.as_str(), event)?)
     }
 
     /// Up to `limit` changes of tickets after `seq`.

@@ -15,6 +15,7 @@
 //! Closures given to [`Store::write`] and [`Store::read`] must not call the store again; the connection is theirs.
 
 mod comment;
+mod coordination;
 mod database;
 mod event;
 mod filesystem;
@@ -35,6 +36,7 @@ use crate::files::FileError;
 use crate::model::WorkerId;
 
 pub(crate) use comment::{Comment, CommentId, CommentState, Lines, NewComment, Side};
+pub(crate) use coordination::Leadership;
 pub(crate) use database::{Store, Txn};
 pub(crate) use landing::{IntentId, LandingIntent, Review, ReviewVerdict};
 pub(crate) use live::{read_live, write_live};

@@ -386,7 +386,7 @@ fn moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Time>> {
 }
 
 /// A fence as SQLite keeps integers; fences count leases and never come near the limit.
-fn signed(fence: u64) -> i64 {
+pub(super) fn signed(fence: u64) -> i64 {
     i64::try_from(fence).unwrap_or(i64::MAX)
 }
 

@@ -126,6 +126,73 @@ echo "$SWARM_TICKET" > shared; git add -A; git commit -qm "Work of $SWARM_TICKET
     assert!(!log.contains("Work of lexer"), "{log}");
 }
 
+/// Settings of runs that land by themselves.
+const LANDS: &str = "max_workers: 3\nlanding: {approval: auto}\n";
+
+#[test]
+fn a_run_stacks_dependents_and_lands_them_in_order() {
+    for strategy in ["merge", "squash"] {
+        let swarm = scene("ls > seen-by-$SWARM_TICKET; git log --format=%s > log-of-$SWARM_TICKET");
+        let settings = "run: {start_from: dependency}\nmax_workers: 3\n";
+        swarm.write(".swarm/config.yaml", &format!("{settings}landing: {{approval: auto, strategy: {strategy}}}\n"));
+        write(&swarm, "lexer", "");
+        write(&swarm, "parser", "depends_on: [lexer]\n");
+        write(&swarm, "both", "depends_on: [lexer, parser]\n");
+        swarm.run(["run", "--all", "--merge", "--headless", "--timeout", "120s"]).success();
+        for (of, needs) in [("parser", "seen-by-lexer"), ("both", "seen-by-parser")] {
+            assert!(swarm.read(&format!("seen-by-{of}")).contains(needs), "{of}");
+        }
+        let log = swarm.git(["log", "--format=%s", "main"]).success();
+        for ticket in ["lexer", "parser", "both"] {
+            let own = log.matches(&format!("{ticket}: commit what was left")).count();
+            assert_eq!(own, usize::from(strategy == "merge"), "{log}");
+            assert_eq!(worker(&swarm, ticket)["ticket_state"], "landed");
+        }
+    }
+}
+
+#[test]
+fn a_run_does_not_work_in_overlapping_scopes_at_once_unless_it_may() {
+    // Each says that it found another one at work.
+    let script = r#"
+mkdir "$OUTSIDE/at-work" || touch "$OUTSIDE/collided"
+for step in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; [ -e "$OUTSIDE/collided" ] && break; done
+rmdir "$OUTSIDE/at-work"; mkdir -p src; echo x > "src/$SWARM_TICKET"
+"#;
+    for (is_allowed, collides) in [(false, false), (true, true)] {
+        let swarm = scene("");
+        swarm.write_shell_agent("shell", &script.replace("$OUTSIDE", swarm.root().to_str().unwrap()));
+        swarm.write(".swarm/config.yaml", &format!("{LANDS}run: {{allow_scope_overlap: {is_allowed}}}\n"));
+        write(&swarm, "one", "scope: [src/one, \"src/*\"]\n");
+        write(&swarm, "two", "scope: [\"**/two\"]\n");
+        swarm.run(["run", "--all", "--headless", "--timeout", "120s"]).success();
+        assert_eq!(swarm.root().join("collided").exists(), collides);
+        let log = swarm.json(["ticket", "list"]);
+        assert!(log["tickets"].as_array().unwrap().iter().all(|ticket| ticket["state"] == "review"), "{log:#}");
+    }
+}
+
+#[test]
+fn a_run_distributes_tickets_that_name_nobody() {
+    let swarm = scene("echo x > $SWARM_TICKET");
+    for (name, capabilities) in [("all", "[rust, web]"), ("rusty", "[rust]")] {
+        let path = format!(".swarm/agents/{name}.md");
+        let head = format!("name: {name}\ndescription: Writes\nruntime: command\ncapabilities: {capabilities}\n");
+        let command = "command: [sh, -c, 'echo x > $SWARM_TICKET']\n";
+        swarm.write(&path, &format!("---\n{head}{command}---\nWork.\n"));
+    }
+    let text = |front: &str| format!("---\n{front}---\n# Do it\n\nWork.\n");
+    swarm.write(".swarm/tickets/crate.md", &text("capabilities: [rust]\n"));
+    swarm.write(".swarm/tickets/page.md", &text("capabilities: [web]\n"));
+    swarm.write(".swarm/tickets/named.md", &text("agent: shell\n"));
+    swarm.write(".swarm/config.yaml", &format!("{LANDS}run: {{agents: [all, rusty]}}\n"));
+    swarm.run(["run", "--all", "--headless", "--timeout", "60s"]).success();
+    let agents = ["crate", "page", "named"].map(|ticket| worker(&swarm, ticket)["agent"].as_str().unwrap().to_owned());
+    assert_eq!(agents, ["rusty", "all", "shell"]);
+    swarm.write(".swarm/config.yaml", "run: {agents: [all, nobody]}\n");
+    swarm.run(["run", "--all", "--headless"]).expect_code(2).says("there is no agent `nobody`");
+}
+
 #[test]
 fn changes_outside_the_scope_are_flagged_and_stop_nothing() {
     let swarm = scene("mkdir -p src docs; echo x > src/a.rs; echo x > docs/a.md; echo x > other");
@@ -157,4 +224,5 @@ fn a_circle_of_dependencies_is_named() {
     assert_eq!(swarm.json(["ticket", "list"])["warnings"].as_array().unwrap().len(), 1);
     swarm.run(["spawn", "b"]).expect_code(4).says("the dependencies form a cycle: b -> c -> a -> b");
     swarm.run(["spawn", "d"]).expect_code(4).says("ticket `d` waits for `a`, which is open");
+    swarm.run(["run", "--all", "--headless"]).expect_code(2).says("the dependencies form a cycle: a -> b -> c -> a");
 }

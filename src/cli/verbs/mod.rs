@@ -21,6 +21,7 @@ mod replay;
 mod resolve;
 mod review;
 mod rewind;
+mod run;
 mod spawn;
 mod status;
 mod supervise;
@@ -44,6 +45,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Init(args) => init::run(&args, context)?,
         Verb::Ticket(verb) => ticket::run(&verb, context)?,
         Verb::Spawn(args) => spawn::run(&args, context)?,
+        Verb::Run(args) => return run::run(&args, context),
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),
         Verb::Send(args) => act::send(&args, context)?,

@@ -204,7 +204,7 @@ impl Control {
     }
 
     /// The gates, all of them trusted.
-    fn approved_gates(&self) -> Result<ApprovedGates, Failure> {
+    pub(super) fn approved_gates(&self) -> Result<ApprovedGates, Failure> {
         let settings = self.project.settings()?;
         let items = trust_keys_of_gates(settings, self.project.repository.common_dir());
         let mut trust = self.project.trust()?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::run::Silent;
 use super::{Control, is_released, partial};
 use crate::agent::probe;
 use crate::config::{parse_ticket, ticket_text, trust_keys_of_setup};
@@ -105,6 +106,17 @@ impl Control {
         Ok((view, result))
     }
 
+    /// Starts a worker for one ticket, as given.
+    pub(super) fn spawn_one(&self, request: &SpawnRequest, ticket: Ticket) -> Result<SpawnedView, Failure> {
+        let spawner = self.spawner(request.headless)?;
+        let id = ticket.id.to_string();
+        let prepared = self.prepare(request, &spawner, ticket)?;
+        let reserved = self.reserve(request, &spawner, vec![(id, prepared)], &Silent)?;
+        let results = carry_out(&spawner, reserved, &Silent);
+        let (_, result) = results.into_iter().next().expect("one was reserved");
+        result.map(|spawned| spawned_view(&spawned))
+    }
+
     /// Takes a place, the ticket and the worker for each spawn. Two commands cannot both take the last place: one lock
     /// covers the check and the taking, and nothing that takes long.
     fn reserve(
@@ -186,7 +198,7 @@ impl Control {
     }
 
     /// What every spawn of this command shares; set-up commands need trust.
-    fn spawner(&self, headless: bool) -> Result<Spawner, Failure> {
+    pub(super) fn spawner(&self, headless: bool) -> Result<Spawner, Failure> {
         Ok(Spawner { setup: self.approved_setup()?, ..self.plain_spawner(headless)? })
     }
 

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::model::AgentName;
 use crate::model::settings::{Distribution, RunSettings};
-use crate::model::ticket::Ticket;
+use crate::model::ticket::{Ticket, TicketState};
+use crate::model::worker::{Outcome, Phase, Worker};
+use crate::queue::QueueTicket;
 
 /// Somebody who could take a ticket: an agent of the pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +69,8 @@ pub(crate) enum Full {
 impl std::fmt::Display for Full {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Agent { agent, most } => write!(f, "{most} of {most} workers with the agent `{agent}` run"),
-            Self::Model { model, most } => write!(f, "{most} of {most} workers with the model `{model}` run"),
+            Self::Agent { agent, most } => write!(f, "{most} of {most} workers of agent `{agent}` run"),
+            Self::Model { model, most } => write!(f, "{most} of {most} workers of model `{model}` run"),
         }
     }
 }
@@ -115,6 +117,38 @@ impl History {
     }
 }
 
+/// What is remembered of earlier work: all of it follows from workers and tickets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// Who got the last new worker.
+    pub(crate) last: Option<AgentName>,
+    /// How agents did.
+    pub(crate) history: History,
+}
+
+impl Past {
+    /// What workers, released ones included, and the tickets they worked on tell. A ticket that landed or was done went
+    /// well; one that is dead, or whose worker failed, went badly; of others nothing is known yet.
+    pub(crate) fn of(workers: &[Worker], tickets: &[QueueTicket]) -> Self {
+        let by_id: BTreeMap<_, _> = tickets.iter().map(|entry| (&entry.ticket.id, entry)).collect();
+        let mut past = Self::default();
+        for worker in workers {
+            let Some(entry) = by_id.get(&worker.ticket) else { continue };
+            let has_failed = matches!(worker.phase, Phase::Ended { outcome: Outcome::Failed { .. }, .. });
+            match entry.state {
+                TicketState::Landed | TicketState::Done => past.history.add(&worker.agent, &entry.ticket.labels, true),
+                state if state == TicketState::Dead || has_failed => {
+                    past.history.add(&worker.agent, &entry.ticket.labels, false);
+                }
+                _ => {}
+            }
+        }
+        let newest = workers.iter().max_by_key(|worker| worker.attempt.started_at);
+        past.last = newest.map(|worker| worker.agent.clone());
+        past
+    }
+}
+
 /// What a ticket with these labels counts under; never empty.
 fn keys(labels: &[String]) -> Vec<Option<String>> {
     if labels.is_empty() { vec![None] } else { labels.iter().cloned().map(Some).collect() }
@@ -152,7 +186,7 @@ impl std::fmt::Display for NoOne {
         match self {
             Self::Full(full) => full.fmt(f),
             Self::Unable { capabilities } => {
-                write!(f, "no agent of `run.agents` has the capabilities it asks for: {}", capabilities.join(", "))
+                write!(f, "needs what no agent of `run.agents` offers: {}", capabilities.join(", "))
             }
         }
     }
@@ -266,7 +300,7 @@ mod tests {
         assert_eq!(scene.choose(Distribution::Capability, &ticket(&["rust"], &[])).unwrap(), "rusty");
         assert_eq!(scene.choose(Distribution::Capability, &ticket(&["rust", "web"], &[])).unwrap(), "all");
         let unable = scene.choose(Distribution::Capability, &ticket(&["cobol"], &[])).unwrap_err();
-        assert_eq!(unable.to_string(), "no agent of `run.agents` has the capabilities it asks for: cobol");
+        assert_eq!(unable.to_string(), "needs what no agent of `run.agents` offers: cobol");
     }
 
     #[test]
@@ -307,14 +341,14 @@ mod tests {
         scene.load.add(&name("rusty"), Some("large"));
         assert_eq!(scene.all(&ticket(&[], &[])), ["plain"; 5]);
         let full = scene.choose(Distribution::Priority, &ticket(&["rust"], &[])).unwrap_err();
-        assert_eq!(full.to_string(), "2 of 2 workers with the model `large` run");
+        assert_eq!(full.to_string(), "2 of 2 workers of model `large` run");
         scene.settings.max_per_agent.insert(name("plain"), 1);
         let of = |agent: &str, model| full_text(&scene, agent, model);
         assert_eq!(of("plain", None), None);
-        assert_eq!(of("other", Some("large")).as_deref(), Some("2 of 2 workers with the model `large` run"));
+        assert_eq!(of("other", Some("large")).as_deref(), Some("2 of 2 workers of model `large` run"));
         scene.load.add(&name("plain"), None);
         let text = full_text(&scene, "plain", Some("small"));
-        assert_eq!(text.as_deref(), Some("1 of 1 workers with the agent `plain` run"));
+        assert_eq!(text.as_deref(), Some("1 of 1 workers of agent `plain` run"));
     }
 
     fn full_text(scene: &Scene, agent: &str, model: Option<&str>) -> Option<String> {

@@ -1,4 +1,543 @@
-//! The engine of `swarm run` and `swarm up`, and the rules by which it decides.
+//! The engine of `swarm run` and `swarm up`.
+//!
+//! # Theory of operation
+//!
+//! One loop: keep the coordinator's lease, take the reports of what was begun, **look** at every worker and ticket,
+//! **decide** ([`decide`], a pure function), **act**, and wait until the store changes or something is due. Acts that take
+//! long (starting, resuming, landing with its gates) run on threads of their own, so that nothing keeps the loop from
+//! looking.
+//!
+//! **Who acts.** Only the process that holds the lease of the role acts; it renews it before each act, and one that lost it
+//! (it was stopped, or slept) stands by from then on. Whoever stands by looks as well, and takes over when the lease runs
+//! out. What two leaders could still do at once, because one of them had begun before it lost the role, is kept apart by
+//! what keeps any two commands apart: claims in the queue, the spawn lock of a worker, the landing lock.
+//!
+//! **What survives.** The engine keeps no truth in memory. Tickets, workers and intents are in the store; waiting times
+//! between attempts follow from what the queue recorded. A new engine sees what the last one saw, so `kill -9` of it loses
+//! nothing: workers run on, half-done starts are undone by the next start, half-done landings by the next landing. Only how
+//! often a start failed before it counted as an attempt is forgotten.
+//!
+//! **Holds.** Why a ticket does not move is a fact in the store ([`Hold`]), replaced as a whole by who leads, and worth
+//! something only as long as somebody leads.
+//!
+//! **The end.** A run is over when none of its tickets moves any more: each reached its end, failed for good, or waits for
+//! somebody. An interruption ends scheduling and nothing else: workers run on. The time limit of a run ends its agents too,
+//! keeps their work, and leaves their tickets queued.
 
+mod backoff;
 mod distribution;
+mod jobs;
+mod lease;
+mod schedule;
 mod scope;
+mod summary;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::control::{Choice, Control};
+use super::failure::{Failure, FailureKind};
+use super::views::RunView;
+use crate::model::coordination::{Hold, HoldKind, RunEnd, RunRecord};
+use crate::model::event::{SwarmEvent, SwarmRecord};
+use crate::model::ticket::TicketState;
+use crate::model::worker::Liveness;
+use crate::model::{TicketId, Time, counted};
+use crate::queue::{Leader, QueueTicket};
+use crate::supervisor::node_name;
+pub(crate) use distribution::Past;
+use jobs::{Done, Job, Jobs, Landing, Report};
+use lease::{Leading, Lease};
+pub(crate) use schedule::{Decision, Step, decide};
+pub(crate) use summary::RunOutcome;
+pub(crate) use world::{AgentFacts, Rules, Seen, Setback, World};
+
+/// How often everything is looked at even if the store did not change: a supervisor that was killed writes nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Changes that follow each other closely are looked at together.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(150);
+/// How often the store's change counter is read; one page of shared memory.
+const PEEK_EVERY: Duration = Duration::from_millis(50);
+/// How often a start may fail in a row before a person has to look.
+const START_TRIES: u32 = 3;
+/// How long work that could not land is left alone, the first time; doubled each time up to the longest.
+const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// The longest of these times.
+const LAND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
+/// How long an engine whose every look fails goes on trying before it ends.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// How long an engine that was told to end waits for what it has begun.
+const END_WITHIN: Duration = Duration::from_secs(30);
+
+/// What `run` or `up` was asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RunRequest {
+    /// Ticket ids or paths.
+    pub(crate) tickets: Vec<String>,
+    /// Every ticket that is not over.
+    pub(crate) all: bool,
+    /// Whatever is queued, without an end.
+    pub(crate) is_endless: bool,
+    /// Land what is approved.
+    pub(crate) lands: bool,
+    /// Start workers without tmux and a person.
+    pub(crate) headless: bool,
+    /// End after this long.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Hears what happens, and says when a person wants the run to end.
+pub(crate) trait RunFace {
+    /// Something happened.
+    fn tell(&mut self, news: &News<'_>);
+    /// The signal by which somebody asked the run to end, if anybody did.
+    fn interrupted(&self) -> Option<i32>;
+}
+
+/// What a person who follows a run hears.
+#[derive(Debug)]
+pub(crate) enum News<'a> {
+    /// A clause about the run as a whole.
+    Said(&'a str),
+    /// A ticket changed its state; `None` where it was not known before.
+    Changed {
+        /// From which state.
+        from: Option<TicketState>,
+        /// The ticket now.
+        entry: &'a QueueTicket,
+        /// The worker's reason, where it has one.
+        reason: Option<&'a str>,
+    },
+    /// A ticket waits for somebody.
+    Held(&'a Hold),
+    /// A clause about a worker whose work lands.
+    Landing(&'a str, &'a str),
+}
+
+/// How a run came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing moves any more.
+    Settled,
+    /// Its time was over.
+    TimedOut,
+    /// Somebody ended it by this signal.
+    Interrupted(i32),
+}
+
+/// Runs tickets to their end, or until somebody ends it. The second value is the failure for the exit code.
+pub(crate) fn run(
+    control: &Control,
+    request: &RunRequest,
+    face: &mut dyn RunFace,
+) -> Result<(RunView, Result<(), Failure>), Failure> {
+    control.check_run(request.lands)?;
+    let mut engine = Engine::new(control, request, face)?;
+    engine.begin()?;
+    let ending = engine.turn_until_over()?;
+    engine.end(ending)
+}
+
+/// One coordinator.
+struct Engine<'a> {
+    control: &'a Control,
+    request: &'a RunRequest,
+    face: &'a mut dyn RunFace,
+    rules: Rules,
+    agents: BTreeMap<crate::model::AgentName, AgentFacts>,
+    /// The tickets to bring to an end; `None` is every one.
+    chosen: Option<BTreeSet<TicketId>>,
+    lease: Lease,
+    /// Whether it leads, and if not, who was told to lead.
+    leads: bool,
+    other: Option<String>,
+    jobs: Jobs,
+    setbacks: BTreeMap<TicketId, Setback>,
+    /// The states that were told last.
+    told: BTreeMap<TicketId, TicketState>,
+    /// The holds that were stored last; `None` before the first.
+    held: Option<Vec<Hold>>,
+    record: RunRecord,
+    began_at: Instant,
+    /// The last look.
+    last: Option<(World, Decision)>,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine that has done nothing yet.
+    fn new(control: &'a Control, request: &'a RunRequest, face: &'a mut dyn RunFace) -> Result<Self, Failure> {
+        let rules = control.rules(request.lands)?;
+        let holder = format!("process {} on {}", std::process::id(), node_name());
+        let record = RunRecord {
+            id: control.run_id().clone(),
+            began_at: Time::now(),
+            tickets: None,
+            max_workers: rules.max_workers,
+            lands: request.lands,
+            holder: holder.clone(),
+            ended: None,
+        };
+        Ok(Self {
+            control,
+            request,
+            face,
+            rules,
+            agents: control.agent_facts()?,
+            chosen: None,
+            lease: Lease::new(control.project().queue()?, holder),
+            leads: false,
+            other: None,
+            jobs: Jobs::new(control.beside()),
+            setbacks: BTreeMap::new(),
+            told: BTreeMap::new(),
+            held: None,
+            record,
+            began_at: Instant::now(),
+            last: None,
+        })
+    }
+
+    /// Chooses and publishes the tickets.
+    fn begin(&mut self) -> Result<(), Failure> {
+        if !self.request.is_endless {
+            let choice = self.control.choose(&self.request.tickets, self.request.all)?;
+            self.tell_choice(&choice);
+            self.control.publish_chosen(&choice)?;
+            self.record.tickets = Some(choice.tickets.iter().cloned().collect());
+            self.chosen = Some(choice.tickets);
+        }
+        self.control.project().store()?.put_run_record(&self.record)?;
+        let tickets = self.record.tickets.clone().unwrap_or_default();
+        let max_workers = u32::try_from(self.rules.max_workers).unwrap_or(u32::MAX);
+        self.note(SwarmRecord::now(&self.record.id, SwarmEvent::RunBegan { tickets, max_workers }))
+    }
+
+    /// Says which tickets come along.
+    fn tell_choice(&mut self, choice: &Choice) {
+        for (added, needed_by) in &choice.added {
+            self.face.tell(&News::Said(&format!("`{added}` comes along: `{needed_by}` needs it")));
+        }
+        let count = counted(choice.tickets.len(), "ticket");
+        let workers = counted(self.rules.max_workers, "worker");
+        self.face.tell(&News::Said(&format!("{count}, up to {workers} at once")));
+    }
+
+    /// Appends a fact to the event stream.
+    fn note(&self, record: SwarmRecord) -> Result<(), Failure> {
+        self.control.project().store()?.append_swarm_event(&record)?;
+        Ok(())
+    }
+
+    /// The loop.
+    fn turn_until_over(&mut self) -> Result<Ending, Failure> {
+        let mut failing: Option<(Instant, String)> = None;
+        loop {
+            if let Some(signal) = self.face.interrupted() {
+                return Ok(Ending::Interrupted(signal));
+            }
+            if self.request.timeout.is_some_and(|timeout| self.began_at.elapsed() >= timeout) {
+                self.stop_all()?;
+                return Ok(Ending::TimedOut);
+            }
+            let version = self.control.project().store()?.data_version()?;
+            match self.turn() {
+                Ok(true) => return Ok(Ending::Settled),
+                Ok(false) => failing = None,
+                Err(failure) => self.bear(failure, &mut failing)?,
+            }
+            self.await_change(version);
+        }
+    }
+
+    /// Goes on after a failed turn, as long as that makes sense: the disk may be full for a while, or the database busy.
+    fn bear(&mut self, failure: Failure, failing: &mut Option<(Instant, String)>) -> Result<(), Failure> {
+        let text = failure.chain.join(": ");
+        let (since, told) = failing.get_or_insert((Instant::now(), String::new()));
+        if *told != text {
+            self.face.tell(&News::Said(&format!("could not look or act, and tries again: {text}")));
+            *told = text;
+        }
+        if !self.request.is_endless && since.elapsed() > GIVE_UP_AFTER { Err(failure) } else { Ok(()) }
+    }
+
+    /// One look and what follows from it; whether the run is over.
+    fn turn(&mut self) -> Result<bool, Failure> {
+        self.keep_lead()?;
+        let (workers, tickets) = self.control.observe()?;
+        let past = match self.rules.run.agents[..] {
+            [] => Past::default(),
+            _ => self.control.past(&tickets)?,
+        };
+        let world = World {
+            now: Time::now(),
+            past,
+            tickets,
+            workers,
+            agents: self.agents.clone(),
+            chosen: self.chosen.clone(),
+            doing: self.jobs.doing().clone(),
+            setbacks: self.setbacks.clone(),
+        };
+        let decision = decide(&world, &self.rules);
+        self.tell_changes(&world);
+        if self.leads {
+            self.store_holds(&decision.holds)?;
+            for step in decision.steps.clone() {
+                self.act(step)?;
+            }
+        }
+        let is_over = !self.request.is_endless && decision.is_over() && self.jobs.doing().is_empty();
+        self.last = Some((world, decision));
+        Ok(is_over)
+    }
+
+    /// Takes or keeps the lead, and says what changed about it.
+    fn keep_lead(&mut self) -> Result<(), Failure> {
+        let fact = |leader: &Leader, make: fn(String, String, u64) -> SwarmEvent| {
+            let role = crate::model::coordination::COORDINATOR.to_owned();
+            SwarmRecord::now(&self.record.id, make(role, leader.holder.clone(), leader.fence))
+        };
+        match self.lease.keep()? {
+            Leading::Leads => {}
+            Leading::Began(leader) => {
+                self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseTaken { role, holder, fence }))?;
+                if let Some(other) = self.other.take() {
+                    self.face.tell(&News::Said(&format!("took over from {other}")));
+                }
+                self.leads = true;
+                self.held = None;
+            }
+            Leading::Lost(leader) => {
+                self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseLost { role, holder, fence }))?;
+                self.leads = false;
+            }
+            Leading::StandsBy(leader) => {
+                if self.other.as_ref() != Some(&leader.holder) {
+                    self.face.tell(&News::Said(&format!("{} leads; this one stands by", leader.holder)));
+                    self.other = Some(leader.holder);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which tickets changed since the last look.
+    fn tell_changes(&mut self, world: &World) {
+        for entry in world.tickets.iter().filter(|entry| world.is_chosen(&entry.ticket.id)) {
+            let id = &entry.ticket.id;
+            let from = self.told.insert(id.clone(), entry.state);
+            if from != Some(entry.state) && !(from.is_none() && self.last.is_none()) {
+                let reason = world.worker_of(id).map(|seen| seen.reason.as_str());
+                self.face.tell(&News::Changed { from, entry, reason });
+            }
+        }
+    }
+
+    /// Stores the holds where they changed, and notes for each ticket that is held for another kind of reason.
+    fn store_holds(&mut self, holds: &[Hold]) -> Result<(), Failure> {
+        if self.held.as_deref() == Some(holds) {
+            return Ok(());
+        }
+        let store = self.control.project().store()?;
+        let before: BTreeMap<TicketId, HoldKind> = match self.held.take() {
+            Some(held) => held.into_iter().map(|hold| (hold.ticket, hold.kind)).collect(),
+            None => store.holds()?.into_iter().map(|hold| (hold.ticket, hold.kind)).collect(),
+        };
+        store.set_holds(holds)?;
+        for hold in holds.iter().filter(|hold| before.get(&hold.ticket) != Some(&hold.kind)) {
+            if !hold.kind.passes() {
+                self.face.tell(&News::Held(hold));
+            }
+            let event = SwarmEvent::Held { why: hold.why.clone(), until: hold.until };
+            self.note(SwarmRecord::now(&self.record.id, event).about(&hold.ticket))?;
+        }
+        for ticket in before.keys().filter(|ticket| !holds.iter().any(|hold| hold.ticket == **ticket)) {
+            self.note(SwarmRecord::now(&self.record.id, SwarmEvent::HoldEnded).about(ticket))?;
+        }
+        self.held = Some(holds.to_vec());
+        Ok(())
+    }
+
+    /// Carries out one step, or begins to; only while it leads.
+    fn act(&mut self, step: Step) -> Result<(), Failure> {
+        if !self.lease.is_held()? {
+            self.leads = false;
+            return Ok(());
+        }
+        let headless = self.request.headless;
+        match step {
+            Step::Publish { ticket } => self.control.publish_again(&ticket)?,
+            Step::Requeue { ticket } => {
+                self.control.project().queue()?.requeue(&ticket)?;
+            }
+            // What finds no room now is decided again at the next look.
+            Step::Start { .. } | Step::Resume { .. } if !self.jobs.may_start() => {}
+            Step::Start { ticket, agent } => self.jobs.begin(Job::Start { ticket, agent, headless }),
+            Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
+            Step::Land { workers } => self.jobs.begin(Job::Land { workers }),
+        }
+        Ok(())
+    }
+
+    /// Waits for a report, a change of the store, the next moment that matters, or a second.
+    fn await_change(&mut self, version: i64) {
+        let begun = Instant::now();
+        let due = self.last.as_ref().and_then(|(world, decision)| Some(decision.wake_at?.until_from(world.now)));
+        let within = due.map_or(LOOK_EVERY, |due| due.min(LOOK_EVERY)).max(LOOK_AT_MOST_EVERY);
+        let mut has_news = false;
+        while begun.elapsed() < within && self.face.interrupted().is_none() {
+            if let Some(report) = self.jobs.next(PEEK_EVERY) {
+                self.take(report);
+                has_news = true;
+            }
+            let version_now = self.control.project().store().ok().and_then(|store| store.data_version().ok());
+            has_news |= version_now != Some(version);
+            if has_news && begun.elapsed() >= LOOK_AT_MOST_EVERY {
+                break;
+            }
+        }
+    }
+
+    /// Takes a report of a job.
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Said(worker, what) => self.face.tell(&News::Landing(&worker, &what)),
+            Report::Done(Job::Start { ticket, .. } | Job::Resume { ticket, .. }, Ok(_)) => {
+                self.setbacks.remove(&ticket);
+            }
+            Report::Done(Job::Start { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
+            Report::Done(Job::Resume { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
+            Report::Done(Job::Land { .. }, Ok(Done::Landed(landing))) => self.landed(&landing),
+            Report::Done(Job::Land { workers }, Err(failure)) => {
+                let why = format!("could not land: {}", failure.chain.join(": "));
+                for (ticket, _) in workers {
+                    if let Some(at) = self.known_at(&ticket) {
+                        self.not_landed(ticket, at, HoldKind::Person, why.clone());
+                    }
+                }
+            }
+            Report::Done(Job::Stop { worker, .. }, Err(failure)) => {
+                let text = format!("`{worker}` could not be stopped: {}", failure.chain.join(": "));
+                self.face.tell(&News::Said(&text));
+            }
+            Report::Done(..) => {}
+        }
+    }
+
+    /// State and fence of a ticket at the last look.
+    fn known_at(&self, ticket: &TicketId) -> Option<(TicketState, u64)> {
+        let (world, _) = self.last.as_ref()?;
+        world.ticket(ticket).map(|entry| (entry.state, entry.fence))
+    }
+
+    /// Notes that a worker could not be started. What a person has to mend is not tried again before the ticket changes.
+    fn not_started(&mut self, ticket: TicketId, failure: &Failure) {
+        let Some(at) = self.known_at(&ticket) else { return };
+        let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
+        let wait = backoff::wait_after(count, &self.rules.run.backoff);
+        let text = failure.chain.join(": ");
+        let (kind, until, count) = match failure.kind {
+            // Somebody else took the last place, or the ticket went its own way.
+            FailureKind::Limit => (HoldKind::Place, Some(Time::now().after(LOOK_EVERY)), count - 1),
+            FailureKind::NeedsPerson | FailureKind::Usage | FailureKind::NotFound => (HoldKind::Person, None, count),
+            _ if count >= START_TRIES => (HoldKind::Person, None, count),
+            _ => (HoldKind::Time, Some(Time::now().after(wait)), count),
+        };
+        let why = format!("could not be started: {text}");
+        self.setbacks.insert(ticket, Setback { kind, why, until, at, count });
+    }
+
+    /// Notes what did not land and is not with its agent again.
+    fn landed(&mut self, landing: &Landing) {
+        for (ticket, at) in &landing.after {
+            let is_waiting = matches!(at.0, TicketState::Review | TicketState::Approved | TicketState::Landing);
+            if !is_waiting {
+                self.setbacks.remove(ticket);
+                continue;
+            }
+            let told = landing.view.waiting.iter().find(|waiting| waiting.worker == ticket.as_str());
+            if landing.unread.iter().any(|worker| worker.as_str() == ticket.as_str()) {
+                self.not_landed(ticket.clone(), *at, HoldKind::Time, "waits for its reviewers".to_owned());
+            } else if let Some(told) = told {
+                self.not_landed(ticket.clone(), *at, HoldKind::Person, format!("waits to land: {}", told.why));
+            } else if let Some(failure) = &landing.failure {
+                let why = format!("could not land: {}", failure.chain.join(": "));
+                self.not_landed(ticket.clone(), *at, HoldKind::Person, why);
+            }
+        }
+    }
+
+    /// Leaves a ticket alone for a while that could not land. One whose approval was taken back waits for a change.
+    fn not_landed(&mut self, ticket: TicketId, at: (TicketState, u64), kind: HoldKind, why: String) {
+        let before = self.setbacks.get(&ticket).filter(|setback| setback.at == at);
+        let count = before.map_or(0, |setback| setback.count) + 1;
+        let wait = LAND_AGAIN_AFTER.saturating_mul(2u32.saturating_pow(count - 1)).min(LAND_AGAIN_WITHIN);
+        let is_for_good = at.0 == TicketState::Review && kind == HoldKind::Person;
+        let until = (!is_for_good).then(|| Time::now().after(wait));
+        self.setbacks.insert(ticket, Setback { kind, why, until, at, count });
+    }
+
+    /// Ends the agents of the chosen tickets, all at once.
+    fn stop_all(&mut self) -> Result<(), Failure> {
+        let text = crate::model::duration_text(self.request.timeout.unwrap_or_default());
+        self.face.tell(&News::Said(&format!("its {text} are over; ending the agents, their work is kept")));
+        self.drain(END_WITHIN);
+        let (workers, tickets) = self.control.observe()?;
+        let is_chosen = |id: &TicketId| self.chosen.as_ref().is_none_or(|chosen| chosen.contains(id));
+        let is_running =
+            |id: &TicketId| tickets.iter().any(|entry| entry.ticket.id == *id && entry.state == TicketState::Running);
+        for seen in workers {
+            let (ticket, worker) = (seen.worker.ticket.clone(), seen.worker.id.clone());
+            if seen.liveness == Liveness::Alive && is_chosen(&ticket) && is_running(&ticket) {
+                let reason = format!("the run's time was over after {text}");
+                self.jobs.begin(Job::Stop { ticket, worker, reason });
+            }
+        }
+        self.drain(END_WITHIN);
+        Ok(())
+    }
+
+    /// Waits for what was begun and is short; a landing is finished by the next one where it does not end in time.
+    fn drain(&mut self, within: Duration) {
+        let deadline = Instant::now() + within;
+        while self.jobs.has_short_ones() && Instant::now() < deadline {
+            if let Some(report) = self.jobs.next(PEEK_EVERY) {
+                self.take(report);
+            }
+        }
+    }
+
+    /// Ends the run: gives the lead up, says how it ended.
+    fn end(mut self, ending: Ending) -> Result<(RunView, Result<(), Failure>), Failure> {
+        self.drain(END_WITHIN);
+        let (workers, tickets) = self.control.observe()?;
+        let (mut world, _) = match self.last.take() {
+            Some(last) => last,
+            None => (World::empty(self.chosen.clone()), Decision::default()),
+        };
+        (world.now, world.workers, world.tickets, world.doing) = (Time::now(), workers, tickets, BTreeMap::new());
+        world.setbacks = std::mem::take(&mut self.setbacks);
+        let decision = decide(&world, &self.rules);
+        self.tell_changes(&world);
+        let (view, result) = summary::of_run(&self.record, &world, &decision, ending);
+        if self.leads {
+            self.control.project().store()?.set_holds(&[])?;
+        }
+        self.release()?;
+        let exit_code = view.exit_code;
+        self.record.ended = Some(RunEnd { at: Time::now(), exit_code, why: view.why.clone() });
+        self.control.project().store()?.put_run_record(&self.record)?;
+        self.note(SwarmRecord::now(&self.record.id, SwarmEvent::RunEnded { exit_code, why: view.why.clone() }))?;
+        Ok((view, result))
+    }
+
+    /// Gives the lead up.
+    fn release(&mut self) -> Result<(), Failure> {
+        if let Some(Leader { holder, fence, .. }) = self.lease.release()? {
+            let role = crate::model::coordination::COORDINATOR.to_owned();
+            self.note(SwarmRecord::now(&self.record.id, SwarmEvent::LeaseLost { role, holder, fence }))?;
+        }
+        Ok(())
+    }
+}

@@ -15,7 +15,7 @@ pub(crate) struct ScopeHold {
 
 impl std::fmt::Display for ScopeHold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "its scope overlaps with that of `{}`, which runs: both may touch `{}`", self.with, self.path)
+        write!(f, "waits for `{}`, which runs and may touch the same files, such as `{}`", self.with, self.path)
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
             [ticket("docs", &["docs/**"]), ticket("open", &[]), ticket("lexer", &["src/lexer/**", "src/*.rs"])];
         let held = |scope: &[&str]| scope_hold(&ticket("new", scope), &running).map(|hold| hold.to_string());
         assert_eq!(held(&["src/parser/**"]), None);
-        let text = "its scope overlaps with that of `lexer`, which runs: both may touch `src/mod.rs`";
+        let text = "waits for `lexer`, which runs and may touch the same files, such as `src/mod.rs`";
         assert_eq!(held(&["src/parser/**", "src/mod.rs"]).as_deref(), Some(text));
         assert_eq!(held(&[]), None, "what states no scope is not held");
         let again = ticket("lexer", &["src/**"]);

@@ -13,7 +13,7 @@ use super::{Engine, id, needs, publish, request, ticket};
 use crate::model::ticket::{DependencyKind, Ticket, TicketState as S};
 use crate::model::{TicketId, Time};
 use crate::process;
-use crate::queue::{Claim, ClaimRequest, Completion, Queue, QueueError, Renewed, Reopen};
+use crate::queue::{Claim, ClaimRequest, Completion, Lead, LeadRequest, Queue, QueueError, Renewed, Reopen};
 use crate::store::{JsonLog, read_log};
 
 /// Tells the helper process where queue and ledger are; without it the helper has nothing to do.
@@ -22,6 +22,37 @@ const ORDERS: &str = "SWARM_TEST_QUEUE_HELPER";
 const LEASE: Duration = Duration::from_millis(300);
 /// No test waits longer than this.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+pub(crate) fn many_threads_that_want_to_lead_make_one_leader<E: Engine>() {
+    let engine = E::fresh();
+    let rounds = 40;
+    let gate = std::sync::Barrier::new(6);
+    let ask = &|name: usize| {
+        let queue = engine.handle();
+        let lease = Duration::from_secs(3_600);
+        let request = LeadRequest { role: "coordinator".to_owned(), holder: name.to_string(), lease };
+        let mut fences = Vec::new();
+        for _ in 0..rounds {
+            gate.wait();
+            let taken = match queue.leader_lease(&request).unwrap() {
+                Lead::Taken(leader) => Some(leader.fence),
+                Lead::Held(_) => None,
+            };
+            gate.wait();
+            if let Some(fence) = taken {
+                fences.push(fence);
+                queue.release_lead("coordinator", fence).unwrap();
+            }
+        }
+        fences
+    };
+    let mut fences: Vec<u64> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|name| scope.spawn(move || ask(name))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    fences.sort_unstable();
+    assert_eq!(fences, (1..=rounds).collect::<Vec<u64>>(), "one leader a round, each under a fence of its own");
+}
 
 pub(crate) fn many_threads_share_the_work_without_doubles<E: Engine>() {
     let engine = E::fresh();

@@ -69,6 +69,10 @@ macro_rules! queue_contract {
             an_illegal_edge_changes_nothing
             every_change_is_one_event
             content_survives_as_written
+            a_role_has_one_leader_at_a_time
+            a_lead_that_ran_out_is_taken_under_a_new_fence
+            a_released_lead_is_free_at_once
+            an_overdue_lead_is_renewed_where_nobody_took_it
         );
 
         #[test]
@@ -79,6 +83,11 @@ macro_rules! queue_contract {
         #[test]
         fn many_threads_share_the_work_without_doubles() {
             $crate::queue::contract::crowd::many_threads_share_the_work_without_doubles::<$engine>();
+        }
+
+        #[test]
+        fn many_threads_that_want_to_lead_make_one_leader() {
+            $crate::queue::contract::crowd::many_threads_that_want_to_lead_make_one_leader::<$engine>();
         }
 
         #[test]

@@ -6,7 +6,8 @@ use super::{Engine, LONG, claim, claim_only, id, needs, publish, publish_as, reo
 use crate::model::Time;
 use crate::model::ticket::{Budget, DependencyKind as K, StartFrom, Ticket, TicketState as S};
 use crate::queue::{
-    ClaimRequest, Completion, NewTicket, Published, Queue, QueueError, QueueTicket, Renewed, Reopen, Settlement,
+    ClaimRequest, Completion, Lead, LeadRequest, Leader, NewTicket, Published, Queue, QueueError, QueueTicket, Renewed,
+    Reopen, Settlement,
 };
 
 /// Takes a queued ticket to `review`; its fence.
@@ -679,4 +680,82 @@ pub(crate) fn content_survives_as_written<E: Engine>() {
     assert_eq!(queue.snapshot().unwrap()[0].ticket, rich);
     let able = ClaimRequest { capabilities: rich.capabilities.clone(), ..request() };
     assert_eq!(queue.claim(&able).unwrap()[0].ticket, rich);
+}
+
+/// A request to lead.
+fn wants_lead(holder: &str, lease: Duration) -> LeadRequest {
+    LeadRequest { role: "coordinator".to_owned(), holder: holder.to_owned(), lease }
+}
+
+/// Takes the lead.
+#[track_caller]
+fn take_lead(queue: &dyn Queue, request: &LeadRequest) -> Leader {
+    match queue.leader_lease(request).unwrap() {
+        Lead::Taken(leader) => leader,
+        Lead::Held(leader) => panic!("{leader:?} has it"),
+    }
+}
+
+/// Asks for the lead until it is given, and no longer than a lease of moments lasts.
+fn await_lead(queue: &dyn Queue, request: &LeadRequest) -> Leader {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        match queue.leader_lease(request).unwrap() {
+            Lead::Taken(leader) => return leader,
+            Lead::Held(leader) => assert!(std::time::Instant::now() < deadline, "{leader:?} never lost it"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn a_role_has_one_leader_at_a_time<E: Engine>() {
+    let engine = E::fresh();
+    let (one, other) = (engine.handle(), engine.handle());
+    assert_eq!(one.leader("coordinator").unwrap(), None);
+    let leader = take_lead(&*one, &wants_lead("one", LONG));
+    assert_eq!((leader.holder.as_str(), leader.fence), ("one", 1));
+    assert_eq!(other.leader("coordinator").unwrap(), Some(leader.clone()));
+    assert_eq!(other.leader_lease(&wants_lead("other", LONG)).unwrap(), Lead::Held(leader.clone()));
+    assert_eq!(one.leader_lease(&wants_lead("one", LONG)).unwrap(), Lead::Held(leader.clone()), "nor twice");
+    assert_eq!(other.renew_lead("coordinator", leader.fence + 1, LONG).unwrap(), Renewed::Lost);
+    assert!(matches!(one.renew_lead("coordinator", leader.fence, LONG).unwrap(), Renewed::Held { .. }));
+    let role = LeadRequest { role: "another".to_owned(), ..wants_lead("other", LONG) };
+    assert_eq!(take_lead(&*other, &role).fence, 1, "each role has its own");
+}
+
+pub(crate) fn a_lead_that_ran_out_is_taken_under_a_new_fence<E: Engine>() {
+    let engine = E::fresh();
+    let (one, other) = (engine.handle(), engine.handle());
+    let old = take_lead(&*one, &wants_lead("one", Duration::from_millis(50)));
+    let new = await_lead(&*other, &wants_lead("other", Duration::from_millis(50)));
+    assert!(new.fence > old.fence);
+    assert_eq!(one.renew_lead("coordinator", old.fence, LONG).unwrap(), Renewed::Lost, "the old one notices");
+    one.release_lead("coordinator", old.fence).unwrap();
+    let renewed = other.renew_lead("coordinator", new.fence, LONG).unwrap();
+    assert!(matches!(renewed, Renewed::Held { .. }), "and cannot give up what is not its own");
+    assert_eq!(one.leader("coordinator").unwrap().unwrap().holder, "other");
+}
+
+pub(crate) fn a_released_lead_is_free_at_once<E: Engine>() {
+    let engine = E::fresh();
+    let (one, other) = (engine.handle(), engine.handle());
+    let old = take_lead(&*one, &wants_lead("one", LONG));
+    one.release_lead("coordinator", old.fence).unwrap();
+    one.release_lead("coordinator", old.fence).unwrap();
+    assert_eq!(one.renew_lead("coordinator", old.fence, LONG).unwrap(), Renewed::Lost, "given up is given up");
+    assert_eq!(one.leader("coordinator").unwrap(), None);
+    assert!(take_lead(&*other, &wants_lead("other", LONG)).fence > old.fence);
+}
+
+pub(crate) fn an_overdue_lead_is_renewed_where_nobody_took_it<E: Engine>() {
+    let engine = E::fresh();
+    let queue = engine.handle();
+    let leader = take_lead(&*queue, &wants_lead("one", Duration::from_millis(1)));
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while queue.leader("coordinator").unwrap().is_some() {
+        assert!(std::time::Instant::now() < deadline, "it never ended");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(matches!(queue.renew_lead("coordinator", leader.fence, LONG).unwrap(), Renewed::Held { .. }));
+    assert_eq!(queue.leader("coordinator").unwrap().unwrap().fence, leader.fence);
 }

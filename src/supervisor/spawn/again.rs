@@ -4,8 +4,9 @@ use super::{Continue, Spawned, Spawner, SupervisorError};
 use crate::files::FileLock;
 use crate::model::Time;
 use crate::model::event::Event;
+use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
-use crate::queue::{Claim, Reopen};
+use crate::queue::{Claim, ClaimRequest, Reopen};
 use crate::supervisor::LEASE;
 use crate::supervisor::ledger::{Ledger, node_name};
 
@@ -56,9 +57,20 @@ impl Spawner {
         Ok(ReservedAgain { worker, _lock: lock })
     }
 
-    /// A lease on the ticket of a worker that nobody supervises.
+    /// A lease on the ticket of a worker that nobody supervises: of one that was queued again, the next in its turn.
     fn claim_again(&self, worker: &Worker, counts_attempt: bool) -> Result<Claim, SupervisorError> {
         let known = self.queue.ticket(&worker.ticket)?;
+        if let Some(known) = known.as_ref().filter(|known| known.state == TicketState::Queued) {
+            let request = ClaimRequest {
+                node: node_name(),
+                capabilities: known.ticket.capabilities.clone(),
+                limit: 1,
+                only: Some(vec![worker.ticket.clone()]),
+                lease: LEASE,
+            };
+            let claim = self.queue.claim(&request)?.pop();
+            return claim.ok_or_else(|| SupervisorError::Superseded { worker: worker.id.clone() });
+        }
         let fence = known.map_or(worker.attempt.fence, |known| known.fence);
         self.queue.declare_lost(&worker.ticket, fence)?;
         Ok(self.queue.reopen(&Reopen {

@@ -1,0 +1,140 @@
+//! `swarm run`.
+
+use std::io::IsTerminal;
+
+use crate::cli::Context;
+use crate::cli::args::RunArgs;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::output::{Output, one_line};
+use crate::coordinator::views::{RunTicketView, RunView};
+use crate::coordinator::{Control, Failure, FailureKind, News, RunFace, RunRequest};
+use crate::model::ticket::TicketState as S;
+use crate::model::{counted, duration_text};
+
+/// Runs the verb; its exit code where a signal ended it.
+pub(super) fn run(args: &RunArgs, context: &Context) -> Result<std::process::ExitCode, Failure> {
+    if args.tickets.is_empty() && !args.all {
+        let failure = Failure::new(FailureKind::Usage, "name tickets, or say --all");
+        return Err(failure.hint("swarm ticket list shows what there is"));
+    }
+    let request = RunRequest {
+        tickets: args.tickets.clone(),
+        all: args.all,
+        is_endless: false,
+        lands: args.work.merge,
+        headless: args.work.headless,
+        timeout: args.timeout,
+    };
+    let control = control(args.work.max_workers, context)?;
+    let mut face = Lines::new(context.output.clone())?;
+    let (view, result) = crate::coordinator::run(&control, &request, &mut face)?;
+    if context.output.json {
+        context.output.document(&view)?;
+    } else {
+        show(&view, &context.output)?;
+    }
+    finish(&view, result, context)
+}
+
+/// The repository, with another number of workers where one was given.
+pub(super) fn control(max_workers: Option<usize>, context: &Context) -> Result<Control, Failure> {
+    let mut call = context.call()?;
+    call.overrides.extend(max_workers.map(|count| ("max_workers".to_owned(), count.to_string())));
+    let output = context.output.clone();
+    Ok(Control::open(call, context.global.yes)?.with_listener(move |what| output.narrate(what)))
+}
+
+/// The exit code of a run: that of its failure, or of the signal that ended it.
+fn finish(view: &RunView, result: Result<(), Failure>, context: &Context) -> Result<std::process::ExitCode, Failure> {
+    match result {
+        Err(failure) if view.exit_code != failure.kind.exit_code() => {
+            context.output.failure(&failure);
+            Ok(std::process::ExitCode::from(view.exit_code))
+        }
+        Err(failure) => Err(failure),
+        Ok(()) => Ok(std::process::ExitCode::SUCCESS),
+    }
+}
+
+/// A line on standard error for each thing that happens.
+pub(super) struct Lines {
+    output: Output,
+    interrupt: Interrupt,
+    /// Whether the interruption was answered.
+    is_live: bool,
+}
+
+impl Lines {
+    /// Listens for interruptions from now on.
+    pub(super) fn new(output: Output) -> Result<Self, Failure> {
+        let is_live = std::io::stderr().is_terminal();
+        Ok(Self { output, interrupt: Interrupt::listen_twice()?, is_live })
+    }
+}
+
+impl RunFace for Lines {
+    fn tell(&mut self, news: &News<'_>) {
+        match news {
+            News::Said(text) => self.output.narrate(text),
+            News::Held(hold) => self.output.narrate(&format!("`{}` {}", hold.ticket, one_line(&hold.why))),
+            News::Landing(worker, what) if self.output.verbose || self.is_live => {
+                let about = if worker.is_empty() { String::new() } else { format!("`{worker}`: ") };
+                self.output.narrate(&format!("{about}{}", one_line(what)));
+            }
+            News::Landing(..) => {}
+            News::Changed { from, entry, reason } => {
+                let id = &entry.ticket.id;
+                let error = entry.error.as_deref().map(one_line).unwrap_or_default();
+                let text = match (from, entry.state) {
+                    (_, S::Running) if *from == Some(S::Lost) => format!("Resumed `{id}`"),
+                    (Some(S::Review | S::Approved | S::Landing), S::Running) => {
+                        format!("`{id}` went back to its agent")
+                    }
+                    (_, S::Running) if entry.attempts > 1 => format!("Started `{id}`, attempt {}", entry.attempts),
+                    (_, S::Running) => format!("Started `{id}`"),
+                    (Some(S::Running), S::Review) => {
+                        format!("Finished `{id}` after {}", duration_text(entry.published_at.age_at(entry.changed_at)))
+                    }
+                    (_, S::Done) => format!("Finished `{id}` without changes"),
+                    (_, S::Landed) => format!("Landed `{id}`"),
+                    (_, S::Failed) => format!("`{id}` failed: {error}"),
+                    (_, S::Dead) => format!("`{id}` failed and has no attempt left: {error}"),
+                    (_, S::Cancelled) => format!("`{id}` was cancelled"),
+                    (_, S::Lost) => {
+                        format!("`{id}` is lost: {}", reason.map(one_line).unwrap_or_default())
+                    }
+                    _ => return,
+                };
+                self.output.narrate(&text);
+            }
+        }
+    }
+
+    fn interrupted(&self) -> Option<i32> {
+        self.interrupt.signal()
+    }
+}
+
+/// The closing summary: what made it in one line, then each ticket that did not and why.
+fn show(view: &RunView, output: &Output) -> Result<(), Failure> {
+    let left: Vec<&RunTicketView> = view.tickets.iter().filter(|ticket| !ticket.made).collect();
+    for ticket in &left {
+        let why = ticket.why.as_deref().map(one_line).unwrap_or_default();
+        output.line(&format!("`{}` {why}", ticket.ticket))?;
+    }
+    let in_state = |state: S| view.tickets.iter().filter(|ticket| ticket.made && ticket.state == state).count();
+    let parts: Vec<_> = [
+        (in_state(S::Landed), "landed"),
+        (in_state(S::Done), "done without changes"),
+        (in_state(S::Review), "ready for review"),
+        (in_state(S::Approved) + in_state(S::Landing), "approved"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect();
+    let took = duration_text(view.began_at.age_at(view.ended_at));
+    let made = if parts.is_empty() { "nothing finished".to_owned() } else { parts.join(", ") };
+    let rest = if left.is_empty() { String::new() } else { format!(", {} left", counted(left.len(), "ticket")) };
+    output.line(&format!("Ran {} in {took}: {made}{rest}", counted(view.tickets.len(), "ticket")))
+}

@@ -1,0 +1,328 @@
+//! What the coordinator's engine asks of a repository: a look at everything, and the single acts that it decides on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::merge::{MergeProgress, MergeRequest};
+use super::spawn::{SpawnProgress, SpawnRequest};
+use super::{Control, Known, is_released};
+use crate::coordinator::failure::Failure;
+use crate::coordinator::project::Call;
+use crate::coordinator::run::{AgentFacts, Past, Rules, Seen};
+use crate::coordinator::views::{MergeView, SpawnedView};
+use crate::model::settings::Approval;
+use crate::model::ticket::{Ticket, TicketState};
+use crate::model::worker::SpawnStep;
+use crate::model::{AgentName, RunId, TicketId, WorkerId};
+use crate::queue::{NewTicket, QueueError, QueueTicket};
+
+/// The tickets that a run is to bring to an end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Choice {
+    /// All of them, what others need included.
+    pub(crate) tickets: BTreeSet<TicketId>,
+    /// Those that nobody named, each with one that needs it.
+    pub(crate) added: Vec<(TicketId, TicketId)>,
+    /// What is to be published, and whether a person named it.
+    publish: Vec<(Ticket, bool)>,
+}
+
+/// What another thread needs to act on the same repository under the same run.
+#[derive(Debug, Clone)]
+pub(in crate::coordinator) struct Beside {
+    call: Call,
+    run: RunId,
+    trusts: bool,
+}
+
+impl Beside {
+    /// A control of its own.
+    pub(in crate::coordinator) fn open(self) -> Result<Control, Failure> {
+        Ok(Control { run: self.run, ..Control::open(self.call, self.trusts)? })
+    }
+}
+
+impl Control {
+    /// What another thread needs.
+    pub(in crate::coordinator) fn beside(&self) -> Beside {
+        Beside { call: self.project.call.clone(), run: self.run.clone(), trusts: self.trusts }
+    }
+
+    /// The id of this run.
+    pub(in crate::coordinator) fn run_id(&self) -> &RunId {
+        &self.run
+    }
+
+    /// The store and the queue of the repository.
+    pub(in crate::coordinator) fn project(&self) -> &crate::coordinator::project::Project {
+        &self.project
+    }
+
+    /// Fails before any effect where a run would fail later: set-up commands that are not trusted, and gates where it
+    /// lands.
+    pub(in crate::coordinator) fn check_run(&self, lands: bool) -> Result<(), Failure> {
+        self.spawner(true)?;
+        for agent in &self.project.settings()?.run.agents {
+            self.project.agent(agent)?;
+        }
+        if lands {
+            self.approved_gates()?;
+        }
+        Ok(())
+    }
+
+    /// The rules of a run that lands, or does not.
+    pub(in crate::coordinator) fn rules(&self, lands: bool) -> Result<Rules, Failure> {
+        let settings = self.project.settings()?;
+        Ok(Rules {
+            max_workers: settings.max_workers,
+            agent: settings.agent.clone(),
+            run: settings.run.clone(),
+            lands,
+            approves: settings.landing.approval == Approval::Auto || settings.review.agents_approve,
+        })
+    }
+
+    /// What deciding needs to know about every agent.
+    pub(in crate::coordinator) fn agent_facts(&self) -> Result<BTreeMap<AgentName, AgentFacts>, Failure> {
+        let facts = |agent: &crate::model::agent::Agent| AgentFacts {
+            model: agent.model.clone(),
+            capabilities: agent.capabilities.clone(),
+        };
+        Ok(self.project.agents()?.all().map(|agent| (agent.name.clone(), facts(agent))).collect())
+    }
+
+    /// How agents did with tickets so far.
+    pub(in crate::coordinator) fn past(&self, tickets: &[QueueTicket]) -> Result<Past, Failure> {
+        Ok(Past::of(&self.project.store()?.workers()?, tickets))
+    }
+
+    /// Looks at every worker and then at every ticket. Tickets of lost workers are declared lost on the way.
+    pub(in crate::coordinator) fn observe(&self) -> Result<(Vec<Seen>, Vec<QueueTicket>), Failure> {
+        let workers = self.project.store()?.workers()?;
+        let known = workers.into_iter().filter(|worker| !is_released(worker));
+        let mut known: Vec<Known> = known.map(|worker| self.know(worker, None)).collect();
+        let mut tickets = self.project.queue()?.snapshot()?;
+        for known in &mut known {
+            let entry = tickets.iter_mut().find(|entry| entry.ticket.id == known.worker.ticket);
+            let Some(entry) = entry else { continue };
+            known.ticket_state = Some(entry.state);
+            if self.reconcile(known)? {
+                entry.state = TicketState::Lost;
+            }
+        }
+        let seen = known.into_iter().map(|known| Seen {
+            worker: known.worker,
+            liveness: known.liveness,
+            live: known.live,
+            status: known.verdict.status,
+            reason: known.verdict.reason,
+            since: known.verdict.since,
+        });
+        Ok((seen.collect(), tickets))
+    }
+
+    /// The tickets to bring to an end: those named with everything they need, or all that are not over. Changes nothing.
+    ///
+    /// # Errors
+    /// Usage, naming the tickets, where they need each other in a circle.
+    pub(in crate::coordinator) fn choose(&self, names: &[String], all: bool) -> Result<Choice, Failure> {
+        let entries = self.project.queue()?.snapshot()?;
+        let known: BTreeMap<&TicketId, &QueueTicket> = entries.iter().map(|entry| (&entry.ticket.id, entry)).collect();
+        let mut todo: VecDeque<Ticket> = VecDeque::new();
+        if all {
+            for path in self.ticket_paths()? {
+                let id: TicketId = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().parse()?;
+                todo.extend(self.project.ticket_file(&id)?);
+            }
+            let is_open = |entry: &&QueueTicket| !entry.state.is_ended();
+            let rest = entries.iter().filter(is_open).map(|entry| entry.ticket.clone());
+            todo.extend(rest.filter(|ticket| !todo.iter().any(|other| other.id == ticket.id)).collect::<Vec<_>>());
+        } else {
+            todo = names.iter().map(|name| self.ticket_of(name)).collect::<Result<_, _>>()?;
+        }
+        let mut choice = Choice::default();
+        let named: BTreeSet<TicketId> = todo.iter().map(|ticket| ticket.id.clone()).collect();
+        while let Some(ticket) = todo.pop_front() {
+            let ticket = self.with_start(ticket)?;
+            if !choice.tickets.insert(ticket.id.clone()) {
+                continue;
+            }
+            let is_over = known.get(&ticket.id).is_some_and(|known| known.state.is_ended());
+            for dependency in ticket.depends_on.iter().filter(|_| !is_over || named.contains(&ticket.id)) {
+                let need = &dependency.ticket;
+                let is_met = known.get(need).is_some_and(|known| dependency.kind.is_satisfied_by(known.state));
+                if is_met || choice.tickets.contains(need) || named.contains(need) {
+                    continue;
+                }
+                if let Some(needed) = self.needed(need, &known)? {
+                    choice.added.push((need.clone(), ticket.id.clone()));
+                    todo.push_back(needed);
+                }
+            }
+            let is_named = !all && named.contains(&ticket.id);
+            choice.publish.push((ticket, is_named));
+        }
+        match cycle(&choice.publish) {
+            Some(cycle) => Err(QueueError::Cycle(cycle).into()),
+            None => Ok(choice),
+        }
+    }
+
+    /// A ticket that another one needs, from its file or the queue; `None` where there is none.
+    fn needed(&self, id: &TicketId, known: &BTreeMap<&TicketId, &QueueTicket>) -> Result<Option<Ticket>, Failure> {
+        let file = self.project.ticket_file(id)?;
+        Ok(file.or_else(|| known.get(id).map(|known| known.ticket.clone())))
+    }
+
+    /// Publishes what was chosen and is not on its way yet; how many. What a person named is queued again where it had
+    /// failed or was cancelled.
+    pub(in crate::coordinator) fn publish_chosen(&self, choice: &Choice) -> Result<usize, Failure> {
+        let queue = self.project.queue()?;
+        let mut count = 0;
+        for (ticket, is_named) in &choice.publish {
+            let known = queue.ticket(&ticket.id)?;
+            let is_due = match known.as_ref().map(|known| known.state) {
+                None | Some(TicketState::Open) => true,
+                Some(TicketState::Queued | TicketState::Blocked) => known.is_some_and(|known| known.ticket != *ticket),
+                Some(TicketState::Failed | TicketState::Dead | TicketState::Cancelled) => *is_named,
+                Some(_) => false,
+            };
+            if is_due {
+                self.publish(ticket.clone())?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Publishes a ticket under a key of this run. Not the key of a spawn, which would take it back when it fails.
+    pub(super) fn publish(&self, ticket: Ticket) -> Result<TicketState, Failure> {
+        let dedupe_key = format!("{}/queue/{}", ticket.id, uuid::Uuid::new_v4());
+        Ok(self.project.queue()?.publish(&NewTicket { ticket, dedupe_key })?.state)
+    }
+
+    /// Publishes a ticket again as it was published last.
+    pub(in crate::coordinator) fn publish_again(&self, id: &TicketId) -> Result<(), Failure> {
+        let known = self.project.queue()?.ticket(id)?;
+        let known = known.ok_or_else(|| QueueError::NotFound(id.clone()))?;
+        self.publish(known.ticket).map(drop)
+    }
+
+    /// Starts a worker for a published ticket, as it was published: a new one, or the ended one in its worktree.
+    pub(in crate::coordinator) fn start_published(
+        &self,
+        id: &TicketId,
+        agent: &AgentName,
+        headless: bool,
+    ) -> Result<SpawnedView, Failure> {
+        let known = self.project.queue()?.ticket(id)?;
+        let ticket = known.ok_or_else(|| QueueError::NotFound(id.clone()))?.ticket;
+        let request = SpawnRequest { agent: Some(agent.to_string()), headless, ..SpawnRequest::default() };
+        self.spawn_one(&request, ticket)
+    }
+
+    /// Continues one lost worker.
+    pub(in crate::coordinator) fn resume_lost(&self, worker: &WorkerId) -> Result<(), Failure> {
+        self.resume(&[worker.to_string()], false)?.1
+    }
+
+    /// Ends a worker's agent because the run is over, with its work kept, and queues its ticket again for the next run.
+    pub(in crate::coordinator) fn stop_for_later(&self, id: &WorkerId, reason: &str) -> Result<(), Failure> {
+        let worker = self.worker(id.as_str())?;
+        self.stop_one(&worker, reason)?;
+        if matches!(self.ticket_state(&worker.ticket)?, Some(TicketState::Failed | TicketState::Dead)) {
+            self.project.queue()?.requeue(&worker.ticket)?;
+        }
+        Ok(())
+    }
+
+    /// Lands these workers in the order of the merge queue, those left out that cannot land any more.
+    pub(in crate::coordinator) fn land(
+        &self,
+        workers: &[WorkerId],
+        progress: &mut dyn MergeProgress,
+    ) -> Result<(MergeView, Result<(), Failure>), Failure> {
+        let mut ordered = self.landable(&MergeRequest::default())?;
+        ordered.retain(|worker| workers.contains(worker));
+        let rest = workers.iter().filter(|worker| !ordered.contains(worker)).cloned().collect::<Vec<_>>();
+        let names = ordered.into_iter().chain(rest).map(String::from).collect();
+        self.merge(&MergeRequest { workers: names, ..MergeRequest::default() }, progress)
+    }
+
+    /// Whether reviewers of a worker's finished work have not answered yet.
+    pub(in crate::coordinator) fn awaits_reviewers(&self, id: &WorkerId) -> Result<bool, Failure> {
+        use crate::coordinator::views::ReviewerWord as Word;
+        let worker = self.worker(id.as_str())?;
+        if !self.is_in_review(&worker)? {
+            return Ok(false);
+        }
+        let head = self.head(&worker)?;
+        let asked = self.reviewers_of(&self.published_ticket(&worker)?)?;
+        let views = self.reviewer_views(&worker, &head)?;
+        let is_open = |word| matches!(word, Word::Running | Word::NotAsked);
+        let mut own = views.iter().filter(|view| asked.iter().any(|name| name.as_str() == view.agent));
+        Ok(own.any(|view| is_open(view.verdict) || !view.is_current))
+    }
+}
+
+/// Hears nothing.
+pub(super) struct Silent;
+
+impl SpawnProgress for Silent {
+    fn step(&self, _ticket: &str, _step: SpawnStep) {}
+    fn done(&self, _ticket: &str, _spawned: bool) {}
+}
+
+/// Tickets that need each other in a circle, each followed by one it needs; `None` where there is no circle.
+fn cycle(tickets: &[(Ticket, bool)]) -> Option<Vec<TicketId>> {
+    let needs: BTreeMap<&TicketId, Vec<&TicketId>> = tickets
+        .iter()
+        .map(|(ticket, _)| (&ticket.id, ticket.depends_on.iter().map(|dependency| &dependency.ticket).collect()))
+        .collect();
+    let mut done = BTreeSet::new();
+    for start in needs.keys() {
+        // The way from the start, each with how many of its needs were looked at.
+        let mut path: Vec<(&TicketId, usize)> = vec![(start, 0)];
+        while let Some((id, looked)) = path.last_mut() {
+            let next = needs.get(*id).and_then(|all| all.get(*looked)).copied();
+            *looked += 1;
+            match next {
+                None => {
+                    done.insert(*id);
+                    path.pop();
+                }
+                Some(next) if done.contains(next) => {}
+                Some(next) => match path.iter().position(|(id, _)| *id == next) {
+                    Some(begin) => return Some(path[begin..].iter().map(|(id, _)| (*id).clone()).collect()),
+                    None => path.push((next, 0)),
+                },
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ticket::{Dependency, DependencyKind};
+
+    #[test]
+    fn a_circle_is_found_and_named_from_where_it_closes() {
+        let ticket = |name: &str, needs: &[&str]| {
+            let depends_on =
+                needs.iter().map(|need| Dependency { ticket: need.parse().unwrap(), kind: DependencyKind::Success });
+            (Ticket { depends_on: depends_on.collect(), ..Ticket::plain(name.parse().unwrap()) }, true)
+        };
+        let named = |tickets: &[(Ticket, bool)]| {
+            cycle(tickets).map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            named(&[ticket("a", &["b"]), ticket("b", &["c", "d"]), ticket("c", &[]), ticket("d", &["c"])]),
+            None
+        );
+        let circle = [ticket("a", &["b"]), ticket("b", &["c"]), ticket("c", &["x", "b"])];
+        assert_eq!(named(&circle).unwrap(), ["b", "c"]);
+        assert_eq!(named(&[ticket("a", &["a"])]).unwrap(), ["a"]);
+    }
+}

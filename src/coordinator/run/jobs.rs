@@ -1,0 +1,192 @@
+//! What takes long, each on a thread of its own with a control of its own, so that looking and renewing go on. A thread
+//! that is lost with its process leaves what a killed command leaves: the next look sees it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use super::world::Doing;
+use crate::coordinator::control::{Beside, MergeProgress};
+use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::views::MergeView;
+use crate::model::ticket::TicketState;
+use crate::model::{AgentName, TicketId, WorkerId};
+
+/// Starts at once: two keep a small machine busy, and their locked parts take turns anyway.
+const STARTS_AT_ONCE: usize = 2;
+
+/// One piece of work.
+#[derive(Debug, Clone)]
+pub(super) enum Job {
+    /// Start a worker for a ticket.
+    Start {
+        /// The ticket.
+        ticket: TicketId,
+        /// With whom.
+        agent: AgentName,
+        /// Without a terminal.
+        headless: bool,
+    },
+    /// Continue a lost worker.
+    Resume {
+        /// Its ticket.
+        ticket: TicketId,
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Land finished work.
+    Land {
+        /// Whose.
+        workers: Vec<(TicketId, WorkerId)>,
+    },
+    /// End a worker because the run is over.
+    Stop {
+        /// Its ticket.
+        ticket: TicketId,
+        /// Which.
+        worker: WorkerId,
+        /// Why, as a clause.
+        reason: String,
+    },
+}
+
+/// What a job reports.
+pub(super) enum Report {
+    /// Something happens while it goes on, as a clause about a worker (empty: about none).
+    Said(String, String),
+    /// It is over.
+    Done(Job, Result<Done, Failure>),
+}
+
+/// What a job that went well did.
+pub(super) enum Done {
+    /// A worker runs, or goes on, or was ended.
+    Simply,
+    /// A landing was tried: what it says, how it failed as a whole, and where each ticket is now.
+    Landed(Box<Landing>),
+}
+
+/// How a landing went.
+pub(super) struct Landing {
+    /// What became of each worker.
+    pub(super) view: MergeView,
+    /// The failure of those that failed, if any did.
+    pub(super) failure: Option<Failure>,
+    /// State and fence of each ticket afterwards.
+    pub(super) after: Vec<(TicketId, (TicketState, u64))>,
+    /// Workers whose reviewers have not answered yet.
+    pub(super) unread: Vec<WorkerId>,
+}
+
+/// The jobs under way.
+pub(super) struct Jobs {
+    beside: Beside,
+    sender: Sender<Report>,
+    receiver: Receiver<Report>,
+    /// By ticket, what is being done with it.
+    doing: BTreeMap<TicketId, Doing>,
+}
+
+impl Jobs {
+    /// None yet.
+    pub(super) fn new(beside: Beside) -> Self {
+        let (sender, receiver) = channel();
+        Self { beside, sender, receiver, doing: BTreeMap::new() }
+    }
+
+    /// What is being done, by ticket.
+    pub(super) fn doing(&self) -> &BTreeMap<TicketId, Doing> {
+        &self.doing
+    }
+
+    /// Whether there is room for one more start.
+    pub(super) fn may_start(&self) -> bool {
+        self.doing.values().filter(|doing| **doing == Doing::Starting).count() < STARTS_AT_ONCE
+    }
+
+    /// Whether anything is under way but landings.
+    pub(super) fn has_short_ones(&self) -> bool {
+        self.doing.values().any(|doing| *doing != Doing::Landing)
+    }
+
+    /// Begins a job.
+    pub(super) fn begin(&mut self, job: Job) {
+        for (ticket, doing) in job.claims() {
+            self.doing.insert(ticket, doing);
+        }
+        let (beside, sender) = (self.beside.clone(), self.sender.clone());
+        std::thread::spawn(move || {
+            let work = || carry_out(beside, &job, &sender);
+            let fault = || Err(Failure::new(FailureKind::Internal, "it met a fault of this program; see above"));
+            let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| fault());
+            // Nobody hears it any more when the run was left in the middle of it.
+            sender.send(Report::Done(job, result)).ok();
+        });
+    }
+
+    /// The next report, waiting for it at most so long; `None` where there is none.
+    pub(super) fn next(&mut self, within: Duration) -> Option<Report> {
+        let report = match self.receiver.recv_timeout(within) {
+            Ok(report) => report,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+        };
+        if let Report::Done(job, _) = &report {
+            for (ticket, _) in job.claims() {
+                self.doing.remove(&ticket);
+            }
+        }
+        Some(report)
+    }
+}
+
+impl Job {
+    /// The tickets it is about, and what it does with them.
+    fn claims(&self) -> Vec<(TicketId, Doing)> {
+        match self {
+            Self::Start { ticket, .. } | Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting)],
+            Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
+            Self::Land { workers } => workers.iter().map(|(ticket, _)| (ticket.clone(), Doing::Landing)).collect(),
+        }
+    }
+}
+
+/// Does a job.
+fn carry_out(beside: Beside, job: &Job, sender: &Sender<Report>) -> Result<Done, Failure> {
+    let control = beside.open()?;
+    match job {
+        Job::Start { ticket, agent, headless } => {
+            control.start_published(ticket, agent, *headless).map(|_| Done::Simply)
+        }
+        Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),
+        Job::Stop { worker, reason, .. } => control.stop_for_later(worker, reason).map(|()| Done::Simply),
+        Job::Land { workers } => {
+            let names: Vec<_> = workers.iter().map(|(_, worker)| worker.clone()).collect();
+            let mut unread = Vec::new();
+            for worker in &names {
+                if control.awaits_reviewers(worker)? {
+                    unread.push(worker.clone());
+                }
+            }
+            let ready: Vec<_> = names.into_iter().filter(|worker| !unread.contains(worker)).collect();
+            let (view, result) = control.land(&ready, &mut Told(sender))?;
+            let queue = control.project().queue()?;
+            let mut after = Vec::new();
+            for (ticket, _) in workers {
+                after.extend(queue.ticket(ticket)?.map(|known| (ticket.clone(), (known.state, known.fence))));
+            }
+            Ok(Done::Landed(Box::new(Landing { view, failure: result.err(), after, unread })))
+        }
+    }
+}
+
+/// Tells the engine what happens while work lands.
+struct Told<'a>(&'a Sender<Report>);
+
+impl MergeProgress for Told<'_> {
+    fn tell(&mut self, worker: &str, what: &str) {
+        if !what.is_empty() {
+            self.0.send(Report::Said(worker.to_owned(), what.to_owned())).ok();
+        }
+    }
+}

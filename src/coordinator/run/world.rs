@@ -1,0 +1,166 @@
+//! What the coordinator sees at one moment, and by which rules it decides: plain data, so that deciding needs neither
+//! disk nor clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::distribution::Past;
+use crate::model::coordination::HoldKind;
+use crate::model::settings::RunSettings;
+use crate::model::ticket::TicketState;
+use crate::model::worker::{Live, Liveness, Phase, Status, Worker};
+use crate::model::{AgentName, TicketId, Time};
+use crate::queue::QueueTicket;
+
+/// Everything at one moment.
+///
+/// Workers were looked at before tickets: a ticket is never older than what is known about its worker, so one that is
+/// queued here was not being started when its worker was looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    /// The moment.
+    pub(crate) now: Time,
+    /// Every entry of the queue, in claim order: priority, then age.
+    pub(crate) tickets: Vec<QueueTicket>,
+    /// Every worker that was not released, oldest first.
+    pub(crate) workers: Vec<Seen>,
+    /// Every agent by its name.
+    pub(crate) agents: BTreeMap<AgentName, AgentFacts>,
+    /// How agents did so far, where tickets are distributed among several.
+    pub(crate) past: Past,
+    /// The tickets to bring to an end; `None` is every one.
+    pub(crate) chosen: Option<BTreeSet<TicketId>>,
+    /// What this coordinator is doing right now.
+    pub(crate) doing: BTreeMap<TicketId, Doing>,
+    /// What it tried and could not do, by ticket.
+    pub(crate) setbacks: BTreeMap<TicketId, Setback>,
+}
+
+/// A worker with what is known about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// Its row.
+    pub(crate) worker: Worker,
+    /// Whether its supervisor lives, or before there is one, its spawner.
+    pub(crate) liveness: Liveness,
+    /// What its supervisor wrote last in this attempt.
+    pub(crate) live: Option<Live>,
+    /// What it is doing.
+    pub(crate) status: Status,
+    /// Why that is said, as a clause.
+    pub(crate) reason: String,
+    /// Since when, where that is known.
+    pub(crate) since: Option<Time>,
+}
+
+/// What deciding needs to know about an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AgentFacts {
+    /// Its model; `None` is the default of its program.
+    pub(crate) model: Option<String>,
+    /// What it offers.
+    pub(crate) capabilities: Vec<String>,
+}
+
+/// What the coordinator is doing with a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// Starting or resuming its worker; it takes a place.
+    Starting,
+    /// Landing its work.
+    Landing,
+    /// Ending its worker.
+    Stopping,
+}
+
+/// Something that was tried for a ticket and could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setback {
+    /// What it would take.
+    pub(crate) kind: HoldKind,
+    /// Why, as a clause to follow the ticket's name.
+    pub(crate) why: String,
+    /// When it is tried again; `None` is when the ticket has changed since.
+    pub(crate) until: Option<Time>,
+    /// The ticket as it was then: state and fence.
+    pub(crate) at: (TicketState, u64),
+    /// How often in a row.
+    pub(crate) count: u32,
+}
+
+/// The rules of one run: settings and flags.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// Workers at once.
+    pub(crate) max_workers: usize,
+    /// The agent of tickets that name none.
+    pub(crate) agent: AgentName,
+    /// The section `run` of the settings.
+    pub(crate) run: RunSettings,
+    /// Whether it lands what is approved.
+    pub(crate) lands: bool,
+    /// Whether work may land that no person approved.
+    pub(crate) approves: bool,
+}
+
+impl World {
+    /// A world of which nothing is known yet.
+    pub(crate) fn empty(chosen: Option<BTreeSet<TicketId>>) -> Self {
+        Self {
+            now: Time::now(),
+            tickets: Vec::new(),
+            workers: Vec::new(),
+            agents: BTreeMap::new(),
+            past: Past::default(),
+            chosen,
+            doing: BTreeMap::new(),
+            setbacks: BTreeMap::new(),
+        }
+    }
+
+    /// The entry of a ticket.
+    pub(crate) fn ticket(&self, id: &TicketId) -> Option<&QueueTicket> {
+        self.tickets.iter().find(|entry| entry.ticket.id == *id)
+    }
+
+    /// The worker of a ticket; the first one, where there are variants.
+    pub(crate) fn worker_of(&self, ticket: &TicketId) -> Option<&Seen> {
+        self.workers.iter().find(|seen| seen.worker.ticket == *ticket)
+    }
+
+    /// Whether a ticket is among those to bring to an end.
+    pub(crate) fn is_chosen(&self, ticket: &TicketId) -> bool {
+        self.chosen.as_ref().is_none_or(|chosen| chosen.contains(ticket))
+    }
+
+    /// The workers that take a place: begun, alive, and their ticket runs. A worker whose work is in review only keeps its
+    /// agent at hand.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = &Seen> {
+        let running: BTreeSet<_> = self
+            .tickets
+            .iter()
+            .filter(|entry| entry.state == TicketState::Running)
+            .map(|entry| &entry.ticket.id)
+            .collect();
+        let is_busy = move |seen: &&Seen| {
+            seen.worker.is_begun() && seen.liveness == Liveness::Alive && running.contains(&seen.worker.ticket)
+        };
+        self.workers.iter().filter(is_busy)
+    }
+
+    /// The tickets that take a place, each with its agent: those of busy workers, and those being started.
+    pub(crate) fn placed(&self, rules: &Rules) -> BTreeMap<TicketId, AgentName> {
+        let starting = self.doing.iter().filter(|(_, doing)| **doing == Doing::Starting).filter_map(|(id, _)| {
+            let agent = self.ticket(id)?.ticket.agent.clone().unwrap_or_else(|| rules.agent.clone());
+            Some((id.clone(), agent))
+        });
+        let busy = self.busy().map(|seen| (seen.worker.ticket.clone(), seen.worker.agent.clone()));
+        starting.chain(busy).collect()
+    }
+}
+
+impl Seen {
+    /// Whether it is the rest of a first spawn whose process died: there is nothing to go on with.
+    pub(crate) fn is_half_spawned(&self) -> bool {
+        matches!(self.worker.phase, Phase::Preparing { before: None, .. }) && self.liveness == Liveness::Dead
+    }
+}
