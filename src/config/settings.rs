@@ -143,6 +143,10 @@ impl Check<'_> {
             let is_known = settings.review.agents[..index].contains(name);
             self.ensure(!is_known, &format!("review.agents.{index}"), &format!("`{name}` is there twice"))?;
         }
+        for (index, name) in settings.run.agents.iter().enumerate() {
+            let is_known = settings.run.agents[..index].contains(name);
+            self.ensure(!is_known, &format!("run.agents.{index}"), &format!("`{name}` is there twice"))?;
+        }
         self.ensure(settings.max_workers >= 1, "max_workers", "at least one worker is needed")?;
         for (index, pattern) in settings.copy.iter().enumerate() {
             self.glob(&format!("copy.{index}"), pattern)?;

@@ -11,7 +11,7 @@ use super::fill::fill;
 use super::front_matter::{self, FrontMatter};
 use super::yaml::{Node, Value};
 use crate::model::budget::Budget;
-use crate::model::ticket::{Dependency, DependencyKind, Ticket};
+use crate::model::ticket::{Dependency, DependencyKind, StartFrom, Ticket};
 use crate::model::{AgentName, BranchName, TicketId, serde_duration};
 
 /// Priority of a ticket that names none.
@@ -35,6 +35,8 @@ struct TicketFile {
     priority: u8,
     /// Ids are turned into maps before this is read.
     depends_on: Vec<Dependency>,
+    /// The configured choice if absent.
+    start_from: Option<StartFrom>,
     /// Words that nodes offer.
     capabilities: Vec<String>,
     /// Glob patterns.
@@ -70,6 +72,7 @@ impl Default for TicketFile {
             agent: None,
             priority: DEFAULT_PRIORITY,
             depends_on: Vec::new(),
+            start_from: None,
             capabilities: Vec::new(),
             scope: Vec::new(),
             checks: Vec::new(),
@@ -117,6 +120,7 @@ pub(crate) fn parse_ticket(path: &Path, text: &str) -> Result<Ticket, ConfigErro
         agent: file.agent,
         priority: file.priority,
         depends_on: file.depends_on,
+        start_from: file.start_from,
         capabilities: file.capabilities,
         scope: file.scope,
         checks: file.checks,
@@ -231,6 +235,11 @@ impl Check<'_> {
         let odd = base.is_empty() || base.starts_with('-') || base.chars().any(|c| c.is_control() || c == ' ');
         ensure(!odd, "base", &format!("`{base}` is not a revision"))?;
         self.dependencies(&file.depends_on, id)?;
+        if file.start_from == Some(StartFrom::Dependency) {
+            let has_one = file.depends_on.iter().any(|dependency| dependency.kind == DependencyKind::Success);
+            ensure(has_one, "start_from", "there is no dependency of kind `success` to start from")?;
+            ensure(file.base.is_none(), "start_from", "the ticket has a `base`, and a branch starts in one place")?;
+        }
         let lists = [
             ("checks", &file.checks),
             ("checklist", &file.checklist),
@@ -286,6 +295,13 @@ pub(crate) fn ticket_text(ticket: &Ticket) -> String {
         let items: Vec<_> = ticket.depends_on.iter().map(dependency_text).collect();
         put("depends_on", format!("[{}]", items.join(", ")));
     }
+    if let Some(start) = ticket.start_from {
+        let word = match start {
+            StartFrom::Target => "target",
+            StartFrom::Dependency => "dependency",
+        };
+        put("start_from", word.to_owned());
+    }
     let lists = [
         ("capabilities", &ticket.capabilities),
         ("scope", &ticket.scope),
@@ -336,7 +352,7 @@ fn dependency_text(dependency: &Dependency) -> String {
     let ticket = quoted(dependency.ticket.as_str());
     match dependency.kind {
         DependencyKind::Success => ticket,
-        DependencyKind::Completion => format!("{{ticket: {ticket}, kind: completion}}"),
+        kind => format!("{{ticket: {ticket}, kind: {}}}", kind.as_str()),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::model::budget::Scope;
 use crate::model::coordination::Hold;
 use crate::model::event::EventRecord;
 use crate::model::health::{Pace, Resources};
-use crate::model::ticket::TicketState;
+use crate::model::ticket::{StartFrom, TicketState};
 use crate::model::worker::{CheckResult, Evidence, Status};
 
 pub(crate) use events::{EventView, Fact, QueueFact, StreamFact};
@@ -120,6 +120,8 @@ pub(crate) struct WorkerView {
     pub(crate) quiet_seconds: Option<u64>,
     /// Results of the ticket's checks; empty before they ran.
     pub(crate) checks: Vec<CheckResult>,
+    /// Files that its finished work changes outside the scope of its ticket, the first fifty.
+    pub(crate) outside_scope: Vec<String>,
     /// From 1.
     pub(crate) attempt: u32,
     /// When the attempt began.
@@ -162,6 +164,8 @@ pub(crate) struct TicketView {
     pub(crate) priority: u8,
     /// Tickets it waits for.
     pub(crate) depends_on: Vec<String>,
+    /// Whether it may start from the branch of the last of them that has not landed.
+    pub(crate) start_from: StartFrom,
     /// Files it means to touch.
     pub(crate) scope: Vec<String>,
     /// Commands run before review.
@@ -388,6 +392,8 @@ pub(crate) struct DiffView {
     pub(crate) head: String,
     /// Whether uncommitted work is included.
     pub(crate) dirty: bool,
+    /// Files in it that are outside the scope of the ticket; empty where that states none.
+    pub(crate) outside_scope: Vec<String>,
     /// Unified diff, or the stat.
     pub(crate) text: String,
 }

@@ -90,10 +90,58 @@ impl Repository {
 
     /// Where the work of a worker begins: where its branch last met its target, so that what it merged from there does
     /// not count as its own. The base it started from, once it has landed or where the two never met.
+    ///
+    /// A branch that started from a dependency's has what it has of that one behind it, until it has the dependency from
+    /// the target.
     pub(crate) fn own_base(&self, place: &Place, head: &CommitId) -> Result<CommitId, GitError> {
         let target = self.branch_head(&place.target)?;
         let met = target.map(|target| self.merge_base(&target, head)).transpose()?.flatten();
+        if place.stacked_on.is_some()
+            && let Some(start) = self.stack_start(place, met.as_ref(), head)?
+        {
+            return Ok(start);
+        }
         Ok(met.filter(|met| met != head).unwrap_or_else(|| place.base.clone()))
+    }
+
+    /// Where the own work begins of a branch that started from a dependency's and stands on it; `None` when it stands on
+    /// the target by now, or was moved away. `met` is where it last met its target.
+    fn stack_start(
+        &self,
+        place: &Place,
+        met: Option<&CommitId>,
+        head: &CommitId,
+    ) -> Result<Option<CommitId>, GitError> {
+        let Some(stacked) = &place.stacked_on else { return Ok(None) };
+        let base = &place.base;
+        if !self.is_ancestor(base, head)? || !met.map_or(Ok(true), |met| self.is_ancestor(met, base))? {
+            return Ok(None);
+        }
+        // The dependency may have gone on, and may have been merged in again.
+        let dependency = self.branch_head(&stacked.branch)?;
+        let later = dependency.map(|dependency| self.merge_base(&dependency, head)).transpose()?.flatten();
+        Ok(Some(match later {
+            Some(later) if later != *head && self.is_ancestor(base, &later)? => later,
+            _ => base.clone(),
+        }))
+    }
+
+    /// Where the own work begins of a branch that stands on commits of a dependency which `onto` has not, or has as
+    /// others: only what comes after it may be brought to `onto`. `None` where the whole branch may.
+    pub(crate) fn stack_base(
+        &self,
+        place: &Place,
+        onto: &CommitId,
+        head: &CommitId,
+    ) -> Result<Option<CommitId>, GitError> {
+        if place.stacked_on.is_none() {
+            return Ok(None);
+        }
+        let met = self.merge_base(onto, head)?;
+        match self.stack_start(place, met.as_ref(), head)? {
+            Some(start) if !self.is_ancestor(&start, onto)? => Ok(Some(start)),
+            _ => Ok(None),
+        }
     }
 
     /// The best common ancestor of two commits; `None` when their histories never met.

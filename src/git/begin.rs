@@ -35,11 +35,13 @@ pub(crate) enum Begun {
 
 /// What to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begin {
+pub(crate) enum Begin<'a> {
     /// A merge of the target into the branch, left to be concluded even where it fits.
     Merge,
     /// A rebase of the branch onto the target.
     Rebase,
+    /// A rebase onto the target of what the branch has beyond this commit of it; the rest stays behind.
+    Replay(&'a CommitId),
 }
 
 impl Repository {
@@ -49,7 +51,7 @@ impl Repository {
     /// `name` is what the other side is called in messages, such as the target's name.
     pub(crate) fn begin(
         &self,
-        what: Begin,
+        what: Begin<'_>,
         worktree: &Path,
         (onto, name): (&CommitId, &str),
         kept: &KeptWork,
@@ -74,8 +76,12 @@ impl Repository {
                 let theirs = if is_named { name } else { onto.as_str() };
                 call.args([message.as_str(), theirs]).config("merge.autoStash=false")
             }
-            Begin::Rebase => {
-                let call = self.git(linked.path(), ["rebase", "--quiet", "--no-autosquash", onto.as_str()]);
+            Begin::Rebase | Begin::Replay(_) => {
+                let call = self.git(linked.path(), ["rebase", "--quiet", "--no-autosquash"]);
+                let call = match what {
+                    Begin::Replay(since) => call.args(["--onto", onto.as_str(), since.as_str()]),
+                    _ => call.args([onto.as_str()]),
+                };
                 call.config("rebase.autoStash=false").config("rebase.updateRefs=false").env("GIT_EDITOR", "true")
             }
         };
@@ -255,6 +261,16 @@ mod tests {
         // The branch as it was is kept.
         let before = kept.branch_head().unwrap();
         assert!(fixture.succeeds(&folder, &["merge-base", "--is-ancestor", before.as_str(), kept.keep_ref()]));
+    }
+
+    #[test]
+    fn a_replay_leaves_behind_what_the_branch_had_before() {
+        let fixture = Fixture::new();
+        let (folder, _, kept) = conflicted(&fixture);
+        let (since, onto) = (fixture.head("x~1"), fixture.head("main"));
+        let begun = fixture.open().begin(Begin::Replay(&since), &folder, (&onto, "main"), &kept).unwrap();
+        assert_eq!(begun, Begun::Done, "what conflicts is left behind");
+        assert_eq!(fixture.git(&folder, &["log", "--format=%s", "main..HEAD"]), "X too");
     }
 
     #[test]

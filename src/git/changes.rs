@@ -27,6 +27,13 @@ impl Repository {
         self.changes(&base, &taken)
     }
 
+    /// The files in which two commits differ, from the top of the repository and in the order of their names; a moved one
+    /// counts in both places.
+    pub(crate) fn changed_files(&self, from: &CommitId, to: &CommitId) -> Result<Vec<String>, GitError> {
+        let paths = self.changed_paths(from, to)?;
+        Ok(paths.into_iter().map(|path| String::from_utf8_lossy(&path).into_owned()).collect())
+    }
+
     /// Counts what a snapshot has that its base has not: commits of its head, files, lines.
     pub(crate) fn changes(&self, base: &CommitId, snapshot: &Snapshot) -> Result<Changes, GitError> {
         let (files_changed, insertions, deletions) = self.count_lines(base, &snapshot.commit)?;

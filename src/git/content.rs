@@ -193,7 +193,7 @@ impl Repository {
     }
 
     /// Paths that differ between two commits.
-    fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<Vec<u8>>, GitError> {
+    pub(super) fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<Vec<u8>>, GitError> {
         let call = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", from.as_str(), to.as_str()];
         let out = self.git(self.home(), call).reading().output()?.stdout;
         Ok(split_nul(&out).map(<[u8]>::to_vec).collect())

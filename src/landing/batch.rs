@@ -55,6 +55,14 @@ enum Moved {
     Waiting(Waiting),
 }
 
+/// When it is the turn of work that is not to land yet.
+enum Turn {
+    /// In the next batch.
+    NextBatch,
+    /// After the others that are left.
+    Later,
+}
+
 /// One call's state.
 struct Batches<'a, 'e> {
     landing: Landing<'a>,
@@ -168,6 +176,7 @@ impl Batches<'_, '_> {
     /// Takes the next workers that may land on one target and marks their tickets as landing.
     fn begin(&mut self) -> Vec<Candidate> {
         let mut batch: Vec<Candidate> = Vec::new();
+        let mut passed_on = 0;
         let size = if self.unmergeable > 0 { std::mem::take(&mut self.unmergeable) } else { self.size };
         while batch.len() < size
             && let Some(worker) = self.left.pop_front()
@@ -181,18 +190,53 @@ impl Batches<'_, '_> {
                     }
                     let ticket = &candidate.worker.ticket;
                     match self.landing.queue.settle(ticket, candidate.fence, Settlement::BeginLanding) {
-                        Ok(_) => batch.push(candidate),
+                        Ok(_) => {
+                            batch.push(candidate);
+                            passed_on = 0;
+                        }
                         Err(error) => self.report(worker, Err(error.into())),
                     }
                 }
-                Ok(Err(outcome)) => {
-                    let voided = self.landing.void(&worker, &outcome);
-                    self.report(worker, voided.map(|()| outcome));
-                }
+                Ok(Err(outcome)) => match self.turn_behind(&worker, &outcome, &batch) {
+                    Ok(Some(Turn::NextBatch)) => {
+                        self.left.push_front(worker);
+                        break;
+                    }
+                    // Those that wait for each other would pass the turn on for ever.
+                    Ok(Some(Turn::Later)) if passed_on < self.left.len() => {
+                        passed_on += 1;
+                        self.left.push_back(worker);
+                    }
+                    Ok(_) => {
+                        let voided = self.landing.void(&worker, &outcome);
+                        self.report(worker, voided.map(|()| outcome));
+                    }
+                    Err(error) => self.report(worker, Err(error)),
+                },
                 Err(error) => self.report(worker, Err(error)),
             }
         }
         batch
+    }
+
+    /// When it is the turn of work that waits for the dependency it started from; `None` when that is not about to land.
+    fn turn_behind(
+        &self,
+        worker: &WorkerId,
+        outcome: &Outcome,
+        batch: &[Candidate],
+    ) -> Result<Option<Turn>, LandingError> {
+        let Outcome::Waiting(Waiting { reason: WaitingReason::DependencyOpen, .. }) = outcome else { return Ok(None) };
+        let Some(dependency) = self.landing.lands_after(worker)? else { return Ok(None) };
+        if batch.iter().any(|candidate| candidate.worker.ticket == dependency) {
+            return Ok(Some(Turn::NextBatch));
+        }
+        for other in &self.left {
+            if self.landing.worker(other)?.ticket == dependency {
+                return Ok(Some(Turn::Later));
+            }
+        }
+        Ok(None)
     }
 
     /// Lands a batch. What was reported or put off is no longer in `batch` afterwards.

@@ -173,6 +173,9 @@ impl Landing<'_> {
         work: &CommitId,
     ) -> Result<Option<(WaitingReason, String)>, LandingError> {
         let place = &worker.place;
+        if let Some(why) = self.waits_for_dependency(worker, work)? {
+            return Ok(Some((WaitingReason::DependencyOpen, why)));
+        }
         let since = self.repository.own_base(place, work)?;
         let stranded = self.repository.stranded_submodules(&place.worktree, &since, work)?;
         if !stranded.is_empty() {
@@ -240,7 +243,7 @@ impl Landing<'_> {
         let message = self.message(candidate, options)?;
         let commit = Commit { message: &message, timeout: options.commit_timeout };
         let repository: &Repository = self.repository;
-        match build_on(repository, options.strategy, &from, &candidate.work, &commit)? {
+        match build_on(repository, options.strategy, &from, (&candidate.worker.place, &candidate.work), &commit)? {
             Built::New { commit: to, tree } => Ok(Ok(Next { from, to, tree })),
             // The target has it already, by whatever way: landing then is writing that down.
             Built::Nothing => {
@@ -368,14 +371,26 @@ impl Landing<'_> {
     }
 }
 
-/// Builds what `from` would become with `work`, by a strategy.
+/// Builds what `from` would become with `work`, by a strategy. Of work that stands on commits of a dependency which
+/// `from` has as others, only its own commits come along.
 pub(super) fn build_on(
     repository: &Repository,
     strategy: Strategy,
     from: &CommitId,
-    work: &CommitId,
+    (place, work): (&Place, &CommitId),
     commit: &Commit<'_>,
 ) -> Result<Built, LandingError> {
+    let replayed = match repository.stack_base(place, from, work)? {
+        // A fast-forward takes the branch as it is; that it stands elsewhere is for its agent.
+        Some(since) if strategy != Strategy::FastForward => {
+            match repository.build_replay(from, &since, work, commit.timeout)? {
+                Built::New { commit, .. } => Some(commit),
+                other => return Ok(other),
+            }
+        }
+        _ => None,
+    };
+    let work = replayed.as_ref().unwrap_or(work);
     Ok(match strategy {
         Strategy::Merge => repository.build_merge(from, work, commit)?,
         Strategy::Squash => repository.build_squash(from, work, commit)?,

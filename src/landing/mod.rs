@@ -57,6 +57,7 @@ mod reviewer;
 mod rewind;
 mod speculate;
 mod spot;
+mod stack;
 mod turn;
 
 use std::path::PathBuf;

@@ -92,6 +92,8 @@ pub(crate) enum WaitingReason {
     ApprovalVoided,
     /// It points to a submodule's commit that is nowhere but in the worktree.
     StrandedSubmodule,
+    /// It started from the branch of a dependency that has not landed.
+    DependencyOpen,
     /// It would bring back commits that a person took out of the target.
     TargetRewound,
     /// A checkout of the target cannot follow.

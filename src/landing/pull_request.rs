@@ -154,6 +154,13 @@ impl Landing<'_> {
         if let Some(held) = self.repository.held_in(&work, &fetched)? {
             return self.settle_pull(&worker, work, fetched, held, options).map(Offered::Landed);
         }
+        if !is_landed && self.own_commits(&worker, &fetched, &work)?.is_some() {
+            let why = format!(
+                "`{remote}/{target}` has the dependency that it started from as other commits; \
+                 swarm resolve {id} brings only its own there"
+            );
+            return Ok(Offered::Waiting { why, record: PullRecord::load(self.paths, id)? });
+        }
         if is_landed {
             let why = format!("its ticket is landed, but `{remote}/{target}` is not proven to have its work");
             return Ok(Offered::Waiting { why, record: PullRecord::load(self.paths, id)? });

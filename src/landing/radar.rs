@@ -88,7 +88,9 @@ impl Landing<'_> {
     pub(crate) fn overlaps(&self, workers: &[Worker]) -> Result<Vec<Overlap>, LandingError> {
         let mut by_target: BTreeMap<BranchName, Vec<(String, CommitId)>> = BTreeMap::new();
         for worker in workers.iter().filter(|worker| !matches!(worker.phase, Phase::Released { .. })) {
-            if let Some(commit) = self.newest_state(worker)? {
+            if let Some(commit) = self.newest_state(worker)?
+                && !self.stands_elsewhere(worker, &commit)?
+            {
                 by_target.entry(worker.place.target.clone()).or_default().push((worker.id.to_string(), commit));
             }
         }
@@ -114,6 +116,13 @@ impl Landing<'_> {
         }
         with_targets.append(&mut with_each_other);
         Ok(with_targets)
+    }
+
+    /// Whether a worker's branch stands on commits of a dependency that landed as others: merging it as it is would name
+    /// conflicts that landing, which takes only the worker's own commits, will not have.
+    fn stands_elsewhere(&self, worker: &Worker, commit: &CommitId) -> Result<bool, LandingError> {
+        let Some(target) = self.repository.branch_head(&worker.place.target)? else { return Ok(false) };
+        Ok(self.own_commits(worker, &target, commit)?.is_some())
     }
 
     /// The pairs of these workers that are known to conflict, by what was judged before: nothing is merged for it.

@@ -179,7 +179,8 @@ impl Guess {
                 return Ok(None);
             }
             let below = top.as_ref().map_or(&self.tip, |(_, commit, _)| commit).clone();
-            match build_on(&self.repository, self.strategy, &below, &expected.work, &commit)? {
+            let work = (&expected.worker.place, &expected.work);
+            match build_on(&self.repository, self.strategy, &below, work, &commit)? {
                 Built::New { commit, tree } => top = Some((index, commit, tree)),
                 Built::Nothing | Built::Behind | Built::Conflict { .. } => {}
             }

@@ -96,6 +96,13 @@ pub(crate) enum Event {
         /// How it ended.
         result: CheckResult,
     },
+    /// The finished work changes files outside the scope of its ticket.
+    OutsideScope {
+        /// The files, the first ones where there are many.
+        files: Vec<String>,
+        /// How many there are.
+        count: usize,
+    },
     /// The attempt ended.
     AttemptEnded {
         /// How.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::BudgetSettings;
 use super::health::HealthSettings;
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
+use super::ticket::StartFrom;
 use super::{AgentName, BranchName, serde_duration};
 
 /// All settings after files, environment and flags were merged.
@@ -147,10 +148,35 @@ pub(crate) struct RunSettings {
     pub(crate) restart: Restart,
     /// How long a ticket waits after a failed attempt.
     pub(crate) backoff: Backoff,
+    /// Agents among which tickets that name none are distributed, in order of preference; empty is the one of `agent`.
+    pub(crate) agents: Vec<AgentName>,
+    /// By which rule.
+    pub(crate) distribution: Distribution,
     /// Workers at once with one agent, by its name.
     pub(crate) max_per_agent: BTreeMap<AgentName, usize>,
     /// Workers at once with one model, by its name as agents give it.
     pub(crate) max_per_model: BTreeMap<String, usize>,
+    /// Whether tickets whose scopes have files in common may run at once.
+    pub(crate) allow_scope_overlap: bool,
+    /// Where the branches of tickets start that say nothing of it.
+    pub(crate) start_from: StartFrom,
+}
+
+/// How tickets are distributed among agents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Distribution {
+    /// To the agent whose capabilities fit best: all that the ticket asks for, and the fewest besides.
+    #[default]
+    Capability,
+    /// To one after the other.
+    RoundRobin,
+    /// To the agent with the fewest workers.
+    LeastLoaded,
+    /// To the agent that did best with tickets of the same labels.
+    Affinity,
+    /// To the first one of the list that has room.
+    Priority,
 }
 
 /// What becomes of workers whose supervisor is gone.

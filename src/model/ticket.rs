@@ -1,5 +1,6 @@
 //! Tickets: what a person wrote, and the state machine a ticket goes through.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -21,6 +22,9 @@ pub(crate) struct Ticket {
     pub(crate) priority: u8,
     /// What has to end first, in the order written.
     pub(crate) depends_on: Vec<Dependency>,
+    /// Whether it may start from a dependency's branch before that has landed; `None` is the configured choice.
+    #[serde(default)]
+    pub(crate) start_from: Option<StartFrom>,
     /// What a node must offer to run it.
     pub(crate) capabilities: Vec<String>,
     /// Glob patterns of the files it means to touch; empty is "not stated".
@@ -55,6 +59,36 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Takes the configured place to start from, where the ticket says nothing of its own and there is a choice.
+    pub(crate) fn settle_start(&mut self, configured: StartFrom) {
+        if self.start(configured) == StartFrom::Dependency {
+            self.start_from = Some(StartFrom::Dependency);
+        }
+    }
+
+    /// Where it starts, the configured choice included where it has one.
+    pub(crate) fn start(&self, configured: StartFrom) -> StartFrom {
+        let has_choice = self.base.is_none() && self.depends_on.iter().any(|it| it.kind == DependencyKind::Success);
+        self.start_from.unwrap_or(if has_choice { configured } else { StartFrom::Target })
+    }
+
+    /// Whether the ticket may start from a dependency's branch.
+    pub(crate) fn is_stackable_on(&self, dependency: &Dependency) -> bool {
+        self.start_from == Some(StartFrom::Dependency) && dependency.kind == DependencyKind::Success
+    }
+
+    /// Its dependencies, each with the state that `state_of` tells.
+    pub(crate) fn needs<E>(
+        &self,
+        mut state_of: impl FnMut(&TicketId) -> Result<Option<TicketState>, E>,
+    ) -> Result<Vec<Need>, E> {
+        let need = |dependency: &Dependency| {
+            let state = state_of(&dependency.ticket)?;
+            Ok(Need { dependency: dependency.clone(), is_stackable: self.is_stackable_on(dependency), state })
+        };
+        self.depends_on.iter().map(need).collect()
+    }
+
     /// The whole checklist: what the front matter lists, then the open items of the body (`- [ ] text`, also with `*` or
     /// `+`, indented, or numbered) outside of blocks of code. An item that is there twice counts once.
     pub(crate) fn checklist(&self) -> Vec<String> {
@@ -93,6 +127,7 @@ impl Ticket {
             agent: None,
             priority: 5,
             depends_on: Vec::new(),
+            start_from: None,
             capabilities: Vec::new(),
             scope: Vec::new(),
             checks: Vec::new(),
@@ -128,17 +163,117 @@ pub(crate) enum DependencyKind {
     Success,
     /// Ended: done, in review or later.
     Completion,
+    /// As for `completion`, and what it came to is told in the dependent's prompt.
+    Data,
+}
+
+/// Where the branch of a ticket starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StartFrom {
+    /// From its base or target: what it depends on has to have landed.
+    #[default]
+    Target,
+    /// From the branch of the one dependency that has not landed yet, when that one's work is in review or further.
+    Dependency,
+}
+
+/// A dependency of a ticket and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// It.
+    pub(crate) dependency: Dependency,
+    /// Whether the ticket may start from its branch.
+    pub(crate) is_stackable: bool,
+    /// Where it is; `None` where nobody knows it.
+    pub(crate) state: Option<TicketState>,
+}
+
+impl Need {
+    /// Whether the dependency itself is satisfied.
+    fn is_met(&self) -> bool {
+        self.state.is_some_and(|state| self.dependency.kind.is_satisfied_by(state))
+    }
+
+    /// Whether there is finished work that has not landed, from which the dependent may start.
+    fn offers_a_start(&self) -> bool {
+        self.is_stackable
+            && !self.is_met()
+            && self.state.is_some_and(|it| DependencyKind::Completion.is_satisfied_by(it))
+    }
+}
+
+/// The dependency from whose branch a ticket starts; `None` is its base or target. One branch can only begin in one
+/// place, so it is the last one that is open, and only when its work is in review or further.
+pub(crate) fn start_of(needs: &[Need]) -> Option<&Need> {
+    let mut open = needs.iter().filter(|need| !need.is_met());
+    open.next().filter(|need| need.offers_a_start() && open.next().is_none())
+}
+
+/// The dependencies that keep a ticket from starting.
+pub(crate) fn unmet(needs: &[Need]) -> Vec<Dependency> {
+    if start_of(needs).is_some() {
+        return Vec::new();
+    }
+    needs.iter().filter(|need| !need.is_met()).map(|need| need.dependency.clone()).collect()
 }
 
 impl DependencyKind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 3] = [Self::Success, Self::Completion, Self::Data];
+
+    /// The word used in ticket files, the store and JSON.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Completion => "completion",
+            Self::Data => "data",
+        }
+    }
+
     /// Whether a dependency in `state` lets its dependents start.
     pub(crate) fn is_satisfied_by(self, state: TicketState) -> bool {
         use TicketState as S;
         match self {
             Self::Success => matches!(state, S::Landed | S::Done),
-            Self::Completion => matches!(state, S::Review | S::Approved | S::Landing | S::Landed | S::Done),
+            Self::Completion | Self::Data => {
+                matches!(state, S::Review | S::Approved | S::Landing | S::Landed | S::Done)
+            }
         }
     }
+}
+
+/// The circle of dependencies that leads from a ticket back to it, each depending on the next and the last on the first;
+/// a shortest one. `needs` tells what a ticket depends on.
+pub(crate) fn cycle<E>(
+    start: &TicketId,
+    mut needs: impl FnMut(&TicketId) -> Result<Vec<TicketId>, E>,
+) -> Result<Option<Vec<TicketId>>, E> {
+    let mut reached_from: BTreeMap<TicketId, TicketId> = BTreeMap::new();
+    let mut todo = VecDeque::from([start.clone()]);
+    while let Some(from) = todo.pop_front() {
+        for to in needs(&from)? {
+            if to == *start {
+                let mut path = vec![from];
+                while let Some(previous) = path.last().and_then(|id| reached_from.get(id)) {
+                    path.push(previous.clone());
+                }
+                path.reverse();
+                return Ok(Some(path));
+            }
+            if !reached_from.contains_key(&to) {
+                reached_from.insert(to.clone(), from.clone());
+                todo.push_back(to);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A circle of dependencies for a person: `a -> b -> a`.
+pub(crate) fn cycle_text(ids: &[TicketId]) -> String {
+    let names: Vec<_> = ids.iter().chain(ids.first()).map(TicketId::as_str).collect();
+    names.join(" -> ")
 }
 
 /// Where a ticket is in its life; the words that `--json` shows.
@@ -409,5 +544,68 @@ mod tests {
         assert!(!DependencyKind::Success.is_satisfied_by(TicketState::Review));
         assert!(DependencyKind::Completion.is_satisfied_by(TicketState::Review));
         assert!(!DependencyKind::Completion.is_satisfied_by(TicketState::Failed));
+        for state in TicketState::ALL {
+            let data = DependencyKind::Data.is_satisfied_by(state);
+            assert_eq!(data, DependencyKind::Completion.is_satisfied_by(state), "{state}");
+        }
+    }
+
+    fn need(name: &str, kind: DependencyKind, is_stackable: bool, state: TicketState) -> Need {
+        let dependency = Dependency { ticket: name.parse().unwrap(), kind };
+        Need { dependency, is_stackable, state: Some(state) }
+    }
+
+    #[test]
+    fn a_cycle_is_found_and_named_by_its_tickets() {
+        let id = |name: &str| name.parse::<TicketId>().unwrap();
+        let edges = [("a", "b"), ("b", "c"), ("c", "b"), ("c", "d"), ("d", "a"), ("x", "a")];
+        let needs = |from: &TicketId| {
+            let to = edges.iter().filter(|(it, _)| *it == from.as_str()).map(|(_, to)| id(to));
+            Ok::<_, std::convert::Infallible>(to.collect())
+        };
+        let text = |from: &str| cycle(&id(from), needs).unwrap().map(|ids| cycle_text(&ids));
+        assert_eq!(text("a").as_deref(), Some("a -> b -> c -> d -> a"));
+        assert_eq!(text("c").as_deref(), Some("c -> b -> c"));
+        assert_eq!(text("x"), None, "it only waits for one");
+    }
+
+    #[test]
+    fn a_ticket_starts_from_the_one_dependency_that_is_left() {
+        use DependencyKind::{Completion, Success};
+        let (landed, review) =
+            (need("a", Success, true, TicketState::Landed), need("b", Success, true, TicketState::Review));
+        let also = need("c", Success, true, TicketState::Approved);
+        let started = |needs: &[Need]| start_of(needs).map(|need| need.dependency.ticket.to_string());
+        assert_eq!(started(&[landed.clone(), review.clone()]).as_deref(), Some("b"));
+        assert_eq!(unmet(&[landed.clone(), review.clone()]), []);
+        // A branch begins in one place: with two that are open both have to be waited for.
+        assert_eq!(started(&[review.clone(), also.clone()]), None);
+        assert_eq!(unmet(&[review.clone(), also]).len(), 2);
+        // What has not ended, and what nobody may start from, is waited for.
+        for open in [
+            need("b", Success, true, TicketState::Running),
+            need("b", Success, false, TicketState::Review),
+            need("b", Completion, false, TicketState::Running),
+        ] {
+            assert_eq!(unmet(&[landed.clone(), open.clone()]), [open.dependency]);
+        }
+        assert_eq!(unmet(&[review, need("c", Completion, false, TicketState::Running)]).len(), 2);
+        assert_eq!((started(std::slice::from_ref(&landed)), unmet(&[landed])), (None, Vec::new()));
+    }
+
+    #[test]
+    fn the_configured_start_counts_only_where_there_is_a_choice() {
+        let depends_on = vec![Dependency { ticket: "a".parse().unwrap(), kind: DependencyKind::Success }];
+        let settled = |mut ticket: Ticket| {
+            ticket.settle_start(StartFrom::Dependency);
+            ticket.start_from
+        };
+        let plain = Ticket::plain("b".parse().unwrap());
+        let dependent = Ticket { depends_on, ..plain.clone() };
+        assert_eq!(settled(plain), None);
+        assert_eq!(settled(dependent.clone()), Some(StartFrom::Dependency));
+        assert_eq!(settled(Ticket { base: Some("v1".to_owned()), ..dependent.clone() }), None);
+        let own = Ticket { start_from: Some(StartFrom::Target), ..dependent };
+        assert_eq!(settled(own), Some(StartFrom::Target));
     }
 }

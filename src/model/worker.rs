@@ -57,6 +57,18 @@ pub(crate) struct Place {
     pub(crate) made_branch: bool,
     /// Paths in the worktree that `copy` and `setup` made: never committed as leftovers. Relative, sorted.
     pub(crate) made_paths: Vec<PathBuf>,
+    /// Whose work the base is, where the branch started from a dependency that had not landed.
+    #[serde(default)]
+    pub(crate) stacked_on: Option<StackedOn>,
+}
+
+/// The dependency from whose branch a worker's own one started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StackedOn {
+    /// Its ticket.
+    pub(crate) ticket: TicketId,
+    /// Its branch.
+    pub(crate) branch: BranchName,
 }
 
 /// One execution of a ticket by a worker.
@@ -318,6 +330,9 @@ pub(crate) struct Live {
     /// The budget at which it is held, as a clause.
     #[serde(default)]
     pub(crate) held_at: Option<String>,
+    /// Files that the finished work changes outside the scope of its ticket; the first ones, where there are many.
+    #[serde(default)]
+    pub(crate) outside_scope: Vec<String>,
 }
 
 /// What an attempt used so far; `None` where the runtime cannot say.
@@ -523,6 +538,7 @@ mod tests {
                 port_count: 10,
                 made_branch: true,
                 made_paths: Vec::new(),
+                stacked_on: None,
             },
             attempt: Attempt {
                 number: 1,
@@ -558,6 +574,7 @@ mod tests {
             sign: None,
             checks: Vec::new(),
             held_at: None,
+            outside_scope: Vec::new(),
         }
     }
 

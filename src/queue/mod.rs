@@ -22,7 +22,7 @@
 //! **Order**: priority first (10 before 1), then age. Age is the order of publication in this queue, not a clock; a
 //! released, retried or edited ticket keeps its place, a ticket published again after it ended goes to the end.
 //!
-//! **Dependencies** are judged by [`crate::model::ticket::DependencyKind::is_satisfied_by`] at every change of the
+//! **Dependencies** are judged by [`crate::model::ticket::unmet`] at every change of the
 //! ticket depended on, in the same step: blocked dependents are queued when the last one is satisfied, and queued
 //! dependents that nobody claimed yet are blocked again when a dependency is reopened or published anew. A
 //! dependency on an id that the queue does not know blocks. A publication that would close a cycle is refused.
@@ -53,7 +53,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::ticket::{Dependency, IllegalEdge, Ticket, TicketState};
+use crate::model::ticket::{Dependency, IllegalEdge, Ticket, TicketState, cycle_text};
 use crate::model::{TicketId, Time};
 use crate::store::StoreError;
 
@@ -392,10 +392,4 @@ pub(crate) enum QueueError {
     /// The engine failed.
     #[error("the queue could not be read or written")]
     Store(#[from] StoreError),
-}
-
-/// A cycle as `a -> b -> a`.
-fn cycle_text(cycle: &[TicketId]) -> String {
-    let ids: Vec<&str> = cycle.iter().chain(cycle.first()).map(TicketId::as_str).collect();
-    ids.join(" -> ")
 }

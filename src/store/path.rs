@@ -65,6 +65,16 @@ impl StatePaths {
         self.worker_dir(worker).join("prompt.md")
     }
 
+    /// What the worker's last finished attempt came to.
+    pub(crate) fn result(&self, worker: &WorkerId) -> PathBuf {
+        self.worker_dir(worker).join("result.md")
+    }
+
+    /// Where the worker's agent may put what it came to (`SWARM_RESULT_FILE`).
+    pub(crate) fn given_result(&self, worker: &WorkerId) -> PathBuf {
+        self.worker_dir(worker).join("result.given.md")
+    }
+
     /// Messages that were taken and have not reached the agent.
     pub(crate) fn messages(&self, worker: &WorkerId) -> PathBuf {
         self.worker_dir(worker).join("messages.json")

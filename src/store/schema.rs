@@ -135,7 +135,8 @@ CREATE TABLE ticks(
 /// knowing of old events when they are deleted.
 ///
 /// The event table is made anew, since a table's checks cannot be changed; the sequence numbers stay, and so does the
-/// highest one ever given out. A fact about no ticket has an empty one.
+/// highest one ever given out. A fact about no ticket has an empty one. The same for dependencies, of which there is
+/// another kind now, and of which it is kept whether the dependent may start from their branch.
 const COORDINATION: &str = "
 CREATE TABLE events_3(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -148,6 +149,18 @@ DELETE FROM sqlite_sequence WHERE name = 'events_3';
 INSERT INTO sqlite_sequence(name, seq) SELECT 'events_3', seq FROM sqlite_sequence WHERE name = 'events';
 DROP TABLE events;
 ALTER TABLE events_3 RENAME TO events;
+
+CREATE TABLE dependencies_3(
+  ticket TEXT NOT NULL,
+  needs TEXT NOT NULL COLLATE NOCASE,
+  kind TEXT NOT NULL CHECK(kind IN ('success', 'completion', 'data')),
+  is_stackable INTEGER NOT NULL,
+  PRIMARY KEY(ticket, needs, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO dependencies_3(ticket, needs, kind, is_stackable) SELECT ticket, needs, kind, 0 FROM dependencies;
+DROP TABLE dependencies;
+ALTER TABLE dependencies_3 RENAME TO dependencies;
+CREATE INDEX dependencies_by_need ON dependencies(needs);
 
 CREATE TABLE leases(
   role TEXT PRIMARY KEY,

@@ -44,6 +44,7 @@ fn worker(id: &str) -> Worker {
             port_count: 0,
             made_branch: true,
             made_paths: vec![PathBuf::from("node_modules")],
+            stacked_on: None,
         },
         attempt: Attempt {
             number: 1,
@@ -512,6 +513,7 @@ fn a_live_file_is_read_back_and_a_foreign_one_is_an_error() {
         sign: None,
         checks: Vec::new(),
         held_at: None,
+        outside_scope: Vec::new(),
     };
     write_live(&path, &live).unwrap();
     assert_eq!(read_live(&path).unwrap(), Some(live));
@@ -536,6 +538,7 @@ fn a_hundred_live_files_are_read_in_no_time() {
         sign: None,
         checks: Vec::new(),
         held_at: None,
+        outside_scope: Vec::new(),
     };
     let files: Vec<PathBuf> = (0..100).map(|number| paths.live(&format!("w{number}").parse().unwrap())).collect();
     for file in &files {

@@ -4,7 +4,7 @@ use rusqlite::{Row, params};
 
 use super::event::{document, parse};
 use super::{StoreError, Txn};
-use crate::model::ticket::{Dependency, DependencyKind, IllegalEdge, Ticket, TicketEvent, TicketState, apply};
+use crate::model::ticket::{Dependency, DependencyKind, IllegalEdge, Need, Ticket, TicketEvent, TicketState, apply};
 use crate::model::{TicketId, Time};
 
 /// An entry of the queue without its content.
@@ -241,8 +241,9 @@ impl Txn<'_> {
     fn put_dependencies(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
         for dependency in &ticket.depends_on {
             self.run("UPDATE tickets SET is_needed = 1 WHERE id = ?1", [dependency.ticket.as_str()])?;
-            let sql = "INSERT OR IGNORE INTO dependencies(ticket, needs, kind) VALUES(?1, ?2, ?3)";
-            self.run(sql, params![row.id.as_str(), dependency.ticket.as_str(), kind_word(dependency.kind)])?;
+            let sql = "INSERT OR IGNORE INTO dependencies(ticket, needs, kind, is_stackable) VALUES(?1, ?2, ?3, ?4)";
+            let (needs, kind) = (dependency.ticket.as_str(), dependency.kind.as_str());
+            self.run(sql, params![row.id.as_str(), needs, kind, ticket.is_stackable_on(dependency)])?;
         }
         Ok(())
     }
@@ -260,14 +261,16 @@ impl Txn<'_> {
         row.map(|row| self.content(&row).map(|ticket| (row, ticket))).transpose()
     }
 
-    /// The dependencies of an entry, each with the ticket it means and that one's state, where it is known.
-    pub(crate) fn dependencies(&self, row: &TicketRow) -> Result<Vec<(Dependency, Option<TicketState>)>, StoreError> {
-        let sql = "SELECT d.needs, d.kind, t.state FROM dependencies d LEFT JOIN tickets t ON t.id = d.needs
+    /// The dependencies of an entry, each with the state of the ticket it means, where that is known.
+    pub(crate) fn dependencies(&self, row: &TicketRow) -> Result<Vec<Need>, StoreError> {
+        let sql =
+            "SELECT d.needs, d.kind, t.state, d.is_stackable FROM dependencies d LEFT JOIN tickets t ON t.id = d.needs
             WHERE d.ticket = ?1";
         self.rows(sql, [row.id.as_str()], |row| {
-            let kind = kind_of(&row.get::<_, String>(1)?);
+            let kind = kind_of(row.get_ref(1)?.as_str()?);
             let state = row.get::<_, Option<String>>(2)?.map(|word| state_of(2, &word)).transpose()?;
-            Ok((Dependency { ticket: id_of(0, row.get(0)?)?, kind }, state))
+            let dependency = Dependency { ticket: id_of(0, row.get(0)?)?, kind };
+            Ok(Need { dependency, is_stackable: row.get(3)?, state })
         })
     }
 
@@ -423,15 +426,7 @@ fn capabilities_of(column: usize, text: &str) -> rusqlite::Result<Vec<String>> {
     serde_json::from_str(text).map_err(|error| unreadable(column, error))
 }
 
-/// The word a dependency kind is stored as.
-fn kind_word(kind: DependencyKind) -> &'static str {
-    match kind {
-        DependencyKind::Success => "success",
-        DependencyKind::Completion => "completion",
-    }
-}
-
-/// The kind a word means; the schema allows the two.
+/// The kind a word means; the schema allows no others.
 fn kind_of(word: &str) -> DependencyKind {
-    if word == "completion" { DependencyKind::Completion } else { DependencyKind::Success }
+    DependencyKind::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or_default()
 }

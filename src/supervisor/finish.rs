@@ -13,6 +13,7 @@ use crate::config::{Template, Templates};
 use crate::git::{CommitOutcome, GitError, Operation, Repository};
 use crate::model::briefing::Briefing;
 use crate::model::event::Event;
+use crate::model::scope::Scope;
 use crate::model::settings::Limits;
 use crate::model::ticket::Ticket;
 use crate::model::worker::{CheckResult, Place};
@@ -21,6 +22,9 @@ use crate::process::{self, Invocation, ProcessError};
 
 /// Bytes of a check's output that are kept.
 const OUTPUT_TAIL: usize = 8 * 1024;
+
+/// Files outside of a scope that are named.
+const OUTSIDE_SHOWN: usize = 50;
 
 /// Lines of a refusing hook that are logged.
 const HOOK_LINES: usize = 20;
@@ -85,12 +89,15 @@ pub(super) struct Finishing {
     pub(super) checks: Vec<CheckResult>,
     /// Events to log.
     pub(super) events: Vec<Event>,
+    /// Files that the work changes outside the scope of its ticket, the first ones.
+    pub(super) outside_scope: Vec<String>,
 }
 
 impl Finish {
     /// Does it all. What goes wrong on the way is something a person has to look at, never a lost attempt.
     pub(super) fn run(&self) -> Finishing {
-        let mut finishing = Finishing { report: FinishReport::NoChanges, checks: Vec::new(), events: Vec::new() };
+        let report = FinishReport::NoChanges;
+        let mut finishing = Finishing { report, checks: Vec::new(), events: Vec::new(), outside_scope: Vec::new() };
         finishing.report = match self.judge(&mut finishing) {
             Ok(report) => report,
             Err(error) => FinishReport::NeedsPerson(error),
@@ -126,8 +133,30 @@ impl Finish {
         // A check may have committed or formatted something: what is judged is what is there now.
         match self.commit_leftovers(done)? {
             Some(report) => Ok(report),
-            None => Ok(FinishReport::Work(self.head()?)),
+            None => {
+                let head = self.head()?;
+                self.compare_with_scope(&head, done)?;
+                Ok(FinishReport::Work(head))
+            }
         }
+    }
+
+    /// Notes what the work changes outside the scope of its ticket. That is for the review, and stops nothing.
+    fn compare_with_scope(&self, head: &CommitId, done: &mut Finishing) -> Result<(), String> {
+        let scope = Scope::new(&self.ticket.scope);
+        if !scope.is_stated() {
+            return Ok(());
+        }
+        let base = self.repository.own_base(&self.place, head).map_err(|error| sentence(&error))?;
+        let files = self.repository.changed_files(&base, head).map_err(|error| sentence(&error))?;
+        let mut outside = scope.outside(files);
+        let count = outside.len();
+        outside.truncate(OUTSIDE_SHOWN);
+        if count > 0 {
+            done.events.push(Event::OutsideScope { files: outside.clone(), count });
+        }
+        done.outside_scope = outside;
+        Ok(())
     }
 
     /// Says no once it is cancelled.

@@ -116,6 +116,16 @@ pub(crate) enum SupervisorError {
         /// Where it was.
         path: PathBuf,
     },
+    /// The branch of the dependency that a ticket starts from cannot be one's start.
+    #[error("ticket `{ticket}` cannot start from the branch of `{dependency}`: {why}")]
+    NoStart {
+        /// The ticket.
+        ticket: crate::model::TicketId,
+        /// Its dependency.
+        dependency: crate::model::TicketId,
+        /// Why not, as a clause.
+        why: String,
+    },
     /// A set-up command failed.
     #[error("set-up command `{run}` {how}")]
     Setup {

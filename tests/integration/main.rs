@@ -25,6 +25,7 @@ mod replay;
 mod review;
 mod run;
 mod spawn;
+mod stack;
 mod status;
 mod support;
 mod terminal;

@@ -157,6 +157,10 @@ pub(super) fn event_text(event: &Event) -> String {
             let end = if result.passed { String::new() } else { last_lines(&result.output_tail) };
             format!("check {}: {}\n{end}", result.clause(), result.run).trim_end().to_owned()
         }
+        Event::OutsideScope { files, count } => {
+            let more = if *count > files.len() { ", ..." } else { "" };
+            format!("changes {} outside the scope: {}{more}", counted(*count, "file"), files.join(", "))
+        }
         Event::AttemptEnded { outcome, .. } => {
             let (status, reason) = outcome.verdict();
             format!("attempt ended, {}: {reason}", status.as_str())

@@ -6,10 +6,13 @@ use self::page::Viewer;
 use crate::cli::Context;
 use crate::cli::args::{DiffArgs, ReviewArgs};
 use crate::cli::diff::render_patch;
-use crate::cli::output::width;
+use crate::cli::output::{one_line, width};
 use crate::coordinator::views::ActionsView;
 use crate::coordinator::{Control, Failure, FailureKind, ReviewRequest};
 use crate::store::ReviewVerdict;
+
+/// Files that are named in one sentence.
+const FILES_NAMED: usize = 8;
 
 mod draft;
 mod editor;
@@ -25,22 +28,44 @@ pub(super) fn diff(args: &DiffArgs, context: &Context) -> Result<(), Failure> {
     let viewer = Viewer::of(&control, context)?;
     if !std::io::stdout().is_terminal() && !context.output.color && !args.stat {
         // For programs: what `git apply` takes, byte by byte.
-        let (patch, dirty) = control.patch(&args.worker, true)?;
-        tell(patch.is_empty(), dirty, context);
-        return context.output.print_bytes(&patch);
+        let patch = control.patch(&args.worker, true)?;
+        tell(patch.bytes.is_empty(), patch.is_dirty, &patch.outside_scope, context);
+        return context.output.print_bytes(&patch.bytes);
     }
-    let (text, dirty) = difference(&control, &args.worker, args.stat, &viewer, context)?;
-    tell(text.is_empty(), dirty, context);
+    let Shown { text, is_dirty, outside_scope } = difference(&control, &args.worker, args.stat, &viewer, context)?;
+    tell(text.is_empty(), is_dirty, &outside_scope, context);
     viewer.show(&text, context)
 }
 
 /// Says what the difference itself does not show.
-fn tell(is_empty: bool, dirty: bool, context: &Context) {
+fn tell(is_empty: bool, dirty: bool, outside_scope: &[String], context: &Context) {
     if is_empty {
         context.output.narrate("no changes");
     } else if dirty {
         context.output.narrate("uncommitted work is included");
     }
+    if !outside_scope.is_empty() {
+        context.output.narrate(&format!("outside the scope of its ticket: {}", named(outside_scope)));
+    }
+}
+
+/// Files by their names, not too many of them.
+fn named(files: &[String]) -> String {
+    let first: Vec<_> = files.iter().take(FILES_NAMED).map(|file| one_line(file)).collect();
+    match files.len().saturating_sub(FILES_NAMED) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// A difference as it is shown.
+struct Shown {
+    /// It.
+    text: String,
+    /// Whether uncommitted work is in it.
+    is_dirty: bool,
+    /// Files in it that are outside the scope of the ticket.
+    outside_scope: Vec<String>,
 }
 
 /// Prints a diff: made safe on a terminal, else as git wrote it.
@@ -59,15 +84,16 @@ fn difference(
     stat: bool,
     viewer: &Viewer,
     context: &Context,
-) -> Result<(String, bool), Failure> {
+) -> Result<Shown, Failure> {
     let color = context.output.color;
     let is_ours = color && std::io::stdout().is_terminal() && !matches!(viewer, Viewer::Filter(_));
     if stat || !is_ours {
         let view = control.diff(worker, stat, color, width())?;
-        return Ok((view.text, view.dirty));
+        return Ok(Shown { text: view.text, is_dirty: view.dirty, outside_scope: view.outside_scope });
     }
-    let (patch, dirty) = control.patch(worker, false)?;
-    Ok((render_patch(&String::from_utf8_lossy(&patch), width()), dirty))
+    let patch = control.patch(worker, false)?;
+    let text = render_patch(&String::from_utf8_lossy(&patch.bytes), width());
+    Ok(Shown { text, is_dirty: patch.is_dirty, outside_scope: patch.outside_scope })
 }
 
 /// `review`.
@@ -170,7 +196,7 @@ fn show(control: &Control, args: &ReviewArgs, context: &Context) -> Result<(), F
     let mut text = summary::summary(&view, context);
     if !args.since {
         text.push('\n');
-        text.push_str(&difference(control, &args.worker, false, &viewer, context)?.0);
+        text.push_str(&difference(control, &args.worker, false, &viewer, context)?.text);
     }
     viewer.show(&text, context)
 }

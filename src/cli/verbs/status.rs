@@ -13,7 +13,7 @@ use crate::coordinator::Failure;
 use crate::coordinator::views::{PullState, StatusView, WorkerView};
 use crate::model::health::Pace;
 use crate::model::worker::{Evidence, Status};
-use crate::model::{Time, ago_text, short_age};
+use crate::model::{Time, ago_text, counted, short_age};
 
 /// How often `--watch` draws anew.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
@@ -148,7 +148,12 @@ fn cells(worker: &WorkerView, now: Time) -> Vec<(Style, String)> {
 
 /// Why the status holds, and where approved work waits.
 fn why(worker: &WorkerView) -> String {
-    let Some(pull) = &worker.pull_request else { return one_line(&worker.reason) };
+    let Some(pull) = &worker.pull_request else {
+        return match worker.outside_scope.len() {
+            0 => one_line(&worker.reason),
+            count => one_line(&format!("{}; {} outside its scope", worker.reason, counted(count, "file"))),
+        };
+    };
     let checks = super::merge::checks_text(pull);
     let state = match pull.state {
         PullState::Open => "open",

@@ -14,7 +14,8 @@ id: fix
 title: Fix the parser
 agent: ticket-worker
 priority: 8
-depends_on: [lexer, 12, {ticket: docs, kind: completion}]
+depends_on: [lexer, 12, {ticket: docs, kind: completion}, {ticket: survey, kind: data}]
+start_from: target
 capabilities: [rust]
 scope: [\"src/parser/**\"]
 checks: [\"cargo test -p parser\"]
@@ -46,7 +47,9 @@ A line of dashes belongs to it.
             dependency("lexer", DependencyKind::Success),
             dependency("12", DependencyKind::Success),
             dependency("docs", DependencyKind::Completion),
+            dependency("survey", DependencyKind::Data),
         ],
+        start_from: Some(StartFrom::Target),
         capabilities: vec!["rust".to_owned()],
         scope: vec!["src/parser/**".to_owned()],
         checks: vec!["cargo test -p parser".to_owned()],
@@ -108,6 +111,9 @@ fn broken_tickets_are_explained() {
         "---\ndepends_on: [\"a b\"]\n---\nx",
         "---\ndepends_on: [FIX]\n---\nx",
         "---\ndepends_on: [a, b, a]\n---\nx",
+        "---\nstart_from: lexer\n---\nx",
+        "---\nstart_from: dependency\ndepends_on: [{ticket: docs, kind: data}]\n---\nx",
+        "---\nstart_from: dependency\ndepends_on: [lexer]\nbase: v1\n---\nx",
         "---\nchecks: cargo test\n---\nx",
         "---\nchecks: [\"\"]\n---\nx",
         "---\nscope: [\"src/{a\"]\n---\nx",
@@ -169,6 +175,7 @@ proptest! {
             agent: Some("no".parse().unwrap()),
             priority,
             depends_on: vec![Dependency { ticket: "1.0".parse().unwrap(), kind: DependencyKind::Completion }],
+            start_from: millis.map(|_| StartFrom::Target),
             capabilities: words.clone(),
             scope: vec!["a,b".to_owned()],
             checks: words.iter().map(|word| format!("{word}\n{word}")).collect(),

@@ -102,8 +102,9 @@ impl Control {
         self.begin_in(worker, what, &returned.onto).map(Some)
     }
 
-    /// Keeps a worker's work and begins to bring a commit of its target into it.
-    pub(super) fn begin_in(&self, worker: &Worker, what: Begin, onto: &CommitId) -> Result<Begun, Failure> {
+    /// Keeps a worker's work and begins to bring a commit of its target into it. Commits of a dependency that the target
+    /// has as others stay behind, whatever was to be begun.
+    pub(super) fn begin_in(&self, worker: &Worker, what: Begin<'_>, onto: &CommitId) -> Result<Begun, Failure> {
         let (repository, place) = (&self.project.repository, &worker.place);
         let reason = format!("before `{}` was brought into it", place.target);
         let kept = match repository.keep(&worker.id, Some(&place.worktree), &place.branch, &reason) {
@@ -111,6 +112,11 @@ impl Control {
             // What cannot be kept is left alone; the agent is told and begins by itself.
             Err(error) => return Ok(Begun::Refused { why: crate::model::error_text(&error) }),
         };
+        let since = match kept.branch_head() {
+            Some(head) => self.with_landing(|landing| Ok(landing.own_commits(worker, onto, head)?))?,
+            None => None,
+        };
+        let what = since.as_ref().map_or(what, Begin::Replay);
         Ok(repository.begin(what, &place.worktree, (onto, place.target.as_str()), &kept)?)
     }
 
@@ -190,8 +196,15 @@ impl Control {
             Some(Begun::Done) => None,
             _ => self.project.repository.branch_head(&worker.place.branch)?,
         };
-        let places = match &work {
-            Some(work) => self.project.repository.conflict_places(&returned.onto, work)?,
+        // Where the work stands elsewhere, merging it whole would find other places than its replay.
+        let is_replayed = match &work {
+            Some(work) => {
+                self.with_landing(|landing| Ok(landing.own_commits(worker, &returned.onto, work)?))?.is_some()
+            }
+            None => false,
+        };
+        let places = match work.filter(|_| !is_replayed) {
+            Some(work) => self.project.repository.conflict_places(&returned.onto, &work)?,
             None => Vec::new(),
         };
         let file = |view: crate::coordinator::views::ConflictView| {

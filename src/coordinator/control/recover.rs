@@ -52,6 +52,7 @@ impl Control {
                 base: base.to_string(),
                 head: entry.commit.to_string(),
                 dirty: entry.has_uncommitted,
+                outside_scope: Vec::new(),
                 text: String::from_utf8_lossy(&diff).into_owned(),
             };
             Ok((view, diff))

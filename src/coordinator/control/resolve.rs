@@ -43,7 +43,8 @@ impl Control {
         let onto = repository.branch_head(&place.target)?.ok_or_else(|| {
             Failure::new(FailureKind::NotFound, format!("there is no target branch `{}`", place.target))
         })?;
-        if repository.is_ancestor(&onto, &head)? {
+        let stands_elsewhere = self.with_landing(|landing| Ok(landing.own_commits(&worker, &onto, &head)?))?.is_some();
+        if repository.is_ancestor(&onto, &head)? && !stands_elsewhere {
             return Ok(resolving(Vec::new(), None));
         }
         let what = match self.project.settings()?.landing.on_conflict {

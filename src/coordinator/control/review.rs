@@ -51,6 +51,16 @@ pub(crate) enum CommentChoice {
     One(CommentId),
 }
 
+/// A worker's work in the form that `git apply` takes.
+pub(crate) struct Patch {
+    /// It.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether uncommitted work is in it.
+    pub(crate) is_dirty: bool,
+    /// Files in it that are outside the scope of the ticket.
+    pub(crate) outside_scope: Vec<String>,
+}
+
 impl Control {
     /// Runs something with the landing of this repository.
     pub(super) fn with_landing<T>(&self, act: impl FnOnce(&Landing<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
@@ -79,20 +89,20 @@ impl Control {
             base: base.to_string(),
             head: head.to_string(),
             dirty,
+            outside_scope: self.outside_scope(&worker, &base, &head)?,
             text: String::from_utf8_lossy(&text).into_owned(),
         })
     }
 
-    /// The same in the form that `git apply` takes, and whether uncommitted work is in it; without `binary`, binary files
-    /// are named only.
-    pub(crate) fn patch(&self, name: &str, binary: bool) -> Result<(Vec<u8>, bool), Failure> {
+    /// The same in the form that `git apply` takes; without `binary`, binary files are named only.
+    pub(crate) fn patch(&self, name: &str, binary: bool) -> Result<Patch, Failure> {
         let worker = self.worker(name)?;
         let (head, dirty) = self.present_work(&worker)?;
         let repository = &self.project.repository;
         let base = repository.own_base(&worker.place, &head)?;
         let patch =
             if binary { repository.patch(&base, &head)? } else { repository.patch_text(&base, &head)?.into_bytes() };
-        Ok((patch, dirty))
+        Ok(Patch { bytes: patch, is_dirty: dirty, outside_scope: self.outside_scope(&worker, &base, &head)? })
     }
 
     /// What a worker's work at one commit changed, as text.

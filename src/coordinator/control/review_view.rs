@@ -8,8 +8,9 @@ use crate::coordinator::views::{
 use crate::git::{CommitInfo, DiffOptions};
 use crate::landing::{ChecklistItem, Finder};
 use crate::model::CommitId;
+use crate::model::scope::Scope;
 use crate::model::worker::Worker;
-use crate::store::{Comment, Review, ReviewVerdict};
+use crate::store::{Comment, Review, ReviewVerdict, read_result};
 
 impl Control {
     /// What there is to judge about a worker; with `color`, what changed since the last verdict is coloured by git.
@@ -29,6 +30,8 @@ impl Control {
             commit: Some(head.to_string()),
             commits: commits.into_iter().map(commit_view).collect(),
             stat: String::from_utf8_lossy(&stat).into_owned(),
+            outside_scope: self.outside_scope(&worker, &base, &head)?,
+            result: read_result(&self.project.paths.result(&worker.id))?,
             comments: self.comment_views(&worker, &head)?,
             checklist: checklist.into_iter().zip(1..).map(|item| item_view(item, &head)).collect(),
             reviewers: self.reviewer_views(&worker, &head)?,
@@ -36,6 +39,20 @@ impl Control {
             verdicts: verdict_views(verdicts, &head),
             worker: self.view(worker)?,
         })
+    }
+
+    /// The files between two commits that are outside the scope of a worker's ticket.
+    pub(super) fn outside_scope(
+        &self,
+        worker: &Worker,
+        base: &CommitId,
+        head: &CommitId,
+    ) -> Result<Vec<String>, Failure> {
+        let scope = Scope::new(&self.published_ticket(worker)?.scope);
+        if !scope.is_stated() {
+            return Ok(Vec::new());
+        }
+        Ok(scope.outside(self.project.repository.changed_files(base, head)?))
     }
 
     /// The comments on a worker's work with where their places are in `head`.

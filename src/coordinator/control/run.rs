@@ -7,7 +7,7 @@ use super::spawn::{SpawnProgress, SpawnRequest};
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::Failure;
 use crate::coordinator::project::Call;
-use crate::coordinator::run::{AgentFacts, Rules, Seen};
+use crate::coordinator::run::{AgentFacts, Past, Rules, Seen};
 use crate::coordinator::views::{MergeView, SpawnedView};
 use crate::model::settings::Approval;
 use crate::model::ticket::{Ticket, TicketState};
@@ -69,6 +69,9 @@ impl Control {
     pub(in crate::coordinator) fn check_run(&self, lands: bool) -> Result<(), Failure> {
         self.check_spawn_depth()?;
         self.spawner(true)?;
+        for agent in &self.project.settings()?.run.agents {
+            self.project.agent(agent)?;
+        }
         if lands {
             self.approved_gates()?;
         }
@@ -96,6 +99,11 @@ impl Control {
             capabilities: agent.capabilities.clone(),
         };
         Ok(self.project.agents()?.all().map(|agent| (agent.name.clone(), facts(agent))).collect())
+    }
+
+    /// How agents did with tickets so far.
+    pub(in crate::coordinator) fn past(&self, tickets: &[QueueTicket]) -> Result<Past, Failure> {
+        Ok(Past::of(&self.project.store()?.workers()?, tickets))
     }
 
     /// Looks at every worker and then at every ticket. Tickets of lost workers are declared lost on the way.
@@ -145,6 +153,7 @@ impl Control {
         let mut choice = Choice::default();
         let named: BTreeSet<TicketId> = todo.iter().map(|ticket| ticket.id.clone()).collect();
         while let Some(ticket) = todo.pop_front() {
+            let ticket = self.with_start(ticket)?;
             if !choice.tickets.insert(ticket.id.clone()) {
                 continue;
             }

@@ -12,7 +12,7 @@ use crate::coordinator::views::{QueuedView, SpawnView, SpawnedView, VIEW_VERSION
 use crate::files::{self, FileLock};
 use crate::model::agent::Agent;
 use crate::model::settings::Settings;
-use crate::model::ticket::{Ticket, TicketState};
+use crate::model::ticket::{DependencyKind, Ticket, TicketState, cycle, cycle_text, unmet};
 use crate::model::worker::{Liveness, SpawnStep, Status, Worker};
 use crate::model::{AgentName, BranchName, TicketId, Time, WorkerId};
 use crate::supervisor::{ApprovedSetup, Continue, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
@@ -200,16 +200,22 @@ impl Control {
                 let text = format!("ticket `{id}` exists already");
                 return Err(Failure::new(FailureKind::Failed, text).hint(format!("swarm spawn {id}, or edit its file")));
             }
-            return Ok(vec![parse_ticket(&path, text)?]);
+            return Ok(vec![self.with_start(parse_ticket(&path, text)?)?]);
         }
         let mut tickets: Vec<Ticket> = Vec::new();
         for name in &request.tickets {
-            let ticket = self.ticket_of(name)?;
+            let ticket = self.with_start(self.ticket_of(name)?)?;
             if !tickets.iter().any(|known| known.id == ticket.id) {
                 tickets.push(ticket);
             }
         }
         Ok(tickets)
+    }
+
+    /// A ticket as it is published: with where it starts.
+    pub(super) fn with_start(&self, mut ticket: Ticket) -> Result<Ticket, Failure> {
+        ticket.settle_start(self.project.settings()?.run.start_from);
+        Ok(ticket)
     }
 
     /// A ticket by id or path.
@@ -368,25 +374,48 @@ impl Control {
         Ok(crate::config::agent_environment(&self.project.call.environment, settings, agent, &[]))
     }
 
-    /// Every dependency is satisfied.
+    /// Nothing that the ticket depends on keeps it from starting.
     fn check_dependencies(&self, ticket: &Ticket) -> Result<(), Failure> {
         let queue = self.project.queue()?;
-        for dependency in &ticket.depends_on {
-            let known = queue.ticket(&dependency.ticket)?;
-            if known.is_none() && self.project.ticket_file(&dependency.ticket).is_ok_and(|file| file.is_none()) {
-                let missing = &dependency.ticket;
-                let text = format!("ticket `{}` waits for `{missing}`, and there is no such ticket", ticket.id);
-                return Err(Failure::new(FailureKind::NeedsPerson, text)
-                    .hint(format!("write it: swarm ticket new {missing}, or take it out of depends_on")));
-            }
-            let state = known.map_or(TicketState::Open, |known| known.state);
-            if !dependency.kind.is_satisfied_by(state) {
-                let text = format!("ticket `{}` waits for `{}`, which is {state}", ticket.id, dependency.ticket);
-                return Err(Failure::new(FailureKind::NeedsPerson, text)
-                    .hint(format!("land `{}` first, or take it out of depends_on", dependency.ticket)));
-            }
+        let needs = ticket.needs(|id| Ok::<_, Failure>(queue.ticket(id)?.map(|known| known.state)))?;
+        let Some(open) = unmet(&needs).into_iter().next() else { return Ok(()) };
+        let (id, missing) = (&ticket.id, &open.ticket);
+        let needs_person = |text: String| Failure::new(FailureKind::NeedsPerson, text);
+        if let Some(cycle) = self.cycle_through(ticket)? {
+            return Err(needs_person(format!("the dependencies form a cycle: {}", cycle_text(&cycle)))
+                .hint(format!("take one of them out of depends_on, such as `{missing}` in `{id}`")));
         }
-        Ok(())
+        let state = needs.iter().find(|need| need.dependency == open).and_then(|need| need.state);
+        if state.is_none() && self.project.ticket_file(missing).is_ok_and(|file| file.is_none()) {
+            let text = format!("ticket `{id}` waits for `{missing}`, and there is no such ticket");
+            return Err(
+                needs_person(text).hint(format!("write it: swarm ticket new {missing}, or take it out of depends_on"))
+            );
+        }
+        let state = state.unwrap_or(TicketState::Open);
+        let failure = needs_person(format!("ticket `{id}` waits for `{missing}`, which is {state}"));
+        Err(match open.kind {
+            DependencyKind::Success => failure.hint(format!("land `{missing}` first, or take it out of depends_on")),
+            _ => failure.hint(format!("bring `{missing}` to its end first, or take it out of depends_on")),
+        })
+    }
+
+    /// The tickets that wait for each other in a circle with this one, by their files or what the queue knows.
+    fn cycle_through(&self, ticket: &Ticket) -> Result<Option<Vec<TicketId>>, Failure> {
+        let queue = self.project.queue()?;
+        cycle(&ticket.id, |id| {
+            let state = queue.ticket(id)?.map(|known| known.state);
+            if *id != ticket.id && matches!(state, Some(TicketState::Landed | TicketState::Done)) {
+                return Ok(Vec::new());
+            }
+            let known = match self.project.ticket_file(id) {
+                _ if *id == ticket.id => Some(ticket.clone()),
+                Ok(Some(file)) => Some(file),
+                // A broken file is told where it is used.
+                _ => queue.ticket(id)?.map(|known| known.ticket),
+            };
+            Ok(known.map(|it| it.depends_on.into_iter().map(|need| need.ticket).collect()).unwrap_or_default())
+        })
     }
 
     /// Keeps others from taking a place: held from [`Self::check_capacity`] until those that were found room for are

@@ -265,6 +265,7 @@ pub(super) fn worker_view(known: &Known) -> WorkerView {
         resources: live.as_ref().and_then(|live| live.resources),
         quiet_seconds: live.as_ref().and_then(|live| Some(live.sign.as_ref()?.quiet_ms / 1_000)),
         checks: live.as_ref().map(|live| live.checks.clone()).unwrap_or_default(),
+        outside_scope: live.as_ref().map(|live| live.outside_scope.clone()).unwrap_or_default(),
         attempt: worker.attempt.number,
         started_at: worker.attempt.started_at,
         limit_reached: limit_reached(known),

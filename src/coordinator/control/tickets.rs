@@ -11,7 +11,7 @@ use crate::config::{Template, Templates, parse_ticket, ticket_text};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{TicketView, TicketsView, VIEW_VERSION};
 use crate::files::{self, FileError};
-use crate::model::ticket::{Dependency, DependencyKind, Ticket, TicketState};
+use crate::model::ticket::{Dependency, DependencyKind, StartFrom, Ticket, TicketState, cycle, cycle_text};
 use crate::model::{AgentName, TicketId};
 use crate::queue::{FileQueue, Queue};
 use crate::store::Store;
@@ -56,6 +56,8 @@ struct Defaults {
     timeout_ms: Option<u64>,
     /// The configured reviewers.
     reviewers: Vec<AgentName>,
+    /// Where dependents start.
+    start_from: StartFrom,
 }
 
 impl Control {
@@ -158,7 +160,8 @@ impl Control {
                 tickets.insert(id.to_string(), view);
             }
         }
-        let warnings = differing_in_case(tickets.keys());
+        let mut warnings = differing_in_case(tickets.keys());
+        warnings.extend(cycles(&tickets));
         Ok(TicketsView { version: VIEW_VERSION, tickets: tickets.into_values().collect(), warnings })
     }
 
@@ -191,6 +194,7 @@ impl Control {
                     agent: String::new(),
                     priority: 0,
                     depends_on: Vec::new(),
+                    start_from: StartFrom::Target,
                     scope: Vec::new(),
                     checks: Vec::new(),
                     checklist: Vec::new(),
@@ -235,6 +239,7 @@ impl Control {
             agent: agent.unwrap_or_else(|| defaults.agent.clone()),
             priority: ticket.priority,
             depends_on: ticket.depends_on.iter().map(|dependency| dependency.ticket.to_string()).collect(),
+            start_from: ticket.start(defaults.start_from),
             scope: ticket.scope.clone(),
             checks: ticket.checks.clone(),
             checklist: ticket.checklist(),
@@ -263,6 +268,7 @@ impl Control {
             target: named.or_else(found),
             timeout_ms: u64::try_from(settings.limits.timeout.as_millis()).ok(),
             reviewers: settings.review.agents.clone(),
+            start_from: settings.run.start_from,
         })
     }
 
@@ -301,6 +307,25 @@ fn differing_in_case<'a>(ids: impl Iterator<Item = &'a String>) -> Vec<String> {
         format!("tickets {} differ only in case, and some file systems take them for one", names.join(" and "))
     });
     said.collect()
+}
+
+/// A warning for each circle of tickets that wait for each other, told at the first of its tickets.
+fn cycles(tickets: &BTreeMap<String, TicketView>) -> Vec<String> {
+    let is_settled = |ticket: &TicketView| matches!(ticket.state, TicketState::Landed | TicketState::Done);
+    let ids = |names: &[String]| names.iter().filter_map(|name| name.parse().ok()).collect::<Vec<TicketId>>();
+    let needs = |id: &TicketId| {
+        let open = tickets.get(id.as_str()).filter(|ticket| !is_settled(ticket));
+        Ok::<_, std::convert::Infallible>(open.map(|ticket| ids(&ticket.depends_on)).unwrap_or_default())
+    };
+    let mut warnings = Vec::new();
+    for id in tickets.keys().filter_map(|name| name.parse::<TicketId>().ok()) {
+        let Ok(found) = cycle(&id, needs);
+        // Tickets are gone through by name, so a circle begins with the first of its names once.
+        if let Some(found) = found.filter(|found| found.iter().all(|other| *other >= id)) {
+            warnings.push(format!("tickets wait for each other and none can start: {}", cycle_text(&found)));
+        }
+    }
+    warnings
 }
 
 /// A file's name without its extension.

@@ -26,10 +26,12 @@
 
 mod backoff;
 mod crash_loop;
+mod distribution;
 mod jobs;
 mod lease;
 mod pace;
 mod schedule;
+mod scope;
 mod spend;
 pub(crate) mod stuck;
 mod summary;
@@ -47,6 +49,7 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::Liveness;
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Leader, QueueTicket};
+pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Landing, Report};
 use lease::{Leading, Lease};
@@ -276,8 +279,13 @@ impl<'a> Engine<'a> {
         self.keep_lead()?;
         let (workers, tickets) = self.control.observe()?;
         let spent = self.control.spent(&tickets)?;
+        let past = match self.rules.run.agents[..] {
+            [] => Past::default(),
+            _ => self.control.past(&tickets)?,
+        };
         let world = World {
             now: Time::now(),
+            past,
             tickets,
             workers,
             agents: self.agents.clone(),

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::crash_loop::{self, Again};
+use super::distribution::{Load, NoOne};
 use super::jobs::CareOf;
+use super::scope::scope_hold;
 use super::spend::budget;
 use super::stuck::{self, StuckStep};
 use super::world::{Doing, Rules, Seen, World};
-use super::{backoff, pace};
+use super::{backoff, distribution, pace};
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{BadEnd, Care};
 use crate::model::settings::Restart;
@@ -111,6 +113,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) entry: &'a QueueTicket,
     /// Who would work on it.
     pub(crate) agent: AgentName,
+    /// Whether that is decided among the agents of `run.agents` when it is its turn.
+    pub(crate) is_distributed: bool,
     /// Its lost worker, which would go on; else it is started.
     pub(crate) resumes: Option<&'a WorkerId>,
 }
@@ -123,6 +127,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) rules: &'a Rules,
     /// The tickets that take a place by now, each with its agent.
     pub(crate) placed: BTreeMap<TicketId, AgentName>,
+    /// Who got the last new worker.
+    pub(crate) last: Option<AgentName>,
 }
 
 /// Says why a candidate is not worked on now; `None` where the rule has nothing against it.
@@ -130,11 +136,12 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
 /// The rules that a candidate has to pass, in order. The first that says no gives the reason; the more a reason tells, the
 /// earlier its rule.
-const VETOES: &[Veto] = &[paced, budget, crash_pause, agent_limit, model_limit, places];
+const VETOES: &[Veto] = &[paced, budget, crash_pause, scope, limits, places];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
-    let mut draft = Draft { world, rules, placed: world.placed(rules) };
+    let (placed, last) = (world.placed(rules), world.past.last.clone());
+    let mut draft = Draft { world, rules, placed, last };
     let mut judged: BTreeMap<&TicketId, Judged<'_>> = BTreeMap::new();
     for entry in &world.tickets {
         judged.insert(&entry.ticket.id, judge(world, rules, entry));
@@ -181,6 +188,8 @@ enum Judged<'a> {
     Blocked,
     /// It could be worked on; it has no place yet.
     Candidate(Candidate<'a>),
+    /// It started from the branch of this one, and lands after it.
+    Behind(&'a TicketId),
     /// It can land.
     Landable(WorkerId),
     /// Its worker is looked after.
@@ -218,7 +227,10 @@ fn judge<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket) -> Judged<
         }
         S::Landing if entry.changed_at.age_at(world.now) < LANDING_SETTLES => Judged::Moving,
         S::Review | S::Approved | S::Landing => match seen {
-            Some(seen) => Judged::Landable(seen.worker.id.clone()),
+            Some(seen) => match lands_after(world, seen) {
+                Some(need) if entry.state != S::Landing => Judged::Behind(need),
+                _ => Judged::Landable(seen.worker.id.clone()),
+            },
             None => person(id, "has no worker any more whose work could land: swarm recover list".to_owned()),
         },
     };
@@ -252,9 +264,19 @@ fn queued<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option
     candidate(world, rules, entry)
 }
 
+/// The ticket from whose branch a worker's started, while that may still land. Of one that will not, landing says what a
+/// person can do.
+fn lands_after<'a>(world: &World, seen: &'a Seen) -> Option<&'a TicketId> {
+    let need = &seen.worker.place.stacked_on.as_ref()?.ticket;
+    world.ticket(need).is_some_and(|needed| !needed.state.is_ended()).then_some(need)
+}
+
 /// A candidate with its agent, where there is one for it.
 fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged<'a> {
     let ticket = &entry.ticket;
+    if let (None, Some(first)) = (&ticket.agent, rules.run.agents.first()) {
+        return Judged::Candidate(Candidate { entry, agent: first.clone(), is_distributed: true, resumes: None });
+    }
     let agent = ticket.agent.clone().unwrap_or_else(|| rules.agent.clone());
     let facts = world.agents.get(&agent);
     let offers = |capability: &&String| facts.is_some_and(|facts| facts.capabilities.contains(capability));
@@ -265,7 +287,7 @@ fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged
             &ticket.id,
             format!("needs `{capability}`, and agent `{agent}` does not offer it; name one that does"),
         ),
-        _ => Judged::Candidate(Candidate { entry, agent, resumes: None }),
+        _ => Judged::Candidate(Candidate { entry, agent, is_distributed: false, resumes: None }),
     }
 }
 
@@ -289,7 +311,7 @@ fn running<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket, seen: Op
         }
         Status::Lost => {
             let resumes = Some(&seen.worker.id);
-            Judged::Candidate(Candidate { entry, agent: seen.worker.agent.clone(), resumes })
+            Judged::Candidate(Candidate { entry, agent: seen.worker.agent.clone(), is_distributed: false, resumes })
         }
         Status::Waiting if !is_new(seen, world.now) => {
             person(id, format!("waits for a person ({}): swarm attach {}", seen.reason, seen.worker.id))
@@ -423,16 +445,20 @@ fn take_candidates<'a>(
     for resumes in [true, false] {
         for entry in &draft.world.tickets {
             let id = &entry.ticket.id;
-            let Some(Judged::Candidate(candidate)) = judged.get(id) else { continue };
+            let Some(Judged::Candidate(candidate)) = judged.get_mut(id) else { continue };
             if candidate.resumes.is_some() != resumes || !draft.world.is_chosen(id) {
                 continue;
             }
-            if let Some(hold) = VETOES.iter().find_map(|veto| veto(draft, candidate)) {
+            let nobody = distribute(draft, candidate);
+            if let Some(hold) = nobody.or_else(|| VETOES.iter().find_map(|veto| veto(draft, candidate))) {
                 let held = if hold.kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) };
                 judged.insert(id, held);
                 continue;
             }
             draft.placed.insert(id.clone(), candidate.agent.clone());
+            if candidate.resumes.is_none() {
+                draft.last = Some(candidate.agent.clone());
+            }
             decision.steps.push(match candidate.resumes {
                 Some(worker) => Step::Resume { ticket: id.clone(), worker: worker.clone() },
                 None => Step::Start { ticket: id.clone(), agent: candidate.agent.clone() },
@@ -447,22 +473,62 @@ fn places(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
     (count >= limit).then(|| no_place(candidate, format!("waits for a place: {count} of {limit} workers run")))
 }
 
-/// As many workers run with its agent as may.
-fn agent_limit(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let limit = *draft.rules.run.max_per_agent.get(&candidate.agent)?;
-    let count = draft.placed.values().filter(|agent| **agent == candidate.agent).count();
-    let why = || format!("waits for a place: {count} of {limit} workers of agent `{}` run", candidate.agent);
-    (count >= limit).then(|| no_place(candidate, why()))
+/// Decides who gets a candidate that names nobody; the hold where that is no one.
+fn distribute(draft: &Draft<'_>, candidate: &mut Candidate<'_>) -> Option<Hold> {
+    if !candidate.is_distributed {
+        return None;
+    }
+    let (rules, world) = (draft.rules, draft.world);
+    let pool: Vec<_> = rules.run.agents.iter().map(|agent| draft.in_pool(agent)).collect();
+    let (load, last, history) = (draft.load(), draft.last.as_ref(), &world.past.history);
+    let choice = distribution::Choice { settings: &rules.run, pool: &pool, load: &load, last, history };
+    match distribution::choose(&candidate.entry.ticket, &choice) {
+        Ok(chosen) => {
+            candidate.agent = chosen.agent.clone();
+            None
+        }
+        Err(NoOne::Full(full)) => Some(no_place(candidate, format!("waits for a place: {full}"))),
+        Err(unable) => {
+            let (ticket, kind) = (candidate.entry.ticket.id.clone(), HoldKind::Person);
+            Some(Hold { ticket, kind, why: unable.to_string(), until: None })
+        }
+    }
 }
 
-/// As many workers run with its model as may.
-fn model_limit(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let model_of = |agent: &AgentName| draft.world.agents.get(agent).and_then(|facts| facts.model.as_ref());
-    let model = model_of(&candidate.agent)?;
-    let limit = *draft.rules.run.max_per_model.get(model)?;
-    let count = draft.placed.values().filter(|agent| model_of(agent) == Some(model)).count();
-    let why = || format!("waits for a place: {count} of {limit} workers of model `{model}` run");
-    (count >= limit).then(|| no_place(candidate, why()))
+impl Draft<'_> {
+    /// An agent with what distribution looks at.
+    fn in_pool(&self, agent: &AgentName) -> distribution::Candidate {
+        let facts = self.world.agents.get(agent).cloned().unwrap_or_default();
+        distribution::Candidate { agent: agent.clone(), model: facts.model, capabilities: facts.capabilities }
+    }
+
+    /// The model of an agent.
+    fn model_of(&self, agent: &AgentName) -> Option<&str> {
+        self.world.agents.get(agent)?.model.as_deref()
+    }
+
+    /// How many workers run with what.
+    fn load(&self) -> Load {
+        let mut load = Load::default();
+        self.placed.values().for_each(|agent| load.add(agent, self.model_of(agent)));
+        load
+    }
+}
+
+/// Nothing runs that may touch the same files, where that is not allowed. A worker that goes on has its place already.
+fn scope(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
+    if draft.rules.run.allow_scope_overlap || candidate.resumes.is_some() {
+        return None;
+    }
+    let running = draft.placed.keys().filter_map(|id| Some(&draft.world.ticket(id)?.ticket));
+    Some(no_place(candidate, scope_hold(&candidate.entry.ticket, running)?.to_string()))
+}
+
+/// As many workers run with its agent, and with that one's model, as may.
+fn limits(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
+    let model = draft.model_of(&candidate.agent);
+    let full = distribution::full(&draft.rules.run, &draft.load(), &candidate.agent, model)?;
+    Some(no_place(candidate, format!("waits for a place: {full}")))
 }
 
 /// Its model wants to be left alone. Work that was begun goes on: its agent waits by itself.
@@ -504,24 +570,29 @@ fn standing(
         Some(Judged::Made) => Standing::Made,
         Some(Judged::Held(hold)) => Standing::Held(hold.clone()),
         Some(Judged::Failed(why)) => Standing::Failed(why.clone()),
-        Some(Judged::Blocked) => blocked(world, judged, id, path),
+        Some(Judged::Blocked) => {
+            let waits_for = world.ticket(id).map(|entry| entry.waits_for.as_slice()).unwrap_or_default();
+            blocked(world, judged, (id, waits_for.iter().map(|dependency| &dependency.ticket)), path)
+        }
+        Some(Judged::Behind(need)) => blocked(world, judged, (id, [*need].into_iter()), path),
         Some(_) => Standing::Moving,
     }
 }
 
-/// Where a ticket stands whose dependencies are not satisfied: where the worst of them stands.
-fn blocked(
+/// Where a ticket stands that waits for others: where the worst of them stands.
+fn blocked<'a>(
     world: &World,
     judged: &BTreeMap<&TicketId, Judged<'_>>,
-    id: &TicketId,
+    (id, waits_for): (&TicketId, impl Iterator<Item = &'a TicketId>),
     path: &mut Vec<TicketId>,
 ) -> Standing {
-    let Some(entry) = world.ticket(id).filter(|_| !path.contains(id)) else { return Standing::Moving };
+    if path.contains(id) {
+        return Standing::Moving;
+    }
     path.push(id.clone());
     let held = |kind, why| Standing::Held(Hold { ticket: id.clone(), kind, why, until: None });
     let mut worst = Standing::Moving;
-    for dependency in &entry.waits_for {
-        let need = &dependency.ticket;
+    for need in waits_for {
         let now = match world.ticket(need) {
             None => held(HoldKind::Person, format!("waits for `{need}`, and there is no such ticket")),
             Some(needed) => match standing(world, judged, need, path) {
@@ -565,6 +636,11 @@ fn passing_holds(world: &World, judged: &BTreeMap<&TicketId, Judged<'_>>) -> Vec
                 let Some(need) = entry.waits_for.first().map(|dependency| &dependency.ticket) else { continue };
                 let state = world.ticket(need).map_or(S::Open, |needed| needed.state);
                 let why = format!("waits for `{need}`, which is {state}");
+                holds.push(Hold { ticket: id.clone(), kind: HoldKind::Dependency, why, until: None });
+            }
+            Some(Judged::Behind(need)) if standing(world, judged, id, &mut Vec::new()) == Standing::Moving => {
+                let state = world.ticket(need).map_or(S::Open, |needed| needed.state);
+                let why = format!("lands after `{need}`, from whose branch it started and which is {state}");
                 holds.push(Hold { ticket: id.clone(), kind: HoldKind::Dependency, why, until: None });
             }
             _ => {}

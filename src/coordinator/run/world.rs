@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::distribution::Past;
 use super::spend::Spent;
 use crate::model::coordination::HoldKind;
 use crate::model::health::{Care, HealthSettings, Pace};
@@ -26,6 +27,8 @@ pub(crate) struct World {
     pub(crate) workers: Vec<Seen>,
     /// Every agent by its name.
     pub(crate) agents: BTreeMap<AgentName, AgentFacts>,
+    /// How agents did so far, where tickets are distributed among several.
+    pub(crate) past: Past,
     /// The tickets to bring to an end; `None` is every one.
     pub(crate) chosen: Option<BTreeSet<TicketId>>,
     /// What this coordinator is doing right now.
@@ -121,6 +124,7 @@ impl World {
             tickets: Vec::new(),
             workers: Vec::new(),
             agents: BTreeMap::new(),
+            past: Past::default(),
             chosen,
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),

@@ -21,6 +21,10 @@ pub(crate) struct ReviewView {
     pub(crate) commits: Vec<CommitView>,
     /// Files with counts.
     pub(crate) stat: String,
+    /// Files that the work changes outside the scope of its ticket; empty where that states none.
+    pub(crate) outside_scope: Vec<String>,
+    /// What the agent said of it at its end; null where it said nothing.
+    pub(crate) result: Option<String>,
     /// Verdicts so far, oldest first.
     pub(crate) verdicts: Vec<VerdictView>,
     /// Comments so far, oldest first.

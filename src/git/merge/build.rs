@@ -96,7 +96,7 @@ impl Repository {
         if tree == self.tree_of(target)? {
             return Ok(Built::Nothing);
         }
-        let authors = self.originals(target, branch)?.into_iter().map(|original| original.author);
+        let authors = self.originals(target, None, branch)?.into_iter().map(|original| original.author);
         let (author, message) = credit(authors.collect(), commit.message);
         let commit = self.commit_tree(&tree, &[target], &message, author.as_ref(), commit.timeout)?;
         Ok(Built::New { commit, tree })
@@ -113,12 +113,36 @@ impl Repository {
         branch: &CommitId,
         timeout: Duration,
     ) -> Result<Built, GitError> {
-        let originals = self.originals(target, branch)?;
+        let originals = self.originals(target, None, branch)?;
         if self.is_straight(target, branch, &originals)? {
             let tree = self.tree_of(branch)?;
             let is_nothing = target == branch;
             return Ok(if is_nothing { Built::Nothing } else { Built::New { commit: branch.clone(), tree } });
         }
+        self.replay((target, None), branch, &originals, timeout)
+    }
+
+    /// Replays on `target` only the branch's commits since `since`, which it has and `target` has not: the same as
+    /// `git rebase --onto target since branch`.
+    pub(crate) fn build_replay(
+        &self,
+        target: &CommitId,
+        since: &CommitId,
+        branch: &CommitId,
+        timeout: Duration,
+    ) -> Result<Built, GitError> {
+        let originals = self.originals(target, Some(since), branch)?;
+        self.replay((target, Some(since)), branch, &originals, timeout)
+    }
+
+    /// Replays commits of a branch; what comes of it is compared with a merge, from `since` on where that is given.
+    fn replay(
+        &self,
+        (target, since): (&CommitId, Option<&CommitId>),
+        branch: &CommitId,
+        originals: &[Original],
+        timeout: Duration,
+    ) -> Result<Built, GitError> {
         let has_merges = originals.iter().any(|original| original.parents.len() > 1);
         let (mut tip, mut tree) = (target.clone(), self.tree_of(target)?);
         for original in originals.iter().filter(|original| original.parents.len() == 1) {
@@ -133,7 +157,7 @@ impl Repository {
                 tree = next;
             }
         }
-        if has_merges && let Some(conflict) = self.lost_in_merges(target, branch, &tree)? {
+        if has_merges && let Some(conflict) = self.lost_in_merges((target, since), branch, &tree)? {
             return Ok(conflict);
         }
         Ok(if tip == *target { Built::Nothing } else { Built::New { commit: tip, tree } })
@@ -168,8 +192,17 @@ impl Repository {
     }
 
     /// The conflict to report when replaying commits without the merges among them gave another tree than merging.
-    fn lost_in_merges(&self, target: &CommitId, branch: &CommitId, tree: &str) -> Result<Option<Built>, GitError> {
-        let merged = match conflict_or_tree(self.merge_pair(target, branch)?, None) {
+    fn lost_in_merges(
+        &self,
+        (target, since): (&CommitId, Option<&CommitId>),
+        branch: &CommitId,
+        tree: &str,
+    ) -> Result<Option<Built>, GitError> {
+        let forecast = match since {
+            Some(since) => self.merge_line(&format!("{since} -- {target} {branch}"), target)?,
+            None => self.merge_pair(target, branch)?,
+        };
+        let merged = match conflict_or_tree(forecast, None) {
             Ok(merged) => merged,
             Err(conflict) => return Ok(Some(conflict)),
         };
@@ -203,13 +236,19 @@ impl Repository {
         self.git(self.home(), ["rev-parse", "--verify", tree.as_str()]).reading().text()
     }
 
-    /// The commits of `branch` that `target` lacks, parents first.
-    fn originals(&self, target: &CommitId, branch: &CommitId) -> Result<Vec<Original>, GitError> {
+    /// The commits of `branch` that `target` lacks, and `since` too where it is given, parents first.
+    fn originals(
+        &self,
+        target: &CommitId,
+        since: Option<&CommitId>,
+        branch: &CommitId,
+    ) -> Result<Vec<Original>, GitError> {
         let format = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%ad%x00%B";
         let call = self.git(self.home(), ["log", "-z", "--reverse", "--topo-order", "--date=raw", "--encoding=UTF-8"]);
         let call = call.args(["--no-show-signature", "--no-notes", format]);
         let range = format!("{target}..{branch}");
-        let text = call.args([range.as_str(), "--"]).reading().output()?.text();
+        let call = call.args([range]).args(since.map(|since| format!("^{since}")));
+        let text = call.args(["--"]).reading().output()?.text();
         let fields: Vec<_> = text.split('\0').collect();
         let mut originals = Vec::new();
         for record in fields.chunks_exact(6) {

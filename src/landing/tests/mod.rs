@@ -10,4 +10,5 @@ mod release;
 mod resume;
 mod review;
 mod rewind;
+mod stack;
 mod support;

@@ -85,6 +85,7 @@ fn facts_follow_the_commit_that_was_approved_and_landed() {
         sign: None,
         checks: Vec::new(),
         held_at: None,
+        outside_scope: Vec::new(),
     };
     write_live(&yard.paths.live(&worker), &live).unwrap();
     let ended_at = match yard.store.worker(&worker).unwrap().unwrap().phase {

@@ -15,7 +15,7 @@ use crate::landing::{
 use crate::model::agent::RuntimeKind;
 use crate::model::settings::{Durability, Gate, Strategy};
 use crate::model::ticket::{Ticket, TicketState};
-use crate::model::worker::{Attempt, Outcome as WorkerOutcome, Phase, Place, Worker};
+use crate::model::worker::{Attempt, Outcome as WorkerOutcome, Phase, Place, StackedOn, Worker};
 use crate::model::{CommitId, RunId, Time, WorkerId};
 use crate::queue::{ClaimRequest, Completion, FileQueue, NewTicket, Queue};
 use crate::store::{StatePaths, Store};
@@ -107,9 +107,28 @@ impl Yard {
 
     /// A worker whose finished work changes some files, in review.
     pub(super) fn worker(&self, name: &str, files: &[(&str, &str)]) -> WorkerId {
-        self.publish(name);
         let base = self.git.head("main");
         let work = self.git.branch(&format!("swarm/{name}"), files);
+        self.finished(name, base, work, None)
+    }
+
+    /// The same, started from the branch of another worker.
+    pub(super) fn stacked(&self, name: &str, on: &str, files: &[(&str, &str)]) -> WorkerId {
+        let (start, path) = (format!("swarm/{on}"), self.worktree(name));
+        let base = self.git.head(&start);
+        let own = format!("swarm/{name}");
+        self.git.git(&self.git.root, &["worktree", "add", "-q", "-b", &own, path.to_str().unwrap(), &start]);
+        for (file, text) in files {
+            put(&path.join(file), text);
+        }
+        let work = self.git.commit_in(&path, &format!("work of {own}"));
+        let stacked_on = StackedOn { ticket: on.parse().unwrap(), branch: branch(&start) };
+        self.finished(name, base, work, Some(stacked_on))
+    }
+
+    /// A worker in review.
+    fn finished(&self, name: &str, base: CommitId, work: CommitId, stacked_on: Option<StackedOn>) -> WorkerId {
+        self.publish(name);
         let fence = self.claim(name);
         self.queue.complete(&name.parse().unwrap(), fence, Completion::Review).unwrap();
         let place = Place {
@@ -121,6 +140,7 @@ impl Yard {
             port_count: 0,
             made_branch: true,
             made_paths: Vec::new(),
+            stacked_on,
         };
         let attempt = Attempt {
             number: 1,

@@ -45,6 +45,9 @@ macro_rules! queue_contract {
             a_claim_can_be_limited_to_named_tickets
             a_success_dependency_waits_for_the_landing
             a_completion_dependency_waits_for_review
+            a_data_dependency_waits_like_a_completion
+            a_ticket_that_starts_from_its_dependency_waits_for_review_of_the_last
+            one_that_starts_from_its_dependency_waits_again_when_that_is_reopened_or_cancelled
             an_unknown_dependency_blocks_until_it_ends_well
             a_reopened_dependency_blocks_again
             a_cycle_is_refused_and_named

@@ -13,14 +13,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::{Engine, LONG, id, needs, ticket};
-use crate::model::ticket::{DependencyKind, Ticket, TicketEvent as Ev, TicketState as S, apply};
+use crate::model::ticket::{DependencyKind, StartFrom, Ticket, TicketEvent as Ev, TicketState as S, apply};
 use crate::model::{TicketId, Time};
 use crate::queue::{ClaimRequest, Completion, NewTicket, Queue, QueueError, Renewed, Reopen, Settlement};
 
 /// One operation; tickets are numbers, and `old` means a fence that is not the ticket's.
 #[derive(Debug, Clone)]
 enum Step {
-    Publish { of: u8, key: u8, needs: Vec<(u8, bool)>, priority: u8, able: u8, max_attempts: u32 },
+    Publish { of: u8, key: u8, needs: Vec<Wanted>, stacks: bool, priority: u8, able: u8, max_attempts: u32 },
     Claim { able: u8, limit: usize, only: Option<Vec<u8>>, short: bool },
     Renew { of: u8, old: bool, short: bool },
     Complete { of: u8, old: bool, work: bool },
@@ -32,6 +32,9 @@ enum Step {
     Cancel { of: u8 },
     Expire,
 }
+
+/// A ticket waited for, and how.
+type Wanted = (u8, DependencyKind);
 
 /// What an operation answered, as far as model and engine can be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +61,9 @@ struct Entry {
     /// Whether its retry is due, where it has one.
     retry: Option<bool>,
     position: usize,
-    needs: Vec<(u8, bool)>,
+    needs: Vec<Wanted>,
+    /// Whether it may start from a dependency's branch.
+    stacks: bool,
     priority: u8,
     able: u8,
     max_attempts: u32,
@@ -86,8 +91,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ]);
     // An old fence is the rarer case.
     let old = || prop::bool::weighted(0.15);
-    let publish = (of.clone(), 0..40u8, vec((0..TICKETS, any::<bool>()), 0..3), 1..4u8, 0..4u8, 1..4u32).prop_map(
-        |(of, key, needs, priority, able, max_attempts)| Step::Publish { of, key, needs, priority, able, max_attempts },
+    let kind = prop::sample::select(DependencyKind::ALL.to_vec());
+    let wanted = (vec((0..TICKETS, kind), 0..3), any::<bool>());
+    let publish = (of.clone(), 0..40u8, wanted, 1..4u8, 0..4u8, 1..4u32).prop_map(
+        |(of, key, (needs, stacks), priority, able, max_attempts)| Step::Publish {
+            of,
+            key,
+            needs,
+            stacks,
+            priority,
+            able,
+            max_attempts,
+        },
     );
     let claim = (0..4u8, 0..4usize, option::weighted(0.3, vec(of.clone(), 0..3)), any::<bool>())
         .prop_map(|(able, limit, only, short)| Step::Claim { able, limit, only, short });
@@ -118,11 +133,6 @@ fn capabilities(bits: u8) -> Vec<String> {
     (0..2).filter(|bit| bits & (1 << bit) != 0).map(|bit| format!("c{bit}")).collect()
 }
 
-/// The kind a flag stands for.
-fn kind(success: bool) -> DependencyKind {
-    if success { DependencyKind::Success } else { DependencyKind::Completion }
-}
-
 /// The lease a flag stands for; a short one is over before [`Step::Expire`] looks.
 fn lease(short: bool) -> Duration {
     if short { Duration::ZERO } else { LONG }
@@ -131,10 +141,19 @@ fn lease(short: bool) -> Duration {
 impl Model {
     /// Whether a dependency of `entry` is not satisfied.
     fn is_blocked(&self, entry: &Entry) -> bool {
-        let met = |(of, success): &(u8, bool)| {
-            self.entries.get(of).is_some_and(|other| kind(*success).is_satisfied_by(other.state))
+        let ended =
+            |of: &u8, kind: DependencyKind| self.entries.get(of).is_some_and(|other| kind.is_satisfied_by(other.state));
+        let open: BTreeSet<_> = entry.needs.iter().filter(|(of, kind)| !ended(of, *kind)).map(|(of, _)| of).collect();
+        let may_start = |of: &u8| {
+            let as_success = entry.needs.contains(&(*of, DependencyKind::Success));
+            entry.stacks && as_success && ended(of, DependencyKind::Completion)
         };
-        !entry.needs.iter().all(met)
+        // One that is open may be there under two kinds, of which the stricter one is open.
+        match open.len() {
+            0 => false,
+            1 => !open.into_iter().all(may_start),
+            _ => true,
+        }
     }
 
     /// Lets every waiting entry be queued or blocked as its dependencies say.
@@ -257,7 +276,7 @@ impl Model {
 
     /// Publishes by a [`Step::Publish`] with a new key.
     fn publish(&mut self, of: u8, step: &Step) -> Result<(), Answer> {
-        let Step::Publish { needs, priority, able, max_attempts, .. } = step else { unreachable!() };
+        let Step::Publish { needs, stacks, priority, able, max_attempts, .. } = step else { unreachable!() };
         if needs.iter().any(|(need, _)| self.reaches(*need, of, &mut BTreeSet::new())) {
             return Err(Answer::Illegal);
         }
@@ -272,6 +291,7 @@ impl Model {
             retry: None,
             position: self.positions,
             needs: needs.clone(),
+            stacks: *stacks,
             priority: *priority,
             able: *able,
             max_attempts: *max_attempts,
@@ -376,10 +396,11 @@ impl Entry {
 fn perform(queue: &dyn Queue, model: &Model, step: &Step) -> Result<Answer, QueueError> {
     let past = Time::from_millis(0);
     Ok(match step {
-        Step::Publish { of, key, needs: wanted, priority, able, max_attempts } => {
+        Step::Publish { of, key, needs: wanted, stacks, priority, able, max_attempts } => {
             let ticket = Ticket {
                 priority: *priority,
-                depends_on: wanted.iter().map(|(need, success)| needs(&name(*need), kind(*success))).collect(),
+                depends_on: wanted.iter().map(|(need, kind)| needs(&name(*need), *kind)).collect(),
+                start_from: stacks.then_some(StartFrom::Dependency),
                 capabilities: capabilities(*able),
                 max_attempts: *max_attempts,
                 ..ticket(&name(*of))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Engine, LONG, claim, claim_only, id, needs, publish, publish_as, reopen, request, state, ticket};
 use crate::model::Time;
 use crate::model::budget::Budget;
-use crate::model::ticket::{DependencyKind as K, Ticket, TicketState as S};
+use crate::model::ticket::{DependencyKind as K, StartFrom, Ticket, TicketState as S};
 use crate::queue::{
     ClaimRequest, Completion, Lead, LeadRequest, Leader, NewTicket, Published, Queue, QueueError, QueueTicket, Renewed,
     Reopen, Settlement,
@@ -249,6 +249,68 @@ pub(crate) fn a_completion_dependency_waits_for_review<E: Engine>() {
     assert_eq!(state(&*queue, "b"), S::Queued);
     let late = Ticket { depends_on: vec![needs("a", K::Completion)], ..ticket("c") };
     assert_eq!(publish(&*queue, late).unwrap(), S::Queued, "satisfied when it is published");
+}
+
+pub(crate) fn a_data_dependency_waits_like_a_completion<E: Engine>() {
+    let engine = E::fresh();
+    let queue = engine.handle();
+    publish(&*queue, ticket("a")).unwrap();
+    publish(&*queue, ticket("done")).unwrap();
+    let wanted = vec![needs("a", K::Data), needs("done", K::Data)];
+    let dependent = Ticket { depends_on: wanted.clone(), ..ticket("b") };
+    assert_eq!(publish(&*queue, dependent.clone()).unwrap(), S::Blocked);
+    assert_eq!(entry(&*queue, "b").waits_for, wanted, "the kind is kept");
+    let held = claim_only(&*queue, "done");
+    queue.complete(&id("done"), held.fence, Completion::Done).unwrap();
+    assert_eq!(entry(&*queue, "b").waits_for, [needs("a", K::Data)]);
+    to_review(&*queue, "a");
+    assert_eq!(state(&*queue, "b"), S::Queued);
+    assert_eq!(claim(&*queue).unwrap().ticket, dependent);
+}
+
+/// A ticket that may start from its dependencies' branches.
+fn stacked(name: &str, on: &[&str]) -> Ticket {
+    let depends_on = on.iter().map(|need| needs(need, K::Success)).collect();
+    Ticket { depends_on, start_from: Some(StartFrom::Dependency), ..ticket(name) }
+}
+
+pub(crate) fn a_ticket_that_starts_from_its_dependency_waits_for_review_of_the_last<E: Engine>() {
+    let engine = E::fresh();
+    let queue = engine.handle();
+    for name in ["a", "b"] {
+        publish(&*queue, ticket(name)).unwrap();
+    }
+    publish(&*queue, Ticket { depends_on: vec![needs("a", K::Success)], ..ticket("plain") }).unwrap();
+    assert_eq!(publish(&*queue, stacked("on-a", &["a"])).unwrap(), S::Blocked);
+    assert_eq!(publish(&*queue, stacked("on-both", &["a", "b"])).unwrap(), S::Blocked);
+    let fence = to_review(&*queue, "a");
+    assert_eq!((state(&*queue, "on-a"), state(&*queue, "plain")), (S::Queued, S::Blocked));
+    assert_eq!(publish(&*queue, stacked("late", &["a"])).unwrap(), S::Queued);
+    to_review(&*queue, "b");
+    let both = [needs("a", K::Success), needs("b", K::Success)];
+    assert_eq!(entry(&*queue, "on-both").waits_for, both, "a branch begins in one place");
+    for settlement in [Settlement::Approve, Settlement::BeginLanding, Settlement::Landed] {
+        queue.settle(&id("a"), fence, settlement).unwrap();
+    }
+    assert_eq!(state(&*queue, "on-both"), S::Queued, "one is left, and its work is in review");
+    assert_eq!(state(&*queue, "on-a"), S::Queued);
+}
+
+pub(crate) fn one_that_starts_from_its_dependency_waits_again_when_that_is_reopened_or_cancelled<E: Engine>() {
+    let engine = E::fresh();
+    let queue = engine.handle();
+    publish(&*queue, ticket("a")).unwrap();
+    for name in ["waiting", "running"] {
+        publish(&*queue, stacked(name, &["a"])).unwrap();
+    }
+    let fence = to_review(&*queue, "a");
+    claim_only(&*queue, "running");
+    let again = queue.reopen(&reopen("a", fence)).unwrap();
+    assert_eq!((state(&*queue, "waiting"), state(&*queue, "running")), (S::Blocked, S::Running));
+    queue.complete(&id("a"), again.fence, Completion::Review).unwrap();
+    assert_eq!(state(&*queue, "waiting"), S::Queued);
+    queue.cancel(&id("a")).unwrap();
+    assert_eq!((state(&*queue, "waiting"), state(&*queue, "running")), (S::Blocked, S::Running));
 }
 
 pub(crate) fn an_unknown_dependency_blocks_until_it_ends_well<E: Engine>() {

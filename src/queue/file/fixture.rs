@@ -57,6 +57,7 @@ fn worker(name: &str, phase: Phase) -> Worker {
             port_count: 10,
             made_branch: true,
             made_paths: vec!["node_modules".into()],
+            stacked_on: None,
         },
         attempt: Attempt {
             number: 1,
@@ -253,6 +254,7 @@ fn live() -> Live {
             output_tail: "no".to_owned(),
         }],
         held_at: None,
+        outside_scope: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::ticket::{Dependency, DependencyKind, Ticket, TicketEvent, TicketState};
+use crate::model::ticket::{self, Dependency, DependencyKind, Ticket, TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
 use crate::queue::{Claim, ClaimRequest, QUEUE_EVENT_SCHEMA, QueueError, QueueEvent, QueueTicket};
 use crate::store::{TicketRow, Txn};
@@ -26,12 +26,9 @@ pub(super) fn entry(txn: &Txn<'_>, row: TicketRow) -> Result<QueueTicket, QueueE
     })
 }
 
-/// The dependencies of an entry that are not satisfied.
+/// The dependencies that keep an entry from being claimed.
 pub(super) fn unmet(txn: &Txn<'_>, row: &TicketRow) -> Result<Vec<Dependency>, QueueError> {
-    let open = |(dependency, state): &(Dependency, Option<TicketState>)| {
-        !state.is_some_and(|state| dependency.kind.is_satisfied_by(state))
-    };
-    Ok(txn.dependencies(row)?.into_iter().filter(open).map(|(dependency, _)| dependency).collect())
+    Ok(ticket::unmet(&txn.dependencies(row)?))
 }
 
 /// A lease to be given.

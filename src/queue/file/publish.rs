@@ -1,10 +1,8 @@
 //! Publication: spelling, cycles, rounds.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use super::operation::Operation;
 use crate::model::TicketId;
-use crate::model::ticket::{IllegalEdge, TicketEvent, TicketState};
+use crate::model::ticket::{IllegalEdge, TicketEvent, TicketState, cycle, unmet};
 use crate::queue::{Published, QueueError};
 use crate::store::{Content, TicketRow};
 
@@ -35,15 +33,14 @@ impl Operation<'_> {
         for spelling in &dependents {
             same_spelling(id, Some(spelling))?;
         }
-        let mut is_blocked = false;
-        for dependency in &new.ticket.depends_on {
-            same_spelling(&dependency.ticket, Some(id))?;
-            let row = self.txn.find_ticket(&dependency.ticket)?;
-            same_spelling(&dependency.ticket, row.as_ref().map(|row| &row.id))?;
-            is_blocked |= !row.is_some_and(|row| dependency.kind.is_satisfied_by(row.state()));
-        }
+        let needs = new.ticket.needs(|needed| {
+            same_spelling(needed, Some(id))?;
+            let row = self.txn.find_ticket(needed)?;
+            same_spelling(needed, row.as_ref().map(|row| &row.id))?;
+            Ok::<_, QueueError>(row.map(|row| row.state()))
+        })?;
         self.refuse_cycle(new)?;
-        Ok(is_blocked)
+        Ok(!unmet(&needs).is_empty())
     }
 
     /// Makes a new entry; `is_needed` says whether some ticket waits for it already.
@@ -102,45 +99,23 @@ impl Operation<'_> {
     /// followed: nothing waits for them any more.
     fn refuse_cycle(&self, new: &Content<'_>) -> Result<(), QueueError> {
         let start = &new.ticket.id;
-        let mut reached_from: BTreeMap<TicketId, TicketId> = BTreeMap::new();
-        let mut todo = VecDeque::new();
-        let needs = new.ticket.depends_on.iter().map(|dependency| dependency.ticket.clone());
-        let mut edges: Vec<(TicketId, TicketId)> = needs.map(|need| (start.clone(), need)).collect();
-        loop {
-            for (from, to) in edges {
-                if to == *start {
-                    return Err(QueueError::Cycle(path_back(&reached_from, from)));
-                }
-                if !reached_from.contains_key(&to) {
-                    reached_from.insert(to.clone(), from);
-                    todo.push_back(to);
-                }
-            }
-            let Some(next) = todo.pop_front() else { return Ok(()) };
-            edges = self.waiting_edges(&next)?;
-        }
+        let found = cycle(start, |id| match id {
+            id if id == start => Ok(new.ticket.depends_on.iter().map(|need| need.ticket.clone()).collect()),
+            id => self.may_wait_for(id),
+        })?;
+        found.map_or(Ok(()), |ids| Err(QueueError::Cycle(ids)))
     }
 
-    /// The edges from an entry to what it may still wait for.
-    fn waiting_edges(&self, from: &TicketId) -> Result<Vec<(TicketId, TicketId)>, QueueError> {
-        match self.txn.find_ticket(from)? {
+    /// What an entry may still wait for.
+    fn may_wait_for(&self, id: &TicketId) -> Result<Vec<TicketId>, QueueError> {
+        match self.txn.find_ticket(id)? {
             Some(row) if !matches!(row.state(), TicketState::Landed | TicketState::Done) => {
                 let needs = self.txn.dependencies(&row)?;
-                Ok(needs.into_iter().map(|(dependency, _)| (from.clone(), dependency.ticket)).collect())
+                Ok(needs.into_iter().map(|need| need.dependency.ticket).collect())
             }
             _ => Ok(Vec::new()),
         }
     }
-}
-
-/// The way from the start of a search to `last`, start first.
-fn path_back(reached_from: &BTreeMap<TicketId, TicketId>, last: TicketId) -> Vec<TicketId> {
-    let mut path = vec![last];
-    while let Some(previous) = path.last().and_then(|id| reached_from.get(id)) {
-        path.push(previous.clone());
-    }
-    path.reverse();
-    path
 }
 
 /// Refuses two ids that differ in case only.

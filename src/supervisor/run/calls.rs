@@ -127,6 +127,7 @@ impl Supervision {
                 }
                 AgentEvent::ToolEnded(_) => self.begin_snapshot_if_due(),
                 AgentEvent::Patience { why, wait } => self.pace(why, *wait).await,
+                AgentEvent::TurnEnded { last_message: Some(text), .. } => self.facts.answer = Some(text.clone()),
                 _ => {}
             }
             if self.answers(&event) {
@@ -400,6 +401,7 @@ impl Supervision {
                 // The last figures of the turn are known by now.
                 self.poll_runtime().await;
                 self.facts.checks = finishing.checks;
+                self.facts.outside_scope = finishing.outside_scope;
                 for event in finishing.events {
                     self.log(event).await;
                 }

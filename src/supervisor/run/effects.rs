@@ -14,10 +14,14 @@ use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome, Worker};
 use crate::model::{AgentName, Time};
 use crate::process;
+use crate::store::write_result;
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::{Finish, Progress};
 use crate::supervisor::ledger::Ledger;
-use crate::supervisor::machine::{Effect, Input};
+use crate::supervisor::machine::{Effect, Input, Mode};
+
+/// Lines of a program's screen that stand for its result.
+const SHOWN_RESULT: usize = 40;
 
 impl Supervision {
     /// Carries out one effect; what it leads to at once comes back.
@@ -108,6 +112,8 @@ impl Supervision {
         let fence = self.assignment.fence;
         self.concluded = None;
         self.facts.checks.clear();
+        self.facts.outside_scope.clear();
+        self.forget_given_result();
         self.timers.attempt = Instant::now();
         if let Some(fence) = self.book(move |ledger| ledger.reopen(fence)).await {
             self.assignment.fence = fence;
@@ -123,8 +129,13 @@ impl Supervision {
             self.save_last_snapshot().await;
         }
         self.charge().await;
-        // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it.
+        // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it, and
+        // whoever waits for what it came to finds that.
         self.write_live();
+        if matches!(outcome, Outcome::Finished { .. } | Outcome::NoChanges) {
+            let written = self.write_result();
+            self.note_error(written);
+        }
         if self.concluded.as_ref() != Some(&outcome) {
             let (fence, ended) = (self.assignment.fence, outcome.clone());
             self.book(move |ledger| ledger.complete(fence, &ended)).await;
@@ -139,6 +150,26 @@ impl Supervision {
         if self.agent.is_none() {
             self.book(move |ledger| ledger.close(&outcome)).await;
         }
+    }
+
+    /// Writes down what the attempt came to: what the agent put into the file for it, else its last answer, else, of a
+    /// program that only runs and ends, the end of what it showed.
+    fn write_result(&self) -> Result<(), SupervisorError> {
+        let (paths, id) = (&self.assignment.paths, &self.assignment.worker.id);
+        let given = crate::files::read_if_exists(&paths.given_result(id))?.unwrap_or_default();
+        let given = Some(String::from_utf8_lossy(&given).into_owned()).filter(|text| !text.trim().is_empty());
+        let shown = || {
+            let is_program = self.assignment.mode() == Mode::OneShot;
+            is_program.then(|| self.terminal.screen.last_lines(SHOWN_RESULT).join("\n"))
+        };
+        let text = given.or_else(|| self.facts.answer.clone()).or_else(shown).unwrap_or_default();
+        Ok(write_result(&paths.result(id), &text)?)
+    }
+
+    /// Removes what an earlier attempt, or an earlier turn, gave as its result.
+    pub(super) fn forget_given_result(&self) {
+        let gone = crate::files::remove_if_exists(&self.assignment.paths.given_result(&self.assignment.worker.id));
+        self.note_error(gone);
     }
 
     /// Starts the command that asks the reviewers of the finished work. It is no part of this worker: nothing here waits

@@ -227,6 +227,7 @@ impl Supervision {
         };
         let prompt = supervision.assignment.handover.prompt.clone();
         let resume = supervision.assignment.handover.resume.clone();
+        supervision.forget_given_result();
         supervision.start_agent(&prompt, resume.as_deref())?;
         supervision.take_over_messages();
         supervision.write_live();

@@ -239,6 +239,10 @@ pub(super) struct Facts {
     pub(super) changes: Option<Changes>,
     /// How the checks of the last finishing went.
     pub(super) checks: Vec<CheckResult>,
+    /// Files that the finished work changes outside its scope.
+    pub(super) outside_scope: Vec<String>,
+    /// The last thing that the agent said at the end of a turn.
+    pub(super) answer: Option<String>,
     /// Whether the runtime tells of tool calls at all.
     pub(super) tells_tools: bool,
 }
@@ -255,6 +259,8 @@ impl Facts {
             used_before: Figures::default(),
             changes: worker.early_changes(last.as_ref()),
             checks: Vec::new(),
+            outside_scope: Vec::new(),
+            answer: None,
             tells_tools: agent::tells_tools(&assignment.handover.agent, assignment.launch_mode()),
         }
     }

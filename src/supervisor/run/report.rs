@@ -74,6 +74,7 @@ impl Supervision {
             sign: Some(self.meter.sign()),
             checks: self.facts.checks.clone(),
             held_at: self.machine.held_at().map(str::to_owned),
+            outside_scope: self.facts.outside_scope.clone(),
         };
         let written = write_live(&self.assignment.paths.live(&self.assignment.worker.id), &live);
         self.note_error(written);

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use super::{MARKER, RuntimePaths, Spawner, SupervisorError};
 use crate::agent::RECORD;
 use crate::config::{SpawnDepth, Template, Templates, agent_environment};
+use crate::model::TicketId;
 use crate::model::agent::Agent;
 use crate::model::briefing::Briefing;
 use crate::model::budget::BudgetSettings;
-use crate::model::ticket::Ticket;
+use crate::model::ticket::{DependencyKind, Ticket};
 use crate::model::worker::Worker;
+use crate::store::read_result;
 use crate::supervisor::handover::{Handover, Reviewers, Session};
 use crate::terminal::session_name;
 
@@ -37,6 +39,7 @@ impl Spawner {
             ("SWARM_BASE", place.base.to_string()),
             ("SWARM_TARGET_BRANCH", place.target.to_string()),
             ("SWARM_PROMPT_FILE", text(self.paths.prompt(&worker.id))),
+            ("SWARM_RESULT_FILE", text(self.paths.given_result(&worker.id))),
             ("SWARM_PORT", place.first_port.to_string()),
             ("SWARM_PORT_COUNT", place.port_count.to_string()),
             ("TERM", crate::supervisor::run::TERM.to_owned()),
@@ -51,21 +54,39 @@ impl Spawner {
 
     /// The first prompt.
     pub(super) fn prompt(&self, ticket: &Ticket, worker: &Worker) -> Result<String, SupervisorError> {
-        let mut dependencies = Vec::new();
+        let (mut dependencies, mut results) = (Vec::new(), Vec::new());
         for dependency in &ticket.depends_on {
             let known = self.queue.ticket(&dependency.ticket)?;
+            if dependency.kind == DependencyKind::Data {
+                let title = known.as_ref().map(|known| known.ticket.title.clone()).unwrap_or_default();
+                results.push(ResultView::new(&dependency.ticket, title, self.result_of(&dependency.ticket)?));
+            }
             dependencies.push(DependencyView {
                 ticket: dependency.ticket.to_string(),
                 title: known.as_ref().map(|known| known.ticket.title.clone()).unwrap_or_default(),
                 kind: dependency.kind,
                 state: known.map_or("unknown", |known| known.state.as_str()),
                 commit: None,
+                is_base: worker.place.stacked_on.as_ref().is_some_and(|on| on.ticket == dependency.ticket),
             });
         }
         let briefing = Briefing::new(worker, ticket, self.repository.anchor());
-        let own = PromptVariables { body: &ticket.body, dependencies, attempt: worker.attempt.number };
+        let own = PromptVariables { body: &ticket.body, dependencies, results, attempt: worker.attempt.number };
         let templates = Templates::from_files(self.templates.clone())?;
         Ok(templates.render(Template::Prompt, briefing.with(own))?)
+    }
+
+    /// What a ticket came to: the result of its newest worker that left one.
+    fn result_of(&self, ticket: &TicketId) -> Result<Option<String>, SupervisorError> {
+        let mut workers = self.store.workers()?;
+        workers.retain(|worker| worker.ticket == *ticket);
+        workers.sort_by_key(|worker| std::cmp::Reverse(worker.attempt.started_at));
+        for worker in workers {
+            if let Some(text) = read_result(&self.paths.result(&worker.id))? {
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
     }
 
     /// What the supervisor gets.
@@ -136,6 +157,9 @@ impl Spawner {
     }
 }
 
+/// Bytes of another ticket's result that a prompt has room for.
+const RESULT_SHOWN: usize = 16 * 1024;
+
 /// Variables that say where things are.
 const RADAR_ENV: [&str; 9] = [
     "PATH",
@@ -154,9 +178,34 @@ const RADAR_ENV: [&str; 9] = [
 struct DependencyView {
     ticket: String,
     title: String,
-    kind: crate::model::ticket::DependencyKind,
+    kind: DependencyKind,
     state: &'static str,
     commit: Option<String>,
+    is_base: bool,
+}
+
+/// What another ticket came to, as `prompt.md` sees it.
+#[derive(serde::Serialize)]
+struct ResultView {
+    ticket: String,
+    title: String,
+    text: Option<String>,
+    is_cut: bool,
+    fence: String,
+}
+
+impl ResultView {
+    /// The view of a result, cut to what a prompt has room for.
+    fn new(ticket: &TicketId, title: String, text: Option<String>) -> Self {
+        let whole = text.unwrap_or_default();
+        let kept = &whole[..whole.floor_char_boundary(RESULT_SHOWN)];
+        // Longer than any line of the text, which therefore cannot end it.
+        let longest = kept.lines().map(|line| line.trim_start().chars().take_while(|c| *c == '~').count()).max();
+        let fence = "~".repeat(longest.unwrap_or(0).max(3) + 1);
+        let is_cut = kept.len() < whole.len();
+        let text = Some(kept.to_owned()).filter(|text| !text.is_empty());
+        Self { ticket: ticket.to_string(), title, text, is_cut, fence }
+    }
 }
 
 /// The variables of `prompt.md` besides the common ones.
@@ -164,5 +213,6 @@ struct DependencyView {
 struct PromptVariables<'a> {
     body: &'a str,
     dependencies: Vec<DependencyView>,
+    results: Vec<ResultView>,
     attempt: u32,
 }

@@ -21,8 +21,8 @@ use crate::git::{NewWorktree, Repository};
 use crate::model::agent::Agent;
 use crate::model::event::Event;
 use crate::model::settings::{Settings, SetupCommand};
-use crate::model::ticket::{Ticket, TicketState};
-use crate::model::worker::{Attempt, Outcome, Phase, Place, SpawnStep, Worker};
+use crate::model::ticket::{Ticket, TicketState, start_of};
+use crate::model::worker::{Attempt, Outcome, Phase, Place, SpawnStep, StackedOn, Worker};
 use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId, duration_text, error_text};
 use crate::process;
 use crate::queue::{Claim, ClaimRequest, NewTicket, Queue, QueueTicket};
@@ -105,6 +105,8 @@ pub(crate) struct Plan {
     pub(crate) target: BranchName,
     /// Its worktree.
     pub(crate) worktree: PathBuf,
+    /// Whose branch it starts from, where that is a dependency's.
+    pub(crate) stacked_on: Option<StackedOn>,
 }
 
 /// A worker to start again in its worktree.
@@ -162,15 +164,42 @@ impl Spawner {
         let branch: BranchName =
             self.settings.branch.replace("{worker}", worker.as_str()).parse().map_err(crate::git::GitError::from)?;
         let existing = self.repository.branch_head(&branch)?;
-        let from = base.or(ticket.base.as_deref()).unwrap_or(target.as_str());
+        let named = base.or(ticket.base.as_deref());
+        let stacked_on = if named.is_some() { None } else { self.start_of(ticket, &target)? };
+        let from = match &stacked_on {
+            Some(on) => on.branch.as_str(),
+            None => named.unwrap_or(target.as_str()),
+        };
         let from = self.repository.resolve(from)?.ok_or_else(|| SupervisorError::NoBase { base: from.to_owned() })?;
         let base = match &existing {
             // What is on an existing branch beyond the target is the worker's own work.
-            Some(head) => self.repository.merge_base(head, &from)?.unwrap_or(from),
-            None => from,
+            Some(head) => self.repository.merge_base(head, &from)?.unwrap_or_else(|| from.clone()),
+            None => from.clone(),
         };
+        // A branch that was there before may start elsewhere.
+        let stacked_on = stacked_on.filter(|_| base == from);
         let worktree = self.worktree_path(&worker);
-        Ok(Plan { worker, branch, use_existing_branch: existing.is_some(), base, target, worktree })
+        Ok(Plan { worker, branch, use_existing_branch: existing.is_some(), base, target, worktree, stacked_on })
+    }
+
+    /// The dependency whose branch a ticket starts from; `None` where it starts from its target.
+    fn start_of(&self, ticket: &Ticket, target: &BranchName) -> Result<Option<StackedOn>, SupervisorError> {
+        let state_of = |id: &TicketId| self.queue.ticket(id).map(|known| known.map(|known| known.state));
+        let needs = ticket.needs(state_of)?;
+        let Some(need) = start_of(&needs) else { return Ok(None) };
+        let dependency = &need.dependency.ticket;
+        let refuse =
+            |why: String| SupervisorError::NoStart { ticket: ticket.id.clone(), dependency: dependency.clone(), why };
+        let mut workers = self.store.workers()?;
+        workers.retain(|worker| worker.ticket == *dependency && !matches!(worker.phase, Phase::Released { .. }));
+        let Some(worker) = workers.first() else {
+            return Err(refuse("it has no worker any more".to_owned()));
+        };
+        let place = &worker.place;
+        if place.target != *target {
+            return Err(refuse(format!("that lands on `{}`, and this one on `{target}`", place.target)));
+        }
+        Ok(Some(StackedOn { ticket: dependency.clone(), branch: place.branch.clone() }))
     }
 
     /// The path that the `worktrees` setting gives a worker.
@@ -293,6 +322,7 @@ impl Spawner {
                 port_count: self.settings.ports.size,
                 made_branch: !plan.use_existing_branch,
                 made_paths: Vec::new(),
+                stacked_on: plan.stacked_on.clone(),
             },
             attempt: Attempt {
                 number: earlier.as_ref().map_or(1, |worker| worker.attempt.number + 1),

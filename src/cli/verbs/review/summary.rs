@@ -113,6 +113,10 @@ impl Page<'_> {
                 self.line(&format!("{:11}the end of its output:\n{}", "", tail.trim_end()));
             }
         }
+        if !view.outside_scope.is_empty() {
+            let files = self.paint(Style::Yellow, &super::named(&view.outside_scope));
+            self.fact("Beyond", &format!("changes files outside the scope of its ticket: {files}"));
+        }
         for verdict in &view.verdicts {
             let said = if verdict.text.is_empty() { String::new() } else { format!(": {}", one_line(&verdict.text)) };
             let void = if verdict.void { ", void by now" } else { "" };
