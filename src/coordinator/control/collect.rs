@@ -92,7 +92,7 @@ impl Control {
             failures.extend(copied.err().map(Failure::from));
         }
         match self.patch(worker.id.as_str(), true) {
-            Ok((patch, _)) => files::write_atomically(&folder.join("diff.patch"), &patch, Access::Shared)?,
+            Ok(patch) => files::write_atomically(&folder.join("diff.patch"), &patch.bytes, Access::Shared)?,
             Err(failure) => failures.push(failure),
         }
         let recording = paths.recording(&worker.id, worker.attempt.number);
