@@ -76,7 +76,8 @@ impl Control {
             queue.declare_lost(&worker.ticket, fence).ok();
             queue.fail(&worker.ticket, fence, why, None).ok();
             let outcome = Outcome::Failed { reason: why.to_owned(), exit_code: None };
-            self.log(worker, Event::AttemptEnded { outcome: outcome.clone() })?;
+            let used = self.know(worker.clone(), None).live.map(|live| live.figures);
+            self.log(worker, Event::AttemptEnded { outcome: outcome.clone(), used })?;
             self.project.store()?.update_worker::<Failure>(&worker.id, |row| {
                 row.phase = Phase::Ended { outcome, at: Time::now() };
                 Ok(())

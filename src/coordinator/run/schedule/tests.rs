@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::coordinator::run::world::{AgentFacts, Setback};
 use crate::model::agent::RuntimeKind;
+use crate::model::health::HealthSettings;
 use crate::model::settings::RunSettings;
 use crate::model::ticket::{Dependency, DependencyKind, Ticket};
 use crate::model::worker::{Attempt, Place, ProcessIdentity, Worker};
@@ -115,13 +116,15 @@ fn broke() -> Outcome {
 /// A world in which every ticket is chosen.
 fn world(tickets: Vec<QueueTicket>, workers: Vec<Seen>) -> World {
     let chosen = tickets.iter().map(|entry| entry.ticket.id.clone()).collect();
-    let facts = AgentFacts { model: Some("big".to_owned()), capabilities: vec!["rust".to_owned()] };
+    let (model, asks) = (Some("big".to_owned()), "big".to_owned());
+    let facts = AgentFacts { model, asks, capabilities: vec!["rust".to_owned()] };
     let agents = ["shell", "other"].map(|name| (name.parse().unwrap(), facts.clone()));
     World { now: NOW, tickets, workers, agents: agents.into(), ..World::empty(Some(chosen)) }
 }
 
 fn rules() -> Rules {
-    Rules { max_workers: 2, agent: "shell".parse().unwrap(), run: RunSettings::default(), lands: true, approves: false }
+    let (run, health) = (RunSettings::default(), HealthSettings::default());
+    Rules { max_workers: 2, agent: "shell".parse().unwrap(), run, health, lands: true, approves: false }
 }
 
 fn start(name: &str) -> Step {
@@ -369,6 +372,7 @@ impl Play {
                     self.entry(ticket).state = S::Running;
                     self.set_worker(working(ticket.as_str()));
                 }
+                Step::Care { .. } => panic!("every worker of the play ends by itself: {step:?}"),
                 Step::Requeue { ticket } => self.entry(ticket).state = S::Queued,
                 Step::Publish { ticket } => self.entry(ticket).state = S::Queued,
                 Step::Land { workers } => {
@@ -445,7 +449,7 @@ proptest! {
             let touched: Vec<_> = decision.steps.iter().flat_map(|step| match step {
                 Step::Land { workers } => workers.iter().map(|(ticket, _)| ticket.clone()).collect(),
                 Step::Start { ticket, .. } | Step::Resume { ticket, .. } | Step::Requeue { ticket }
-                | Step::Publish { ticket } => vec![ticket.clone()],
+                | Step::Care { ticket, .. } | Step::Publish { ticket } => vec![ticket.clone()],
             }).collect();
             prop_assert_eq!(touched.iter().collect::<BTreeSet<_>>().len(), touched.len(), "one step a ticket");
             prop_assert_eq!(decision.standings.len(), play.world.tickets.len());
