@@ -153,9 +153,11 @@ fn the_workflow_that_comes_with_swarm_does_what_it_says() {
     let seqs: Vec<i64> = events.iter().map(|event| event["seq"].as_i64().unwrap()).collect();
     assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seqs:?}");
 
-    // What was not committed is in the bundle, and another clone can have it.
+    // What landed and what was not committed are in the bundle, and another clone can have both.
     let bundle = job.out.join("branches.bundle").to_string_lossy().into_owned();
-    job.swarm.git(["fetch", "--quiet", &bundle, "refs/swarm/*:refs/swarm/*"]).success();
+    let both = ["refs/heads/*:refs/remotes/swarm/*", "refs/swarm/*:refs/swarm/*"];
+    job.swarm.git(["fetch", "--quiet", &bundle, both[0], both[1]]).success();
+    job.swarm.git(["cat-file", "-e", "refs/remotes/swarm/main:next.txt"]).success();
     job.swarm.git(["grep", "half", "refs/swarm/wip/bad", "--", "half.txt"]).says("half");
     for name in ["run.json", "stats.json", "summary.md", "workers/bad/diff.patch", "workers/bad/terminal.1.cast"] {
         assert!(job.out.join(name).exists(), "{name}");
@@ -165,8 +167,10 @@ fn the_workflow_that_comes_with_swarm_does_what_it_says() {
     assert_conforms(&stats, "stats");
     assert!(stats["total"]["utilisation"].as_f64().unwrap() > 0.0, "{stats:#}");
 
-    // It landed, nobody made a tmux server, and nothing runs on.
+    // It landed, nobody used tmux, and nothing runs on.
     assert!(job.clone.join("next.txt").exists());
+    let status = job.swarm.run_in(&job.clone, ["status", "bad", "--json"]).expect_code(0).json();
+    assert_eq!(status["workers"][0]["tmux_session"], Value::Null);
     assert_eq!(job.swarm.git_in(&job.clone, ["status", "--porcelain", "--", ":!swarm-out"]).success(), "");
     job.swarm.wait_until("everything to end", || job.is_quiet());
 }

@@ -39,14 +39,13 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<std::process::Exi
     let mut face =
         if args.report.ci { Lines::for_ci(context.output.clone())? } else { Lines::new(context.output.clone())? };
     let reporting = Reporting::begin(&args.report, &control, context)?;
-    let stream = reporting.stream_of_answers();
     let ran = crate::coordinator::run(&control, &request, &mut face);
-    reporting.end(ran.as_ref().map(|(view, _)| view), &control);
+    let view = ran.as_ref().map(|(view, _)| view);
+    let lines = view.ok().filter(|_| !context.output.json).map(summary).unwrap_or_default();
+    reporting.end(view, &lines, &control);
     let (view, result) = ran?;
     if context.output.json {
         context.output.document(&view)?;
-    } else {
-        summary(&view).iter().for_each(|line| stream.line(line, &context.output));
     }
     finish(&view, result, context)
 }

@@ -11,6 +11,7 @@ use crate::coordinator::history::{self, TicketHistory};
 use crate::coordinator::views::WorkerView;
 use crate::files::{self, Access, FileError};
 use crate::model::event::{Event, EventRecord};
+use crate::model::worker::Place;
 use crate::model::{TicketId, Time, WorkerId};
 use crate::store::{HistoryKind, read_log};
 use crate::terminal;
@@ -108,23 +109,28 @@ impl Control {
         Ok(failures)
     }
 
-    /// Writes a git bundle of what workers made: their branches, the snapshots of what was not committed, and what was
-    /// kept of them. How many references are in it; 0 writes nothing.
+    /// Writes a git bundle of what workers made: their branches and the targets they landed on, the snapshots of what was
+    /// not committed, and what was kept of them. How many references are in it; 0 writes nothing.
+    ///
+    /// What a remote is known to have is left out; who fetches from the bundle has it from there.
     pub(crate) fn bundle(&self, workers: &[String], path: &Path) -> Result<usize, Failure> {
         let repository = &self.project.repository;
-        let (mut references, mut bases) = (BTreeSet::new(), BTreeSet::new());
+        let mut references = BTreeSet::new();
         for name in workers {
-            let worker = self.worker(name)?;
-            bases.insert(worker.place.base.clone());
-            let own = [format!("refs/heads/{}", worker.place.branch), format!("refs/swarm/wip/{}", worker.id)];
-            for reference in own {
+            let Place { branch, target, .. } = self.worker(name)?.place;
+            let own = [branch, target].map(|branch| format!("refs/heads/{branch}"));
+            for reference in own.into_iter().chain([format!("refs/swarm/wip/{name}")]) {
                 if repository.ref_commit(&reference)?.is_some() {
                     references.insert(reference);
                 }
             }
-            references.extend(repository.references(&format!("refs/swarm/keep/{}/", worker.id))?);
+            references.extend(repository.references(&format!("refs/swarm/keep/{name}/"))?);
         }
-        let (references, bases): (Vec<_>, Vec<_>) = (references.into_iter().collect(), bases.into_iter().collect());
-        Ok(repository.bundle(path, &references, &bases)?)
+        let mut known = BTreeSet::new();
+        for remote in repository.references("refs/remotes/")? {
+            known.extend(repository.ref_commit(&remote)?);
+        }
+        let (references, known): (Vec<_>, Vec<_>) = (references.into_iter().collect(), known.into_iter().collect());
+        Ok(repository.bundle(path, &references, &known)?)
     }
 }

@@ -89,17 +89,16 @@ impl<'a> Reporting<'a> {
         Ok(Self { args, context, stream, artifacts, junit, follower, silence, began_at: Time::now() })
     }
 
-    /// Where the closing summary goes: to standard output, unless events have that.
-    pub(super) fn stream_of_answers(&self) -> Stream {
-        if is_stdout(self.args) { Stream::Err } else { Stream::Out }
-    }
-
-    /// Writes every report. What could not be written is a warning each: the run is what its exit code says.
-    pub(super) fn end(self, ran: Result<&RunView, &Failure>, control: &Control) {
+    /// Prints the closing summary, to standard output unless events have that, and writes every report. What could not be
+    /// written is a warning each: the run is what its exit code says.
+    pub(super) fn end(self, ran: Result<&RunView, &Failure>, summary: &[String], control: &Control) {
         let output = &self.context.output;
         for failure in self.follower.map(Follower::end).unwrap_or_default() {
             warn("the events could not be passed on", &failure, output);
         }
+        let answers = if is_stdout(self.args) { Stream::Err } else { Stream::Out };
+        // While nothing is taken for a command: it has words of agents.
+        summary.iter().for_each(|line| answers.line(line, output));
         let is_wanted = self.args.ci || self.junit.is_some() || self.artifacts.is_some();
         if !is_wanted {
             return;
