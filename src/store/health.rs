@@ -75,6 +75,10 @@ impl Store {
 
     /// Forgets it, because the worker ended well or begins anew.
     pub(crate) fn end_care(&self, worker: &WorkerId) -> Result<(), StoreError> {
+        // Most never had any, and looking takes no lock.
+        if self.read(|txn| txn.care(worker))? == Care::default() {
+            return Ok(());
+        }
         self.write(|txn| txn.run("DELETE FROM care WHERE worker = ?1", [worker.as_str()]).map(|_| ()))
     }
 }

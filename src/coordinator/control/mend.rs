@@ -127,8 +127,8 @@ impl Control {
         let Some(_unspawned) = FileLock::try_take(&self.project.paths.spawn_lock(&worker.id))? else {
             return Ok(IN_ORDER.to_owned());
         };
-        if place.worktree.symlink_metadata().is_ok() || self.liveness(worker) != Liveness::Alive && is_released(worker)
-        {
+        let is_supervised = FileLock::is_held(&self.project.paths.supervisor_lock(&worker.id))?;
+        if place.worktree.symlink_metadata().is_ok() || is_supervised || is_released(worker) {
             return Ok(IN_ORDER.to_owned());
         }
         let kept = repository.keep(&worker.id, Some(&place.worktree), &place.branch, "its worktree was gone")?;

@@ -103,6 +103,9 @@ impl Control {
             view.spawned = ready.iter().map(|(_, prepared)| planned(prepared)).collect();
             view.queued = waiting.into_iter().map(|(ticket, why)| queued(&ticket, TicketState::Open, why)).collect();
         } else {
+            for id in ready.iter().filter_map(|(id, _)| id.parse().ok()) {
+                self.forget_care(&id)?;
+            }
             let reserved = self.reserve(request, &spawner, &mut ready, &mut waiting, progress)?;
             for (ticket, why) in waiting {
                 let ticket = self.as_requested(request, ticket)?;

@@ -400,7 +400,7 @@ fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'
         Some(Phase::Ended { outcome: Outcome::LimitReached { reason }, .. }) => Judged::Held(Hold {
             ticket: id.clone(),
             kind: HoldKind::Limit,
-            why: format!("reached a limit: {reason}; raise it, then swarm run {id}"),
+            why: format!("reached a limit: {reason}; with a higher one, swarm run {id} goes on"),
             until: None,
         }),
         _ => match entry

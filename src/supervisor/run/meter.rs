@@ -187,7 +187,7 @@ impl Meter {
         }
         let (limits, (_, seen)) = (&self.settings, self.last.as_ref()?);
         let reached = |what: String, key: &str, limit: String| {
-            format!("{what}, and `health.{key}` is {limit}; raise it in .swarm/config.yaml, then swarm resume goes on")
+            format!("{what}, and `health.{key}` is {limit}; raise it in .swarm/config.yaml")
         };
         if let Some(limit) = limits.max_memory.filter(|limit| seen.resident_bytes > limit.0) {
             // Pages that are shared would count several times.
@@ -398,7 +398,7 @@ mod tests {
         let text = limited(processes, 0, 4, None).unwrap();
         assert_eq!(
             text,
-            "it runs 4 processes, and `health.max_processes` is 3; raise it in .swarm/config.yaml, then swarm resume goes on"
+            "it runs 4 processes, and `health.max_processes` is 3; raise it in .swarm/config.yaml"
         );
         let cpu = HealthSettings { max_cpu: Some(Duration::from_secs(60)), ..none };
         assert!(limited(cpu, 61, 1, None).unwrap().contains("1m 1s of processor time, and `health.max_cpu` is 1m"));

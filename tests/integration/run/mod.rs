@@ -323,7 +323,7 @@ fn an_attempt_that_took_too_long_is_a_limit() {
     let swarm = repository();
     swarm.write(".swarm/tickets/slow.md", "---\nagent: shell\ntimeout: 1s\n---\nWork.\n");
     hold_back(&swarm, "wait-slow");
-    swarm.run(["run", "slow"]).expect_code(7).says("raise it in the ticket, then swarm run slow");
+    swarm.run(["run", "slow"]).expect_code(7).says("with a higher one, swarm run slow goes on");
     let_go(&swarm, "wait-slow");
 }
 
