@@ -76,13 +76,13 @@ impl Repository {
 
     /// How many commits [`Repository::commits_between`] would name.
     pub(crate) fn count_between(&self, base: &CommitId, head: &CommitId) -> Result<usize, GitError> {
-        let count = |repo: git2::Repository| {
+        let count = |repo: &git2::Repository| {
             let mut walk = repo.revwalk()?;
             walk.push(Oid::from_str(head.as_str())?)?;
             walk.hide(Oid::from_str(base.as_str())?)?;
             Ok::<_, git2::Error>(walk.filter(Result::is_ok).count())
         };
-        match self.libgit().and_then(|repo| count(repo).ok()) {
+        match self.libgit().and_then(|repo| count(&repo).ok()) {
             Some(count) => Ok(count),
             None => Ok(self.commits_between(base, head)?.len()),
         }

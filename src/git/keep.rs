@@ -496,8 +496,24 @@ impl Repository {
 
     /// All kept work, newest first.
     pub(crate) fn kept(&self) -> Result<Vec<KeepEntry>, GitError> {
+        self.kept_below(KEEP)
+    }
+
+    /// The kept work of one worker, newest first.
+    pub(crate) fn kept_of(&self, worker: &WorkerId) -> Result<Vec<KeepEntry>, GitError> {
+        // Nearly always nothing, which is found without a process.
+        if self.keep_numbers(worker)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut kept = self.kept_below(&format!("{KEEP}{worker}/"))?;
+        kept.retain(|entry| entry.worker == *worker);
+        Ok(kept)
+    }
+
+    /// The kept work whose references begin with `prefix`, which ends in `/`.
+    fn kept_below(&self, prefix: &str) -> Result<Vec<KeepEntry>, GitError> {
         let format = "--format=%(refname)%00%(objectname)%00%(tree)%00%(parent)%00%(contents)%00";
-        let out = self.git(self.home(), ["for-each-ref", format, KEEP]).reading().output()?.text();
+        let out = self.git(self.home(), ["for-each-ref", format, prefix]).reading().output()?.text();
         let mut fields = out.split('\0');
         let mut all = Vec::new();
         while let (Some(name), Some(id), Some(tree), Some(parents), Some(message)) =

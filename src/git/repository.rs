@@ -7,7 +7,7 @@ use std::sync::Arc;
 use git2::{ErrorCode, ObjectType, RepositoryOpenFlags};
 
 use super::program::{Call, NEEDED, last_words, path_of, split_nul};
-use super::settled::Settled;
+use super::settled::{Handle, Settled};
 use super::{GitError, commit_id};
 use crate::model::{BranchName, CommitId};
 
@@ -111,12 +111,14 @@ impl Repository {
     }
 
     /// A handle of libgit2 for this thread; `None` where it cannot open the repository and the program must do.
-    pub(crate) fn libgit(&self) -> Option<git2::Repository> {
+    pub(crate) fn libgit(&self) -> Option<Handle> {
         if !self.libgit {
             return None;
         }
+        let free = self.settled.as_ref().and_then(|settled| settled.free_handle());
         // The worktree this was found from may be gone by now.
-        git2::Repository::open(&self.git_dir).or_else(|_| git2::Repository::open(&self.common_dir)).ok()
+        let open = || git2::Repository::open(&self.git_dir).or_else(|_| git2::Repository::open(&self.common_dir)).ok();
+        Some(Handle::new(free.or_else(open)?, self.settled.clone()))
     }
 
     /// The same repository with one more variable set for every call of the program, for one landing: settings are
@@ -125,6 +127,12 @@ impl Repository {
         let more = [(OsString::from(name), OsString::from(value))];
         let program_env = self.program_env.iter().cloned().chain(more).collect();
         Self { program_env, ..self.clone() }.for_one_landing()
+    }
+
+    /// This repository for a part of the landing of `whole` in which nothing is signed.
+    pub(super) fn unsigned(self, whole: &Self) -> Self {
+        let settled = whole.settled.as_ref().map_or_else(Settled::default, |settled| settled.unsigned());
+        Self { settled: Some(Arc::new(settled)), ..self }
     }
 
     /// The same repository, whose settings are read once and hold from then on.
@@ -178,7 +186,7 @@ impl Repository {
 
     /// The commit a full reference name points to.
     pub(crate) fn ref_commit(&self, reference: &str) -> Result<Option<CommitId>, GitError> {
-        self.ref_commit_by(self.libgit().as_ref(), reference)
+        self.ref_commit_by(self.libgit().as_deref(), reference)
     }
 
     /// The same with a handle that is open, where there can be one.
@@ -204,7 +212,7 @@ impl Repository {
     pub(crate) fn default_target(&self) -> Result<BranchName, GitError> {
         // Opening a handle costs more than all the questions.
         let handle = self.libgit();
-        let repo = handle.as_ref();
+        let repo = handle.as_deref();
         let origin = self.symbolic(repo, "refs/remotes/origin/HEAD", "refs/remotes/origin/")?;
         let named = [origin, self.setting(repo, "init.defaultBranch")?];
         let head = self.symbolic(repo, "HEAD", "refs/heads/")?;

@@ -1,7 +1,9 @@
 //! What holds for all of one landing and is asked of git once: whether commits are signed, who makes them, and whether
 //! this library sees the repository as the program does, so that small steps need no process each.
 
-use std::sync::OnceLock;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use git2::Signature;
@@ -16,7 +18,7 @@ const OBJECT_SETTINGS: [&str; 5] =
 const FIXED: i64 = 10;
 
 /// The answers, as far as they were asked for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Settled {
     /// Whether the person signs commits.
     signs_commits: OnceLock<bool>,
@@ -24,6 +26,52 @@ pub(super) struct Settled {
     is_plain: OnceLock<bool>,
     /// Who makes commits; `None` where the program has to say what is wrong with that.
     people: OnceLock<Option<People>>,
+    /// Handles of libgit2 that nobody uses now: opening one costs more than most questions to it.
+    handles: Mutex<Vec<git2::Repository>>,
+}
+
+/// A handle of libgit2, used by one thread; for one landing it is used again afterwards.
+pub(crate) struct Handle {
+    /// The handle; there until it is dropped.
+    repository: Option<git2::Repository>,
+    /// Where it goes then.
+    settled: Option<Arc<Settled>>,
+}
+
+impl Handle {
+    /// One that was just opened.
+    pub(super) fn new(repository: git2::Repository, settled: Option<Arc<Settled>>) -> Self {
+        Self { repository: Some(repository), settled }
+    }
+}
+
+impl Deref for Handle {
+    type Target = git2::Repository;
+
+    fn deref(&self) -> &git2::Repository {
+        self.repository.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let (Some(settled), Some(repository)) = (&self.settled, self.repository.take()) {
+            settled.handles.lock().unwrap_or_else(PoisonError::into_inner).push(repository);
+        }
+    }
+}
+
+impl Settled {
+    /// A handle that was opened before and is not used.
+    pub(super) fn free_handle(&self) -> Option<git2::Repository> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// What holds also where nothing is signed.
+    pub(super) fn unsigned(&self) -> Self {
+        let (is_plain, people) = (self.is_plain.clone(), self.people.clone());
+        Self { signs_commits: OnceLock::from(false), is_plain, people, handles: Mutex::default() }
+    }
 }
 
 /// Author and committer of new commits.
@@ -33,6 +81,15 @@ pub(super) struct People {
     pub(super) author: Person,
     /// The committer.
     pub(super) committer: Person,
+}
+
+impl fmt::Debug for Settled {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { signs_commits, is_plain, people, .. } = self;
+        let mut shown = formatter.debug_struct("Settled");
+        shown.field("signs_commits", signs_commits).field("is_plain", is_plain).field("people", people);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// A person as a commit names them.
@@ -102,7 +159,7 @@ fn clock() -> i64 {
 impl Repository {
     /// A handle of libgit2 for steps of a landing that the program would do no differently; `None` outside a landing
     /// and where something about the repository is known to the program only.
-    pub(super) fn in_process(&self) -> Option<git2::Repository> {
+    pub(super) fn in_process(&self) -> Option<Handle> {
         let settled = self.settled.as_ref()?;
         let is_plain = match settled.is_plain.get() {
             Some(known) => *known,

@@ -7,9 +7,7 @@ use crate::model::{CommitId, WorkerId};
 impl Landing<'_> {
     /// What is kept of one worker, newest first.
     pub(crate) fn kept_of(&self, worker: &WorkerId) -> Result<Vec<KeepEntry>, LandingError> {
-        let mut kept = self.repository.kept()?;
-        kept.retain(|entry| entry.worker == *worker);
-        Ok(kept)
+        Ok(self.repository.kept_of(worker)?)
     }
 
     /// The kept work that a person names: a keep ref, whole or without its prefix, or a worker, whose newest is

@@ -77,6 +77,11 @@ impl Drop for Turn {
 }
 
 impl Landing<'_> {
+    /// Whether no process lands here now: then every ticket that is landing was left so by a dead one.
+    pub(crate) fn is_idle(&self) -> Result<bool, LandingError> {
+        Ok(!FileLock::is_held(&self.paths.lock("landing"))?)
+    }
+
     /// Waits until no other process lands here, and ends what a dead one left running.
     pub(super) fn take_turn(&self, events: &mut dyn FnMut(LandEvent<'_>)) -> Result<Turn, LandingError> {
         let path = self.paths.lock("landing");

@@ -157,8 +157,10 @@ fn without_a_merge_tool_the_editor_opens_and_what_has_no_markers_left_is_resolve
 
 #[test]
 fn a_merge_that_was_begun_is_given_up_and_what_was_edited_in_it_is_kept() {
-    let swarm = conflicting("tries: 0, resolver: null");
+    let mut swarm = conflicting("tries: 0, resolver: null");
+    swarm.set_env("EDITOR", "true");
     swarm.run(["merge"]).expect_code(3);
+    swarm.run(["resolve", "beta"]).expect_code(4).says("still in conflict");
     let before = swarm.git(["rev-parse", "swarm/beta"]).success();
     let file = swarm.worktree("beta").join("shared.txt");
     swarm.write_at(&file, "start\nhalf resolved\n");

@@ -129,8 +129,11 @@ impl Control {
         let auto = self.approves_without_person()?;
         let workers = self.project.store()?.workers()?;
         let tickets = self.project.queue()?.snapshot()?;
+        // What a dead process was landing is finished or approved again before anything else lands.
+        let has_abandoned = !request.dry_run && self.with_landing(|landing| Ok(landing.is_idle()?))?;
         let ready = tickets.iter().filter(|entry| match entry.state {
             TicketState::Approved => true,
+            TicketState::Landing => has_abandoned,
             TicketState::Review => auto,
             _ => false,
         });

@@ -172,7 +172,7 @@ impl Repository {
     pub(crate) fn plain(&self) -> Result<Self, GitError> {
         let mut env = self.program_env().to_vec();
         env.extend(PLAIN.map(|(name, value)| (name.into(), value.into())));
-        Ok(Self::discover_with(self.home(), env)?.for_one_landing())
+        Ok(Self::discover_with(self.home(), env)?.unsigned(self))
     }
 
     /// Merges two commits, the one on the target's side first; the tree is in the repository afterwards.
