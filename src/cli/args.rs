@@ -99,6 +99,16 @@ pub(super) enum Verb {
     /// after --timeout, 7 at a limit. Without --merge a ticket has made it when its work is ready for review. The first
     /// Ctrl-C ends scheduling and leaves the workers running; the next `swarm run` goes on with them.
     Run(RunArgs),
+    /// Start a coordinator in the background: it starts what is queued as there is room, tries again, lands.
+    ///
+    /// It runs in a tmux session of its own, or detached where tmux is missing, and stands by as long as a `swarm run`
+    /// leads. The workers are none of its children: they run on without it.
+    Up(WorkArgs),
+    /// End the coordinator in the background; the workers run on.
+    Down(DownArgs),
+    /// Show, fill and mend the queue of tickets.
+    #[command(subcommand)]
+    Queue(QueueVerb),
     /// Show what every worker does, and how that is known.
     #[command(visible_alias = "st")]
     Status(StatusArgs),
@@ -164,6 +174,9 @@ pub(super) enum Verb {
     /// Own one worker's terminal and process tree.
     #[command(hide = true)]
     Supervise(SuperviseArgs),
+    /// Be the coordinator in the background.
+    #[command(hide = true)]
+    Lead(LeadArgs),
     /// Look at the overlaps once and tell agents what is new.
     #[command(hide = true)]
     Radar,
@@ -261,6 +274,9 @@ pub(super) struct SpawnArgs {
     /// Run without tmux and without a person: Claude in print mode, terminal through `swarm attach` only.
     #[arg(long)]
     pub(crate) headless: bool,
+    /// Queue tickets for which there is no room, or that wait for another one; `swarm run` or `swarm up` starts them.
+    #[arg(long)]
+    pub(crate) queue: bool,
     /// Wait until the workers end or need a person; exit codes as `swarm wait`.
     #[arg(long)]
     pub(crate) wait: bool,
@@ -298,6 +314,64 @@ pub(super) struct WorkArgs {
     /// Start workers without tmux and without a person.
     #[arg(long)]
     pub(crate) headless: bool,
+}
+
+// `down`.
+#[derive(Debug, Args)]
+pub(super) struct DownArgs {}
+
+// `lead`.
+#[derive(Debug, Args)]
+pub(super) struct LeadArgs {
+    /// Become the program that this file describes.
+    #[arg(long)]
+    pub(crate) handover: Option<PathBuf>,
+    /// How it works.
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
+}
+
+// `queue`.
+#[derive(Debug, Subcommand)]
+pub(super) enum QueueVerb {
+    /// List what is queued, runs or waits, in the order in which it is taken, and why it waits.
+    #[command(visible_alias = "ls")]
+    List(QueueListArgs),
+    /// Queue tickets with everything they need, and start nothing.
+    Add(QueueAddArgs),
+    /// Queue failed, dead or cancelled tickets again; a dead one gets all its attempts anew.
+    Retry(QueueTicketsArgs),
+    /// End tickets; an agent that works on one is stopped, its work is kept.
+    Cancel(QueueTicketsArgs),
+    /// List tickets that failed, with why.
+    Dead,
+}
+
+// `queue list`.
+#[derive(Debug, Args)]
+pub(super) struct QueueListArgs {
+    /// Also what landed, is done or was cancelled.
+    #[arg(long, short)]
+    pub(crate) all: bool,
+}
+
+// `queue add`.
+#[derive(Debug, Args)]
+pub(super) struct QueueAddArgs {
+    /// Ticket ids or paths of markdown files.
+    #[arg(value_name = "TICKET", required_unless_present = "all", add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) tickets: Vec<String>,
+    /// Every ticket that is not over.
+    #[arg(long, short, conflicts_with = "tickets")]
+    pub(crate) all: bool,
+}
+
+// Several tickets.
+#[derive(Debug, Args)]
+pub(super) struct QueueTicketsArgs {
+    /// Ticket ids.
+    #[arg(value_name = "TICKET", required = true, add = ArgValueCompleter::new(complete::tickets))]
+    pub(crate) tickets: Vec<String>,
 }
 
 // `status`.

@@ -17,6 +17,19 @@ impl Interrupt {
         Self::listen_for(false)
     }
 
+    /// The same for a process in the background: a terminal that goes away does not end it.
+    pub(super) fn listen_in_background() -> Result<Self, Failure> {
+        let flag = Self::listen_for(true)?;
+        // Once somebody listens for it, the signal does not end the process any more, whether anybody goes on listening
+        // or not.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
+        runtime
+            .block_on(async { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).map(drop) })
+            .ok();
+        Ok(flag)
+    }
+
     /// The same for what may take long to end in good order: asked a second time, the process ends at once, as if it had
     /// been killed.
     pub(super) fn listen_twice() -> Result<Self, Failure> {

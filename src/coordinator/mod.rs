@@ -14,7 +14,8 @@ pub(crate) mod views;
 
 pub(crate) use control::{
     Acted, Attachment, CleanRequest, CommentChoice, Control, KeptDiff, LogPaths, MergeProgress, MergeRequest,
-    NewTicketRequest, Resolving, ReviewRequest, RewindRequest, SpawnProgress, SpawnRequest, WaitRequest, has_markers,
+    NewTicketRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest, SpawnProgress, SpawnRequest, UpHandover,
+    UpRequest, WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -16,6 +16,7 @@ pub(crate) use crate::landing::Evidence as LandingEvidence;
 pub(crate) use crate::landing::{OverlapVerdict, PullState, Tested};
 use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
+use crate::model::coordination::Hold;
 use crate::model::event::EventRecord;
 use crate::model::ticket::{StartFrom, TicketState};
 use crate::model::worker::{CheckResult, Evidence, Status};
@@ -24,7 +25,7 @@ pub(crate) use review::{
     ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
     VerdictView,
 };
-pub(crate) use run::{RunTicketView, RunView};
+pub(crate) use run::{CoordinatorState, CoordinatorView, QueueEntryView, QueueView, RunTicketView, RunView};
 
 /// Version of every shape here.
 pub(crate) const VIEW_VERSION: u32 = 1;
@@ -40,6 +41,10 @@ pub(crate) struct StatusView {
     pub(crate) workers: Vec<WorkerView>,
     /// How many tickets are in each state; every state has a key.
     pub(crate) tickets: BTreeMap<String, usize>,
+    /// Who starts, resumes and lands by itself; null where nobody does.
+    pub(crate) coordinator: Option<CoordinatorView>,
+    /// What does not move and why, as the coordinator found; empty where there is none.
+    pub(crate) holds: Vec<Hold>,
 }
 
 /// One worker.
@@ -188,8 +193,21 @@ pub(crate) struct SpawnView {
     pub(crate) dry_run: bool,
     /// Workers that run, or would.
     pub(crate) spawned: Vec<SpawnedView>,
+    /// Tickets that wait in the queue instead, with --queue.
+    pub(crate) queued: Vec<QueuedView>,
     /// Tickets that did not get a worker.
     pub(crate) failed: Vec<FailureView>,
+}
+
+/// A ticket that was queued instead of started.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct QueuedView {
+    /// Ticket id.
+    pub(crate) ticket: String,
+    /// Where it is.
+    pub(crate) state: TicketState,
+    /// Why it was not started, as a clause.
+    pub(crate) why: String,
 }
 
 /// One spawned worker.

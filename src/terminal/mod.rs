@@ -21,7 +21,7 @@ pub(crate) use pty::{ExitInfo, Pty, PtyCommand, PtyError};
 pub(crate) use recording::{CastHeader, Recording, RecordingError, plain_text};
 pub(crate) use rules::{ScreenRule, matching_rule};
 pub(crate) use screen::Screen;
-pub(crate) use tmux::{AttachStep, NewTmuxSession, Tmux, TmuxError, session_name};
+pub(crate) use tmux::{AttachStep, NewTmuxSession, Tmux, TmuxError, session_name, session_name_of};
 
 /// Size of a terminal in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ use crate::model::worker::TmuxSession;
 use crate::process::{self, Finished, Invocation, ProcessError};
 
 use format::{LIST_FORMAT, escaped, parse_pane};
-pub(crate) use format::{TmuxPane, TmuxVersion, session_name};
+pub(crate) use format::{TmuxPane, TmuxVersion, session_name, session_name_of};
 
 /// Oldest version whose options and formats are used here.
 const OLDEST: TmuxVersion = TmuxVersion { major: 3, minor: 2 };

@@ -19,6 +19,7 @@ mod real_package;
 mod recovery;
 mod replay;
 mod review;
+mod run;
 mod spawn;
 mod stack;
 mod status;

@@ -16,6 +16,7 @@ mod logs;
 mod man;
 mod merge;
 mod own_loop;
+mod queue;
 mod recover;
 mod replay;
 mod resolve;
@@ -27,6 +28,7 @@ mod status;
 mod supervise;
 mod ticket;
 mod trust;
+mod up;
 mod wait;
 
 use std::process::ExitCode;
@@ -46,6 +48,10 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Ticket(verb) => ticket::run(&verb, context)?,
         Verb::Spawn(args) => spawn::run(&args, context)?,
         Verb::Run(args) => return run::run(&args, context),
+        Verb::Up(args) => up::up(&args, context)?,
+        Verb::Down(args) => up::down(&args, context)?,
+        Verb::Lead(args) => return up::lead(&args, context),
+        Verb::Queue(verb) => queue::run(&verb, context)?,
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),
         Verb::Send(args) => act::send(&args, context)?,

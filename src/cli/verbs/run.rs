@@ -60,7 +60,7 @@ fn finish(view: &RunView, result: Result<(), Failure>, context: &Context) -> Res
 pub(super) struct Lines {
     output: Output,
     interrupt: Interrupt,
-    /// Whether the interruption was answered.
+    /// Whether somebody may be watching, who wants to hear of gates as well.
     is_live: bool,
 }
 
@@ -69,6 +69,11 @@ impl Lines {
     pub(super) fn new(output: Output) -> Result<Self, Failure> {
         let is_live = std::io::stderr().is_terminal();
         Ok(Self { output, interrupt: Interrupt::listen_twice()?, is_live })
+    }
+
+    /// The same for a process in the background, which a terminal that goes away does not end.
+    pub(super) fn in_background(output: Output) -> Result<Self, Failure> {
+        Ok(Self { output, interrupt: Interrupt::listen_in_background()?, is_live: true })
     }
 }
 

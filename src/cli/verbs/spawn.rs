@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::Context;
 use crate::cli::args::{SpawnArgs, TextArgs};
+use crate::cli::output::one_line;
 use crate::coordinator::views::SpawnView;
 use crate::coordinator::{Failure, FailureKind, SpawnProgress, SpawnRequest, WaitRequest};
 use crate::model::worker::SpawnStep;
@@ -21,6 +22,7 @@ pub(super) fn run(args: &SpawnArgs, context: &Context) -> Result<(), Failure> {
         text: text(&args.text, context)?,
         headless: args.headless,
         dry_run: args.dry_run,
+        queues: args.queue,
     };
     let control = context.control()?;
     let progress = Bars::new(context.output.narrate);
@@ -35,7 +37,11 @@ pub(super) fn run(args: &SpawnArgs, context: &Context) -> Result<(), Failure> {
     if !args.wait || args.dry_run {
         return Ok(());
     }
-    let workers = view.spawned.iter().map(|spawned| spawned.worker.clone()).collect();
+    let workers: Vec<_> = view.spawned.iter().map(|spawned| spawned.worker.clone()).collect();
+    if workers.is_empty() {
+        // Without names, all live workers would be waited for.
+        return if context.output.json { context.output.document(&view) } else { show(&view, context) };
+    }
     super::wait::wait(&WaitRequest { workers, ..WaitRequest::default() }, &control, context)
 }
 
@@ -83,6 +89,13 @@ fn show(view: &SpawnView, context: &Context) -> Result<(), Failure> {
             spawned.worktree.display()
         ))?;
         spawned.warnings.iter().for_each(|warning| context.output.warn(warning));
+    }
+    for entry in &view.queued {
+        let verb = if view.dry_run { "Would queue" } else { "Queued" };
+        context.output.line(&format!("{verb} `{}`: {}", entry.ticket, one_line(&entry.why)))?;
+    }
+    if !view.dry_run && !view.queued.is_empty() {
+        context.output.narrate("swarm run or swarm up starts what is queued");
     }
     if !view.dry_run && context.output.verbose {
         context.output.narrate("swarm status --watch shows them, swarm attach WORKER enters a terminal");

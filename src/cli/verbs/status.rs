@@ -17,6 +17,9 @@ use crate::model::{Time, ago_text, counted, short_age};
 /// How often `--watch` draws anew.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
 
+/// Tickets that do not move of which `status` says why.
+const HOLDS_SHOWN: usize = 10;
+
 /// Runs `status`.
 pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let control = context.control()?;
@@ -75,10 +78,26 @@ fn render(view: &StatusView, output: &Output) -> String {
     if view.workers.is_empty() {
         let waiting = view.tickets.values().sum::<usize>();
         let tickets = if waiting > 0 { format!(" ({})", summary(view)) } else { String::new() };
-        return format!("No workers{tickets}. Start one: swarm spawn TICKET\n");
+        let coordination = coordination(view, output);
+        return format!("No workers{tickets}. Start one: swarm spawn TICKET\n{coordination}");
     }
     let mut text = table(view, output);
     writeln!(text, "\n{}", output.paint(Style::Dim, &summary(view))).expect("a string takes all text");
+    text.push_str(&coordination(view, output));
+    text
+}
+
+/// Who leads, and what does not move.
+fn coordination(view: &StatusView, output: &Output) -> String {
+    let Some(coordinator) = &view.coordinator else { return String::new() };
+    let mut text = format!("{}\n", output.paint(Style::Dim, &one_line(&coordinator.text)));
+    for hold in view.holds.iter().take(HOLDS_SHOWN) {
+        writeln!(text, "`{}` {}", hold.ticket, one_line(&hold.why)).expect("a string takes all text");
+    }
+    if view.holds.len() > HOLDS_SHOWN {
+        let more = view.holds.len() - HOLDS_SHOWN;
+        writeln!(text, "and {more} more: swarm queue list").expect("a string takes all text");
+    }
     text
 }
 

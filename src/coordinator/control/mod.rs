@@ -3,6 +3,7 @@
 mod act;
 mod agents;
 mod attach;
+mod background;
 mod clean;
 mod conflicts;
 mod doctor;
@@ -11,6 +12,7 @@ mod hear;
 mod init;
 mod merge;
 mod pull_request;
+mod queue;
 mod radar;
 mod recover;
 mod resolve;
@@ -42,8 +44,11 @@ use crate::supervisor::{Client, RuntimePaths};
 
 pub(crate) use act::Acted;
 pub(crate) use attach::{Attachment, LogPaths};
+pub(in crate::coordinator) use background::holder_name;
+pub(crate) use background::{UpHandover, UpRequest};
 pub(crate) use clean::CleanRequest;
 pub(crate) use merge::{MergeProgress, MergeRequest};
+pub(crate) use queue::QueueFilter;
 pub(crate) use recover::KeptDiff;
 pub(crate) use resolve::{Resolving, has_markers};
 pub(crate) use review::{CommentChoice, ReviewRequest};

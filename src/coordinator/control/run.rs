@@ -26,6 +26,13 @@ pub(crate) struct Choice {
     publish: Vec<(Ticket, bool)>,
 }
 
+impl Choice {
+    /// The tickets as they are published: those named first, then what they need.
+    pub(super) fn order(&self) -> Vec<TicketId> {
+        self.publish.iter().map(|(ticket, _)| ticket.id.clone()).collect()
+    }
+}
+
 /// What another thread needs to act on the same repository under the same run.
 #[derive(Debug, Clone)]
 pub(in crate::coordinator) struct Beside {
@@ -174,11 +181,11 @@ impl Control {
         Ok(file.or_else(|| known.get(id).map(|known| known.ticket.clone())))
     }
 
-    /// Publishes what was chosen and is not on its way yet; how many. What a person named is queued again where it had
+    /// Publishes what was chosen and is not on its way yet; which. What a person named is queued again where it had
     /// failed or was cancelled.
-    pub(in crate::coordinator) fn publish_chosen(&self, choice: &Choice) -> Result<usize, Failure> {
+    pub(in crate::coordinator) fn publish_chosen(&self, choice: &Choice) -> Result<BTreeSet<TicketId>, Failure> {
         let queue = self.project.queue()?;
-        let mut count = 0;
+        let mut published = BTreeSet::new();
         for (ticket, is_named) in &choice.publish {
             let known = queue.ticket(&ticket.id)?;
             let is_due = match known.as_ref().map(|known| known.state) {
@@ -189,10 +196,10 @@ impl Control {
             };
             if is_due {
                 self.publish(ticket.clone())?;
-                count += 1;
+                published.insert(ticket.id.clone());
             }
         }
-        Ok(count)
+        Ok(published)
     }
 
     /// Publishes a ticket under a key of this run. Not the key of a spawn, which would take it back when it fails.

@@ -8,7 +8,7 @@ use super::{Control, is_released, partial};
 use crate::agent::probe;
 use crate::config::{parse_ticket, ticket_text, trust_keys_of_setup};
 use crate::coordinator::failure::{Failure, FailureKind};
-use crate::coordinator::views::{SpawnView, SpawnedView, VIEW_VERSION};
+use crate::coordinator::views::{QueuedView, SpawnView, SpawnedView, VIEW_VERSION};
 use crate::files::{self, FileLock};
 use crate::model::agent::Agent;
 use crate::model::settings::Settings;
@@ -34,6 +34,8 @@ pub(crate) struct SpawnRequest {
     pub(crate) text: Option<String>,
     /// Without tmux and a person.
     pub(crate) headless: bool,
+    /// Queue what finds no room, or waits for another ticket.
+    pub(crate) queues: bool,
     /// Change nothing.
     pub(crate) dry_run: bool,
 }
@@ -77,23 +79,34 @@ impl Control {
             self.project.queue()?.expire(Time::now())?;
         }
         let tickets = self.tickets_of(request)?;
-        let mut view =
-            SpawnView { version: VIEW_VERSION, dry_run: request.dry_run, spawned: Vec::new(), failed: Vec::new() };
+        let (version, dry_run) = (VIEW_VERSION, request.dry_run);
+        let mut view = SpawnView { version, dry_run, spawned: Vec::new(), queued: Vec::new(), failed: Vec::new() };
         let spawner = self.spawner(request.headless)?;
         let mut ready = Vec::new();
         let mut failures = Vec::new();
+        let mut waiting = Vec::new();
         for ticket in tickets {
             let id = ticket.id.to_string();
+            if let (true, Err(failure)) = (request.queues, self.check_dependencies(&ticket)) {
+                waiting.push((ticket, failure.chain.join(": ")));
+                continue;
+            }
             match self.prepare(request, &spawner, ticket) {
                 Ok(prepared) => ready.push((id, prepared)),
                 Err(failure) => failures.push((id, failure)),
             }
         }
         if request.dry_run {
-            self.check_capacity(ready.len())?;
+            waiting.extend(self.split_off_waiting(request, &mut ready)?);
             view.spawned = ready.iter().map(|(_, prepared)| planned(prepared)).collect();
+            view.queued = waiting.into_iter().map(|(ticket, why)| queued(&ticket, TicketState::Open, why)).collect();
         } else {
-            let reserved = self.reserve(request, &spawner, ready, progress)?;
+            let reserved = self.reserve(request, &spawner, &mut ready, &mut waiting, progress)?;
+            for (ticket, why) in waiting {
+                let ticket = self.as_requested(request, ticket)?;
+                let state = self.publish(ticket.clone())?;
+                view.queued.push(queued(&ticket, state, why));
+            }
             for (id, result) in carry_out(&spawner, reserved, progress) {
                 match result {
                     Ok(spawned) => view.spawned.push(spawned_view(&spawned)),
@@ -102,7 +115,7 @@ impl Control {
             }
         }
         view.failed = failures.iter().map(|(id, failure)| failure.view(id)).collect();
-        let result = partial(view.spawned.len(), failures);
+        let result = partial(view.spawned.len() + view.queued.len(), failures);
         Ok((view, result))
     }
 
@@ -111,7 +124,7 @@ impl Control {
         let spawner = self.spawner(request.headless)?;
         let id = ticket.id.to_string();
         let prepared = self.prepare(request, &spawner, ticket)?;
-        let reserved = self.reserve(request, &spawner, vec![(id, prepared)], &Silent)?;
+        let reserved = self.reserve(request, &spawner, &mut vec![(id, prepared)], &mut Vec::new(), &Silent)?;
         let results = carry_out(&spawner, reserved, &Silent);
         let (_, result) = results.into_iter().next().expect("one was reserved");
         result.map(|spawned| spawned_view(&spawned))
@@ -123,11 +136,12 @@ impl Control {
         &self,
         request: &SpawnRequest,
         spawner: &Spawner,
-        ready: Vec<(String, Prepared)>,
+        ready: &mut Vec<(String, Prepared)>,
+        waiting: &mut Vec<(Ticket, String)>,
         progress: &dyn SpawnProgress,
     ) -> Result<ByTicket<Taken>, Failure> {
         let _places = self.lock_places()?;
-        self.check_capacity(ready.len())?;
+        waiting.extend(self.split_off_waiting(request, ready)?);
         if let Some(text) = &request.text {
             self.write_ticket_text(request, text)?;
         }
@@ -139,7 +153,33 @@ impl Control {
             };
             (id, taken.map_err(Failure::from))
         };
-        Ok(ready.into_iter().map(take).collect())
+        Ok(ready.drain(..).map(take).collect())
+    }
+
+    /// Takes out what there is no room for, where it may be queued instead; else none may be too many.
+    fn split_off_waiting(
+        &self,
+        request: &SpawnRequest,
+        ready: &mut Vec<(String, Prepared)>,
+    ) -> Result<Vec<(Ticket, String)>, Failure> {
+        if !request.queues {
+            self.check_capacity(ready.len())?;
+            return Ok(Vec::new());
+        }
+        let (limit, busy) = (self.project.settings()?.max_workers, self.busy()?.len());
+        let room = limit.saturating_sub(busy).min(ready.len());
+        let why = format!("{} of {limit} workers run", busy + room);
+        let ticket = |(_, prepared)| match prepared {
+            Prepared::New(start) => start.ticket,
+            Prepared::Again(again) => again.ticket,
+        };
+        Ok(ready.split_off(room).into_iter().map(|left| (ticket(left), why.clone())).collect())
+    }
+
+    /// A ticket with what the request says instead of it, so that whoever starts it later knows.
+    fn as_requested(&self, request: &SpawnRequest, ticket: Ticket) -> Result<Ticket, Failure> {
+        let agent = request.agent.as_ref().map(|name| name.parse()).transpose()?;
+        Ok(Ticket { agent: agent.or(ticket.agent), base: request.base.clone().or(ticket.base), ..ticket })
     }
 
     /// The tickets a request names, read and checked.
@@ -442,6 +482,11 @@ fn carry_out(spawner: &Spawner, reserved: ByTicket<Taken>, progress: &dyn SpawnP
 /// The content of a lock, whoever panicked with it.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The view of a ticket that waits in the queue.
+fn queued(ticket: &Ticket, state: TicketState, why: String) -> QueuedView {
+    QueuedView { ticket: ticket.id.to_string(), state, why }
 }
 
 /// The view of a spawn that would be done.

@@ -24,8 +24,14 @@ impl Control {
     pub(crate) fn status(&self, names: &[String], all: bool) -> Result<StatusView, Failure> {
         let mut tickets: BTreeMap<String, usize> =
             TicketState::ALL.iter().map(|state| (state.as_str().to_owned(), 0)).collect();
-        let mut view =
-            StatusView { version: VIEW_VERSION, at: Time::now(), workers: Vec::new(), tickets: BTreeMap::new() };
+        let mut view = StatusView {
+            version: VIEW_VERSION,
+            at: Time::now(),
+            workers: Vec::new(),
+            tickets: BTreeMap::new(),
+            coordinator: None,
+            holds: Vec::new(),
+        };
         let Some(store) = Store::open_read_only(&self.project.paths)? else {
             if let Some(name) = names.first() {
                 return Err(no_worker(name));
@@ -67,6 +73,10 @@ impl Control {
         }
         *tickets.entry(TicketState::Open.as_str().to_owned()).or_default() += self.unspawned(&states)?;
         view.tickets = tickets;
+        view.coordinator = self.leader_view()?;
+        if view.coordinator.as_ref().is_some_and(|coordinator| coordinator.leader.is_some()) {
+            view.holds = store.holds()?;
+        }
         view.workers = known.iter().map(worker_view).collect();
         Ok(view)
     }
@@ -155,6 +165,8 @@ impl Control {
         if let Some(state) = known.ticket_state {
             facts.push(format!("its ticket is {state} in the queue"));
         }
+        let held = self.holds()?.into_iter().find(|hold| hold.ticket == known.worker.ticket);
+        facts.extend(held.map(|hold| format!("the coordinator says that it {}", hold.why)));
         Ok(WhyView { version: VIEW_VERSION, at: Time::now(), worker: worker_view(&known), facts })
     }
 }

@@ -36,7 +36,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::control::{Choice, Control};
+use super::control::{Choice, Control, holder_name};
 use super::failure::{Failure, FailureKind};
 use super::views::RunView;
 use crate::model::coordination::{Hold, HoldKind, RunEnd, RunRecord};
@@ -45,7 +45,6 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::Liveness;
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Leader, QueueTicket};
-use crate::supervisor::node_name;
 pub(crate) use distribution::Past;
 use jobs::{Done, Job, Jobs, Landing, Report};
 use lease::{Leading, Lease};
@@ -67,6 +66,8 @@ const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const LAND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 /// How long an engine whose every look fails goes on trying before it ends.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// How long an engine that was told to end waits for a landing.
+const LANDING_ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long an engine that was told to end waits for what it has begun.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
@@ -168,7 +169,7 @@ impl<'a> Engine<'a> {
     /// An engine that has done nothing yet.
     fn new(control: &'a Control, request: &'a RunRequest, face: &'a mut dyn RunFace) -> Result<Self, Failure> {
         let rules = control.rules(request.lands)?;
-        let holder = format!("process {} on {}", std::process::id(), node_name());
+        let holder = holder_name();
         let record = RunRecord {
             id: control.run_id().clone(),
             began_at: Time::now(),
@@ -508,9 +509,33 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Waits for a landing under way: as long as it takes where a person asked to end, who can ask again; else for
+    /// moments. What it has not done by then the next landing finishes.
+    fn await_landing(&mut self, ending: Ending) -> Result<(), Failure> {
+        let within = match ending {
+            Ending::Interrupted(2) => Duration::MAX,
+            _ => LANDING_ENDS_WITHIN,
+        };
+        if self.jobs.doing().is_empty() {
+            return Ok(());
+        }
+        if within == Duration::MAX {
+            self.face.tell(&News::Said("waiting for the landing under way; a second Ctrl-C leaves it to the next one"));
+        }
+        let begun = Instant::now();
+        while !self.jobs.doing().is_empty() && begun.elapsed() < within {
+            if let Some(report) = self.jobs.next(PEEK_EVERY) {
+                self.take(report);
+            }
+            self.lease.keep()?;
+        }
+        Ok(())
+    }
+
     /// Ends the run: gives the lead up, says how it ended.
     fn end(mut self, ending: Ending) -> Result<(RunView, Result<(), Failure>), Failure> {
         self.drain(END_WITHIN);
+        self.await_landing(ending)?;
         let (workers, tickets) = self.control.observe()?;
         let (mut world, _) = match self.last.take() {
             Some(last) => last,

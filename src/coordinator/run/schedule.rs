@@ -197,6 +197,8 @@ fn judge<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket) -> Judged<
             counted(entry.attempts as usize, "attempt"),
             failure(entry, seen)
         )),
+        // Whatever is queued is another thing than whatever is written.
+        S::Open if world.chosen.is_none() => Judged::Moving,
         S::Open => Judged::Publish,
         S::WaitingApproval => person(id, "waits for somebody to let it run".to_owned()),
         S::Blocked => Judged::Blocked,
@@ -560,3 +562,6 @@ fn land(world: &World, judged: &BTreeMap<&TicketId, Judged<'_>>, decision: &mut 
         decision.steps.push(Step::Land { workers });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,3 +51,78 @@ pub(crate) struct RunTicketView {
     /// What it waits for, where it waits for something that can come.
     pub(crate) waits_for: Option<HoldKind>,
 }
+
+/// `up --json` and `down --json`, and in `status --json` who leads.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct CoordinatorView {
+    /// [`super::VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// What the coordinator in the background does.
+    pub(crate) state: CoordinatorState,
+    /// Its process.
+    pub(crate) pid: Option<u32>,
+    /// Since when it runs.
+    pub(crate) since: Option<Time>,
+    /// Who leads: this one, or a `swarm run`; null where nobody does.
+    pub(crate) leader: Option<String>,
+    /// Until when, unless the lease is renewed.
+    pub(crate) lease_until: Option<Time>,
+    /// The same as a sentence.
+    pub(crate) text: String,
+}
+
+/// What the coordinator in the background does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CoordinatorState {
+    /// There is none.
+    None,
+    /// It starts, resumes and lands.
+    Leads,
+    /// It waits for who leads to be gone.
+    StandsBy,
+}
+
+/// `queue list --json` and `queue dead --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct QueueView {
+    /// [`super::VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// When it was drawn up.
+    pub(crate) at: Time,
+    /// Who starts what is queued; null where nobody does.
+    pub(crate) leader: Option<String>,
+    /// The tickets, in the order in which they are taken.
+    pub(crate) tickets: Vec<QueueEntryView>,
+}
+
+/// One ticket of the queue.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct QueueEntryView {
+    /// Ticket id.
+    pub(crate) ticket: String,
+    /// Its title.
+    pub(crate) title: String,
+    /// Where it is.
+    pub(crate) state: TicketState,
+    /// 1 to 10, higher first.
+    pub(crate) priority: u8,
+    /// The agent it names.
+    pub(crate) agent: Option<String>,
+    /// Attempts begun.
+    pub(crate) attempts: u32,
+    /// Attempts before it is dead.
+    pub(crate) max_attempts: u32,
+    /// The tickets it depends on.
+    pub(crate) needs: Vec<String>,
+    /// Why it does not move, as a clause after its name; null where nothing is known to hold it.
+    pub(crate) why: Option<String>,
+    /// Until when, where that is known.
+    pub(crate) until: Option<Time>,
+    /// Why its last attempt failed.
+    pub(crate) error: Option<String>,
+    /// When it was published.
+    pub(crate) published_at: Time,
+    /// When its state last changed.
+    pub(crate) changed_at: Time,
+}

@@ -76,6 +76,11 @@ pub(super) fn parse_pane(line: &str, socket: &str) -> Option<TmuxPane> {
 /// Name of a worker's session: `<repository>-<6 hex digits of its common dir>-<worker>`. Characters that tmux gives a
 /// meaning become `~`, which no worker id holds, so two workers of one repository never share a name.
 pub(crate) fn session_name(repository: &str, common_dir: &Path, worker: &WorkerId) -> String {
+    session_name_of(repository, common_dir, worker.as_str())
+}
+
+/// The same for what is no worker; a name that no worker can have begins with `_`.
+pub(crate) fn session_name_of(repository: &str, common_dir: &Path, who: &str) -> String {
     let plain = |character: char| match character {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' | '+' => character,
         _ => '~',
@@ -85,8 +90,8 @@ pub(crate) fn session_name(repository: &str, common_dir: &Path, worker: &WorkerI
     let repository = repository.trim_start_matches('-');
     let digest = Sha256::digest(common_dir.as_os_str().as_bytes());
     let [a, b, c] = [digest[0], digest[1], digest[2]];
-    let worker: String = worker.as_str().chars().map(plain).collect();
-    format!("{repository}-{a:02x}{b:02x}{c:02x}-{worker}").trim_start_matches('-').to_owned()
+    let who: String = who.chars().map(plain).collect();
+    format!("{repository}-{a:02x}{b:02x}{c:02x}-{who}").trim_start_matches('-').to_owned()
 }
 
 /// An argument as tmux must be given it: its parser takes a `;` at the end of any argument as the end of a command,

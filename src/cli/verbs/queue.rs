@@ -1,0 +1,75 @@
+//! `swarm queue`.
+
+use super::act;
+use crate::cli::Context;
+use crate::cli::args::QueueVerb;
+use crate::cli::output::{Style, Table, one_line, width};
+use crate::coordinator::views::{QueueEntryView, QueueView};
+use crate::coordinator::{Failure, QueueFilter};
+use crate::model::short_age;
+use crate::model::ticket::TicketState;
+
+/// Runs the verb.
+pub(super) fn run(verb: &QueueVerb, context: &Context) -> Result<(), Failure> {
+    let control = context.control()?;
+    match verb {
+        QueueVerb::List(args) => {
+            let filter = if args.all { QueueFilter::All } else { QueueFilter::Open };
+            show(&control.queue_view(filter)?, "The queue is empty", context)
+        }
+        QueueVerb::Dead => show(&control.queue_view(QueueFilter::Failed)?, "No ticket has failed", context),
+        QueueVerb::Add(args) => act::show(control.queue_add(&args.tickets, args.all)?, context),
+        QueueVerb::Retry(args) => act::show(control.queue_retry(&args.tickets)?, context),
+        QueueVerb::Cancel(args) => act::show(control.queue_cancel(&args.tickets)?, context),
+    }
+}
+
+/// Prints a list of tickets.
+fn show(view: &QueueView, when_empty: &str, context: &Context) -> Result<(), Failure> {
+    if context.output.json {
+        return context.output.document(view);
+    }
+    if view.tickets.is_empty() {
+        return context.output.line(when_empty);
+    }
+    let headings = ["TICKET", "STATE", "PRIORITY", "ATTEMPTS", "AGE", "WHY", "TITLE"];
+    // A narrow terminal does without title, priority, attempts, in this order.
+    let mut table = Table::new(&headings, Some(headings.len() - 2)).optional(&[6, 2, 3]);
+    for entry in &view.tickets {
+        let plain = |text: String| (Style::Plain, text);
+        table.row(vec![
+            (Style::Bold, entry.ticket.clone()),
+            (style(entry.state), entry.state.to_string()),
+            plain(entry.priority.to_string()),
+            plain(format!("{} of {}", entry.attempts, entry.max_attempts)),
+            plain(short_age(entry.changed_at.age_at(view.at))),
+            (Style::Dim, why(entry, view)),
+            plain(one_line(&entry.title)),
+        ]);
+    }
+    context.output.print(&table.render(context.output.color, width()))
+}
+
+/// How a state looks.
+fn style(state: TicketState) -> Style {
+    match state {
+        TicketState::Running | TicketState::Landing => Style::Cyan,
+        TicketState::Landed | TicketState::Done => Style::Green,
+        TicketState::Review | TicketState::Approved | TicketState::WaitingApproval => Style::Yellow,
+        TicketState::Failed | TicketState::Dead | TicketState::Lost => Style::Red,
+        _ => Style::Plain,
+    }
+}
+
+/// Why a ticket does not move, and until when.
+fn why(entry: &QueueEntryView, view: &QueueView) -> String {
+    let nobody = || match entry.state {
+        TicketState::Queued if view.leader.is_none() => "nobody starts it: swarm run, or swarm up".to_owned(),
+        _ => String::new(),
+    };
+    let why = entry.why.as_deref().map_or_else(nobody, one_line);
+    match entry.until.filter(|until| *until > view.at) {
+        Some(until) => format!("{why} (for {})", short_age(view.at.age_at(until))),
+        None => why,
+    }
+}

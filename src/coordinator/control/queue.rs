@@ -1,0 +1,174 @@
+//! `queue list|add|retry|cancel|dead`: what waits, and what a person does about it.
+
+use std::collections::HashMap;
+
+use super::Control;
+use super::act::{Acted, action};
+use super::is_released;
+use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::views::{ActionView, ActionsView, QueueEntryView, QueueView, VIEW_VERSION};
+use crate::model::coordination::{COORDINATOR, Hold};
+use crate::model::ticket::TicketState;
+use crate::model::worker::Liveness;
+use crate::model::{TicketId, Time};
+use crate::queue::{FileQueue, Queue, QueueTicket};
+use crate::store::Store;
+
+/// Which entries are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueueFilter {
+    /// Those that are not over.
+    Open,
+    /// Every one.
+    All,
+    /// Those that failed.
+    Failed,
+}
+
+impl Control {
+    /// The entries of the queue in claim order, with what holds them while somebody leads.
+    pub(crate) fn queue_view(&self, filter: QueueFilter) -> Result<QueueView, Failure> {
+        let mut view = QueueView { version: VIEW_VERSION, at: Time::now(), leader: None, tickets: Vec::new() };
+        let Some(store) = Store::open_read_only(&self.project.paths)? else { return Ok(view) };
+        let store = std::sync::Arc::new(store);
+        let queue = FileQueue::new(store.clone(), "status");
+        view.leader = queue.leader(COORDINATOR)?.map(|leader| leader.holder);
+        let holds = if view.leader.is_some() { store.holds()? } else { Vec::new() };
+        let holds: HashMap<&TicketId, &Hold> = holds.iter().map(|hold| (&hold.ticket, hold)).collect();
+        let is_listed = |entry: &QueueTicket| match filter {
+            QueueFilter::All => true,
+            QueueFilter::Open => {
+                !matches!(entry.state, TicketState::Landed | TicketState::Done | TicketState::Cancelled)
+            }
+            QueueFilter::Failed => matches!(entry.state, TicketState::Failed | TicketState::Dead),
+        };
+        let entries = queue.snapshot()?;
+        view.tickets = entries
+            .into_iter()
+            .filter(is_listed)
+            .map(|entry| {
+                let hold = holds.get(&entry.ticket.id).copied().cloned();
+                entry_view(entry, hold)
+            })
+            .collect();
+        Ok(view)
+    }
+
+    /// What holds each ticket, while somebody leads.
+    pub(super) fn holds(&self) -> Result<Vec<Hold>, Failure> {
+        let Some(store) = Store::open_read_only(&self.project.paths)? else { return Ok(Vec::new()) };
+        let store = std::sync::Arc::new(store);
+        let leads = FileQueue::new(store.clone(), "status").leader(COORDINATOR)?.is_some();
+        Ok(if leads { store.holds()? } else { Vec::new() })
+    }
+
+    /// Queues tickets with everything they need; nothing is started.
+    pub(crate) fn queue_add(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
+        let choice = self.choose(names, all)?;
+        let published = self.publish_chosen(&choice)?;
+        let queue = self.project.queue()?;
+        let mut view = ActionsView { version: VIEW_VERSION, done: Vec::new(), failed: Vec::new() };
+        for id in choice.order() {
+            let Some(entry) = queue.ticket(&id)? else { continue };
+            let needed = choice.added.iter().find(|(added, _)| *added == id);
+            let because = needed.map(|(_, by)| format!(", because `{by}` needs it")).unwrap_or_default();
+            let (word, text) = match (published.contains(&id), entry.state) {
+                (true, TicketState::Blocked) => ("queued", format!("Queued{because}; it {}", waits(&entry))),
+                (true, _) => ("queued", format!("Queued{because}")),
+                (false, state) => ("unchanged", format!("It is {state} already")),
+            };
+            view.done.push(ActionView { worker: id.to_string(), action: word.to_owned(), text });
+        }
+        Ok((view, Ok(())))
+    }
+
+    /// Queues failed and dead tickets again, by hand.
+    pub(crate) fn queue_retry(&self, names: &[String]) -> Result<Acted, Failure> {
+        self.each_ticket(names, |control, entry| {
+            let id = &entry.ticket.id;
+            let state = match entry.state {
+                TicketState::Failed | TicketState::Dead => control.project.queue()?.requeue(id)?,
+                TicketState::Cancelled => control.publish(entry.ticket.clone())?,
+                state @ (TicketState::Queued | TicketState::Blocked) => state,
+                state => {
+                    let text =
+                        format!("ticket `{id}` is {state}: only what failed or was cancelled can be tried again");
+                    return Err(Failure::new(FailureKind::Failed, text));
+                }
+            };
+            Ok(("queued", format!("Queued again; it is {state}")))
+        })
+    }
+
+    /// Ends tickets: an agent that works on one is stopped, its work is kept.
+    pub(crate) fn queue_cancel(&self, names: &[String]) -> Result<Acted, Failure> {
+        self.each_ticket(names, |control, entry| {
+            let id = &entry.ticket.id;
+            let workers = control.project.store()?.workers()?;
+            let own = workers.into_iter().filter(|worker| worker.ticket == *id && !is_released(worker));
+            let mut stopped = Vec::new();
+            for worker in own {
+                if worker.is_begun() && control.liveness(&worker) == Liveness::Alive {
+                    control.stop_one(&worker, "its ticket was cancelled")?;
+                    stopped.push(format!("; worker `{}` was stopped, its work is kept", worker.id));
+                }
+            }
+            control.project.queue()?.cancel(id)?;
+            Ok(("cancelled", format!("Cancelled{}", stopped.concat())))
+        })
+    }
+
+    /// Does something to each named ticket of the queue.
+    fn each_ticket(
+        &self,
+        names: &[String],
+        act: impl Fn(&Self, &QueueTicket) -> Result<(&'static str, String), Failure>,
+    ) -> Result<Acted, Failure> {
+        let mut view = ActionsView { version: VIEW_VERSION, done: Vec::new(), failed: Vec::new() };
+        let mut failures = Vec::new();
+        for name in names {
+            let acted = name.parse::<TicketId>().map_err(Failure::from).and_then(|id| {
+                let entry = self.project.queue()?.ticket(&id)?;
+                let entry = entry.ok_or_else(|| crate::queue::QueueError::NotFound(id.clone()))?;
+                act(self, &entry)
+            });
+            match acted {
+                Ok((word, text)) => view.done.push(action(&name.parse()?, word, text)),
+                Err(failure) => failures.push((name.clone(), failure)),
+            }
+        }
+        view.failed = failures.iter().map(|(id, failure)| failure.view(id)).collect();
+        let result = super::partial(view.done.len(), failures);
+        Ok((view, result))
+    }
+}
+
+/// What an entry waits for, as a clause.
+fn waits(entry: &QueueTicket) -> String {
+    let needs: Vec<_> = entry.waits_for.iter().map(|need| format!("`{}`", need.ticket)).collect();
+    format!("waits for {}", needs.join(", "))
+}
+
+/// One entry as a view.
+fn entry_view(entry: QueueTicket, hold: Option<Hold>) -> QueueEntryView {
+    let blocked = (entry.state == TicketState::Blocked).then(|| waits(&entry));
+    let (until, why) = match hold {
+        Some(hold) => (hold.until, Some(hold.why)),
+        None => (None, blocked.or_else(|| entry.error.clone())),
+    };
+    QueueEntryView {
+        ticket: entry.ticket.id.to_string(),
+        title: entry.ticket.title,
+        state: entry.state,
+        priority: entry.ticket.priority,
+        agent: entry.ticket.agent.map(String::from),
+        attempts: entry.attempts,
+        max_attempts: entry.ticket.max_attempts,
+        needs: entry.ticket.depends_on.iter().map(|need| need.ticket.to_string()).collect(),
+        why,
+        until,
+        error: entry.error,
+        published_at: entry.published_at,
+        changed_at: entry.changed_at,
+    }
+}

@@ -1,0 +1,552 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::coordinator::run::world::{AgentFacts, Setback};
+use crate::model::agent::RuntimeKind;
+use crate::model::settings::RunSettings;
+use crate::model::ticket::{Dependency, DependencyKind, Ticket};
+use crate::model::worker::{Attempt, Place, ProcessIdentity, Worker};
+use crate::model::{CommitId, RunId};
+
+/// The present of these worlds.
+const NOW: Time = Time::from_millis(10_000_000);
+
+fn id(name: &str) -> TicketId {
+    name.parse().unwrap()
+}
+
+fn ago(seconds: i64) -> Time {
+    Time::from_millis(NOW.as_millis() - seconds * 1_000)
+}
+
+/// An entry that changed its state a minute ago.
+fn entry(name: &str, state: S) -> QueueTicket {
+    QueueTicket {
+        ticket: Ticket::plain(id(name)),
+        state,
+        attempts: u32::from(!matches!(state, S::Queued | S::Blocked | S::Open)),
+        fence: 1,
+        node: None,
+        lease_until: None,
+        retry_at: None,
+        error: None,
+        waits_for: Vec::new(),
+        published_at: ago(600),
+        changed_at: ago(60),
+    }
+}
+
+/// An entry that is blocked by others.
+fn blocked_by(name: &str, needs: &[&str]) -> QueueTicket {
+    let need = |need: &&str| Dependency { ticket: id(need), kind: DependencyKind::Success };
+    let needs: Vec<_> = needs.iter().map(need).collect();
+    QueueTicket {
+        ticket: Ticket { depends_on: needs.clone(), ..Ticket::plain(id(name)) },
+        waits_for: needs,
+        ..entry(name, S::Blocked)
+    }
+}
+
+fn with_agent(entry: QueueTicket, agent: &str) -> QueueTicket {
+    QueueTicket { ticket: Ticket { agent: Some(agent.parse().unwrap()), ..entry.ticket }, ..entry }
+}
+
+/// The worker of a ticket.
+fn seen(name: &str, phase: Phase, liveness: Liveness, status: Status) -> Seen {
+    let commit: CommitId = "0123456789012345678901234567890123456789".parse().unwrap();
+    let worker = Worker {
+        id: name.parse().unwrap(),
+        ticket: id(name),
+        title: name.to_owned(),
+        agent: "shell".parse().unwrap(),
+        runtime: RuntimeKind::Command,
+        place: Place {
+            worktree: "/w".into(),
+            branch: format!("swarm/{name}").parse().unwrap(),
+            base: commit,
+            target: "main".parse().unwrap(),
+            first_port: 1,
+            port_count: 1,
+            made_branch: true,
+            made_paths: Vec::new(),
+            stacked_on: None,
+        },
+        attempt: Attempt {
+            number: 1,
+            fence: 1,
+            run: RunId::random(),
+            session_id: None,
+            started_at: ago(60),
+            headless: false,
+            tmux: None,
+        },
+        phase,
+        created_at: ago(60),
+    };
+    Seen { worker, liveness, live: None, status, reason: "because".to_owned(), since: Some(ago(60)) }
+}
+
+fn process() -> ProcessIdentity {
+    ProcessIdentity { pid: 1, start_ticks: 1, boot_id: "b".to_owned() }
+}
+
+fn supervised() -> Phase {
+    Phase::Supervised { supervisor: process(), since: ago(60) }
+}
+
+fn working(name: &str) -> Seen {
+    seen(name, supervised(), Liveness::Alive, Status::Working)
+}
+
+fn lost(name: &str) -> Seen {
+    seen(name, supervised(), Liveness::Dead, Status::Lost)
+}
+
+fn ended(name: &str, outcome: Outcome) -> Seen {
+    let status = outcome.verdict().0;
+    seen(name, Phase::Ended { outcome, at: ago(60) }, Liveness::Dead, status)
+}
+
+fn broke() -> Outcome {
+    Outcome::Failed { reason: "it broke".to_owned(), exit_code: Some(1) }
+}
+
+/// A world in which every ticket is chosen.
+fn world(tickets: Vec<QueueTicket>, workers: Vec<Seen>) -> World {
+    let chosen = tickets.iter().map(|entry| entry.ticket.id.clone()).collect();
+    let facts = AgentFacts { model: Some("big".to_owned()), capabilities: vec!["rust".to_owned()] };
+    let agents = ["shell", "other"].map(|name| (name.parse().unwrap(), facts.clone()));
+    World { now: NOW, tickets, workers, agents: agents.into(), ..World::empty(Some(chosen)) }
+}
+
+fn rules() -> Rules {
+    Rules { max_workers: 2, agent: "shell".parse().unwrap(), run: RunSettings::default(), lands: true, approves: false }
+}
+
+fn start(name: &str) -> Step {
+    Step::Start { ticket: id(name), agent: "shell".parse().unwrap() }
+}
+
+/// What holds a ticket.
+#[track_caller]
+fn hold<'a>(decision: &'a Decision, name: &str) -> &'a Hold {
+    let found = decision.holds.iter().find(|hold| hold.ticket == id(name));
+    found.unwrap_or_else(|| panic!("nothing holds `{name}`: {decision:#?}"))
+}
+
+#[track_caller]
+fn standing_of<'a>(decision: &'a Decision, name: &str) -> &'a Standing {
+    &decision.standings.iter().find(|(ticket, _)| *ticket == id(name)).unwrap().1
+}
+
+#[test]
+fn what_is_queued_starts_in_order_as_long_as_there_is_room() {
+    let tickets = vec![entry("r", S::Running), entry("a", S::Queued), entry("b", S::Queued)];
+    let decision = decide(&world(tickets, vec![working("r")]), &rules());
+    assert_eq!(decision.steps, [start("a")]);
+    assert_eq!(
+        (hold(&decision, "b").kind, &*hold(&decision, "b").why),
+        (HoldKind::Place, "waits for a place: 2 of 2 workers run")
+    );
+    assert!(!decision.is_over());
+}
+
+#[test]
+fn a_worker_that_only_keeps_its_agent_at_hand_takes_no_place() {
+    let tickets = vec![entry("r", S::Review), entry("q", S::Approved), entry("a", S::Queued), entry("b", S::Queued)];
+    let world = world(tickets, vec![working("r"), working("q")]);
+    let decision = decide(&world, &Rules { lands: false, ..rules() });
+    assert_eq!(decision.steps, [start("a"), start("b")]);
+}
+
+#[test]
+fn a_lost_worker_goes_before_a_new_one_and_only_once() {
+    let tickets = vec![entry("a", S::Queued), entry("l", S::Lost), entry("m", S::Running)];
+    let world = world(tickets, vec![lost("l"), lost("m")]);
+    let resume = |name: &str| Step::Resume { ticket: id(name), worker: name.parse().unwrap() };
+    assert_eq!(decide(&world, &rules()).steps, [resume("l"), resume("m")]);
+    let doing = BTreeMap::from([(id("l"), Doing::Starting)]);
+    assert_eq!(decide(&World { doing, ..world.clone() }, &rules()).steps, [resume("m")]);
+    let never = RunSettings { restart: Restart::Never, ..RunSettings::default() };
+    let decision = decide(&world, &Rules { run: never, ..rules() });
+    assert_eq!(decision.steps, [start("a")]);
+    assert_eq!(hold(&decision, "l").why, "lost its supervisor: swarm resume l");
+}
+
+#[test]
+fn agents_and_models_have_places_of_their_own() {
+    let tickets = vec![
+        with_agent(entry("a", S::Queued), "other"),
+        with_agent(entry("b", S::Queued), "other"),
+        entry("c", S::Queued),
+    ];
+    let per_agent = BTreeMap::from([("other".parse().unwrap(), 1)]);
+    let run = RunSettings { max_per_agent: per_agent, ..RunSettings::default() };
+    let many = Rules { max_workers: 9, run, ..rules() };
+    let decision = decide(&world(tickets.clone(), Vec::new()), &many);
+    assert_eq!(decision.steps.len(), 2, "{decision:?}");
+    assert_eq!(hold(&decision, "b").why, "waits for a place: 1 of 1 workers of agent `other` run");
+    let run = RunSettings { max_per_model: BTreeMap::from([("big".to_owned(), 2)]), ..RunSettings::default() };
+    let decision = decide(&world(tickets, Vec::new()), &Rules { run, ..many });
+    assert_eq!(hold(&decision, "c").why, "waits for a place: 2 of 2 workers of model `big` run");
+}
+
+#[test]
+fn a_capability_that_no_default_agent_offers_holds_and_a_named_agent_is_believed() {
+    let wants = |name: &str, what: &str| {
+        let entry = entry(name, S::Queued);
+        QueueTicket { ticket: Ticket { capabilities: vec![what.to_owned()], ..entry.ticket }, ..entry }
+    };
+    let named = with_agent(wants("c", "python"), "shell");
+    let decision = decide(&world(vec![wants("a", "python"), wants("b", "rust"), named], Vec::new()), &rules());
+    assert_eq!(decision.steps, [start("b"), start("c")]);
+    assert_eq!(hold(&decision, "a").kind, HoldKind::Person);
+}
+
+#[test]
+fn a_failed_attempt_waits_and_is_tried_again_and_a_dead_ticket_is_not() {
+    let failed = |seconds| QueueTicket { changed_at: ago(seconds), ..entry("f", S::Failed) };
+    let worker = || vec![ended("f", broke())];
+    let young = decide(&world(vec![failed(9)], worker()), &rules());
+    assert_eq!(young.steps, []);
+    assert_eq!(hold(&young, "f").until, Some(Time::from_millis(NOW.as_millis() + 1_000)));
+    assert_eq!(young.wake_at, hold(&young, "f").until);
+    assert!(hold(&young, "f").why.contains("it broke") && !young.is_over());
+    let due = decide(&world(vec![failed(11)], worker()), &rules());
+    assert_eq!(due.steps, [Step::Requeue { ticket: id("f") }]);
+    let dead = decide(&world(vec![entry("f", S::Dead)], worker()), &rules());
+    assert_eq!(*standing_of(&dead, "f"), Standing::Failed("failed, after 1 attempt: it broke".to_owned()));
+    assert!(dead.is_over());
+}
+
+#[test]
+fn what_a_person_or_a_limit_stopped_is_not_tried_again() {
+    let stopped = Outcome::Stopped { reason: "a person stopped it".to_owned() };
+    let limit = Outcome::LimitReached { reason: "it took longer than 5m".to_owned() };
+    let tickets = vec![entry("s", S::Failed), entry("l", S::Failed), entry("e", S::Failed)];
+    // The last one's supervisor is about to write down how it ended.
+    let decision = decide(&world(tickets, vec![ended("s", stopped), ended("l", limit), working("e")]), &rules());
+    assert_eq!(decision.steps, []);
+    assert_eq!((hold(&decision, "s").kind, hold(&decision, "l").kind), (HoldKind::Person, HoldKind::Limit));
+    assert_eq!(*standing_of(&decision, "e"), Standing::Moving);
+}
+
+#[test]
+fn a_claim_without_a_worker_is_looked_after_when_nobody_writes_one_down() {
+    let claimed = |seconds| QueueTicket { changed_at: ago(seconds), ..entry("a", S::Running) };
+    assert_eq!(decide(&world(vec![claimed(1)], Vec::new()), &rules()).steps, []);
+    assert_eq!(decide(&world(vec![claimed(4)], Vec::new()), &rules()).steps, [start("a")]);
+    let since = ago(60);
+    let half = Phase::Preparing {
+        step: crate::model::worker::SpawnStep::Setup,
+        spawner: process(),
+        since,
+        before: None,
+        earlier: None,
+    };
+    let half = seen("a", half, Liveness::Dead, Status::Lost);
+    assert_eq!(decide(&world(vec![entry("a", S::Lost)], vec![half]), &rules()).steps, [start("a")]);
+}
+
+fn scoped(name: &str, scope: &str) -> QueueTicket {
+    let entry = entry(name, S::Queued);
+    QueueTicket { ticket: Ticket { scope: vec![scope.to_owned()], ..entry.ticket }, ..entry }
+}
+
+#[test]
+fn what_may_touch_the_same_files_does_not_begin_beside_it() {
+    let tickets = || vec![scoped("a", "src/**"), scoped("b", "src/b.rs"), scoped("c", "docs")];
+    let many = Rules { max_workers: 9, ..rules() };
+    let decision = decide(&world(tickets(), Vec::new()), &many);
+    assert_eq!(decision.steps, [start("a"), start("c")], "also not beside what begins now");
+    let why = "waits for `a`, which runs and may touch the same files, such as `src/b.rs`";
+    assert_eq!((hold(&decision, "b").kind, hold(&decision, "b").why.as_str()), (HoldKind::Place, why));
+    assert!(!decision.is_over());
+    let run = RunSettings { allow_scope_overlap: true, ..RunSettings::default() };
+    assert_eq!(decide(&world(tickets(), Vec::new()), &Rules { run, ..many.clone() }).steps.len(), 3);
+    // What goes on has its place already.
+    let mut two = vec![scoped("a", "src/**"), scoped("b", "src/b.rs")];
+    (two[0].state, two[1].state) = (S::Running, S::Lost);
+    assert_eq!(decide(&world(two, vec![working("a"), lost("b")]), &many).steps.len(), 1);
+}
+
+#[test]
+fn tickets_that_name_nobody_are_distributed_as_they_are_started() {
+    use crate::model::settings::Distribution;
+    let tickets = vec![entry("a", S::Queued), entry("b", S::Queued), entry("c", S::Queued)];
+    let agents = vec!["other".parse().unwrap(), "shell".parse().unwrap()];
+    let run = RunSettings { agents, distribution: Distribution::RoundRobin, ..RunSettings::default() };
+    let many = Rules { max_workers: 9, run, ..rules() };
+    let agents_of = |decision: &Decision| {
+        let of = |step: &Step| match step {
+            Step::Start { agent, .. } => agent.to_string(),
+            step => panic!("{step:?}"),
+        };
+        decision.steps.iter().map(of).collect::<Vec<_>>()
+    };
+    let mut now = world(tickets, Vec::new());
+    assert_eq!(agents_of(&decide(&now, &many)), ["other", "shell", "other"]);
+    now.past.last = Some("other".parse().unwrap());
+    assert_eq!(agents_of(&decide(&now, &many)), ["shell", "other", "shell"]);
+    let run = RunSettings {
+        max_per_agent: BTreeMap::from([("other".parse().unwrap(), 1), ("shell".parse().unwrap(), 1)]),
+        ..many.run.clone()
+    };
+    let decision = decide(&now, &Rules { run, ..many.clone() });
+    assert_eq!(agents_of(&decision), ["shell", "other"]);
+    assert_eq!(hold(&decision, "c").why, "waits for a place: 1 of 1 workers of agent `other` run");
+    now.tickets[0].ticket.capabilities = vec!["cobol".to_owned()];
+    let decision = decide(&now, &many);
+    assert_eq!((decision.steps.len(), hold(&decision, "a").kind), (2, HoldKind::Person));
+}
+
+#[test]
+fn what_started_from_another_ticket_lands_after_it() {
+    let stacked = |on: &str| {
+        let mut seen = working("top");
+        let branch = "swarm/base".parse().unwrap();
+        seen.worker.place.stacked_on = Some(crate::model::worker::StackedOn { ticket: id(on), branch });
+        seen
+    };
+    let lands = |state: S, rules: &Rules| {
+        let tickets = vec![entry("base", state), entry("top", S::Approved)];
+        decide(&world(tickets, vec![working("base"), stacked("base")]), rules)
+    };
+    let running = lands(S::Running, &rules());
+    assert_eq!((running.steps.len(), running.is_over()), (0, false));
+    let why = "lands after `base`, from whose branch it started and which is running";
+    assert_eq!(hold(&running, "top").why, why);
+    // Where the one below waits for a person, the one on it does.
+    let review = lands(S::Review, &rules());
+    assert!(review.is_over());
+    assert_eq!(hold(&review, "top").why, "waits for `base`, which waits for a verdict: swarm review base");
+    // What has landed, and what never will, is for landing itself.
+    for ended in [S::Landed, S::Cancelled] {
+        assert!(matches!(&lands(ended, &rules()).steps[..], [Step::Land { workers }] if workers[0].0 == id("top")));
+    }
+}
+
+#[test]
+fn without_landing_review_is_the_end_and_with_it_a_verdict_is_waited_for() {
+    let tickets = || vec![entry("a", S::Review), entry("b", S::Approved)];
+    let workers = || vec![working("a"), working("b")];
+    let plain = decide(&world(tickets(), workers()), &Rules { lands: false, ..rules() });
+    assert!(plain.is_over() && plain.standings.iter().all(|(_, standing)| *standing == Standing::Made));
+    let landing =
+        |names: &[&str]| Step::Land { workers: names.iter().map(|name| (id(name), name.parse().unwrap())).collect() };
+    let decision = decide(&world(tickets(), workers()), &rules());
+    assert_eq!(decision.steps, [landing(&["b"])]);
+    assert_eq!(hold(&decision, "a").why, "waits for a verdict: swarm review a");
+    let by_itself = decide(&world(tickets(), workers()), &Rules { approves: true, ..rules() });
+    assert_eq!(by_itself.steps, [landing(&["a", "b"])]);
+    let doing = BTreeMap::from([(id("b"), Doing::Landing)]);
+    let busy = decide(&World { doing, ..world(tickets(), workers()) }, &Rules { approves: true, ..rules() });
+    assert_eq!(busy.steps, [], "one landing at a time");
+}
+
+#[test]
+fn a_blocked_ticket_stands_where_the_worst_that_it_needs_stands() {
+    let tickets = vec![
+        entry("ok", S::Running),
+        entry("dead", S::Dead),
+        entry("mine", S::Review),
+        blocked_by("a", &["ok"]),
+        blocked_by("b", &["ok", "a", "dead"]),
+        blocked_by("c", &["mine"]),
+        blocked_by("d", &["b"]),
+        blocked_by("e", &["nowhere"]),
+    ];
+    let decision = decide(&world(tickets, vec![working("ok"), working("mine")]), &Rules { lands: false, ..rules() });
+    assert_eq!(*standing_of(&decision, "a"), Standing::Moving);
+    assert_eq!(hold(&decision, "a").why, "waits for `ok`, which is running");
+    let Standing::Failed(why) = standing_of(&decision, "d") else { panic!("{decision:#?}") };
+    assert_eq!(why, "needs `b`, which needs `dead`, which failed, after 1 attempt: nobody said why");
+    assert_eq!(hold(&decision, "c").why, "waits for `mine`, which is in review and has to land");
+    assert_eq!(hold(&decision, "e").why, "waits for `nowhere`, and there is no such ticket");
+}
+
+#[test]
+fn what_was_not_chosen_is_left_alone() {
+    let tickets = vec![entry("mine", S::Queued), entry("theirs", S::Queued), entry("lost", S::Lost)];
+    let world = World { chosen: Some([id("mine")].into()), ..world(tickets, vec![lost("lost")]) };
+    let decision = decide(&world, &rules());
+    assert_eq!((decision.steps, decision.standings.len()), (vec![start("mine")], 1));
+    let endless = World { chosen: None, ..world };
+    assert_eq!(decide(&endless, &rules()).steps.len(), 2);
+}
+
+#[test]
+fn nothing_is_published_that_nobody_chose() {
+    let tickets = vec![entry("open", S::Open)];
+    assert_eq!(decide(&world(tickets.clone(), Vec::new()), &rules()).steps, [Step::Publish { ticket: id("open") }]);
+    let endless = World { chosen: None, ..world(tickets, Vec::new()) };
+    assert_eq!(decide(&endless, &rules()).steps, []);
+}
+
+#[test]
+fn a_setback_holds_for_its_time_and_as_long_as_the_ticket_is_the_same() {
+    let setback = |until, at| Setback { kind: HoldKind::Person, why: "could not".to_owned(), until, at, count: 1 };
+    let with = |setback| {
+        let setbacks = BTreeMap::from([(id("a"), setback)]);
+        decide(&World { setbacks, ..world(vec![entry("a", S::Queued)], Vec::new()) }, &rules())
+    };
+    let same = (S::Queued, 1);
+    assert_eq!(with(setback(None, same)).steps, []);
+    assert!(with(setback(None, same)).is_over());
+    assert_eq!(with(setback(Some(ago(-5)), same)).wake_at, Some(ago(-5)));
+    assert_eq!(with(setback(Some(ago(1)), same)).steps, [start("a")]);
+    assert_eq!(with(setback(None, (S::Queued, 2))).steps, [start("a")]);
+}
+
+#[test]
+fn an_agent_that_asks_counts_as_moving_until_it_has_asked_for_a_while() {
+    let asks = |seconds| {
+        let asking = seen("a", supervised(), Liveness::Alive, Status::Waiting);
+        vec![Seen { since: Some(ago(seconds)), ..asking }]
+    };
+    let after = |seconds| decide(&world(vec![entry("a", S::Running)], asks(seconds)), &rules());
+    assert!(!after(1).is_over() && after(10).is_over());
+    assert_eq!(hold(&after(10), "a").why, "waits for a person (because): swarm attach a");
+}
+
+#[test]
+fn a_queued_ticket_whose_worker_still_lives_is_not_started_beside_it() {
+    let decision = decide(&world(vec![entry("a", S::Queued)], vec![working("a")]), &rules());
+    assert_eq!((decision.steps.len(), hold(&decision, "a").kind), (0, HoldKind::Person));
+}
+
+/// A world that plays: what is started runs, ends some way, and lands.
+struct Play {
+    world: World,
+    /// For each ticket, how its attempts end.
+    fates: BTreeMap<TicketId, Vec<Fate>>,
+    /// Attempts at once, at most.
+    most: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Works,
+    Fails,
+    IsLost,
+}
+
+impl Play {
+    /// Does the steps, then lets every running attempt meet its fate.
+    fn carry_out(&mut self, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Start { ticket, .. } => {
+                    let entry = self.entry(ticket);
+                    assert_eq!(entry.state, S::Queued, "only what is queued starts");
+                    (entry.state, entry.attempts, entry.fence) = (S::Running, entry.attempts + 1, entry.fence + 1);
+                    self.set_worker(working(ticket.as_str()));
+                }
+                Step::Resume { ticket, .. } => {
+                    self.entry(ticket).state = S::Running;
+                    self.set_worker(working(ticket.as_str()));
+                }
+                Step::Requeue { ticket } => self.entry(ticket).state = S::Queued,
+                Step::Publish { ticket } => self.entry(ticket).state = S::Queued,
+                Step::Land { workers } => {
+                    for (ticket, _) in workers {
+                        self.entry(ticket).state = S::Landed;
+                        self.world.workers.retain(|seen| seen.worker.ticket != *ticket);
+                    }
+                }
+            }
+        }
+        self.most = self.most.max(self.world.busy().count());
+        let running: Vec<TicketId> = self.world.busy().map(|seen| seen.worker.ticket.clone()).collect();
+        for ticket in running {
+            match self.fates.get_mut(&ticket).and_then(Vec::pop).unwrap_or(Fate::Works) {
+                Fate::Works => self.entry(&ticket).state = S::Review,
+                Fate::Fails => {
+                    let entry = self.entry(&ticket);
+                    entry.state = if entry.attempts >= 2 { S::Dead } else { S::Failed };
+                    self.set_worker(ended(ticket.as_str(), broke()));
+                }
+                Fate::IsLost => {
+                    self.entry(&ticket).state = S::Lost;
+                    self.set_worker(lost(ticket.as_str()));
+                }
+            }
+        }
+        self.unblock();
+    }
+
+    fn entry(&mut self, id: &TicketId) -> &mut QueueTicket {
+        self.world.tickets.iter_mut().find(|entry| entry.ticket.id == *id).unwrap()
+    }
+
+    fn set_worker(&mut self, seen: Seen) {
+        self.world.workers.retain(|known| known.worker.id != seen.worker.id);
+        self.world.workers.push(seen);
+    }
+
+    fn unblock(&mut self) {
+        let landed: BTreeSet<TicketId> =
+            self.world.tickets.iter().filter(|e| e.state == S::Landed).map(|e| e.ticket.id.clone()).collect();
+        for entry in &mut self.world.tickets {
+            entry.waits_for.retain(|need| !landed.contains(&need.ticket));
+            if entry.state == S::Blocked && entry.waits_for.is_empty() {
+                entry.state = S::Queued;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_play_ends_within_its_limits_and_lands_what_can_land(
+        needs in proptest::collection::vec(proptest::collection::vec(any::<prop::sample::Index>(), 0..3), 1..14),
+        fates in proptest::collection::vec(proptest::collection::vec(0..6u8, 0..3), 14),
+        limit in 1..4usize,
+    ) {
+        let name = |number: usize| format!("t{number}");
+        let tickets: Vec<_> = needs.iter().enumerate().map(|(number, needs)| {
+            // A ticket needs earlier ones only, so there is no circle.
+            let needs: BTreeSet<_> = needs.iter().filter(|_| number > 0).map(|need| name(need.index(number))).collect();
+            let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
+            if needs.is_empty() { entry(&name(number), S::Queued) } else { blocked_by(&name(number), &needs) }
+        }).collect();
+        let fate = |number: &u8| match number { 0 => Fate::Fails, 1 => Fate::IsLost, _ => Fate::Works };
+        let fates = fates.iter().enumerate().map(|(number, all)| (id(&name(number)), all.iter().map(fate).collect()));
+        let mut play = Play { world: world(tickets, Vec::new()), fates: fates.collect(), most: 0 };
+        let rules = Rules { max_workers: limit, approves: true, ..rules() };
+        let mut last = None;
+        for _ in 0..200 {
+            let decision = decide(&play.world, &rules);
+            let touched: Vec<_> = decision.steps.iter().flat_map(|step| match step {
+                Step::Land { workers } => workers.iter().map(|(ticket, _)| ticket.clone()).collect(),
+                Step::Start { ticket, .. } | Step::Resume { ticket, .. } | Step::Requeue { ticket }
+                | Step::Publish { ticket } => vec![ticket.clone()],
+            }).collect();
+            prop_assert_eq!(touched.iter().collect::<BTreeSet<_>>().len(), touched.len(), "one step a ticket");
+            prop_assert_eq!(decision.standings.len(), play.world.tickets.len());
+            let is_over = decision.is_over();
+            let steps = decision.steps.clone();
+            last = Some(decision);
+            if is_over {
+                break;
+            }
+            play.carry_out(&steps);
+        }
+        let last = last.unwrap();
+        prop_assert!(last.is_over(), "it never ends: {:#?}", last);
+        prop_assert!(play.most <= limit);
+        for (ticket, standing) in &last.standings {
+            let state = play.world.ticket(ticket).unwrap().state;
+            let is_right = match standing {
+                Standing::Made => state == S::Landed,
+                Standing::Failed(_) => matches!(state, S::Dead | S::Blocked),
+                Standing::Held(_) | Standing::Moving => false,
+            };
+            prop_assert!(is_right, "`{}` is {} and {:?}", ticket, state, standing);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The coordinator in the background.
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::scenery::{Beside, await_state, hold_back, let_go, repository, ticket};
+use crate::support::scene::{assert_no_processes, signal};
+
+#[test]
+fn a_coordinator_in_the_background_works_until_it_is_ended() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    ticket(&swarm, "b", &["a"]);
+    let up = swarm.json(["up", "--merge"]);
+    assert_eq!(up["state"], "leads", "{up:#}");
+    swarm.tmux(["list-sessions", "-F", "#{session_name}"]).says("_coordinator");
+    swarm.run(["up"]).expect_code(0).says("The coordinator runs already in the background");
+    swarm.run(["queue", "add", "b"]).expect_code(0);
+    await_state(&swarm, "b", "landed");
+    swarm.run(["status"]).says("in the background (process");
+    swarm.run(["down"]).expect_code(0).says("The coordinator in the background ended");
+    swarm.run(["down"]).expect_code(0).says("does not run");
+    assert_no_processes(&swarm);
+    let sessions = swarm.tmux(["list-sessions", "-F", "#{session_name}"]);
+    assert!(!sessions.stdout.contains("_coordinator"), "{}", sessions.stdout);
+}
+
+#[test]
+fn it_leaves_alone_what_is_written_and_not_queued_and_its_workers_outlive_it() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    ticket(&swarm, "b", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["up", "--headless"]).expect_code(0).says("and leads");
+    swarm.run(["queue", "add", "a"]).expect_code(0);
+    await_state(&swarm, "a", "running");
+    swarm.run(["down"]).expect_code(0).says("1 worker runs on");
+    let status = swarm.json(["status"]);
+    assert_eq!((&status["workers"][0]["id"], &status["workers"][0]["status"]), (&json!("a"), &json!("working")));
+    assert_eq!(status["workers"].as_array().unwrap().len(), 1);
+    let_go(&swarm, "wait-a");
+    await_state(&swarm, "a", "review");
+}
+
+#[test]
+fn a_run_beside_it_stands_by_and_ends_with_its_tickets() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    swarm.run(["up", "--headless"]).success();
+    let mut run = Beside::start(&swarm, "run", &["run", "a"]);
+    assert_eq!(run.end(&swarm), 0, "{}", run.says(&swarm));
+    assert!(run.says(&swarm).contains("leads; this one stands by"), "{}", run.says(&swarm));
+    swarm.run(["down"]).success();
+}
+
+#[test]
+fn one_that_was_killed_is_missed_and_another_one_takes_its_place() {
+    let swarm = repository();
+    let up = swarm.json(["up"]);
+    signal(&up["pid"], Signal::KILL);
+    swarm.wait_until("nobody to lead", || swarm.json(["status"])["coordinator"].is_null());
+    let again = swarm.json(["up"]);
+    assert_eq!(again["state"], "leads");
+    assert_ne!(again["pid"], up["pid"]);
+    // Its terminal is not what it lives from.
+    swarm.tmux(["kill-server"]).success();
+    assert_eq!(swarm.json(["up"])["pid"], again["pid"]);
+    swarm.run(["down"]).success();
+    assert_no_processes(&swarm);
+}
+
+#[test]
+fn what_it_could_never_do_is_told_at_once() {
+    let swarm = repository();
+    swarm.write(".swarm/config.yaml", "gates: [{name: g, run: 'true'}]\n");
+    swarm.run(["up", "--merge"]).expect_code(4).says("swarm trust");
+    assert_no_processes(&swarm);
+}
