@@ -67,6 +67,7 @@ impl ReadyWork {
             port_count: 0,
             made_branch: true,
             made_paths: Vec::new(),
+            stacked_on: None,
         };
         let attempt = Attempt {
             number: 1,

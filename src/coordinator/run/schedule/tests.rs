@@ -72,6 +72,7 @@ fn seen(name: &str, phase: Phase, liveness: Liveness, status: Status) -> Seen {
             port_count: 1,
             made_branch: true,
             made_paths: Vec::new(),
+            stacked_on: None,
         },
         attempt: Attempt {
             number: 1,
@@ -250,6 +251,84 @@ fn a_claim_without_a_worker_is_looked_after_when_nobody_writes_one_down() {
     };
     let half = seen("a", half, Liveness::Dead, Status::Lost);
     assert_eq!(decide(&world(vec![entry("a", S::Lost)], vec![half]), &rules()).steps, [start("a")]);
+}
+
+fn scoped(name: &str, scope: &str) -> QueueTicket {
+    let entry = entry(name, S::Queued);
+    QueueTicket { ticket: Ticket { scope: vec![scope.to_owned()], ..entry.ticket }, ..entry }
+}
+
+#[test]
+fn what_may_touch_the_same_files_does_not_begin_beside_it() {
+    let tickets = || vec![scoped("a", "src/**"), scoped("b", "src/b.rs"), scoped("c", "docs")];
+    let many = Rules { max_workers: 9, ..rules() };
+    let decision = decide(&world(tickets(), Vec::new()), &many);
+    assert_eq!(decision.steps, [start("a"), start("c")], "also not beside what begins now");
+    let why = "waits for `a`, which runs and may touch the same files, such as `src/b.rs`";
+    assert_eq!((hold(&decision, "b").kind, hold(&decision, "b").why.as_str()), (HoldKind::Place, why));
+    assert!(!decision.is_over());
+    let run = RunSettings { allow_scope_overlap: true, ..RunSettings::default() };
+    assert_eq!(decide(&world(tickets(), Vec::new()), &Rules { run, ..many.clone() }).steps.len(), 3);
+    // What goes on has its place already.
+    let mut two = vec![scoped("a", "src/**"), scoped("b", "src/b.rs")];
+    (two[0].state, two[1].state) = (S::Running, S::Lost);
+    assert_eq!(decide(&world(two, vec![working("a"), lost("b")]), &many).steps.len(), 1);
+}
+
+#[test]
+fn tickets_that_name_nobody_are_distributed_as_they_are_started() {
+    use crate::model::settings::Distribution;
+    let tickets = vec![entry("a", S::Queued), entry("b", S::Queued), entry("c", S::Queued)];
+    let agents = vec!["other".parse().unwrap(), "shell".parse().unwrap()];
+    let run = RunSettings { agents, distribution: Distribution::RoundRobin, ..RunSettings::default() };
+    let many = Rules { max_workers: 9, run, ..rules() };
+    let agents_of = |decision: &Decision| {
+        let of = |step: &Step| match step {
+            Step::Start { agent, .. } => agent.to_string(),
+            step => panic!("{step:?}"),
+        };
+        decision.steps.iter().map(of).collect::<Vec<_>>()
+    };
+    let mut now = world(tickets, Vec::new());
+    assert_eq!(agents_of(&decide(&now, &many)), ["other", "shell", "other"]);
+    now.past.last = Some("other".parse().unwrap());
+    assert_eq!(agents_of(&decide(&now, &many)), ["shell", "other", "shell"]);
+    let run = RunSettings {
+        max_per_agent: BTreeMap::from([("other".parse().unwrap(), 1), ("shell".parse().unwrap(), 1)]),
+        ..many.run.clone()
+    };
+    let decision = decide(&now, &Rules { run, ..many.clone() });
+    assert_eq!(agents_of(&decision), ["shell", "other"]);
+    assert_eq!(hold(&decision, "c").why, "waits for a place: 1 of 1 workers of agent `other` run");
+    now.tickets[0].ticket.capabilities = vec!["cobol".to_owned()];
+    let decision = decide(&now, &many);
+    assert_eq!((decision.steps.len(), hold(&decision, "a").kind), (2, HoldKind::Person));
+}
+
+#[test]
+fn what_started_from_another_ticket_lands_after_it() {
+    let stacked = |on: &str| {
+        let mut seen = working("top");
+        let branch = "swarm/base".parse().unwrap();
+        seen.worker.place.stacked_on = Some(crate::model::worker::StackedOn { ticket: id(on), branch });
+        seen
+    };
+    let lands = |state: S, rules: &Rules| {
+        let tickets = vec![entry("base", state), entry("top", S::Approved)];
+        decide(&world(tickets, vec![working("base"), stacked("base")]), rules)
+    };
+    let running = lands(S::Running, &rules());
+    assert_eq!((running.steps.len(), running.is_over()), (0, false));
+    let why = "lands after `base`, from whose branch it started and which is running";
+    assert_eq!(hold(&running, "top").why, why);
+    // Where the one below waits for a person, the one on it does.
+    let review = lands(S::Review, &rules());
+    assert!(review.is_over());
+    assert_eq!(hold(&review, "top").why, "waits for `base`, which waits for a verdict: swarm review base");
+    // What has landed, and what never will, is for landing itself.
+    for ended in [S::Landed, S::Cancelled] {
+        assert!(matches!(&lands(ended, &rules()).steps[..], [Step::Land { workers }] if workers[0].0 == id("top")));
+    }
 }
 
 #[test]
