@@ -13,9 +13,9 @@ mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, KeptDiff, LogPaths, MergeProgress,
-    MergeRequest, NewTicketRequest, Resolving, ReviewRequest, RewindRequest, SpawnProgress, SpawnRequest, SpendBy,
-    WaitRequest, has_markers,
+    Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, ImportRequest, KeptDiff, LogPaths,
+    MergeProgress, MergeRequest, NewTicketRequest, PlanRequest, Resolving, ReviewRequest, RewindRequest, SpawnProgress,
+    SpawnRequest, SpendBy, WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

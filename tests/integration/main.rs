@@ -12,6 +12,7 @@ mod finish;
 mod landing;
 mod layering;
 mod own_loop;
+mod plan;
 mod processes;
 mod pull_request;
 mod queue;
