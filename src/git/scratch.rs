@@ -130,8 +130,11 @@ impl Repository {
             // It may never have been registered.
             let removed = call.run()?;
             if removed.code() != 0 && path.exists() {
-                fs::remove_dir_all(path).map_err(FileError::on("remove", path))?;
-                self.git(self.home(), ["worktree", "remove", "--force", "--force", "--"]).args([path]).run()?;
+                remove_folder(path)?;
+            }
+            // A git that was killed while it registered one leaves an entry that git does not list. The name is ours alone.
+            if let Some(name) = path.file_name().filter(|name| name.as_encoded_bytes().starts_with(b"+gate-")) {
+                remove_folder(&self.common_dir().join("worktrees").join(name))?;
             }
         }
         for file in [record.to_owned(), record.with_extension("lock")] {
@@ -142,6 +145,14 @@ impl Repository {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes a folder with what is in it, if it is there.
+fn remove_folder(path: &Path) -> Result<(), GitError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::on("remove", path)(error).into()),
+        _ => Ok(()),
     }
 }
 

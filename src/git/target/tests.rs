@@ -357,6 +357,25 @@ fn scratch_worktrees_of_dead_processes_are_swept_and_live_ones_are_not() {
 }
 
 #[test]
+fn what_a_git_that_died_while_registering_left_goes_with_its_scratch_worktree() {
+    let (fixture, _, to) = ahead();
+    let repository = fixture.open();
+    crash::arm("scratch recorded");
+    assert!(repository.scratch_worktree(&to, &fixture.worktrees).is_err());
+    assert!(crash::revive());
+    let [path] = &repository.dead_scratch().unwrap()[..] else { panic!("one died") };
+    // Git makes the folder and locks it before it writes down where the worktree is.
+    let entries = fixture.root.join(".git/worktrees");
+    let (ours, foreign) = (entries.join(path.file_name().unwrap()), entries.join("foreign"));
+    for entry in [&ours, &foreign] {
+        put(&entry.join("locked"), "initializing");
+    }
+    assert_eq!(repository.sweep_scratch().unwrap(), 1);
+    assert!(!ours.exists());
+    assert!(foreign.exists());
+}
+
+#[test]
 fn notes_of_several_writers_all_stay() {
     let fixture = Fixture::new();
     let (head, repository) = (fixture.head("main"), fixture.open());

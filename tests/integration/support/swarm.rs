@@ -19,7 +19,7 @@ use tempfile::TempDir;
 /// The program under test.
 pub(crate) const SWARM: &str = env!("CARGO_BIN_EXE_swarm");
 /// Nothing a test waits for takes longer on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long leftover processes get to end by themselves when a test is over.
