@@ -160,6 +160,8 @@ pub(super) enum Verb {
     Clean(CleanArgs),
     /// Go back to the state after one of a worker's tool calls, keeping the present first.
     Rewind(RewindArgs),
+    /// Let an agent propose tickets for a goal; a person edits and approves them before anything runs.
+    Plan(PlanArgs),
     /// Show what was spent, and what may be.
     Budget(BudgetArgs),
     /// List, show and check agents.
@@ -218,6 +220,44 @@ pub(super) enum TicketVerb {
     List,
     /// Show one ticket as it would be run.
     Show(TicketShowArgs),
+    /// Write a ticket for each issue of GitHub that has none, through gh.
+    Import(TicketImportArgs),
+}
+
+// `ticket import`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The ticket of issue 12, \"Fix the parser\", is 12-fix-the-parser; `depends on #7` in its text becomes a dependency. An \
+issue that was imported before is left alone: it is told to be unchanged, or to have changed. What people write in \
+issues is foreign text; read it before an agent works on it.")]
+pub(super) struct TicketImportArgs {
+    /// Numbers of issues; every open one when none is named.
+    #[arg(value_name = "NUMBER", value_parser = issue_number)]
+    pub(crate) numbers: Vec<u64>,
+    /// The repository, instead of the one that gh finds here.
+    #[arg(long, value_name = "OWNER/NAME", value_parser = repository_name)]
+    pub(crate) repo: Option<String>,
+    /// Only issues with this label.
+    #[arg(long, value_name = "LABEL", conflicts_with = "numbers")]
+    pub(crate) label: Option<String>,
+}
+
+/// Reads `12` or `#12`.
+fn issue_number(text: &str) -> Result<u64, String> {
+    let number = text.trim_start_matches('#').parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected the number of an issue".to_owned())
+}
+
+/// Reads `OWNER/NAME` or `HOST/OWNER/NAME`; nothing that gh could take for a flag.
+fn repository_name(text: &str) -> Result<String, String> {
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && !word.starts_with('-')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let count = text.split('/').count();
+    let is_name = (2..=3).contains(&count) && text.split('/').all(is_word);
+    if is_name { Ok(text.to_owned()) } else { Err("expected OWNER/NAME".to_owned()) }
 }
 
 // `ticket new`.
@@ -807,6 +847,53 @@ pub(super) struct RecoverRestoreArgs {
     /// Folder of a new worktree that gets the uncommitted part as uncommitted changes.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) worktree: Option<PathBuf>,
+}
+
+// `plan`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+The planner reads a checkout of the target and changes nothing. Its tickets are files in .swarm/plans/NAME: edit, add \
+and remove them, then `swarm plan approve NAME` makes tickets of them. Nothing runs before that."
+)]
+pub(super) struct PlanArgs {
+    /// What to do with a plan.
+    #[command(subcommand)]
+    pub(crate) verb: Option<PlanVerb>,
+    /// What is to be reached; `-` is standard input.
+    #[arg(value_name = "GOAL", required_unless_present = "file")]
+    pub(crate) goal: Option<String>,
+    /// A file with the goal; `-` is standard input.
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "goal")]
+    pub(crate) file: Option<PathBuf>,
+    /// Who plans.
+    #[arg(long, value_name = "AGENT", add = ArgValueCompleter::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+    /// Name of the plan; default the first words of the goal.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+// `plan`.
+#[derive(Debug, Subcommand)]
+pub(super) enum PlanVerb {
+    /// List the plans that wait for approval.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show a plan as its files are now.
+    Show(PlanNameArgs),
+    /// Check a plan and make tickets of it.
+    Approve(PlanNameArgs),
+}
+
+// One plan.
+#[derive(Debug, Args)]
+pub(super) struct PlanNameArgs {
+    /// Name of the plan.
+    #[arg(value_name = "NAME")]
+    pub(crate) plan: String,
 }
 
 // `budget`.

@@ -47,6 +47,8 @@ templates! {
     Prompt = "prompt.md",
     /// What a reviewer agent is asked.
     ReviewRequest = "review_request.md",
+    /// What the planner is asked.
+    PlanRequest = "plan_request.md",
     /// A rejected review, as one message.
     ChangesRequested = "changes_requested.md",
     /// The branch does not merge with the target.

@@ -15,8 +15,9 @@ pub(crate) mod views;
 
 pub(crate) use control::{
     Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, EventFilter, EventKind, EventReader,
-    KeptDiff, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, QueueFilter, Resolving, ReviewRequest,
-    RewindRequest, Since, SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest, has_markers,
+    ImportRequest, KeptDiff, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, PlanRequest, QueueFilter,
+    Resolving, ReviewRequest, RewindRequest, Since, SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest,
+    WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

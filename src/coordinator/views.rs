@@ -198,6 +198,95 @@ pub(crate) struct TicketView {
     pub(crate) problem: Option<String>,
 }
 
+/// `ticket import --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ImportView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// The issues, by number.
+    pub(crate) issues: Vec<ImportedView>,
+    /// Issues that could not be imported.
+    pub(crate) failed: Vec<FailureView>,
+}
+
+/// One issue.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct ImportedView {
+    /// Its number.
+    pub(crate) number: u64,
+    /// Its address.
+    pub(crate) url: String,
+    /// Its title.
+    pub(crate) title: String,
+    /// The ticket.
+    pub(crate) ticket: String,
+    /// What was done.
+    pub(crate) action: ImportWord,
+    /// What was left out.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What was done with an issue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ImportWord {
+    /// Its ticket was written.
+    Imported,
+    /// It was imported before, and is as it was; its ticket was left alone.
+    Unchanged,
+    /// It was imported before, and has changed since; its ticket was left alone.
+    Changed,
+    /// Another ticket has its id; nothing was written.
+    Exists,
+}
+
+/// `plan --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct PlanView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Its name.
+    pub(crate) name: String,
+    /// Where its proposals are, as files for a person to edit; null when they became tickets.
+    pub(crate) folder: Option<PathBuf>,
+    /// The tickets, in an order in which they can start.
+    pub(crate) tickets: Vec<PlannedTicketView>,
+    /// What the planner said besides; null when it is not known.
+    pub(crate) remarks: Option<String>,
+    /// What the plan cost in US dollars; null when that is not known.
+    pub(crate) cost_usd: Option<f64>,
+}
+
+/// One proposed ticket.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct PlannedTicketView {
+    /// Its id.
+    pub(crate) id: String,
+    /// One line.
+    pub(crate) title: String,
+    /// 1 to 10, higher first.
+    pub(crate) priority: u8,
+    /// Tickets it waits for.
+    pub(crate) depends_on: Vec<String>,
+    /// Files it means to touch.
+    pub(crate) scope: Vec<String>,
+    /// Commands run before review.
+    pub(crate) checks: Vec<String>,
+    /// Its file.
+    pub(crate) path: PathBuf,
+}
+
+/// `plan list --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct PlansView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Plans that wait for a person, by name.
+    pub(crate) plans: Vec<PlanView>,
+    /// Plans that cannot be read, and why.
+    pub(crate) failed: Vec<FailureView>,
+}
+
 /// `budget --json`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct BudgetView {

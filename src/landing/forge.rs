@@ -257,7 +257,7 @@ impl Forge {
     }
 
     /// Runs a call and reads its JSON.
-    fn json<T: for<'de> Deserialize<'de>>(&self, args: &[&str]) -> Result<T, ForgeError> {
+    pub(super) fn json<T: for<'de> Deserialize<'de>>(&self, args: &[&str]) -> Result<T, ForgeError> {
         let done = self.call(args, "")?;
         let wrap = |source| ForgeError::Answer { command: self.command(args), source };
         serde_json::from_slice(&done.stdout).map_err(wrap)

@@ -43,6 +43,7 @@ mod clean;
 mod evidence;
 mod forge;
 mod gate;
+mod issues;
 mod land;
 mod order;
 mod outcome;
@@ -77,6 +78,9 @@ pub(crate) use clean::{CleanPolicy, Goes, Stays, Thing};
 pub(crate) use evidence::{Evidence, Tested};
 pub(crate) use forge::{Checks, Forge, ForgeError, ForgeKind, PullState};
 pub(crate) use gate::{ApprovedGates, GateReport};
+pub(crate) use issues::Issue;
+#[cfg(test)]
+pub(crate) use issues::Label as IssueLabel;
 pub(crate) use land::{LandOptions, PrepareScratch};
 pub(crate) use order::{Entry, order};
 pub(crate) use outcome::{LandEvent, Landed, Outcome, Plan, Prospect, Report, ReturnReason, Returned, Waiting};
@@ -85,7 +89,7 @@ pub(crate) use radar::{Overlap, OverlapVerdict};
 pub(crate) use release::Missing;
 pub(crate) use remark::{RemarkPlace, Remarking};
 pub(crate) use review::{NewReview, Standing};
-pub(crate) use reviewer::Reviewer;
+pub(crate) use reviewer::{Reviewer, Spoken};
 pub(crate) use rewind::RewindPlan;
 pub(crate) use spot::{Fate, Finder};
 

@@ -15,6 +15,7 @@ mod health;
 mod landing;
 mod layering;
 mod own_loop;
+mod plan;
 mod processes;
 mod pull_request;
 mod queue;

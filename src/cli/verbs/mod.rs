@@ -18,6 +18,7 @@ mod logs;
 mod man;
 mod merge;
 mod own_loop;
+mod plan;
 mod queue;
 mod recover;
 mod replay;
@@ -79,6 +80,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Rewind(args) => rewind::run(&args, context)?,
         Verb::Demo(args) => return demo::run(&args, context),
         Verb::Replay(verb) => replay::run(&verb, context)?,
+        Verb::Plan(args) => plan::run(&args, context)?,
         Verb::Budget(args) => budget::run(&args, context)?,
         Verb::Trust(args) => trust::run(&args, context)?,
         Verb::Agents(verb) => agents::run(&verb, context)?,

@@ -10,10 +10,10 @@ use rustix::fs::{FileType, fstat};
 
 use super::init::shown;
 use crate::cli::Context;
-use crate::cli::args::{TicketNewArgs, TicketShowArgs, TicketVerb};
+use crate::cli::args::{TicketImportArgs, TicketNewArgs, TicketShowArgs, TicketVerb};
 use crate::cli::output::{Style, Table, one_line, width};
-use crate::coordinator::views::TicketView;
-use crate::coordinator::{Failure, FailureKind, NewTicketRequest};
+use crate::coordinator::views::{ImportWord, TicketView};
+use crate::coordinator::{Failure, FailureKind, ImportRequest, NewTicketRequest};
 use crate::model::duration_text;
 use crate::model::ticket::TicketState;
 
@@ -26,6 +26,7 @@ pub(super) fn run(verb: &TicketVerb, context: &Context) -> Result<(), Failure> {
         TicketVerb::New(args) => new(args, context),
         TicketVerb::List => list(context),
         TicketVerb::Show(args) => show(args, context),
+        TicketVerb::Import(args) => import(args, context),
     }
 }
 
@@ -63,6 +64,36 @@ fn new(args: &TicketNewArgs, context: &Context) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// `ticket import`.
+fn import(args: &TicketImportArgs, context: &Context) -> Result<(), Failure> {
+    let request =
+        ImportRequest { repository: args.repo.clone(), label: args.label.clone(), numbers: args.numbers.clone() };
+    let (view, result) = context.control()?.import_issues(&request)?;
+    if context.output.json {
+        context.output.document(&view)?;
+        return result;
+    }
+    for issue in &view.issues {
+        let (number, ticket) = (issue.number, &issue.ticket);
+        context.output.line(&match issue.action {
+            ImportWord::Imported => format!("Imported #{number} as `{ticket}`: {}", one_line(&issue.title)),
+            ImportWord::Unchanged => format!("#{number} is `{ticket}` already, and has not changed"),
+            ImportWord::Changed => {
+                format!(
+                    "#{number} has changed since it became `{ticket}`; the ticket was left as it is ({})",
+                    issue.url
+                )
+            }
+            ImportWord::Exists => format!("#{number} was not imported: there is another ticket `{ticket}`"),
+        })?;
+        issue.warnings.iter().for_each(|warning| context.output.warn(&format!("`{ticket}`: {warning}")));
+    }
+    if view.issues.is_empty() && view.failed.is_empty() {
+        context.output.narrate("No open issues there.");
+    }
+    result
 }
 
 /// What was piped into standard input; `None` when nothing is, as for a terminal or the null device, or it is empty.

@@ -53,6 +53,7 @@ impl Control {
         if is_released(&worker) {
             return Err(LandingError::IsReleased(worker.id).into());
         }
+        self.check_day_budget()?;
         let _turn = self.take_reviewers_turn(&worker, tell)?;
         self.end_cut_off(&worker)?;
         let ticket = self.published_ticket(&worker)?;

@@ -36,3 +36,72 @@ pub(crate) fn budget(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hol
     let why = format!("is not started: {reached}; {}", reached.how_to_raise());
     Some(Hold { ticket: ticket.id.clone(), kind: HoldKind::Limit, why, until })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::coordinator::run::{Rules, World, decide};
+    use crate::model::budget::Budget;
+    use crate::model::settings::RunSettings;
+    use crate::model::ticket::{Ticket, TicketState};
+    use crate::queue::QueueTicket;
+
+    /// What is decided about one queued ticket: how many steps, and the first hold.
+    fn decided(budget: BudgetSettings, own: Budget, spent: Spend) -> (usize, Option<Hold>) {
+        let mut ticket = Ticket::plain("fix".parse().unwrap());
+        ticket.budget = own;
+        let now = Time::from_millis(1_000);
+        let entry = QueueTicket {
+            ticket,
+            state: TicketState::Queued,
+            attempts: 0,
+            fence: 0,
+            node: None,
+            lease_until: None,
+            retry_at: None,
+            error: None,
+            waits_for: Vec::new(),
+            published_at: now,
+            changed_at: now,
+        };
+        let mut world = World::empty(None);
+        world.spent = Spent {
+            budget,
+            run: spent,
+            day: spent,
+            day_ends_at: Some(now.after(Duration::from_secs(60))),
+            tickets: BTreeMap::from([(entry.ticket.id.clone(), spent)]),
+        };
+        world.tickets.push(entry);
+        let rules = Rules {
+            max_workers: 3,
+            agent: "a".parse().unwrap(),
+            run: RunSettings::default(),
+            lands: false,
+            approves: false,
+        };
+        let decision = decide(&world, &rules);
+        (decision.steps.len(), decision.holds.into_iter().next())
+    }
+
+    #[test]
+    fn nothing_is_started_over_a_budget_and_the_hold_says_which_and_how_to_raise_it() {
+        let limit = Budget { tokens: Some(10), ..Budget::default() };
+        let spent = Spend { input_tokens: 10, ..Spend::default() };
+        let day = BudgetSettings { day: limit, ..BudgetSettings::default() };
+        let (steps, hold) = decided(day, Budget::default(), spent);
+        let hold = hold.unwrap();
+        assert_eq!((steps, hold.kind), (0, HoldKind::Limit));
+        assert!(
+            hold.why.contains("today's budget of 10 tokens") && hold.why.contains("budget.day.tokens"),
+            "{}",
+            hold.why
+        );
+        assert!(hold.until.is_some(), "the next day brings a new one");
+        let (steps, hold) = decided(BudgetSettings::default(), limit, spent);
+        assert_eq!((steps, hold.unwrap().until), (0, None));
+        assert_eq!(decided(day, limit, Spend::default()).0, 1);
+    }
+}

@@ -19,31 +19,31 @@ const LAST_LINES: usize = 20;
 
 /// What a reviewer said in one call.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Spoken {
+pub(crate) struct Spoken {
     /// What may hold its verdict, the likeliest first.
-    pub(super) texts: Vec<String>,
+    pub(crate) texts: Vec<String>,
     /// Why it failed, where it did.
-    pub(super) failure: Option<String>,
+    pub(crate) failure: Option<String>,
     /// The conversation to go on with.
-    pub(super) session: Option<String>,
+    pub(crate) session: Option<String>,
     /// What it used.
-    pub(super) used: Used,
+    pub(crate) used: Used,
 }
 
 /// What a reviewer used; `None` is not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Used {
+pub(crate) struct Used {
     /// Input and output tokens.
-    pub(super) tokens: Option<(u64, u64)>,
+    pub(crate) tokens: Option<(u64, u64)>,
     /// US dollars.
-    pub(super) cost_usd: Option<f64>,
+    pub(crate) cost_usd: Option<f64>,
     /// Whether this counts the whole conversation, earlier calls included.
-    pub(super) is_total: bool,
+    pub(crate) is_total: bool,
 }
 
 impl Reviewer<'_> {
     /// Asks, in an earlier conversation where one is given.
-    pub(super) fn ask(&self, prompt: &str, resume: Option<&str>) -> Result<Spoken, LandingError> {
+    pub(crate) fn ask(&self, prompt: &str, resume: Option<&str>) -> Result<Spoken, LandingError> {
         let prompt_file = self.folder.join("prompt.md");
         write_atomically(&prompt_file, prompt.as_bytes(), Access::Private)?;
         let mut runtime = agent::runtime(self.agent);

@@ -12,6 +12,7 @@ mod verdict;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::ask::Spoken;
 use self::ask::Used;
 use self::verdict::{Answer, Said, read_answer};
 use super::{Landing, LandingError, RemarkPlace, Remarking};
