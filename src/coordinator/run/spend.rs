@@ -44,6 +44,7 @@ mod tests {
     use super::*;
     use crate::coordinator::run::{Rules, World, decide};
     use crate::model::budget::Budget;
+    use crate::model::health::HealthSettings;
     use crate::model::settings::RunSettings;
     use crate::model::ticket::{Ticket, TicketState};
     use crate::queue::QueueTicket;
@@ -79,6 +80,7 @@ mod tests {
             max_workers: 3,
             agent: "a".parse().unwrap(),
             run: RunSettings::default(),
+            health: HealthSettings::default(),
             lands: false,
             approves: false,
         };

@@ -333,6 +333,7 @@ impl Control {
             port_count: 0,
             made_branch: false,
             made_paths: Vec::new(),
+            stacked_on: None,
         };
         let attempt = Attempt {
             number: 1,

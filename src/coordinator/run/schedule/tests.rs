@@ -571,6 +571,8 @@ fn silent_for(name: &str, minutes: u64) -> Seen {
         resources: None,
         sign: Some(sign),
         checks: Vec::new(),
+        held_at: None,
+        outside_scope: Vec::new(),
     };
     Seen { live: Some(live), ..working(name) }
 }
