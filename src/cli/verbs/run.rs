@@ -119,9 +119,7 @@ impl RunFace for Lines {
                     }
                     (_, S::Running) if entry.attempts > 1 => format!("Started `{id}`, attempt {}", entry.attempts),
                     (_, S::Running) => format!("Started `{id}`"),
-                    (Some(S::Running), S::Review) => {
-                        format!("Finished `{id}` after {}", duration_text(entry.published_at.age_at(entry.changed_at)))
-                    }
+                    (Some(_), S::Review) if *from != Some(S::Approved) => format!("Finished `{id}`"),
                     (_, S::Done) => format!("Finished `{id}` without changes"),
                     (_, S::Landed) => format!("Landed `{id}`"),
                     (_, S::Failed) => format!("`{id}` failed: {error}"),

@@ -89,7 +89,7 @@ impl Control {
             control.forget_care(&WorkerId::of(id, 1))?;
             let state = match entry.state {
                 TicketState::Failed | TicketState::Dead => control.project.queue()?.requeue(id)?,
-                TicketState::Cancelled => control.publish(entry.ticket.clone())?,
+                TicketState::Cancelled => control.publish(&*control.project.queue()?, entry.ticket.clone())?,
                 state @ (TicketState::Queued | TicketState::Blocked) => state,
                 state => {
                     let text =

@@ -1,6 +1,6 @@
 //! What the coordinator's engine asks of a repository: a look at everything, and the single acts that it decides on.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::merge::{MergeProgress, MergeRequest};
 use super::spawn::{SpawnProgress, SpawnRequest};
@@ -13,7 +13,7 @@ use crate::model::settings::Approval;
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::SpawnStep;
 use crate::model::{AgentName, RunId, TicketId, WorkerId};
-use crate::queue::{NewTicket, QueueError, QueueTicket};
+use crate::queue::{NewTicket, Queue, QueueError, QueueTicket};
 
 /// The tickets that a run is to bring to an end.
 #[derive(Debug, Clone, Default)]
@@ -112,9 +112,11 @@ impl Control {
         let known = workers.into_iter().filter(|worker| !is_released(worker));
         let mut known: Vec<Known> = known.map(|worker| self.know(worker, None)).collect();
         let mut tickets = self.project.queue()?.snapshot()?;
+        let places: HashMap<TicketId, usize> =
+            tickets.iter().enumerate().map(|(place, entry)| (entry.ticket.id.clone(), place)).collect();
         for known in &mut known {
-            let entry = tickets.iter_mut().find(|entry| entry.ticket.id == known.worker.ticket);
-            let Some(entry) = entry else { continue };
+            let Some(place) = places.get(&known.worker.ticket) else { continue };
+            let entry = &mut tickets[*place];
             known.ticket_state = Some(entry.state);
             if self.reconcile(known)? {
                 entry.state = TicketState::Lost;
@@ -157,8 +159,9 @@ impl Control {
             if !choice.tickets.insert(ticket.id.clone()) {
                 continue;
             }
-            let is_over = known.get(&ticket.id).is_some_and(|known| known.state.is_ended());
-            for dependency in ticket.depends_on.iter().filter(|_| !is_over || named.contains(&ticket.id)) {
+            let ended_well = |known: &&QueueTicket| matches!(known.state, TicketState::Landed | TicketState::Done);
+            let is_over = known.get(&ticket.id).is_some_and(ended_well);
+            for dependency in ticket.depends_on.iter().filter(|_| !is_over) {
                 let need = &dependency.ticket;
                 let is_met = known.get(need).is_some_and(|known| dependency.kind.is_satisfied_by(known.state));
                 if is_met || choice.tickets.contains(need) || named.contains(need) {
@@ -197,29 +200,37 @@ impl Control {
                 Some(TicketState::Failed | TicketState::Dead | TicketState::Cancelled) => *is_named,
                 Some(_) => false,
             };
-            if is_due {
-                if *is_named {
-                    // A person decided about it.
-                    self.forget_care(&WorkerId::of(&ticket.id, 1))?;
+            if !is_due {
+                continue;
+            }
+            if *is_named {
+                // A person decided about it.
+                self.forget_care(&WorkerId::of(&ticket.id, 1))?;
+            }
+            match self.publish(&*queue, ticket.clone()) {
+                Ok(_) => {
+                    published.insert(ticket.id.clone());
                 }
-                self.publish(ticket.clone())?;
-                published.insert(ticket.id.clone());
+                // Somebody else was faster, and works on it already.
+                Err(QueueError::Illegal { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(published)
     }
 
     /// Publishes a ticket under a key of this run. Not the key of a spawn, which would take it back when it fails.
-    pub(super) fn publish(&self, ticket: Ticket) -> Result<TicketState, Failure> {
-        let dedupe_key = format!("{}/queue/{}", ticket.id, uuid::Uuid::new_v4());
-        Ok(self.project.queue()?.publish(&NewTicket { ticket, dedupe_key })?.state)
+    pub(super) fn publish(&self, queue: &dyn Queue, ticket: Ticket) -> Result<TicketState, QueueError> {
+        let dedupe_key = format!("{}/queue/{}", ticket.id, RunId::random().as_str());
+        Ok(queue.publish(&NewTicket { ticket, dedupe_key })?.state)
     }
 
     /// Publishes a ticket again as it was published last.
     pub(in crate::coordinator) fn publish_again(&self, id: &TicketId) -> Result<(), Failure> {
-        let known = self.project.queue()?.ticket(id)?;
-        let known = known.ok_or_else(|| QueueError::NotFound(id.clone()))?;
-        self.publish(known.ticket).map(drop)
+        let queue = self.project.queue()?;
+        let known = queue.ticket(id)?.ok_or_else(|| QueueError::NotFound(id.clone()))?;
+        self.publish(&*queue, known.ticket)?;
+        Ok(())
     }
 
     /// Starts a worker for a published ticket, as it was published: a new one, or the ended one in its worktree.

@@ -109,7 +109,7 @@ impl Control {
             let reserved = self.reserve(request, &spawner, &mut ready, &mut waiting, progress)?;
             for (ticket, why) in waiting {
                 let ticket = self.as_requested(request, ticket)?;
-                let state = self.publish(ticket.clone())?;
+                let state = self.publish(&*self.project.queue()?, ticket.clone())?;
                 view.queued.push(queued(&ticket, state, why));
             }
             for (id, result) in carry_out(&spawner, reserved, progress) {

@@ -49,12 +49,9 @@ impl Lease {
         self.keep_for(RENEW_EVERY)
     }
 
-    /// Whether this process may act now.
-    pub(super) fn is_held(&mut self) -> Result<bool, QueueError> {
-        match self.held {
-            Some(_) => Ok(self.keep_for(IS_FRESH)? == Leading::Leads),
-            None => Ok(false),
-        }
+    /// The same right before an act, for which what was heard a second ago is too old.
+    pub(super) fn confirm(&mut self) -> Result<Leading, QueueError> {
+        self.keep_for(IS_FRESH)
     }
 
     /// The same with a renewal that may be `old` at most.

@@ -276,7 +276,8 @@ impl<'a> Engine<'a> {
 
     /// One look and what follows from it; whether the run is over.
     fn turn(&mut self) -> Result<bool, Failure> {
-        self.keep_lead()?;
+        let leading = self.lease.keep()?;
+        self.hear_lead(leading)?;
         let (workers, tickets) = self.control.observe()?;
         let spent = self.control.spent(&tickets)?;
         let past = match self.rules.run.agents[..] {
@@ -309,13 +310,13 @@ impl<'a> Engine<'a> {
         Ok(is_over)
     }
 
-    /// Takes or keeps the lead, and says what changed about it.
-    fn keep_lead(&mut self) -> Result<(), Failure> {
+    /// Hears where it stands in the role, and says what changed about it.
+    fn hear_lead(&mut self, leading: Leading) -> Result<(), Failure> {
         let fact = |leader: &Leader, make: fn(String, String, u64) -> SwarmEvent| {
             let role = crate::model::coordination::COORDINATOR.to_owned();
             SwarmRecord::now(&self.record.id, make(role, leader.holder.clone(), leader.fence))
         };
-        match self.lease.keep()? {
+        match leading {
             Leading::Leads => {}
             Leading::Began(leader) => {
                 self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseTaken { role, holder, fence }))?;
@@ -381,9 +382,9 @@ impl<'a> Engine<'a> {
 
     /// Carries out one step, or begins to; only while it leads.
     fn act(&mut self, step: Step) -> Result<(), Failure> {
-        if !self.lease.is_held()? {
-            self.leads = false;
-            return Ok(());
+        match self.lease.confirm()? {
+            Leading::Leads => {}
+            other => return self.hear_lead(other),
         }
         let headless = self.request.headless;
         match step {
@@ -508,6 +509,10 @@ impl<'a> Engine<'a> {
     fn stop_all(&mut self, reason: &str) -> Result<(), Failure> {
         self.face.tell(&News::Said(&format!("{reason}; ending the agents, their work is kept")));
         self.drain(END_WITHIN);
+        if !self.leads {
+            // They are somebody else's to end.
+            return Ok(());
+        }
         let (workers, tickets) = self.control.observe()?;
         let is_chosen = |id: &TicketId| self.chosen.as_ref().is_none_or(|chosen| chosen.contains(id));
         let is_running =

@@ -142,30 +142,36 @@ const VETOES: &[Veto] = &[paced, budget, crash_pause, scope, limits, places];
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
     let (placed, last) = (world.placed(rules), world.past.last.clone());
     let mut draft = Draft { world, rules, placed, last };
+    let workers: BTreeMap<&TicketId, &Seen> =
+        world.workers.iter().rev().map(|seen| (&seen.worker.ticket, seen)).collect();
     let mut judged: BTreeMap<&TicketId, Judged<'_>> = BTreeMap::new();
     for entry in &world.tickets {
-        judged.insert(&entry.ticket.id, judge(world, rules, entry));
+        let id = &entry.ticket.id;
+        judged.insert(id, judge(world, rules, entry, workers.get(id).copied()));
     }
     let mut decision = Decision::default();
     take_candidates(&mut draft, &mut judged, &mut decision);
+    let entries = world.tickets.iter().map(|entry| (&entry.ticket.id, entry)).collect();
+    let mut standings = Standings { world, entries: &entries, judged: &judged, known: BTreeMap::new() };
     for entry in world.tickets.iter().filter(|entry| world.is_chosen(&entry.ticket.id)) {
         let id = &entry.ticket.id;
-        if let Some(Judged::Care(worker, what)) = judged.get(id) {
-            let (ticket, worker, what) = (id.clone(), (*worker).clone(), what.clone());
-            decision.steps.push(Step::Care { ticket, worker, what });
+        let ticket = id.clone();
+        match judged.get(id) {
+            Some(Judged::Requeue) => decision.steps.push(Step::Requeue { ticket }),
+            Some(Judged::Publish) => decision.steps.push(Step::Publish { ticket }),
+            Some(Judged::Care(worker, what)) => {
+                let (worker, what) = ((*worker).clone(), what.clone());
+                decision.steps.push(Step::Care { ticket, worker, what });
+            }
+            _ => {}
         }
-        if let Some(Judged::Requeue | Judged::Publish) = judged.get(id) {
-            let ticket = id.clone();
-            let is_failed = entry.state == S::Failed;
-            decision.steps.push(if is_failed { Step::Requeue { ticket } } else { Step::Publish { ticket } });
-        }
-        let standing = standing(world, &judged, id, &mut Vec::new());
+        let standing = standings.of(id);
         if let Standing::Held(hold) = &standing {
             decision.holds.push(hold.clone());
         }
         decision.standings.push((id.clone(), standing));
     }
-    decision.holds.extend(passing_holds(world, &judged));
+    decision.holds.extend(passing_holds(&mut standings));
     decision.holds.sort_by(|one, other| one.ticket.cmp(&other.ticket));
     decision.wake_at = decision.holds.iter().filter_map(|hold| hold.until).min();
     land(world, &judged, &mut decision);
@@ -201,12 +207,15 @@ enum Judged<'a> {
 }
 
 /// Looks at one entry.
-fn judge<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket) -> Judged<'a> {
+fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
-    if world.doing.contains_key(id) {
-        return Judged::Moving;
+    let is_landing = matches!(entry.state, S::Review | S::Approved | S::Landing);
+    match world.doing.get(id) {
+        // A landing goes on with others when it has sent this one back.
+        Some(Doing::Landing) if !is_landing => {}
+        Some(_) => return Judged::Moving,
+        None => {}
     }
-    let seen = world.worker_of(id);
     let judged = match entry.state {
         S::Landed | S::Done => Judged::Made,
         S::Review | S::Approved if !rules.lands => Judged::Made,
@@ -292,7 +301,7 @@ fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged
 }
 
 /// A ticket whose attempt is under way, as far as the queue knows.
-fn running<'a>(world: &'a World, rules: &Rules, entry: &'a QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
+fn running<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
     let Some(seen) = seen else {
         // Whoever claimed it is about to write its worker down, or died before it could.
@@ -557,63 +566,70 @@ pub(crate) fn no_place(candidate: &Candidate<'_>, why: String) -> Hold {
     Hold { ticket: candidate.entry.ticket.id.clone(), kind: HoldKind::Place, why, until: None }
 }
 
-/// Where a ticket stands, by its own look and by those it needs. `path` is the way here: the queue refuses cycles, and one
-/// that is there all the same ends here.
-fn standing(
-    world: &World,
-    judged: &BTreeMap<&TicketId, Judged<'_>>,
-    id: &TicketId,
-    path: &mut Vec<TicketId>,
-) -> Standing {
-    match judged.get(id) {
-        None => Standing::Moving,
-        Some(Judged::Made) => Standing::Made,
-        Some(Judged::Held(hold)) => Standing::Held(hold.clone()),
-        Some(Judged::Failed(why)) => Standing::Failed(why.clone()),
-        Some(Judged::Blocked) => {
-            let waits_for = world.ticket(id).map(|entry| entry.waits_for.as_slice()).unwrap_or_default();
-            blocked(world, judged, (id, waits_for.iter().map(|dependency| &dependency.ticket)), path)
-        }
-        Some(Judged::Behind(need)) => blocked(world, judged, (id, [*need].into_iter()), path),
-        Some(_) => Standing::Moving,
-    }
+/// What was judged of every entry, and where each stands: worked out once a look, however many need the same ticket.
+struct Standings<'a> {
+    world: &'a World,
+    entries: &'a BTreeMap<&'a TicketId, &'a QueueTicket>,
+    judged: &'a BTreeMap<&'a TicketId, Judged<'a>>,
+    /// Those that are known; `None` while it is being worked out. The queue refuses circles, and one that is there all the
+    /// same ends there.
+    known: BTreeMap<TicketId, Option<Standing>>,
 }
 
-/// Where a ticket stands that waits for others: where the worst of them stands.
-fn blocked<'a>(
-    world: &World,
-    judged: &BTreeMap<&TicketId, Judged<'_>>,
-    (id, waits_for): (&TicketId, impl Iterator<Item = &'a TicketId>),
-    path: &mut Vec<TicketId>,
-) -> Standing {
-    if path.contains(id) {
-        return Standing::Moving;
-    }
-    path.push(id.clone());
-    let held = |kind, why| Standing::Held(Hold { ticket: id.clone(), kind, why, until: None });
-    let mut worst = Standing::Moving;
-    for need in waits_for {
-        let now = match world.ticket(need) {
-            None => held(HoldKind::Person, format!("waits for `{need}`, and there is no such ticket")),
-            Some(needed) => match standing(world, judged, need, path) {
-                Standing::Made => {
-                    held(HoldKind::Person, format!("waits for `{need}`, which is in {} and has to land", needed.state))
-                }
-                Standing::Held(hold) => held(hold.kind, format!("waits for `{need}`, which {}", hold.why)),
-                Standing::Failed(why) => Standing::Failed(format!("needs `{need}`, which {why}")),
-                Standing::Moving if !world.is_chosen(need) && !needed.state.is_begun() => held(
-                    HoldKind::Person,
-                    format!("waits for `{need}`, which is {} and not part of this run", needed.state),
-                ),
-                Standing::Moving => Standing::Moving,
-            },
+impl<'a> Standings<'a> {
+    /// Where a ticket stands, by its own look and by those it needs.
+    fn of(&mut self, id: &TicketId) -> Standing {
+        if let Some(known) = self.known.get(id) {
+            return known.clone().unwrap_or(Standing::Moving);
+        }
+        self.known.insert(id.clone(), None);
+        let (entries, judged) = (self.entries, self.judged);
+        let standing = match judged.get(id) {
+            Some(Judged::Made) => Standing::Made,
+            Some(Judged::Held(hold)) => Standing::Held(hold.clone()),
+            Some(Judged::Failed(why)) => Standing::Failed(why.clone()),
+            Some(Judged::Blocked) => {
+                let waits_for = entries.get(id).map(|entry| entry.waits_for.as_slice()).unwrap_or_default();
+                self.worst(id, waits_for.iter().map(|dependency| &dependency.ticket))
+            }
+            Some(Judged::Behind(need)) => self.worst(id, std::iter::once(*need)),
+            _ => Standing::Moving,
         };
-        if rank(&now) > rank(&worst) {
-            worst = now;
+        self.known.insert(id.clone(), Some(standing.clone()));
+        standing
+    }
+
+    /// Where a ticket stands that waits for others: where the worst of them stands.
+    fn worst(&mut self, id: &TicketId, needs: impl Iterator<Item = &'a TicketId>) -> Standing {
+        let mut worst = Standing::Moving;
+        for need in needs {
+            let now = self.needed(id, need);
+            if rank(&now) > rank(&worst) {
+                worst = now;
+            }
+        }
+        worst
+    }
+
+    /// Where a ticket stands for the sake of one that it needs.
+    fn needed(&mut self, id: &TicketId, need: &TicketId) -> Standing {
+        let held = |kind, why| Standing::Held(Hold { ticket: id.clone(), kind, why, until: None });
+        let Some(needed) = self.entries.get(need) else {
+            return held(HoldKind::Person, format!("waits for `{need}`, and there is no such ticket"));
+        };
+        let state = needed.state;
+        match self.of(need) {
+            Standing::Made => {
+                held(HoldKind::Person, format!("waits for `{need}`, which is in {state} and has to land"))
+            }
+            Standing::Held(hold) => held(hold.kind, format!("waits for `{need}`, which {}", hold.why)),
+            Standing::Failed(why) => Standing::Failed(format!("needs `{need}`, which {why}")),
+            Standing::Moving if !self.world.is_chosen(need) && !state.is_begun() => {
+                held(HoldKind::Person, format!("waits for `{need}`, which is {state} and not part of this run"))
+            }
+            Standing::Moving => Standing::Moving,
         }
     }
-    path.pop();
-    worst
 }
 
 /// How bad a standing of a dependency is.
@@ -626,20 +642,21 @@ fn rank(standing: &Standing) -> u8 {
 }
 
 /// The holds of chosen tickets that move: for a place, for time, for another ticket.
-fn passing_holds(world: &World, judged: &BTreeMap<&TicketId, Judged<'_>>) -> Vec<Hold> {
+fn passing_holds(standings: &mut Standings<'_>) -> Vec<Hold> {
+    let (world, entries, judged) = (standings.world, standings.entries, standings.judged);
     let mut holds = Vec::new();
     for entry in world.tickets.iter().filter(|entry| world.is_chosen(&entry.ticket.id)) {
         let id = &entry.ticket.id;
         match judged.get(id) {
             Some(Judged::Passing(hold)) => holds.push(hold.clone()),
-            Some(Judged::Blocked) if standing(world, judged, id, &mut Vec::new()) == Standing::Moving => {
+            Some(Judged::Blocked) if standings.of(id) == Standing::Moving => {
                 let Some(need) = entry.waits_for.first().map(|dependency| &dependency.ticket) else { continue };
-                let state = world.ticket(need).map_or(S::Open, |needed| needed.state);
+                let state = entries.get(need).map_or(S::Open, |needed| needed.state);
                 let why = format!("waits for `{need}`, which is {state}");
                 holds.push(Hold { ticket: id.clone(), kind: HoldKind::Dependency, why, until: None });
             }
-            Some(Judged::Behind(need)) if standing(world, judged, id, &mut Vec::new()) == Standing::Moving => {
-                let state = world.ticket(need).map_or(S::Open, |needed| needed.state);
+            Some(Judged::Behind(need)) if standings.of(id) == Standing::Moving => {
+                let state = entries.get(need).map_or(S::Open, |needed| needed.state);
                 let why = format!("lands after `{need}`, from whose branch it started and which is {state}");
                 holds.push(Hold { ticket: id.clone(), kind: HoldKind::Dependency, why, until: None });
             }

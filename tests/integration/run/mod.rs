@@ -69,7 +69,7 @@ fn a_backlog_lands_what_can_land_and_names_what_cannot() {
     let starts = starts(&swarm);
     assert_eq!((starts["a3"], starts["bad"], starts.get("after-bad")), (1, 2, None));
     // What made it needs no second run, and what did not is said again.
-    let again = swarm.run(["run", "--all", "--merge"]).expect_code(1);
+    let again = swarm.run(["run", "--all", "--merge"]).expect_code(3);
     again.says("`after-bad` needs `bad`");
     swarm.run(["run", "a1", "--merge"]).expect_code(0);
     assert_eq!(starts, scenery::starts(&swarm));
@@ -131,7 +131,7 @@ fn an_agent_that_cannot_run_is_told_and_keeps_nothing_else_from_running() {
     swarm.write(".swarm/agents/gone.md", "---\nruntime: command\ncommand: [no-such-program-anywhere]\n---\nWork.\n");
     swarm.write_ticket("a", "gone", "Work.");
     ticket(&swarm, "b", &[]);
-    let output = swarm.run(["run", "--all"]).expect_code(3);
+    let output = swarm.run(["run", "--all"]).expect_code(4);
     output.says("`a` could not be started");
     output.says("1 ready for review");
     assert_eq!(states(&swarm)["a"], "queued");
@@ -255,6 +255,7 @@ fn an_interrupted_run_leaves_its_workers_running() {
     for (how, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         hold_back(&swarm, "wait-a");
         let mut run = Beside::start(&swarm, "run", &["run", "--all", "--merge"]);
+        await_state(&swarm, "a", "running");
         await_status(&swarm, "a", "working");
         run.await_words(&swarm, "up to 3 workers");
         signal(&run.pid(), how);
@@ -276,6 +277,7 @@ fn a_lost_worker_goes_on_without_using_up_an_attempt() {
     ticket(&swarm, "a", &[]);
     hold_back(&swarm, "wait-a");
     let mut run = Beside::start(&swarm, "run", &["run", "--all"]);
+    await_state(&swarm, "a", "running");
     let before = await_status(&swarm, "a", "working");
     signal(&before["supervisor_pid"], Signal::KILL);
     let killed = std::time::Instant::now();
@@ -308,6 +310,7 @@ fn what_a_person_stopped_stays_stopped_until_it_is_named() {
     ticket(&swarm, "a", &[]);
     hold_back(&swarm, "wait-a");
     let mut run = Beside::start(&swarm, "run", &["run", "--all"]);
+    await_state(&swarm, "a", "running");
     await_status(&swarm, "a", "working");
     swarm.run(["stop", "a"]).success();
     assert_eq!(run.end(&swarm), 4, "{}", run.says(&swarm));
