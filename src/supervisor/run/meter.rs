@@ -396,10 +396,7 @@ mod tests {
         let processes = HealthSettings { max_processes: Some(3), ..none };
         assert_eq!(limited(processes, 0, 3, None), None);
         let text = limited(processes, 0, 4, None).unwrap();
-        assert_eq!(
-            text,
-            "it runs 4 processes, and `health.max_processes` is 3; raise it in .swarm/config.yaml"
-        );
+        assert_eq!(text, "it runs 4 processes, and `health.max_processes` is 3; raise it in .swarm/config.yaml");
         let cpu = HealthSettings { max_cpu: Some(Duration::from_secs(60)), ..none };
         assert!(limited(cpu, 61, 1, None).unwrap().contains("1m 1s of processor time, and `health.max_cpu` is 1m"));
         let disk = HealthSettings { max_disk: Some(ByteSize(1_000)), ..none };

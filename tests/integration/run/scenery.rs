@@ -50,7 +50,7 @@ pub(super) fn ticket(swarm: &TestSwarm, id: &str, needs: &[&str]) {
 
 /// Keeps agents from going on, all or one, until [`let_go`].
 pub(super) fn hold_back(swarm: &TestSwarm, which: &str) {
-    fs::write(swarm.root().join(which), "").unwrap();
+    swarm.write_at(&swarm.root().join(which), "");
 }
 
 /// Lets agents go on.
