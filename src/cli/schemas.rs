@@ -64,6 +64,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("recover restore", "restored"),
     ("clean", "clean"),
     ("rewind", "rewind"),
+    ("plan", "plan"),
     ("plan list", "plans"),
     ("plan show", "plan"),
     ("plan approve", "plan"),

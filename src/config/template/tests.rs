@@ -26,6 +26,8 @@ fn context() -> serde_json::Value {
     context["why"] = json!("`a b.rs` conflicts with `main`");
     (context["begun"], context["refused"]) = (json!("merge"), json!(null));
     let files = json!([{"path": "a b.rs", "kind": "content", "places": [{"line": 3, "theirs": ["x"]}]}]);
+    context["goal"] = json!("Build a parser.");
+    context["existing"] = json!([{"id": "a", "title": "A", "state": "open"}]);
     context["overlaps"] = json!([{"name": "other", "ticket": "o", "ticket_title": "Other", "files": files}]);
     let of_reviews =
         [("commit", json!("abc")), ("checklist", json!(["docs"])), ("diff", json!("+x")), ("is_cut", json!(true))];

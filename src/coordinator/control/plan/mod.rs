@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use self::proposal::{Proposal, faults_of, in_order, read_proposal};
+use self::proposal::{NO_BLOCK, Proposal, faults_of, in_order, read_proposal};
 use super::Control;
 use super::import::blank_ticket;
 use crate::config::{self, SpawnDepth, Template, agent_environment, parse_ticket, ticket_text};
@@ -211,7 +211,12 @@ impl Control {
             self.charge_planner(planner, &account, &spoken, began.elapsed())?;
             files::write_atomically(&answer_file, spoken.texts.join("\n\n").as_bytes(), Access::Private)?;
             let answers = spoken.texts.iter().map(|text| read_proposal(text, &known));
-            let answer = answers.reduce(|best, next| if best.is_ok() { best } else { next.or(best) });
+            // One of the texts holds the plan; what is wrong with it says more than that the others hold none.
+            let answer = answers.reduce(|best, next| match (&best, &next) {
+                (Ok(_), _) => best,
+                (Err(faults), Err(_)) if faults.iter().all(|fault| fault != NO_BLOCK) => best,
+                _ => next,
+            });
             match (spoken.failure, answer) {
                 (Some(failure), _) => faults = vec![failure],
                 (None, Some(Ok(proposal))) => return Ok((proposal, cost)),

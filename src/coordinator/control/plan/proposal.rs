@@ -14,6 +14,9 @@ use crate::model::ticket::{Dependency, DependencyKind, Ticket};
 /// Tickets of one plan at most; more are no plan that a person reads.
 const MOST: usize = 100;
 
+/// What is wrong with an answer that holds no plan at all.
+pub(super) const NO_BLOCK: &str = "it ended without a block of JSON that has `tickets`";
+
 /// What a planner answered.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Proposal {
@@ -56,7 +59,7 @@ struct WrittenTicket {
 /// Everything that is wrong, a clause each, which the planner is told.
 pub(super) fn read_proposal(said: &str, known: &BTreeSet<String>) -> Result<Proposal, Vec<String>> {
     let Some(block) = last_block(said) else {
-        return Err(vec!["it ended without a block of JSON that has `tickets`".to_owned()]);
+        return Err(vec![NO_BLOCK.to_owned()]);
     };
     let written: Written =
         serde_json::from_value(block).map_err(|error| vec![format!("the block is malformed: {error}")])?;
