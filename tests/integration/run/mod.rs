@@ -219,6 +219,8 @@ fn an_engine_that_slept_through_its_lease_stops_acting() {
     hold_back(&swarm, "wait-a");
     let mut first = Beside::start(&swarm, "first", &["run", "--all", "--max-workers", "1"]);
     await_state(&swarm, "a", "running");
+    // Not in the middle of a start, where it may be holding the database.
+    await_status(&swarm, "a", "working");
     signal(&first.pid(), Signal::STOP);
     let mut second = Beside::start(&swarm, "second", &["run", "--all", "--max-workers", "1"]);
     second.await_words(&swarm, "took over from process");
