@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use super::keep::KeptWork;
 use super::snapshot::Extent;
 use super::worktree::{Head, Linked, Worktree};
-use super::{GitError, Repository};
-use crate::files::{Access, FileError, FileLock, write_atomically};
+use super::{GitError, Repository, crash_point};
+use crate::files::{Access, FileError, FileLock, remove_if_exists, write_atomically};
 use crate::model::BranchName;
+
+/// Marks the registration of a worktree whose work is kept and whose removal has begun.
+const REMOVAL: &str = "swarm-removal";
 
 impl Repository {
     /// Removes a linked worktree of this repository whose work is in `kept`; ignored files go with it. One whose
@@ -41,7 +44,11 @@ impl Repository {
                 return Ok(());
             };
             let lock = self.lock_worktrees()?;
-            self.set_aside(&gone)?;
+            // One whose removal was cut off is not somewhere else.
+            match gone.git_dir.join(REMOVAL).exists() {
+                true => self.forget_registration(&gone.git_dir)?,
+                false => self.set_aside(&gone)?,
+            }
             drop(lock);
             return Ok(());
         }
@@ -93,13 +100,29 @@ impl Repository {
     /// Removes a worktree as `git worktree remove --force` does, without a process: its files, then its registration.
     /// The file that ties the two together goes last, so that one whose removal was cut off is still known as ours.
     fn remove_linked(&self, linked: &Linked) -> Result<(), GitError> {
-        let path = linked.path();
+        let (path, mark) = (linked.path(), linked.git_dir().join(REMOVAL));
+        write_atomically(&mark, b"", Access::Private)?;
         if remove_files(path).is_err() {
             // Tools leave folders that forbid writing (the module cache of Go does); deleting needs it.
             make_folders_writable(path);
-            remove_files(path).map_err(FileError::on("remove", path))?;
+            if let Err(error) = remove_files(path) {
+                remove_if_exists(&mark)?;
+                return Err(FileError::on("remove", path)(error).into());
+            }
         }
-        fs::remove_dir_all(linked.git_dir()).map_err(FileError::on("remove", linked.git_dir()))?;
+        crash_point!("files removed");
+        self.forget_registration(linked.git_dir())
+    }
+
+    /// Removes a worktree's own git folder at once; the caller holds the lock, so what lies at its last place is a dead
+    /// process's.
+    fn forget_registration(&self, git_dir: &Path) -> Result<(), GitError> {
+        let last_place = self.state_dir().join("gone");
+        fs::remove_dir_all(&last_place).ok();
+        fs::create_dir_all(&last_place).map_err(FileError::on("make the folder", &last_place))?;
+        let moved = last_place.join(git_dir.file_name().unwrap_or_default());
+        fs::rename(git_dir, moved).map_err(FileError::on("remove", git_dir))?;
+        fs::remove_dir_all(&last_place).ok();
         // Git takes the folder of all registrations away with the last one; it is not empty otherwise.
         fs::remove_dir(self.common_dir().join("worktrees")).ok();
         Ok(())

@@ -245,8 +245,7 @@ fn commits_made_without_a_process_are_those_the_program_makes() {
     assert_eq!(squashed, built(by_program.build_squash(&target, &work, &message).unwrap()));
     let rebased = built(in_process.build_rebase(&target, &work, COMMIT.timeout).unwrap());
     assert_eq!(rebased, built(by_program.build_rebase(&target, &work, COMMIT.timeout).unwrap()));
-    let facts =
-        fixture.git(&fixture.root, &["log", "-1", "--format=%an %ad %cn %cd", "--date=raw", &merged.0.to_string()]);
+    let facts = fixture.git(&fixture.root, &["log", "-1", "--format=%an %ad %cn %cd", "--date=raw", merged.0.as_str()]);
     assert_eq!(facts, "Person 1700000000 +0130 Só mething 1700000000 +0130");
 }
 

@@ -99,7 +99,7 @@ fn work_that_was_not_committed_does_not_land_unnoticed() {
 
 #[test]
 fn a_release_cut_off_anywhere_is_finished_by_the_next() {
-    for point in ["kept", "worktree removed", "removed"] {
+    for point in ["kept", "files removed", "worktree removed", "removed"] {
         let yard = Yard::new();
         let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
         put(&yard.worktree("fix").join("new"), "untracked\n");
@@ -108,6 +108,8 @@ fn a_release_cut_off_anywhere_is_finished_by_the_next() {
         assert!(crash::revive(), "{point}");
         let released = yard.landing().release(&worker, "x").unwrap();
         assert!(!yard.worktree("fix").exists());
+        assert_eq!(yard.git.git(&yard.git.root, &["worktree", "list"]).lines().count(), 1, "{point}");
+        assert!(!yard.repository.common_dir().join("worktrees").exists(), "{point}: a registration is left");
         let refs = yard.keep_refs();
         assert!(refs.lines().any(|reference| reference == released.keep), "{refs}");
         // The uncommitted file is in one of the keep refs, whatever the second look found.
