@@ -99,7 +99,7 @@ pub(super) enum Verb {
     /// after --timeout, 7 at a limit. Without --merge a ticket has made it when its work is ready for review. The first
     /// Ctrl-C ends scheduling and leaves the workers running; the next `swarm run` goes on with them.
     Run(RunArgs),
-    /// Start a coordinator in the background: it starts what is queued as there is room, tries again, lands.
+    /// Start a coordinator in the background: it starts what is queued, tries again, lands.
     ///
     /// It runs in a tmux session of its own, or detached where tmux is missing, and stands by as long as a `swarm run`
     /// leads. The workers are none of its children: they run on without it.

@@ -236,8 +236,8 @@ impl Repository {
             prepared.carry_out(linked)?;
             return Ok(AddedWorktree { path, fast: true, hook_problem: None });
         }
-        // What `git worktree add` itself runs after the registration.
-        self.git(&path, ["reset", "--hard", "--no-recurse-submodules", "--quiet"]).own_locale().output()?;
+        // As `git reset --hard`, which git itself runs here, without its lock on the packed references.
+        self.git(&path, ["read-tree", "--reset", "-u", "--no-recurse-submodules", "HEAD"]).own_locale().output()?;
         let no_commit = "0".repeat(head.as_str().len());
         let arguments =
             ["hook", "run", "--ignore-missing", "post-checkout", "--", no_commit.as_str(), head.as_str(), "1"];

@@ -12,6 +12,10 @@ use super::{GitError, Repository, crash_point};
 use crate::files::{Access, FileError, FileLock, read_if_exists, remove_if_exists, write_durably};
 use crate::model::CommitId;
 
+/// What git keeps of a merge, pick or revert that was begun.
+const BEGUN: [&str; 7] =
+    ["MERGE_HEAD", "MERGE_MODE", "MERGE_MSG", "AUTO_MERGE", "CHERRY_PICK_HEAD", "REVERT_HEAD", "SQUASH_MSG"];
+
 /// A commit checked out in a folder of ours; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct ScratchWorktree {
@@ -174,20 +178,30 @@ impl ScratchWorktree {
         self.reset()
     }
 
-    /// Makes it hold exactly its commit again, whatever was changed, committed or added there. Ignored files, such
+    /// Makes it hold exactly its commit again, whatever was changed, committed, begun or added there. Ignored files, such
     /// as build output, stay.
     pub(crate) fn restore(&self) -> Result<(), GitError> {
-        self.call(["checkout", "--quiet", "--force", "--detach", self.commit.as_str()])
-            .config("core.hooksPath=/dev/null")
-            .output()?;
+        self.call(["update-ref", "--no-deref", "HEAD", self.commit.as_str()]).output()?;
+        for name in BEGUN {
+            remove_if_exists(&self.git_dir().join(name))?;
+        }
         self.reset()?;
         self.call(["clean", "--quiet", "-d", "--force", "--force"]).output().map(drop)
     }
 
     /// Sets index and files to the commit; all of it, in a sparse repository too.
+    ///
+    /// `reset --hard` would do the same, and lock the packed references for a moment: one that is killed then leaves the
+    /// lock, and nobody in the repository can delete a reference any more.
     fn reset(&self) -> Result<(), GitError> {
-        let call = self.call(["reset", "--quiet", "--hard", self.commit.as_str()]);
+        let call = self.call(["read-tree", "--reset", "-u", self.commit.as_str()]);
         call.config("core.sparseCheckout=false").output().map(drop)
+    }
+
+    /// Its own git folder.
+    fn git_dir(&self) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default();
+        self.repository.common_dir().join("worktrees").join(name)
     }
 
     /// A call of git in it.

@@ -534,7 +534,8 @@ fn a_worker_that_an_agent_spawned_outlives_that_agents_worker() {
         // Agents do not get the variable that names this test's tmux server.
         let socket = swarm.root().join("run/tm").display().to_string();
         swarm.set_env("SWARM_TMUX_SOCKET", &socket);
-        swarm.write(".swarm/config.yaml", &format!("{SHORT_GRACE}tmux: {{socket: '{socket}'}}\n"));
+        let config = format!("limits: {{grace: 300ms, spawn_depth: 2}}\ntmux: {{socket: '{socket}'}}\n");
+        swarm.write(".swarm/config.yaml", &config);
         let spawn = format!("{SWARM} -C '{}' spawn T-2 {mode}", repository.display());
         swarm.write_shell_agent("outer", &format!("{spawn} && touch up; sleep 1000 & {STAYS}"));
         swarm.write_shell_agent("inner", STAYS);

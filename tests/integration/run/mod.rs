@@ -239,7 +239,7 @@ fn the_time_limit_ends_the_agents_keeps_their_work_and_leaves_their_tickets_queu
     ticket(&swarm, "quick", &[]);
     hold_back(&swarm, "wait-a");
     let output = swarm.run(["run", "--all", "--timeout", "3s"]).expect_code(6);
-    output.says("its 3s are over");
+    output.says("the run's time was over after 3s");
     output.says("1 ready for review, 2 tickets left");
     assert_eq!(states(&swarm)["a"], "queued");
     assert_no_processes(&swarm);

@@ -23,6 +23,10 @@ while [ -e "$SWARM_REPO/../wait" ] || [ -e "$SWARM_REPO/../wait-$SWARM_TICKET" ]
 case $SWARM_TICKET in
     bad*) echo "it broke" >&2; exit 3 ;;
     twin*)
+        # Neither is finished before the other has begun.
+        until grep -q '^twin1$' "$SWARM_REPO/../started.log" && grep -q '^twin2$' "$SWARM_REPO/../started.log"; do
+            sleep 0.05
+        done
         if grep -q '<<<<<<<' shared.txt 2>/dev/null; then
             printf 'both\n' > shared.txt
             git add shared.txt
