@@ -25,4 +25,4 @@ pub(crate) mod worker;
 pub(crate) use causes::{causes, error_text};
 pub(crate) use id::{AgentName, BranchName, CommitId, IdError, RunId, TicketId, WorkerId};
 pub(crate) use time::{Time, ago_text, duration_text, parse_duration, parse_moment, serde_duration, short_age};
-pub(crate) use words::{counted, size_text};
+pub(crate) use words::{counted, cut, size_text};

@@ -169,7 +169,7 @@ impl Automaton {
     fn common(&self, other: &Self) -> Option<String> {
         let end = (self.states.len() - 1, other.states.len() - 1);
         // How each pair of states was reached: from which, and by which character.
-        let mut reached: HashMap<(usize, usize), Option<((usize, usize), Option<char>)>> = HashMap::new();
+        let mut reached = Reached::new();
         reached.insert((0, 0), None);
         let mut todo = VecDeque::from([(0, 0)]);
         while let Some(at) = todo.pop_front() {
@@ -200,11 +200,14 @@ impl Automaton {
     }
 }
 
+/// A state of each of two.
+type Pair = (usize, usize);
+
+/// How pairs were reached: from which one, and by which character; the first from none.
+type Reached = HashMap<Pair, Option<(Pair, Option<char>)>>;
+
 /// The characters on the way to a pair of states.
-fn path_to(
-    reached: &HashMap<(usize, usize), Option<((usize, usize), Option<char>)>>,
-    mut at: (usize, usize),
-) -> String {
+fn path_to(reached: &Reached, mut at: Pair) -> String {
     let mut characters: Vec<char> = Vec::new();
     while let Some(Some((before, character))) = reached.get(&at) {
         characters.extend(character);

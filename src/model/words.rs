@@ -1,4 +1,4 @@
-//! Numbers in sentences.
+//! Numbers in sentences, and texts that are too long.
 
 use std::fmt::Display;
 
@@ -18,6 +18,12 @@ pub(crate) fn size_text(bytes: u64) -> String {
     }
 }
 
+/// The beginning of a text: whole characters, at most `bytes` of them.
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,6 +32,11 @@ mod tests {
     fn one_is_singular_and_everything_else_plural() {
         let said: Vec<_> = [0_usize, 1, 2].map(|count| counted(count, "leftover file")).into();
         assert_eq!(said, ["0 leftover files", "1 leftover file", "2 leftover files"]);
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!([0, 1, 2, 3, 9].map(|bytes| cut("aé€", bytes)), ["", "a", "a", "aé", "aé€"]);
     }
 
     #[test]

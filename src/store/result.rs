@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::StoreError;
 use crate::files::{self, Access};
+use crate::model::cut;
 
 /// Bytes of a result that are kept: an answer, not a transcript.
 const KEPT: usize = 64 * 1024;
@@ -17,7 +18,7 @@ pub(crate) fn read_result(path: &Path) -> Result<Option<String>, StoreError> {
 /// Replaces the result by a text, without what would steer a terminal, and not longer than is kept.
 pub(crate) fn write_result(path: &Path, text: &str) -> Result<(), StoreError> {
     let plain: String = text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-    let kept = &plain[..plain.floor_char_boundary(KEPT)];
+    let kept = cut(&plain, KEPT);
     Ok(files::write_atomically(path, kept.as_bytes(), Access::Private)?)
 }
 

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use super::{MARKER, RuntimePaths, Spawner, SupervisorError};
 use crate::agent::RECORD;
 use crate::config::{SpawnDepth, Template, Templates, agent_environment};
-use crate::model::TicketId;
 use crate::model::agent::Agent;
 use crate::model::briefing::Briefing;
 use crate::model::budget::BudgetSettings;
 use crate::model::ticket::{DependencyKind, Ticket};
 use crate::model::worker::Worker;
+use crate::model::{TicketId, cut};
 use crate::store::read_result;
 use crate::supervisor::handover::{Handover, Reviewers, Session};
 use crate::terminal::session_name;
@@ -198,7 +198,7 @@ impl ResultView {
     /// The view of a result, cut to what a prompt has room for.
     fn new(ticket: &TicketId, title: String, text: Option<String>) -> Self {
         let whole = text.unwrap_or_default();
-        let kept = &whole[..whole.floor_char_boundary(RESULT_SHOWN)];
+        let kept = cut(&whole, RESULT_SHOWN);
         // Longer than any line of the text, which therefore cannot end it.
         let longest = kept.lines().map(|line| line.trim_start().chars().take_while(|c| *c == '~').count()).max();
         let fence = "~".repeat(longest.unwrap_or(0).max(3) + 1);
