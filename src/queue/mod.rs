@@ -148,10 +148,6 @@ pub(crate) trait Queue: Send + Sync {
     fn states(&self) -> Result<Vec<(TicketId, TicketState)>, QueueError>;
 
     /// Up to `limit` events after sequence number `seq`, oldest first; 0 is before the first.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "an operation of the contract (design, section 9), exercised by its suite")
-    )]
     fn events_since(&self, seq: i64, limit: usize) -> Result<Vec<(i64, QueueEvent)>, QueueError>;
 
     /// Takes the lead in a role, where nobody has it or whoever had it let its lease run out. Two that ask at once:

@@ -109,21 +109,21 @@ impl RunFace for Lines {
                 self.output.narrate(&format!("{about}{}", one_line(what)));
             }
             News::Landing(..) => {}
-            News::Changed { from, entry, reason } => {
-                let id = &entry.ticket.id;
-                let error = entry.error.as_deref().map(one_line).unwrap_or_default();
-                let text = match (from, entry.state) {
-                    (_, S::Running) if *from == Some(S::Lost) => format!("Resumed `{id}`"),
+            News::Changed { event, entry, reason } => {
+                let (id, from) = (&event.ticket, event.from);
+                let error = entry.error.as_deref().map(|error| format!(": {}", one_line(error))).unwrap_or_default();
+                let text = match (from, event.to) {
+                    (_, S::Running) if from == Some(S::Lost) => format!("Resumed `{id}`"),
                     (Some(S::Review | S::Approved | S::Landing), S::Running) => {
                         format!("`{id}` went back to its agent")
                     }
-                    (_, S::Running) if entry.attempts > 1 => format!("Started `{id}`, attempt {}", entry.attempts),
+                    (_, S::Running) if event.attempt > 1 => format!("Started `{id}`, attempt {}", event.attempt),
                     (_, S::Running) => format!("Started `{id}`"),
-                    (Some(_), S::Review) if *from != Some(S::Approved) => format!("Finished `{id}`"),
+                    (Some(_), S::Review) if from != Some(S::Approved) => format!("Finished `{id}`"),
                     (_, S::Done) => format!("Finished `{id}` without changes"),
                     (_, S::Landed) => format!("Landed `{id}`"),
-                    (_, S::Failed) => format!("`{id}` failed: {error}"),
-                    (_, S::Dead) => format!("`{id}` failed and has no attempt left: {error}"),
+                    (_, S::Failed) => format!("`{id}` failed{error}"),
+                    (_, S::Dead) => format!("`{id}` failed and has no attempt left{error}"),
                     (_, S::Cancelled) => format!("`{id}` was cancelled"),
                     (_, S::Lost) => {
                         format!("`{id}` is lost: {}", reason.map(one_line).unwrap_or_default())

@@ -48,7 +48,7 @@ use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Liveness;
 use crate::model::{TicketId, Time, counted};
-use crate::queue::{Leader, QueueTicket};
+use crate::queue::{Leader, QueueEvent, QueueTicket};
 pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Landing, Report};
@@ -72,6 +72,8 @@ const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const LAND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 /// How long an engine whose every look fails goes on trying before it ends.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// Events that are told at one look.
+const HEARD_AT_ONCE: usize = 1_000;
 /// How long an engine that was told to end waits for a landing.
 const LANDING_ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long an engine that was told to end waits for what it has begun.
@@ -109,11 +111,11 @@ pub(crate) trait RunFace {
 pub(crate) enum News<'a> {
     /// A clause about the run as a whole.
     Said(&'a str),
-    /// A ticket changed its state; `None` where it was not known before.
+    /// A ticket changed its state.
     Changed {
-        /// From which state.
-        from: Option<TicketState>,
-        /// The ticket now.
+        /// How.
+        event: &'a QueueEvent,
+        /// The ticket at the last look.
         entry: &'a QueueTicket,
         /// The worker's reason, where it has one.
         reason: Option<&'a str>,
@@ -163,8 +165,8 @@ struct Engine<'a> {
     other: Option<String>,
     jobs: Jobs,
     setbacks: BTreeMap<TicketId, Setback>,
-    /// The states that were told last.
-    told: BTreeMap<TicketId, TicketState>,
+    /// The number of the last event that was told.
+    heard: i64,
     /// The holds that were stored last; `None` before the first.
     held: Option<Vec<Hold>>,
     record: RunRecord,
@@ -199,7 +201,7 @@ impl<'a> Engine<'a> {
             other: None,
             jobs: Jobs::new(control.beside()),
             setbacks: BTreeMap::new(),
-            told: BTreeMap::new(),
+            heard: control.project().store()?.last_seq()?,
             held: None,
             record,
             began_at: Instant::now(),
@@ -298,7 +300,7 @@ impl<'a> Engine<'a> {
             spent,
         };
         let decision = decide(&world, &self.rules);
-        self.tell_changes(&world);
+        self.tell_changes(&world)?;
         if self.leads {
             self.store_holds(&decision.holds)?;
             for step in decision.steps.clone() {
@@ -343,16 +345,16 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Says which tickets changed since the last look.
-    fn tell_changes(&mut self, world: &World) {
-        for entry in world.tickets.iter().filter(|entry| world.is_chosen(&entry.ticket.id)) {
-            let id = &entry.ticket.id;
-            let from = self.told.insert(id.clone(), entry.state);
-            if from != Some(entry.state) && !(from.is_none() && self.last.is_none()) {
-                let reason = world.worker_of(id).map(|seen| seen.reason.as_str());
-                self.face.tell(&News::Changed { from, entry, reason });
+    /// Says what tickets went through, each step of it, however quickly one followed the other.
+    fn tell_changes(&mut self, world: &World) -> Result<(), Failure> {
+        for (seq, event) in self.control.project().queue()?.events_since(self.heard, HEARD_AT_ONCE)? {
+            self.heard = seq;
+            if let Some(entry) = world.ticket(&event.ticket).filter(|_| world.is_chosen(&event.ticket)) {
+                let reason = world.worker_of(&event.ticket).map(|seen| seen.reason.as_str());
+                self.face.tell(&News::Changed { event: &event, entry, reason });
             }
         }
+        Ok(())
     }
 
     /// Stores the holds where they changed, and notes for each ticket that is held for another kind of reason.
@@ -572,7 +574,7 @@ impl<'a> Engine<'a> {
         (world.now, world.workers, world.tickets, world.doing) = (Time::now(), workers, tickets, BTreeMap::new());
         world.setbacks = std::mem::take(&mut self.setbacks);
         let decision = decide(&world, &self.rules);
-        self.tell_changes(&world);
+        self.tell_changes(&world)?;
         let (view, result) = summary::of_run(&self.record, &world, &decision, ending);
         if self.leads {
             self.control.project().store()?.set_holds(&[])?;

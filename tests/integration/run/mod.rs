@@ -65,8 +65,9 @@ fn a_backlog_lands_what_can_land_and_names_what_cannot() {
     assert!(why("bad").starts_with("failed, after 2 attempts: its command exited with code 3"), "{}", why("bad"));
     assert!(why("after-bad").starts_with("needs `bad`, which failed"), "{}", why("after-bad"));
     output.says("Landed `b4`");
-    output.says("went back to its agent");
     let starts = starts(&swarm);
+    output.says("went back to its agent");
+    assert_eq!(starts["twin1"] + starts["twin2"], 3);
     assert_eq!((starts["a3"], starts["bad"], starts.get("after-bad")), (1, 2, None));
     // What made it needs no second run, and what did not is said again.
     let again = swarm.run(["run", "--all", "--merge"]).expect_code(3);
