@@ -9,6 +9,7 @@
 //! emits at most one [`AgentEvent::ToolStarted`] and one [`AgentEvent::ToolEnded`] for it. [`ToolLog`] keeps the
 //! same promise over restarts of the supervisor.
 
+mod answer;
 mod claude;
 mod command;
 mod display;
@@ -26,6 +27,7 @@ mod spool;
 mod testing;
 mod tool_log;
 
+pub(crate) use answer::last_object;
 pub(crate) use error::AgentError;
 pub(crate) use event::{AgentEvent, Denial, Ending, Exit, ExitInfo, HookCall, HookReply, Usage};
 #[cfg(test)]

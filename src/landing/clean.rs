@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{Landing, LandingError};
 use crate::files::{FileError, FileLock};
-use crate::git::{Check, Held, KeepEntry, crash_point};
+use crate::git::{Check, GitError, Held, KeepEntry, crash_point};
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Phase, Worker};
@@ -407,12 +407,7 @@ impl Landing<'_> {
         target: &BranchName,
         policy: &CleanPolicy,
     ) -> Result<Option<Held>, LandingError> {
-        for head in self.target_heads(target, &policy.remote)? {
-            if let Some(held) = self.repository.held_in(work, &head)? {
-                return Ok(Some(held));
-            }
-        }
-        Ok(None)
+        self.held_by_any(target, policy, |head| self.repository.held_in(work, head))
     }
 
     /// The same for files alone.
@@ -422,9 +417,19 @@ impl Landing<'_> {
         target: &BranchName,
         policy: &CleanPolicy,
     ) -> Result<Option<Held>, LandingError> {
+        self.held_by_any(target, policy, |head| self.repository.files_held_in(work, head))
+    }
+
+    /// What `held` finds in the first place of a target in which it finds something.
+    fn held_by_any(
+        &self,
+        target: &BranchName,
+        policy: &CleanPolicy,
+        held: impl Fn(&CommitId) -> Result<Option<Held>, GitError>,
+    ) -> Result<Option<Held>, LandingError> {
         for head in self.target_heads(target, &policy.remote)? {
-            if let Some(held) = self.repository.files_held_in(work, &head)? {
-                return Ok(Some(held));
+            if let Some(found) = held(&head)? {
+                return Ok(Some(found));
             }
         }
         Ok(None)

@@ -208,15 +208,20 @@ fn a_rebase_never_loses_what_a_merge_commit_changed() {
     assert_eq!(fixture.git(&fixture.root, &["log", "--format=%s", &format!("{target}..{commit}")]), "work");
 }
 
-#[test]
-fn signing_follows_the_persons_settings() {
-    let fixture = Fixture::new();
-    let work = fixture.branch("x", &[("b", "b\n")]);
+/// Has every commit signed by a program that says it did.
+fn sign_all(fixture: &Fixture) {
     let signer = fixture.worktrees.join("signer");
     put(&signer, "#!/bin/sh\ncat >/dev/null\necho '[GNUPG:] SIG_CREATED ' >&2\necho 'a signature'\n");
     std::fs::set_permissions(&signer, std::fs::Permissions::from_mode(0o755)).unwrap();
     fixture.git(&fixture.root, &["config", "commit.gpgSign", "true"]);
     fixture.git(&fixture.root, &["config", "gpg.program", signer.to_str().unwrap()]);
+}
+
+#[test]
+fn signing_follows_the_persons_settings() {
+    let fixture = Fixture::new();
+    let work = fixture.branch("x", &[("b", "b\n")]);
+    sign_all(&fixture);
     let (commit, _) = built(fixture.open().build_merge(&fixture.head("main"), &work, &COMMIT).unwrap());
     assert!(fixture.git(&fixture.root, &["cat-file", "commit", commit.as_str()]).contains("gpgsig a signature"));
 }
@@ -253,11 +258,7 @@ fn commits_made_without_a_process_are_those_the_program_makes() {
 fn signing_is_never_passed_over_in_a_landing() {
     let fixture = Fixture::new();
     let work = fixture.branch("x", &[("b", "b\n")]);
-    let signer = fixture.worktrees.join("signer");
-    put(&signer, "#!/bin/sh\ncat >/dev/null\necho '[GNUPG:] SIG_CREATED ' >&2\necho 'a signature'\n");
-    std::fs::set_permissions(&signer, std::fs::Permissions::from_mode(0o755)).unwrap();
-    fixture.git(&fixture.root, &["config", "commit.gpgSign", "true"]);
-    fixture.git(&fixture.root, &["config", "gpg.program", signer.to_str().unwrap()]);
+    sign_all(&fixture);
     let landing = fixture.open().for_one_landing();
     let (commit, _) = built(landing.build_merge(&fixture.head("main"), &work, &COMMIT).unwrap());
     assert!(fixture.git(&fixture.root, &["cat-file", "commit", commit.as_str()]).contains("gpgsig a signature"));

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::agent::last_object;
 use crate::store::Lines;
 
 /// Comments of one answer that are taken; a reviewer with more has lost its way.
@@ -58,7 +59,7 @@ struct WrittenComment {
 /// # Errors
 /// One clause that says what is wrong, which the reviewer is told.
 pub(super) fn read_answer(said: &str) -> Result<Answer, String> {
-    let Some(block) = last_block(said) else {
+    let Some(block) = last_object(said, "verdict") else {
         return Err("it ended without a block of JSON that has a `verdict`".to_owned());
     };
     let written: Written =
@@ -108,26 +109,6 @@ fn said_of(index: usize, comment: WrittenComment) -> Result<Said, String> {
     let severity = comment.severity.filter(|word| !word.trim().is_empty());
     let file = comment.file.trim().trim_start_matches("./").to_owned();
     Ok(Said { file, lines, text: comment.text.trim().to_owned(), severity })
-}
-
-/// The last JSON object with a `verdict` that begins on a line of its own, in a fence or not.
-fn last_block(said: &str) -> Option<Value> {
-    let mut found = None;
-    let mut skipped = 0;
-    for (at, _) in said.match_indices('{') {
-        let begins_line = said[..at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty());
-        if at < skipped || !begins_line {
-            continue;
-        }
-        let mut values = serde_json::Deserializer::from_str(&said[at..]).into_iter::<Value>();
-        if let Some(Ok(value)) = values.next() {
-            skipped = at + values.byte_offset();
-            if value.get("verdict").is_some() {
-                found = Some(value);
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]

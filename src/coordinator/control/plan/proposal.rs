@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::import::{blank_ticket, plain_line, plain_text};
+use crate::agent::last_object;
 use crate::config::{parse_ticket, ticket_text};
 use crate::model::TicketId;
 use crate::model::ticket::{Dependency, DependencyKind, Ticket};
@@ -58,7 +59,7 @@ struct WrittenTicket {
 /// # Errors
 /// Everything that is wrong, a clause each, which the planner is told.
 pub(super) fn read_proposal(said: &str, known: &BTreeSet<String>) -> Result<Proposal, Vec<String>> {
-    let Some(block) = last_block(said) else {
+    let Some(block) = last_object(said, "tickets") else {
         return Err(vec![NO_BLOCK.to_owned()]);
     };
     let written: Written =
@@ -190,26 +191,6 @@ fn ticket_of(value: Value) -> Result<Ticket, String> {
     let read =
         parse_ticket(Path::new(&format!("{id}.md")), &ticket_text(&ticket)).map_err(|error| error.to_string())?;
     if read == ticket { Ok(ticket) } else { Err("its file would be read as another ticket".to_owned()) }
-}
-
-/// The last JSON object with `tickets` that begins on a line of its own, in a fence or not.
-fn last_block(said: &str) -> Option<Value> {
-    let mut found = None;
-    let mut skipped = 0;
-    for (at, _) in said.match_indices('{') {
-        let begins_line = said[..at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty());
-        if at < skipped || !begins_line {
-            continue;
-        }
-        let mut values = serde_json::Deserializer::from_str(&said[at..]).into_iter::<Value>();
-        if let Some(Ok(value)) = values.next() {
-            skipped = at + values.byte_offset();
-            if value.get("tickets").is_some() {
-                found = Some(value);
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]
