@@ -118,11 +118,15 @@ fn parse_targets(words: &[String]) -> Result<Vec<Target>, Failure> {
     words.iter().map(parse).collect()
 }
 
-/// Whether a living supervisor has seen the end and is about to move the ticket.
+/// Whether a living supervisor has seen the end and is about to write it down: to move the ticket, and after a bad end
+/// to say why in the worker's row.
 fn is_settling(worker: &WorkerView) -> bool {
-    matches!(worker.status, Status::Done | Status::Failed | Status::Stopped)
-        && worker.ticket_state == Some(TicketState::Running)
-        && worker.supervisor_pid.is_some()
+    let is_unwritten = match worker.status {
+        Status::Done => worker.ticket_state == Some(TicketState::Running),
+        Status::Failed | Status::Stopped => true,
+        _ => false,
+    };
+    is_unwritten && worker.supervisor_pid.is_some()
 }
 
 /// Where a worker stands. Without targets, every rest counts as reached unless it needs a person or went wrong.
