@@ -222,7 +222,13 @@ impl Scenery {
         let log = self.swarm.git(["log", "--graph", "--oneline", "-60", "main"]).stdout;
         let status = self.swarm.run(["status", "--all"]).stdout;
         let reflog = self.swarm.git(["reflog", "main"]).stdout;
-        format!("{log}\n{reflog}\n{status}")
+        let all = self.swarm.json(["status", "--all"]);
+        let workers = all["workers"].as_array().unwrap().iter().filter(|worker| worker["ticket_state"] != "landed");
+        let more = workers.map(|worker| {
+            let id = worker["id"].as_str().unwrap();
+            format!("{}\n{}", self.swarm.run(["why", id]).transcript(), self.swarm.run(["logs", id]).transcript())
+        });
+        format!("{log}\n{reflog}\n{status}\n{}", more.collect::<String>())
     }
 }
 
