@@ -103,12 +103,13 @@ impl Control {
         Ok(self.project.store()?.end_care(worker)?)
     }
 
-    /// Ends what the agents of workers left running that nobody supervises; who and how many there were. One that cannot
+    /// Ends what the agents of workers left running that nobody supervises, and removes the sockets of killed supervisors;
+    /// who and how many processes there were. One that cannot
     /// be looked at does not keep the others from it.
     pub(in crate::coordinator) fn reap_orphans(&self) -> Result<Vec<(WorkerId, usize)>, Failure> {
         let mut reaped = Vec::new();
         for worker in self.project.store()?.workers()? {
-            match self.reap(&worker) {
+            match self.remove_dead_socket(&worker.id).and_then(|()| self.reap(&worker)) {
                 Ok(0) => {}
                 Ok(count) => {
                     let what = format!("ended {count} processes that nobody supervised");

@@ -85,7 +85,7 @@ pub(super) fn strike(scenery: &Scenery, mut merge: Child, blow: Blow) -> bool {
 }
 
 /// Stops all processes that `look` finds, again until it finds no other.
-fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
+pub(super) fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
     let mut frozen = BTreeSet::new();
     loop {
         let new: Vec<_> = look().difference(&frozen).copied().collect();
@@ -120,8 +120,15 @@ fn descendants(root: u32) -> BTreeSet<u32> {
     }
 }
 
+/// Sends a signal to several processes; those that are gone are fine.
+pub(super) fn send(pids: impl IntoIterator<Item = u32>, what: Signal) {
+    for pid in pids {
+        signal(pid, what);
+    }
+}
+
 /// Sends a signal; false when the process is gone.
-fn signal(pid: u32, signal: Signal) -> bool {
+pub(super) fn signal(pid: u32, signal: Signal) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
     kill_process(pid, signal).is_ok()
 }
