@@ -1,12 +1,14 @@
 //! tmux sessions and sockets of released workers: they go with the worktree, and `doctor` names any that stayed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::{Control, is_released};
 use crate::coordinator::failure::Failure;
 use crate::files::{self, FileLock};
 use crate::model::worker::TmuxSession;
 use crate::model::{WorkerId, error_text};
+use crate::process;
 use crate::store::Store;
 use crate::supervisor::RuntimePaths;
 use crate::terminal::Tmux;
@@ -78,4 +80,26 @@ impl Control {
         }
         Ok(left)
     }
+}
+
+/// Removes the sockets on which killed commands waited for the first word of a supervisor.
+pub(super) fn remove_abandoned_sockets() -> Result<(), Failure> {
+    let folder = files::runtime_folder()?;
+    for entry in std::fs::read_dir(&folder).map_err(files::FileError::on("list", &folder))? {
+        let path = entry.map_err(files::FileError::on("list", &folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "ready") && is_abandoned(&path)? {
+            files::remove_if_exists(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the process whose pid ends the name `HASH-PID.ready` is gone.
+pub(super) fn is_abandoned(path: &Path) -> Result<bool, Failure> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let pid = stem.rsplit('-').next().and_then(|pid| pid.parse().ok());
+    Ok(match pid {
+        Some(pid) => process::identify(pid)?.is_none(),
+        None => false,
+    })
 }

@@ -10,7 +10,7 @@ use super::place::Place;
 pub(super) type Ends = BTreeMap<String, &'static str>;
 
 /// Calls of a conversation of our own loop.
-pub(super) const CALLS: u64 = 5;
+const CALLS: u64 = 5;
 
 /// What agents and calls have in common. Everything that an attempt starts holds its lock; who finds it held tells.
 const COMMON: &str = r#"
@@ -169,12 +169,17 @@ fn conversation() -> String {
     format!("conversations:\n  - name: talk\n    turns:\n{calls}      - say: Done.\n")
 }
 
-/// The files that a ticket's work consists of.
+/// The files that a ticket's work consists of: the steps of a plan, or what calls wrote. A call that was interrupted is told
+/// to the model as such; a scripted one goes on with its next.
 pub(super) fn files(place: &Place, ticket: &str) -> BTreeSet<String> {
+    if ticket.starts_with("talk") {
+        let of_ticket = work_log(place).into_iter().filter(|(id, _)| id == ticket);
+        let written = of_ticket.filter_map(|(_, words)| Some(format!("work/{}", words.strip_prefix("wrote ")?)));
+        return written.collect();
+    }
     let plan = std::fs::read_to_string(place.swarm.root().join("plans").join(ticket)).unwrap();
-    let steps = plan.lines().find_map(|line| line.strip_prefix("steps=")).unwrap().parse().unwrap();
-    let count: u64 = if ticket.starts_with("talk") { CALLS } else { steps };
-    (1..=count).map(|step| format!("work/{ticket}.{step}")).collect()
+    let steps: u64 = plan.lines().find_map(|line| line.strip_prefix("steps=")).unwrap().parse().unwrap();
+    (1..=steps).map(|step| format!("work/{ticket}.{step}")).collect()
 }
 
 /// What agents wrote down: ticket and words.

@@ -65,6 +65,14 @@ impl Coordinators {
         });
     }
 
+    /// Takes leave of those in the foreground that were killed.
+    pub(super) fn take_leave_of(&mut self, killed: &[u32]) {
+        for run in self.runs.iter_mut().filter(|run| killed.contains(&run.id())) {
+            run.wait().unwrap();
+        }
+        self.reap();
+    }
+
     /// Takes leave of all in the foreground after everything was killed.
     pub(super) fn await_end(&mut self) {
         for run in &mut self.runs {

@@ -145,7 +145,7 @@ pub(super) fn strike(place: &mut Place, team: &mut Coordinators, fault: Fault, d
                 }
                 (None, None) => return None,
             };
-            team.reap();
+            team.take_leave_of(&victims);
             struck.bystanders = victims.into_iter().map(|pid| place.reuse(pid)).collect();
         }
         Fault::Disk => {
