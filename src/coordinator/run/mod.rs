@@ -280,6 +280,8 @@ impl<'a> Engine<'a> {
 
     /// One look and what follows from it; whether the run is over.
     fn turn(&mut self) -> Result<bool, Failure> {
+        // Supervisors without a terminal are children of ours.
+        crate::process::collect_ended();
         let leading = self.lease.keep()?;
         self.hear_lead(leading)?;
         let (workers, tickets) = self.control.observe()?;
