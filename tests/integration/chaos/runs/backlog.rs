@@ -101,7 +101,7 @@ landing: {approval: auto, tries: 50}
 limits: {grace: 300ms, snapshot_every: 1s}
 health: {crash_loop: {count: 0, within: 1s}}
 gates: [{name: tree, run: sh $CHAOS/gate.sh}]
-pass_env: [LD_PRELOAD, CHAOS_CLOCK, CHAOS]
+pass_env: [CHAOS]
 ";
 
 /// Writes a backlog; how each of its tickets ends.

@@ -1,10 +1,9 @@
-/* Injects a clock: preloaded into every program of a test, it shifts the system clock by the nanoseconds that lie in the
- * file that CHAOS_CLOCK names. The file is mapped, so a jump is seen by programs that run already. Clocks that nobody
+/* Injects a clock: preloaded into every program of a namespace, it shifts the system clock by the nanoseconds that lie in
+ * the file CLOCK_FILE. The file is mapped, so a jump is seen by programs that run already. Clocks that nobody
  * can set (monotonic, since boot) stay as they are. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -15,8 +14,7 @@ static const volatile int64_t *offset;
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *path = getenv("CHAOS_CLOCK");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int file = open(CLOCK_FILE, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return;
     void *map = mmap(0, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);

@@ -64,8 +64,10 @@ impl Place {
     pub(super) fn new() -> Self {
         let mut swarm = TestSwarm::without_repository();
         let root = swarm.root().to_owned();
+        swarm.write_at(&root.join("clock"), "\0\0\0\0\0\0\0\0");
+        let clock = format!("-DCLOCK_FILE=\"{}\"", root.join("clock").display());
         for (source, to, flags) in [
-            (include_str!("clock.c"), "clock.so", &["-shared", "-fPIC"][..]),
+            (include_str!("clock.c"), "clock.so", &["-shared", "-fPIC", &clock][..]),
             (include_str!("at_pid.c"), "at_pid", &[]),
         ] {
             let file = root.join(format!("{to}.c"));
@@ -74,13 +76,14 @@ impl Place {
             let status = command.args(["-O1", "-Wall", "-Werror", "-o", to]).args(flags).arg(&file).status().unwrap();
             assert!(status.success(), "{command:?}");
         }
-        swarm.write_at(&root.join("clock"), "\0\0\0\0\0\0\0\0");
-        swarm.set_env("CHAOS_CLOCK", root.join("clock"));
-        swarm.set_env("LD_PRELOAD", root.join("clock.so"));
         swarm.set_env("CHAOS", root.as_os_str());
         fs::create_dir(root.join("disk")).unwrap();
         let place = Self { swarm, boots: 0 };
         place.call(&["mount", "-t", "tmpfs", "-o", DISK, "chaos", "disk"]);
+        // Every program gets the clock, whatever environment it is given. What may not be read of these files is not needed.
+        place.swarm.command("cp", &root).args(["-a", "/etc", "etc"]).stderr(Stdio::null()).status().unwrap();
+        place.swarm.write_at(&root.join("etc/ld.so.preload"), &root.join("clock.so").display().to_string());
+        place.call(&["mount", "--bind", "etc", "/etc"]);
         for name in ["project", "project-worktrees"] {
             fs::create_dir(root.join("disk").join(name)).unwrap();
             symlink(root.join("disk").join(name), root.join(name)).unwrap();
@@ -185,6 +188,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.kill_everything();
+        self.call(&["umount", "--lazy", "/etc"]);
         if self.boots > 0 {
             self.call(&["umount", "/proc/sys/kernel/random/boot_id"]);
         }
