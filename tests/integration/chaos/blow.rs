@@ -84,19 +84,23 @@ pub(super) fn strike(scenery: &Scenery, mut merge: Child, blow: Blow) -> bool {
     hit
 }
 
-/// Stops all processes that `look` finds, again until it finds no other.
+/// Stops all processes that `look` finds, until none of them goes on: a supervisor that is not stopped yet continues its
+/// stopped agent, and there are new ones.
 pub(super) fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
-    let mut frozen = BTreeSet::new();
     loop {
-        let new: Vec<_> = look().difference(&frozen).copied().collect();
-        if new.is_empty() {
-            return frozen;
+        let all = look();
+        let moving: Vec<_> = all.iter().filter(|pid| !is_still(**pid)).copied().collect();
+        if moving.is_empty() {
+            return all;
         }
-        for pid in new {
-            signal(pid, Signal::STOP);
-            frozen.insert(pid);
-        }
+        send(moving, Signal::STOP);
     }
+}
+
+/// Whether a process is stopped or has ended.
+fn is_still(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
 }
 
 /// A process and all below it.
