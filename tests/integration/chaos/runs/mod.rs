@@ -199,7 +199,10 @@ fn await_workers(place: &Place, ends: &Ends) -> bool {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(15) {
         match watch::Look::at(place) {
-            Ok(look) if !look.at_work().is_empty() => return true,
+            Ok(look) if !look.at_work().is_empty() => {
+                look.resume_stopped(place);
+                return true;
+            }
             _ if checks::is_over(place, ends) == Ok(true) => return false,
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
@@ -214,6 +217,9 @@ fn come_to_the_end(place: &Place, team: &mut Coordinators, ends: &Ends) {
         let is_over = checks::is_over(place, ends).unwrap_or_else(|said| panic!("no list of tickets: {said}"));
         if is_over {
             break;
+        }
+        if let Ok(look) = watch::Look::at(place) {
+            look.resume_stopped(place);
         }
         team.ensure(place).unwrap_or_else(|said| panic!("no coordinator: {said}"));
         assert!(began.elapsed() < ENDS_WITHIN, "not everything ends: {:?}", checks::states(place));

@@ -50,6 +50,16 @@ impl Look {
         self.workers().iter().filter_map(at_work).collect()
     }
 
+    /// Goes on with workers whose agent was ended by a signal in the middle of its conversation, as a person does: a
+    /// coordinator does not know who sent it, and leaves the worker stopped.
+    pub(super) fn resume_stopped(&self, place: &Place) {
+        let is_stopped = |worker: &&Value| worker["status"] == "stopped" && worker["ticket_state"] == "failed";
+        for worker in self.workers().iter().filter(is_stopped) {
+            // It may find no place at once; then it is tried at the next look.
+            drop(place.swarm.run(["resume", worker["id"].as_str().unwrap()]));
+        }
+    }
+
     /// The pid of who leads.
     pub(super) fn leader(&self) -> Option<u32> {
         self.0["coordinator"]["leader"].as_str()?.split(' ').nth(1)?.parse().ok()
@@ -149,6 +159,7 @@ pub(super) fn await_work(
         }
         match Look::at(place) {
             Ok(look) => {
+                look.resume_stopped(place);
                 let leader = look.leader();
                 leads |= leader.is_some() && leader != awaited.leader;
                 if began.elapsed() > LEASE_ENDS && leader.is_some() && leader == awaited.leader {
