@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::mend::{Fault, is_preparing, old_lock, pids};
+use super::sessions::is_abandoned;
 use super::{Control, is_released};
 use crate::agent::Probe;
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -12,7 +13,6 @@ use crate::files::{self, FileLock};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, TmuxSession, Worker};
 use crate::model::{Time, counted, duration_text};
-use crate::process;
 use crate::store::Store;
 use crate::supervisor::Client;
 use crate::terminal::{Tmux, TmuxError};
@@ -528,14 +528,4 @@ fn stale_runtime_files() -> Result<Vec<Found>, Failure> {
 fn is_old(path: &Path) -> bool {
     let age = std::fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
     age.is_some_and(|age| age > HANDOVER_AGE)
-}
-
-/// Whether the process whose pid ends the name `HASH-PID.ready` is gone.
-fn is_abandoned(path: &Path) -> Result<bool, Failure> {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let pid = stem.rsplit('-').next().and_then(|pid| pid.parse().ok());
-    Ok(match pid {
-        Some(pid) => process::identify(pid)?.is_none(),
-        None => false,
-    })
 }

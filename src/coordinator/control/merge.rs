@@ -116,7 +116,7 @@ impl Control {
                 failures.push((id, failure));
             }
         }
-        self.end_released_sessions();
+        self.clear_released();
         let result = outcome(&view, failures);
         Ok((view, result))
     }
@@ -372,7 +372,7 @@ impl Control {
             };
             Ok(action(&worker.id, "released", text))
         });
-        self.end_released_sessions();
+        self.clear_released();
         Ok(acted)
     }
 }

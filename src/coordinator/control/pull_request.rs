@@ -54,7 +54,7 @@ impl Control {
             progress.tell("", "waiting for the forge");
             std::thread::sleep(settings.landing.poll);
         }
-        self.end_released_sessions();
+        self.clear_released();
         self.answer(&workers, answers, &first, has_run_out)
     }
 

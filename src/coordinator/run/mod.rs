@@ -66,6 +66,8 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(150);
 const PEEK_EVERY: Duration = Duration::from_millis(50);
 /// How often a start may fail in a row before a person has to look.
 const START_TRIES: u32 = 3;
+/// How long a worker is left alone that could not be started so often.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How long work that could not land is left alone, the first time; doubled each time up to the longest.
 const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The longest of these times.
@@ -278,9 +280,12 @@ impl<'a> Engine<'a> {
 
     /// One look and what follows from it; whether the run is over.
     fn turn(&mut self) -> Result<bool, Failure> {
+        // Supervisors without a terminal are children of ours.
+        crate::process::collect_ended();
         let leading = self.lease.keep()?;
         self.hear_lead(leading)?;
         let (workers, tickets) = self.control.observe()?;
+        world::forget_changed(&mut self.setbacks, &tickets);
         let spent = self.control.spent(&tickets)?;
         let past = match self.rules.run.agents[..] {
             [] => Past::default(),
@@ -470,7 +475,8 @@ impl<'a> Engine<'a> {
             // Somebody else took the last place, or the ticket went its own way.
             FailureKind::Limit => (HoldKind::Place, Some(Time::now().after(LOOK_EVERY)), count - 1),
             FailureKind::NeedsPerson | FailureKind::Usage | FailureKind::NotFound => (HoldKind::Person, None, count),
-            _ if count >= START_TRIES => (HoldKind::Person, None, count),
+            // It may be the machine, as when its disk is full; whoever goes on without an end looks again.
+            _ if count >= START_TRIES => (HoldKind::Person, Some(Time::now().after(START_AGAIN_AFTER)), count),
             _ => (HoldKind::Time, Some(Time::now().after(wait)), count),
         };
         let why = format!("could not be started: {text}");

@@ -84,19 +84,23 @@ pub(super) fn strike(scenery: &Scenery, mut merge: Child, blow: Blow) -> bool {
     hit
 }
 
-/// Stops all processes that `look` finds, again until it finds no other.
-fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
-    let mut frozen = BTreeSet::new();
+/// Stops all processes that `look` finds, until none of them goes on: a supervisor that is not stopped yet continues its
+/// stopped agent, and there are new ones.
+pub(super) fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
     loop {
-        let new: Vec<_> = look().difference(&frozen).copied().collect();
-        if new.is_empty() {
-            return frozen;
+        let all = look();
+        let moving: Vec<_> = all.iter().filter(|pid| !is_still(**pid)).copied().collect();
+        if moving.is_empty() {
+            return all;
         }
-        for pid in new {
-            signal(pid, Signal::STOP);
-            frozen.insert(pid);
-        }
+        send(moving, Signal::STOP);
     }
+}
+
+/// Whether a process is stopped or has ended.
+fn is_still(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
 }
 
 /// A process and all below it.
@@ -120,8 +124,15 @@ fn descendants(root: u32) -> BTreeSet<u32> {
     }
 }
 
+/// Sends a signal to several processes; those that are gone are fine.
+pub(super) fn send(pids: impl IntoIterator<Item = u32>, what: Signal) {
+    for pid in pids {
+        signal(pid, what);
+    }
+}
+
 /// Sends a signal; false when the process is gone.
-fn signal(pid: u32, signal: Signal) -> bool {
+pub(super) fn signal(pid: u32, signal: Signal) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
     kill_process(pid, signal).is_ok()
 }

@@ -11,6 +11,7 @@
 
 mod blow;
 mod checks;
+mod runs;
 mod scenery;
 
 use std::collections::BTreeMap;

@@ -295,6 +295,25 @@ fn a_lost_worker_goes_on_without_using_up_an_attempt() {
 }
 
 #[test]
+fn a_lost_worker_whose_attempt_is_over_begins_the_next_one() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["spawn", "a"]).success();
+    let before = await_status(&swarm, "a", "working");
+    signal(&before["supervisor_pid"], Signal::KILL);
+    await_status(&swarm, "a", "lost");
+    // The queue ended the attempt and queued the ticket, and no supervisor lived to write down how the worker ended.
+    swarm.run(["queue", "cancel", "a"]).success();
+    swarm.run(["queue", "retry", "a"]).success();
+    assert_eq!((states(&swarm)["a"].as_str(), worker(&swarm, "a")["status"].as_str()), ("queued", Some("lost")));
+    let_go(&swarm, "wait-a");
+    swarm.run(["run", "a", "--merge"]).expect_code(0);
+    assert_eq!((states(&swarm)["a"].as_str(), starts(&swarm)["a"]), ("landed", 2));
+    assert_no_processes(&swarm);
+}
+
+#[test]
 fn lost_workers_wait_for_a_person_where_the_settings_say_so() {
     let swarm = repository();
     swarm.write(".swarm/config.yaml", &format!("{}\n", QUICK.replace("run: {", "run: {restart: never, ")));
