@@ -196,7 +196,7 @@ impl<'a> Engine<'a> {
             rules,
             agents: control.agent_facts()?,
             chosen: None,
-            lease: Lease::new(control.project().queue()?, holder),
+            lease: Lease::new(control.project().queue()?, holder, control.project().paths.clone()),
             leads: false,
             other: None,
             jobs: Jobs::new(control.beside()),
