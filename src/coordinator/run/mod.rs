@@ -481,7 +481,9 @@ impl<'a> Engine<'a> {
     fn landed(&mut self, landing: &Landing) {
         for (ticket, at) in &landing.after {
             let is_waiting = matches!(at.0, TicketState::Review | TicketState::Approved | TicketState::Landing);
-            if !is_waiting {
+            // What went back to its agent may be in review anew before the landing of the others is over.
+            let is_returned = landing.view.returned.iter().any(|returned| returned.worker == ticket.as_str());
+            if !is_waiting || is_returned {
                 self.setbacks.remove(ticket);
                 continue;
             }

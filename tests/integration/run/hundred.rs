@@ -183,17 +183,35 @@ fn assert_statistics(swarm: &TestSwarm) {
     swarm.run(["stats"]).says("while tickets waited");
 }
 
-/// Time that tickets were running as a part of the time from the first engine's beginning to the last one's end.
+/// Time that tickets were running as a part of the time of all places, while any of the engines was heard of.
 fn utilisation(swarm: &TestSwarm) -> f64 {
     let text = swarm.run(["events", "--json"]).success();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let at = |event: &Value| event["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond() as f64;
-    let times = |name: &str| events.iter().filter(|event| event["event"] == name).map(at).collect::<Vec<_>>();
-    let wall = times("run_ended").last().unwrap() - times("run_began")[0];
-    let moves = events.iter().filter(|event| event["event"] == "moved");
-    let running = moves.map(|event| {
-        let sign = |state: &Value| f64::from(u8::from(state == "running"));
-        at(event) * (sign(&event["from"]) - sign(&event["to"]))
-    });
-    running.sum::<f64>() / wall / WORKERS.parse::<f64>().unwrap()
+    let at = |event: &Value| event["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let runs: Vec<(i64, i64)> = events
+        .iter()
+        .filter(|event| event["event"] == "run_began")
+        .map(|began| (at(began), events.iter().filter(|event| event["run"] == began["run"]).map(at).max().unwrap()))
+        .collect();
+    assert_eq!(runs.len(), 3, "{runs:?}");
+    let mut moments: Vec<(i64, i64)> = events.iter().map(|event| (at(event), change_of_running(event))).collect();
+    moments.sort_unstable();
+    let (mut running, mut busy, mut there) = (0, 0, 0);
+    for pair in moments.windows(2) {
+        running += pair[0].1;
+        let (from, to) = (pair[0].0, pair[1].0);
+        if runs.iter().any(|(began, heard)| *began <= from && to <= *heard) {
+            busy += running * (to - from);
+            there += WORKERS.parse::<i64>().unwrap() * (to - from);
+        }
+    }
+    busy as f64 / there as f64
+}
+
+/// By how much an event changes the number of running tickets.
+fn change_of_running(event: &Value) -> i64 {
+    match event["event"] == "moved" {
+        true => i64::from(event["to"] == "running") - i64::from(event["from"] == "running"),
+        false => 0,
+    }
 }
