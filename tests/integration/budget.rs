@@ -90,6 +90,45 @@ fn a_supervisor_that_is_killed_and_resumed_counts_nothing_twice() {
     assert!(spent["input_tokens"].as_u64().unwrap() >= 400, "{spent:#}");
 }
 
+/// Statistics are of attempts, and the ledger is of agents: two ways to the same sums.
+#[track_caller]
+fn assert_stats_agree(swarm: &TestSwarm) {
+    let (stats, spent) = (swarm.json(["stats"])["total"].take(), swarm.json(["budget"])["total"].take());
+    for name in ["input_tokens", "output_tokens", "cost_usd"] {
+        let (said, kept) = (stats[name].as_f64(), spent[name].as_f64());
+        let is_equal = said.zip(kept).is_some_and(|(said, kept)| (said - kept).abs() < 1e-9);
+        assert!(is_equal, "{name}: {stats:#}\n{spent:#}");
+    }
+}
+
+#[test]
+fn statistics_and_the_ledger_agree_on_what_was_used_whatever_happened_to_the_worker() {
+    let swarm = stage("limits: {grace: 300ms}\n", &["three", "hang-lost", "hang-stopped"]);
+    swarm.run(["spawn", "three", "--headless", "--wait"]).success();
+    assert_stats_agree(&swarm);
+    // A second attempt at the same ticket.
+    swarm.run(["restart", "three"]).success();
+    assert_ne!(swarm.run(["wait", "three", "--timeout", "60s"]).code, 6);
+    assert_eq!(row(&swarm, "ticket", "three")["attempts"], 2);
+    assert_stats_agree(&swarm);
+    for ticket in ["hang-lost", "hang-stopped"] {
+        swarm.run(["spawn", ticket, "--headless"]).success();
+        swarm.wait_until("two answers", || {
+            let view = swarm.json(["budget", "--by", "ticket"]);
+            view["rows"].as_array().unwrap().iter().any(|row| row["name"] == ticket && row["input_tokens"] == 200)
+        });
+    }
+    let pid = scene::worker(&swarm, "hang-lost")["supervisor_pid"].clone();
+    scene::signal(&pid, rustix::process::Signal::KILL);
+    await_status(&swarm, "hang-lost", "lost");
+    swarm.run(["stop", "hang-stopped"]).success();
+    for ticket in ["hang-lost", "hang-stopped"] {
+        swarm.run(["resume", ticket]).success();
+        swarm.run(["wait", ticket, "--for", "review", "--timeout", "60s"]).success();
+    }
+    assert_stats_agree(&swarm);
+}
+
 #[test]
 fn a_day_budget_ends_the_agent_keeps_its_work_and_lets_nothing_start() {
     let swarm = stage("budget: {day: {tokens: 220}}\n", &["hang", "three"]);

@@ -5,7 +5,9 @@ mod budget;
 mod capacity;
 mod chaos;
 mod ci;
+#[cfg(feature = "real-agents")]
 mod claude_cli;
+#[cfg(feature = "real-agents")]
 mod claude_worker;
 mod contract;
 mod demo;

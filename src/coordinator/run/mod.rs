@@ -198,7 +198,7 @@ impl<'a> Engine<'a> {
             rules,
             agents: control.agent_facts()?,
             chosen: None,
-            lease: Lease::new(control.project().queue()?, holder),
+            lease: Lease::new(control.project().queue()?, holder, control.project().paths.clone()),
             leads: false,
             other: None,
             jobs: Jobs::new(control.beside()),
@@ -487,7 +487,9 @@ impl<'a> Engine<'a> {
     fn landed(&mut self, landing: &Landing) {
         for (ticket, at) in &landing.after {
             let is_waiting = matches!(at.0, TicketState::Review | TicketState::Approved | TicketState::Landing);
-            if !is_waiting {
+            // What went back to its agent may be in review anew before the landing of the others is over.
+            let is_returned = landing.view.returned.iter().any(|returned| returned.worker == ticket.as_str());
+            if !is_waiting || is_returned {
                 self.setbacks.remove(ticket);
                 continue;
             }

@@ -22,6 +22,8 @@ use crate::supervisor::machine::{Effect, Input, Mode};
 
 /// Lines of a program's screen that stand for its result.
 const SHOWN_RESULT: usize = 40;
+/// The longest pause between two snapshots of a worker whose agent does nothing, in ordinary ones.
+const LONGEST_REST: u32 = 8;
 
 impl Supervision {
     /// Carries out one effect; what it leads to at once comes back.
@@ -245,11 +247,17 @@ impl Supervision {
         }
     }
 
-    /// Starts a snapshot when the last one is old enough.
+    /// Starts a snapshot when the last one is old enough. While the agent's processes use nothing, only a person can
+    /// change the worktree, and the pauses grow: a look at each of hundreds of worktrees every few moments would keep a
+    /// processor busy.
     pub(super) fn begin_snapshot_if_due(&mut self) {
-        if self.machine.is_attempting()
-            && self.snapshots.last.elapsed() >= self.assignment.handover.limits.snapshot_every
-        {
+        let cpu = self.meter.cpu();
+        let is_at_rest = cpu == self.snapshots.cpu && self.meter.has_looked_since(self.snapshots.last);
+        let pause = if is_at_rest { self.snapshots.rest } else { 1 };
+        let every = self.assignment.handover.limits.snapshot_every.saturating_mul(pause);
+        if self.machine.is_attempting() && self.snapshots.last.elapsed() >= every {
+            self.snapshots.rest = if is_at_rest { (pause * 2).min(LONGEST_REST) } else { 1 };
+            self.snapshots.cpu = cpu;
             self.begin_snapshot();
         }
     }

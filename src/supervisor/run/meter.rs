@@ -175,8 +175,13 @@ impl Meter {
         used
     }
 
+    /// Whether the tree was looked at after a moment.
+    pub(super) fn has_looked_since(&self, then: Instant) -> bool {
+        self.last.as_ref().is_some_and(|(at, _)| *at > then)
+    }
+
     /// Processor time so far.
-    fn cpu(&self) -> Duration {
+    pub(super) fn cpu(&self) -> Duration {
         self.ended_cpu + self.last.as_ref().map_or(Duration::ZERO, |(_, seen)| seen.cpu)
     }
 

@@ -81,6 +81,9 @@ impl Spawner {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // An agent may have called us: its worker's mark would end this one with that one.
         command.env_remove(MARKER).env(process::APART, "1");
+        // Its threads take turns: a heap for each of them would only be room that it takes and does not use (glibc's
+        // mallopt(3)). In a session the server's configuration says the same.
+        command.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TRIM_THRESHOLD_", "65536").env("MALLOC_TOP_PAD_", "16384");
         Ok(process::spawn(&mut command)?)
     }
 }

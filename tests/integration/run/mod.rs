@@ -2,6 +2,7 @@
 //! engine is killed, doubled, interrupted or out of time.
 
 mod background;
+mod hundred;
 mod queue;
 mod scenery;
 
