@@ -230,3 +230,45 @@ fn an_agent_starts_no_workers_unless_a_person_allows_it() {
     assert_eq!(file("code.txt"), "0\n", "{}", file("said.txt"));
     assert_eq!(scene::worker(&swarm, "three")["ticket"], "three");
 }
+
+/// What a reviewer plays that never comes to its verdict.
+const HANGS: &str = r#"
+usage: {input_tokens: 100, output_tokens: 10}
+conversations:
+  - name: three
+    turns:
+      - calls:
+          - Bash: {command: "sh -c 'tail -f /dev/null'"}
+      - say: Never said.
+"#;
+
+#[test]
+fn what_a_reviewer_used_that_ran_out_of_time_is_counted() {
+    let swarm = stage("review: {timeout: 4s}\n", &["three"]);
+    swarm.write("hangs.yaml", HANGS);
+    let rules = "permission_mode: acceptEdits\npermissions:\n  allow: [\"Bash(sh -c *)\"]\n";
+    let head = format!("name: slow\ndescription: x\nruntime: replay\nmodel: hangs.yaml\n{rules}");
+    swarm.write(".swarm/agents/slow.md", &format!("---\n{head}---\nReview.\n"));
+    swarm.run(["spawn", "three", "--headless", "--wait"]).success();
+    swarm.run(["review", "three", "--ask", "slow"]).says("slow");
+    let row = row(&swarm, "agent", "slow");
+    let tokens = row["input_tokens"].as_u64().unwrap();
+    assert!(tokens > 0 && tokens % 100 == 0, "{row:#}");
+}
+
+#[test]
+fn a_spawn_says_what_a_budget_of_money_means_for_a_model_without_a_price() {
+    let swarm = TestSwarm::new();
+    let provider = "providers: {far: {kind: openai, url: \"http://192.0.2.1/v1\"}}\n";
+    swarm.write(".swarm/config.yaml", provider);
+    swarm
+        .write(".swarm/agents/own.md", "---\nname: own\ndescription: x\nruntime: ollama\nmodel: far/new\n---\nWork.\n");
+    swarm.write(".swarm/tickets/plain.md", "---\nagent: own\n---\nWork.\n");
+    swarm.write(".swarm/tickets/held.md", "---\nagent: own\nbudget: {usd: 1}\n---\nWork.\n");
+    let plan =
+        |ticket: &str| swarm.json(["spawn", ticket, "--headless", "--dry-run"])["spawned"][0]["warnings"].to_string();
+    assert!(plan("held").contains("the price of `far/new` is not known, so it is not asked"), "{}", plan("held"));
+    assert!(!plan("plain").contains("price"), "{}", plan("plain"));
+    swarm.write(".swarm/config.yaml", &format!("{provider}budget: {{day: {{usd: 5}}}}\n"));
+    assert!(plan("plain").contains("budgets of money do not count it"), "{}", plan("plain"));
+}

@@ -121,7 +121,7 @@ impl Control {
         }
         for spawned in &mut view.spawned {
             spawned.warnings.extend(warnings.iter().cloned());
-            spawned.warnings.extend(self.money_doubt(&spawned.agent)?);
+            spawned.warnings.extend(self.money_doubt(&spawned.agent, &spawned.ticket)?);
         }
         view.failed = failures.iter().map(|(id, failure)| failure.view(id)).collect();
         let result = partial(view.spawned.len() + view.queued.len(), failures);

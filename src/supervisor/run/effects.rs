@@ -155,7 +155,8 @@ impl Supervision {
     }
 
     /// Writes down what the attempt came to: what the agent put into the file for it, else its last answer, else, of a
-    /// program that only runs and ends, the end of what it showed.
+    /// program that only runs and ends, the end of what it showed. Others read it, agents among them, so it has no
+    /// secrets; they are taken out before it is cut.
     fn write_result(&self) -> Result<(), SupervisorError> {
         let (paths, id) = (&self.assignment.paths, &self.assignment.worker.id);
         let given = crate::files::read_if_exists(&paths.given_result(id))?.unwrap_or_default();
@@ -165,7 +166,7 @@ impl Supervision {
             is_program.then(|| self.terminal.screen.last_lines(SHOWN_RESULT).join("\n"))
         };
         let text = given.or_else(|| self.facts.answer.clone()).or_else(shown).unwrap_or_default();
-        Ok(write_result(&paths.result(id), &text)?)
+        Ok(write_result(&paths.result(id), &self.assignment.redactor()?.text(&text))?)
     }
 
     /// Removes what an earlier attempt, or an earlier turn, gave as its result.

@@ -95,10 +95,15 @@ impl Assignment {
         if self.worker.attempt.headless { agent::Mode::Print } else { agent::Mode::Interactive }
     }
 
+    /// What knows the shapes of secrets, the configured ones among them.
+    pub(super) fn redactor(&self) -> Result<Redactor, SupervisorError> {
+        Ok(Redactor::new(&self.handover.redact)?)
+    }
+
     /// The worker's tool log, with what came while no supervisor ran.
     pub(super) fn open_tool_log(&self) -> Result<ToolLog, SupervisorError> {
         let worker = &self.worker;
-        let redactor = Redactor::new(&self.handover.redact)?;
+        let redactor = self.redactor()?;
         let spool = self.paths.hook_spool(&worker.id);
         let late = agent::late_events(worker.runtime, &agent::take_spool(&spool)?, None);
         let log = ToolLog::open(&self.paths.tool_calls(&worker.id), tool_origin(worker), redactor, &late, Time::now())?;
