@@ -14,9 +14,9 @@
 //! An answer that changes nothing, a refusal for example, counts only when the replica had all of the log.
 //!
 //! **What survives**: an operation returns after the server has its change on file, so it survives the end of any process,
-//! of this machine, and of the server; power cuts of the server as far as its `sync_interval` goes. A call whose answer is
-//! lost is repeated under the same name, and the server knows a name it has seen; when it stays away, the caller is told
-//! that it is unknown whether the change was made.
+//! of this machine, and of the server; power cuts of the server as far as its `sync_interval` goes. A change whose
+//! answer is lost is offered again for the same place, and found there if it had arrived; when the server stays away, the
+//! caller is told that it is unknown whether the change was made.
 //!
 //! **Differences from the file engine**: it needs the server, and says so when that is away; age is a number of the log;
 //! events have numbers of the machine's own.

@@ -8,7 +8,7 @@ use crate::store::{Content, TicketRow};
 
 impl Operation<'_> {
     /// The body of [`crate::queue::Queue::publish`].
-    pub(super) fn publish(&self, new: &Content<'_>) -> Result<Published, QueueError> {
+    pub(in crate::queue) fn publish(&self, new: &Content<'_>) -> Result<Published, QueueError> {
         if new.ticket.depends_on.is_empty() && self.txn.is_unheard_of(new.key, &new.ticket.id)? {
             let row = self.insert(new, false, false)?;
             return Ok(Published { state: row.state(), ticket: row.id, fresh: true });

@@ -18,8 +18,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages asked for at once by a replica that is behind.
 const WINDOW: u64 = 64;
-/// How long the server remembers the names of changes, for repetitions of one that may have arrived.
-const REMEMBERED: Duration = Duration::from_secs(120);
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
 const OLDEST: (u32, u32) = (2, 11);
 
@@ -110,7 +108,6 @@ impl Log {
             name: format!("SWARM_{project}"),
             subjects: vec![subject.clone()],
             storage: StorageType::File,
-            duplicate_window: REMEMBERED,
             allow_direct: true,
             ..Config::default()
         };
@@ -164,32 +161,33 @@ impl Log {
 
     /// Appends a change as the message after `after`; `false` when another one is there already.
     pub(super) fn append(&self, after: u64, change: &Change) -> Result<bool, NatsError> {
-        let payload = serde_json::to_vec(change).map_err(|error| self.refused(error.into()))?;
         let started = Instant::now();
         let mut is_repeated = false;
         loop {
-            let message = PublishMessage::build()
-                .payload(payload.clone().into())
-                .message_id(change.id.to_string())
-                .expected_last_sequence(after);
-            let (context, subject) = (self.context.clone(), self.subject.clone());
-            let sent = self.within_time(async move { context.send_publish(subject, message).await?.into_future().await });
-            let error = match sent {
-                Some(Ok(_)) => return Ok(true),
-                Some(Err(error)) => error,
-                None => async_nats::jetstream::context::PublishError::new(PublishErrorKind::TimedOut),
-            };
-            match error.kind() {
-                // The repetition of a change that had arrived is known by its name; but who looks only at the number
-                // would take his own change for another's.
-                PublishErrorKind::WrongLastSequence if is_repeated => {
-                    return Ok(self.read(after + 1, after + 1)?.iter().any(|(_, found)| found.id == change.id));
+            match self.offer(after, change, is_repeated)? {
+                Some(is_taken) => return Ok(is_taken),
+                None if started.elapsed() > PATIENCE => {
+                    return Err(NatsError::Unanswered { address: self.address.clone() });
                 }
-                PublishErrorKind::WrongLastSequence => return Ok(false),
-                PublishErrorKind::MaxPayloadExceeded => return Err(self.refused(error.into())),
-                _ if started.elapsed() < PATIENCE => is_repeated = true,
-                _ => return Err(NatsError::Unanswered { address: self.address.clone() }),
+                None => is_repeated = true,
             }
+        }
+    }
+
+    /// Offers a change once, or again: then the message in its place may be itself. `None` when no answer came.
+    pub(super) fn offer(&self, after: u64, change: &Change, is_repeated: bool) -> Result<Option<bool>, NatsError> {
+        let payload = serde_json::to_vec(change).map_err(|error| self.refused(error.into()))?;
+        let message = PublishMessage::build().payload(payload.into()).expected_last_sequence(after);
+        let (context, subject) = (self.context.clone(), self.subject.clone());
+        let sent = self.within_time(async move { context.send_publish(subject, message).await?.into_future().await });
+        match sent {
+            Some(Ok(_)) => Ok(Some(true)),
+            Some(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                let is_there = || Ok(self.read(after + 1, after + 1)?.iter().any(|(_, found)| found.id == change.id));
+                (if is_repeated { is_there() } else { Ok(false) }).map(Some)
+            }
+            Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(self.refused(error.into())),
+            _ => Ok(None),
         }
     }
 
@@ -249,4 +247,19 @@ fn is_new_enough(version: &str) -> bool {
 /// The failure to reach a server.
 fn unreachable(address: &str, source: Option<async_nats::Error>) -> NatsError {
     NatsError::Unreachable { address: address.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_new_enough;
+
+    #[test]
+    fn servers_before_2_11_are_too_old() {
+        for version in ["2.11.0", "2.15.1", "3.0.0-beta.1"] {
+            assert!(is_new_enough(version), "{version}");
+        }
+        for version in ["2.9.10", "2.10.29", "1.99.0", "", "new"] {
+            assert!(!is_new_enough(version), "{version}");
+        }
+    }
 }
