@@ -144,7 +144,8 @@ impl<K: Keeper> Queue for TableQueue<K> {
 
     fn declare_lost(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
         let is_over = |state| state != TicketState::Running;
-        self.keeper.write(&self.by, |operation| operation.end_attempt(ticket, fence, is_over, |_| TicketEvent::LeaseExpired))
+        self.keeper
+            .write(&self.by, |operation| operation.end_attempt(ticket, fence, is_over, |_| TicketEvent::LeaseExpired))
     }
 
     fn release(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {

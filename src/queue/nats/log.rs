@@ -141,7 +141,9 @@ impl Log {
                     let mut asked = JoinSet::new();
                     for seq in from..=until {
                         let stream = stream.clone();
-                        asked.spawn(async move { stream.direct_get(seq).await.map(|message| (seq, Vec::from(message.payload))) });
+                        asked.spawn(async move {
+                            stream.direct_get(seq).await.map(|message| (seq, Vec::from(message.payload)))
+                        });
                     }
                     let mut found = Vec::new();
                     while let Some(answer) = asked.join_next().await {
