@@ -47,6 +47,8 @@ pub(crate) mod bench;
 #[cfg(test)]
 mod contract;
 mod file;
+#[cfg(feature = "nats")]
+mod nats;
 
 use std::time::Duration;
 
@@ -388,4 +390,8 @@ pub(crate) enum QueueError {
     /// The engine failed.
     #[error("the queue could not be read or written")]
     Store(#[from] StoreError),
+    /// The server of a queue shared by many machines failed.
+    #[cfg(feature = "nats")]
+    #[error("the queue could not be read or written")]
+    Nats(#[from] nats::NatsError),
 }
