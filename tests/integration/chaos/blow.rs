@@ -87,20 +87,24 @@ pub(super) fn strike(scenery: &Scenery, mut merge: Child, blow: Blow) -> bool {
 /// Stops all processes that `look` finds, until none of them goes on: a supervisor that is not stopped yet continues its
 /// stopped agent, and there are new ones.
 pub(super) fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
+    let mut rounds = 0;
     loop {
         let all = look();
-        let moving: Vec<_> = all.iter().filter(|pid| !is_still(**pid)).copied().collect();
-        if moving.is_empty() {
+        let state = |pid: &u32| state(*pid).unwrap_or('X');
+        let moving: Vec<_> = all.iter().filter(|pid| !['T', 'Z', 'X'].contains(&state(pid))).copied().collect();
+        // Who waits in the kernel for a child that is stopped before it runs its program stops with it.
+        if moving.iter().all(|pid| rounds > 50 && state(pid) == 'D') {
             return all;
         }
         send(moving, Signal::STOP);
+        rounds += 1;
     }
 }
 
-/// Whether a process is stopped or has ended.
-fn is_still(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+/// The state letter of a process; `None` where it is gone.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// A process and all below it.

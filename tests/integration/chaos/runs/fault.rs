@@ -140,7 +140,7 @@ pub(super) fn strike(place: &mut Place, team: &mut Coordinators, fault: Fault, d
                     vec![leader]
                 }
                 (Some(victim), None) => {
-                    struck.awaited = of(&[victim.clone()]);
+                    struck.awaited = of(std::slice::from_ref(&victim));
                     [victim.supervisor, victim.agent].into_iter().filter(|pid| signal(*pid, Signal::KILL)).collect()
                 }
                 (None, None) => return None,

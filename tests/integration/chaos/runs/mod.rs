@@ -90,7 +90,7 @@ impl Figures {
 #[test]
 fn a_backlog_comes_to_its_end_whatever_dies_whenever() {
     let name = concat!(module_path!(), "::a_backlog_comes_to_its_end_whatever_dies_whenever");
-    if place::enter_namespace(name.split_once("::").unwrap().1) {
+    if place::enter_namespace(name.split_once("::").unwrap().1, |line| println!("{line}")) {
         return;
     }
     let (most, time) = match number("SWARM_CHAOS_FAULTS") {
@@ -139,8 +139,8 @@ fn play(seed: u64, most: u64, figures: &mut Figures, story: &mut Vec<String>) {
         assert!(bystanders.iter().all(|one| one.is_well()), "a process was touched that is none of ours");
     }));
     if let Err(failure) = result {
-        eprintln!("{}", describe(&place, &team));
-        keep(&place, seed);
+        story.push(describe(&place, &team));
+        story.extend(keep(&place, seed));
         resume_unwind(failure);
     }
     figures.landed += ends.values().filter(|end| **end == "landed").count();
@@ -242,11 +242,11 @@ fn describe(place: &Place, team: &Coordinators) -> String {
     format!("{status}\n{queue}\n{}\n{}\nwork:\n{lately}\n{}", processes.join("\n"), team.said(place), run(&["doctor"]))
 }
 
-/// Keeps everything of a play that failed where SWARM_CHAOS_KEEP says.
-fn keep(place: &Place, seed: u64) {
-    let Some(folder) = std::env::var_os("SWARM_CHAOS_KEEP") else { return };
+/// Keeps everything of a play that failed where SWARM_CHAOS_KEEP says; what is to be said of it.
+fn keep(place: &Place, seed: u64) -> Option<String> {
+    let folder = std::env::var_os("SWARM_CHAOS_KEEP")?;
     let to = std::path::Path::new(&folder).join(format!("seed{seed}"));
     let mut command = place.swarm.command("cp", place.swarm.root());
     command.args(["-a", "."]).arg(&to).status().unwrap();
-    eprintln!("kept in {}", to.display());
+    Some(format!("kept in {}", to.display()))
 }

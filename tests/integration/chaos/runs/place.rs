@@ -23,9 +23,10 @@ const DISK: &str = "size=160m";
 /// The first process of the namespace: a shell that also takes leave of the processes that nobody waits for.
 const INIT: &str = "\"$@\"; exit $?";
 
-/// Runs the test `name` of this program in a namespace of its own; false when that is where it runs already.
+/// Runs the test `name` of this program in a namespace of its own, and tells what it says; false when that is where it runs
+/// already.
 #[expect(clippy::disallowed_methods, reason = "the door in `process` is not visible to integration tests")]
-pub(super) fn enter_namespace(name: &str) -> bool {
+pub(super) fn enter_namespace(name: &str, tell: impl Fn(&str)) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return false;
     }
@@ -38,7 +39,7 @@ pub(super) fn enter_namespace(name: &str) -> bool {
     command.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1").env_remove("NEXTEST");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        println!("{}", line.unwrap());
+        tell(&line.unwrap());
     }
     let status = child.wait().unwrap();
     assert!(
