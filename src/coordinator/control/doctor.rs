@@ -135,7 +135,7 @@ impl Control {
             return findings;
         }
         findings.extend(self.look("tmux", |control| Ok(vec![control.tmux_program()?])));
-        findings.extend(self.look("target", |control| Ok(vec![control.target()?])));
+        findings.extend(self.look("target", |control| Ok(vec![control.landing_target()?])));
         findings.extend(self.look("agent", |control| Ok(vec![control.default_agent()?])));
         findings
     }
@@ -155,13 +155,9 @@ impl Control {
     }
 
     /// Whether the branch that work lands on is there.
-    fn target(&self) -> Result<Found, Failure> {
-        let repository = &self.project.repository;
-        let branch = match &self.project.settings()?.target {
-            Some(target) => target.clone(),
-            None => repository.default_target()?,
-        };
-        Ok(match repository.branch_head(&branch)? {
+    fn landing_target(&self) -> Result<Found, Failure> {
+        let branch = self.target()?;
+        Ok(match self.project.repository.branch_head(&branch)? {
             Some(_) => ok("target", format!("work lands on `{branch}`")),
             None => {
                 let hint = format!("make it: git branch {branch}, or set `target` in .swarm/config.yaml");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -51,6 +52,11 @@ pub(crate) struct MergeRequest {
 pub(crate) trait MergeProgress {
     /// Something happens to a worker, as a clause.
     fn tell(&mut self, worker: &str, what: &str);
+
+    /// What is set when it is to end before it is done: the gate under way is ended, and what did not land stays as it is.
+    fn ends(&self) -> Arc<AtomicBool> {
+        Arc::default()
+    }
 }
 
 impl Control {
@@ -99,6 +105,7 @@ impl Control {
             rebuilds: REBUILDS,
             batch: settings.landing.batch,
             speculate_after: speculation_delay(settings.landing.speculate),
+            ends: progress.ends(),
         };
         if request.dry_run {
             let plans = self.with_landing(|landing| Ok(landing.plan(&workers, &options)?))?;
@@ -116,6 +123,7 @@ impl Control {
                 failures.push((id, failure));
             }
         }
+        self.tell_stacked_of(&view);
         self.clear_released();
         let result = outcome(&view, failures);
         Ok((view, result))

@@ -53,7 +53,7 @@ pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Landing, Report};
 use lease::{Leading, Lease};
-pub(crate) use schedule::{Decision, Step, decide};
+pub(crate) use schedule::{Decision, Standing, Step, decide};
 pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
 pub(crate) use world::{AgentFacts, Rules, Seen, Setback, World};
@@ -158,7 +158,6 @@ struct Engine<'a> {
     request: &'a RunRequest,
     face: &'a mut dyn RunFace,
     rules: Rules,
-    agents: BTreeMap<crate::model::AgentName, AgentFacts>,
     /// The tickets to bring to an end; `None` is every one.
     chosen: Option<BTreeSet<TicketId>>,
     lease: Lease,
@@ -196,7 +195,6 @@ impl<'a> Engine<'a> {
             request,
             face,
             rules,
-            agents: control.agent_facts()?,
             chosen: None,
             lease: Lease::new(control.project().queue()?, holder, control.project().paths.clone()),
             leads: false,
@@ -286,24 +284,8 @@ impl<'a> Engine<'a> {
         self.hear_lead(leading)?;
         let (workers, tickets) = self.control.observe()?;
         world::forget_changed(&mut self.setbacks, &tickets);
-        let spent = self.control.spent(&tickets)?;
-        let past = match self.rules.run.agents[..] {
-            [] => Past::default(),
-            _ => self.control.past(&tickets)?,
-        };
-        let world = World {
-            now: Time::now(),
-            past,
-            tickets,
-            workers,
-            agents: self.agents.clone(),
-            chosen: self.chosen.clone(),
-            doing: self.jobs.doing().clone(),
-            setbacks: self.setbacks.clone(),
-            paces: self.control.project().store()?.paces()?,
-            cares: self.control.project().store()?.cares()?.into_iter().collect(),
-            spent,
-        };
+        let mut world = self.control.world(&self.rules, workers, tickets, self.chosen.clone())?;
+        (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         if self.leads {
@@ -494,10 +476,17 @@ impl<'a> Engine<'a> {
                 continue;
             }
             let told = landing.view.waiting.iter().find(|waiting| waiting.worker == ticket.as_str());
+            let pull = landing.view.pull_requests.iter().find(|pull| pull.worker == ticket.as_str());
             if landing.unread.iter().any(|worker| worker.as_str() == ticket.as_str()) {
                 self.not_landed(ticket.clone(), *at, HoldKind::Time, "waits for its reviewers".to_owned());
             } else if let Some(told) = told {
                 self.not_landed(ticket.clone(), *at, HoldKind::Person, format!("waits to land: {}", told.why));
+            } else if let Some(pull) = pull {
+                // Its checks end by themselves; merging it is somebody's or the forge's to do.
+                let kind = if pull.checks_pending > 0 { HoldKind::Time } else { HoldKind::Person };
+                let until = Some(Time::now().after(self.rules.forge_poll));
+                let why = format!("waits in pull request {}", pull.url);
+                self.setbacks.insert(ticket.clone(), Setback { kind, why, until, at: *at, count: 1 });
             } else if let Some(failure) = &landing.failure {
                 let why = format!("could not land: {}", failure.chain.join(": "));
                 self.not_landed(ticket.clone(), *at, HoldKind::Person, why);
@@ -566,6 +555,14 @@ impl<'a> Engine<'a> {
                 self.take(report);
             }
             self.lease.keep()?;
+        }
+        // What its gate started would run on without anybody who hears it.
+        self.jobs.end_landing();
+        let ended = Instant::now();
+        while !self.jobs.doing().is_empty() && ended.elapsed() < LANDING_ENDS_WITHIN {
+            if let Some(report) = self.jobs.next(PEEK_EVERY) {
+                self.take(report);
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! disk nor clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::distribution::Past;
 use super::spend::Spent;
@@ -125,6 +126,8 @@ pub(crate) struct Rules {
     pub(crate) lands: bool,
     /// Whether work may land that no person approved.
     pub(crate) approves: bool,
+    /// How long a pull request that was looked at is not looked at again.
+    pub(crate) forge_poll: Duration,
 }
 
 impl World {

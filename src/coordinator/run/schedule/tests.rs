@@ -125,7 +125,8 @@ fn world(tickets: Vec<QueueTicket>, workers: Vec<Seen>) -> World {
 
 fn rules() -> Rules {
     let (run, health) = (RunSettings::default(), HealthSettings::default());
-    Rules { max_workers: 2, agent: "shell".parse().unwrap(), run, health, lands: true, approves: false }
+    let forge_poll = Duration::from_secs(15);
+    Rules { max_workers: 2, agent: "shell".parse().unwrap(), run, health, lands: true, approves: false, forge_poll }
 }
 
 fn start(name: &str) -> Step {
