@@ -83,15 +83,24 @@ fn start_server(folder: &Path) -> (Child, String) {
     let mut command = Command::new(program.trim());
     command.args(["-js", "-a", "127.0.0.1", "-p", "-1", "-sd"]).arg(folder.join("streams"));
     command.arg("--ports_file_dir").arg(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let server = command.spawn().expect("the server starts; `tests/tools/install-nats` fetches it");
-    let ports = folder.join(format!("nats-server_{}.ports", server.id()));
+    let mut server = command.spawn().expect("the server starts; `tests/tools/install-nats` fetches it");
+    let Some(url) = address(&folder.join(format!("nats-server_{}.ports", server.id()))) else {
+        server.kill().expect("the server runs");
+        server.wait().expect("the server ends");
+        panic!("the server did not start");
+    };
+    (server, url)
+}
+
+/// Waits for the file in which a server writes down its addresses.
+fn address(ports: &Path) -> Option<String> {
     let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        assert!(Instant::now() < deadline, "the server did not start");
-        let text = std::fs::read_to_string(&ports).unwrap_or_default();
+    while Instant::now() < deadline {
+        let text = std::fs::read_to_string(ports).unwrap_or_default();
         if let Some(url) = text.split('"').find(|part| part.starts_with("nats://")) {
-            return (server, url.to_owned());
+            return Some(url.to_owned());
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+    None
 }
