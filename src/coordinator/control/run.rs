@@ -10,7 +10,7 @@ use crate::coordinator::project::Call;
 use crate::coordinator::run::{AgentFacts, Past, Rules, Seen, World};
 use crate::coordinator::views::{MergeView, SpawnedView};
 use crate::landing::LandingError;
-use crate::model::settings::{Approval, LandingMode};
+use crate::model::settings::{Approval, LandingMode, Settings};
 use crate::model::ticket::{Ticket, TicketState, unmet};
 use crate::model::worker::SpawnStep;
 use crate::model::{AgentName, BranchName, RunId, TicketId, Time, WorkerId};
@@ -60,19 +60,34 @@ pub(in crate::coordinator) struct Beside {
     call: Call,
     run: RunId,
     trusts: bool,
+    /// The settings by which it works, whatever the files say by now.
+    settings: Option<Settings>,
 }
 
 impl Beside {
     /// A control of its own.
     pub(in crate::coordinator) fn open(self) -> Result<Control, Failure> {
-        Ok(Control { run: self.run, ..Control::open(self.call, self.trusts)? })
+        let control = Control { run: self.run, ..Control::open(self.call, self.trusts)? };
+        if let Some(settings) = self.settings {
+            control.project.adopt_settings(settings);
+        }
+        Ok(control)
     }
 }
 
 impl Control {
     /// What another thread needs.
     pub(in crate::coordinator) fn beside(&self) -> Beside {
-        Beside { call: self.project.call.clone(), run: self.run.clone(), trusts: self.trusts }
+        let settings = self.project.settings().ok().cloned();
+        Beside { call: self.project.call.clone(), run: self.run.clone(), trusts: self.trusts, settings }
+    }
+
+    /// A control by what the configuration says now, where a run could begin by that. It trusts nothing new by itself:
+    /// whoever said yes to the commands of the repository meant those of then.
+    pub(in crate::coordinator) fn anew(&self, lands: bool) -> Result<Self, Failure> {
+        let control = Self { run: self.run.clone(), ..Self::open(self.project.call.clone(), false)? };
+        control.check_run(lands)?;
+        Ok(control)
     }
 
     /// The id of this run.

@@ -96,8 +96,9 @@ impl Control {
         let (workers, mut tickets) = self.observe()?;
         let known = tickets.iter().find(|entry| entry.ticket.id == *id).cloned();
         let mut outlook = Outlook { is_queued: known.is_some(), entry: known, hold: None, end: None, leader };
-        if outlook.entry.is_none() && self.project.ticket_file(id)?.is_none() {
-            return Ok(outlook);
+        if outlook.entry.is_none() {
+            let Some(ticket) = self.project.ticket_file(id)? else { return Ok(outlook) };
+            outlook.entry = Some(QueueTicket::unpublished(ticket, Time::now()));
         }
         let choice = match self.choose(&[id.to_string()], false) {
             Ok(choice) => choice,

@@ -147,6 +147,11 @@ impl Jobs {
         self.doing.values().any(|doing| *doing != Doing::Landing)
     }
 
+    /// Begins what comes next by other settings.
+    pub(super) fn work_by(&mut self, beside: Beside) {
+        self.beside = beside;
+    }
+
     /// Ends the landing under way: its gate is ended, and what did not land stays as it is.
     pub(super) fn end_landing(&self) {
         self.ends.store(true, Ordering::SeqCst);

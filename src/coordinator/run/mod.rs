@@ -158,6 +158,10 @@ struct Engine<'a> {
     request: &'a RunRequest,
     face: &'a mut dyn RunFace,
     rules: Rules,
+    /// The texts of the configuration as they were read last.
+    config: [Option<Vec<u8>>; 2],
+    /// Settings and agents since the configuration changed; `None` where it has not.
+    changed: Option<Control>,
     /// The tickets to bring to an end; `None` is every one.
     chosen: Option<BTreeSet<TicketId>>,
     lease: Lease,
@@ -195,6 +199,8 @@ impl<'a> Engine<'a> {
             request,
             face,
             rules,
+            config: control.project().config_files(),
+            changed: None,
             chosen: None,
             lease: Lease::new(control.project().queue()?, holder, control.project().paths.clone()),
             leads: false,
@@ -282,9 +288,11 @@ impl<'a> Engine<'a> {
         crate::process::collect_ended();
         let leading = self.lease.keep()?;
         self.hear_lead(leading)?;
+        self.reread()?;
         let (workers, tickets) = self.control.observe()?;
         world::forget_changed(&mut self.setbacks, &tickets);
-        let mut world = self.control.world(&self.rules, workers, tickets, self.chosen.clone())?;
+        let control = self.changed.as_ref().unwrap_or(self.control);
+        let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
         (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
@@ -297,6 +305,31 @@ impl<'a> Engine<'a> {
         let is_over = !self.request.is_endless && decision.is_over() && self.jobs.doing().is_empty();
         self.last = Some((world, decision));
         Ok(is_over)
+    }
+
+    /// Reads the configuration again when its files changed. One that cannot be used leaves all as it was.
+    fn reread(&mut self) -> Result<(), Failure> {
+        let config = self.control.project().config_files();
+        if config == self.config {
+            return Ok(());
+        }
+        self.config = config;
+        let lands = self.request.lands;
+        let read = self.control.anew(lands).and_then(|control| Ok((control.rules(lands)?, control)));
+        let (used, why) = match read {
+            Ok((rules, control)) => {
+                self.rules = rules;
+                self.jobs.work_by(control.beside());
+                self.changed = Some(control);
+                (true, "holds from now on".to_owned())
+            }
+            Err(failure) => {
+                let text = failure.chain.join(": ");
+                (false, format!("cannot be used, so the one from before holds: {text}"))
+            }
+        };
+        self.face.tell(&News::Said(&format!("the configuration changed and {why}")));
+        self.note(SwarmRecord::now(&self.record.id, SwarmEvent::Reconfigured { used, why }))
     }
 
     /// Hears where it stands in the role, and says what changed about it.
