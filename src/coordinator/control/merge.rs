@@ -22,7 +22,7 @@ use crate::landing::{
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{LandingMode, Strategy};
 use crate::model::ticket::{Ticket, TicketState};
-use crate::model::worker::Worker;
+use crate::model::worker::{Liveness, Worker};
 use crate::model::{CommitId, Time, WorkerId, error_text};
 use crate::store::read_log;
 
@@ -123,10 +123,32 @@ impl Control {
                 failures.push((id, failure));
             }
         }
+
         self.tell_stacked_of(&view);
+
+        self.release_landed()?;
+
         self.clear_released();
         let result = outcome(&view, failures);
         Ok((view, result))
+    }
+
+    /// Releases workers whose work landed and who could not be released then, as when the disk was full; what fails again
+    /// is for the next landing. Of a ticket with variants nobody can tell here which one landed.
+    fn release_landed(&self) -> Result<(), Failure> {
+        let workers = self.project.store()?.workers()?;
+        for worker in workers.iter().filter(|worker| !is_released(worker)) {
+            let is_only = workers.iter().filter(|other| other.ticket == worker.ticket).count() == 1;
+            let has_landed = || Ok::<_, Failure>(self.ticket_state(&worker.ticket)? == Some(TicketState::Landed));
+            if !is_only || self.liveness(worker) != Liveness::Dead || !has_landed()? {
+                continue;
+            }
+            if let Err(failure) = self.with_landing(|landing| Ok(landing.release(&worker.id, "landed")?)) {
+                let error = failure.chain.join(": ");
+                tracing::warn!(worker = worker.id.as_str(), error, "a worker whose work landed could not be released");
+            }
+        }
+        Ok(())
     }
 
     /// The workers to land, in the order they go in: as named, or as [`order`] says.

@@ -58,8 +58,10 @@ pub(super) fn check_end(place: &Place, ends: &Ends, start: &str) {
     check_order(swarm, start);
     check_tips(swarm);
     // What did not land is there, committed or not.
-    for name in files(place, "bad1") {
-        assert!(swarm.worktree("bad1").join(&name).exists(), "{name} is gone");
+    for name in
+        work_log(place).iter().filter(|(id, _)| id == "bad1").filter_map(|(_, words)| words.strip_prefix("wrote "))
+    {
+        assert!(swarm.worktree("bad1").join("work").join(name).exists(), "{name} is gone");
     }
     assert_eq!(swarm.git(["worktree", "list"]).success().lines().count(), 2, "only that of `bad1` is left");
     assert_eq!(swarm.git(["branch", "--list", "swarm/*", "--format=%(refname:short)"]).success(), "swarm/bad1\n");
