@@ -165,8 +165,16 @@ impl Landing<'_> {
     /// Lets one thing go that was proposed, after judging it again; says what was done, as a sentence without its full
     /// stop. The inner error says why it stays after all.
     pub(crate) fn clean(&self, thing: &Thing, policy: &CleanPolicy) -> Result<Result<String, String>, LandingError> {
+        // What it comes to must be true when the ticket is settled, and a landing may keep the turn for as long as its
+        // gates run.
+        let turn = matches!(thing, Thing::Worker(_)).then(|| self.take_turn(&mut |_| ())).transpose()?;
+        let mut head = None;
         let judged = match thing {
-            Thing::Worker(worker) => self.judge_gone(&self.worker(worker)?, policy)?,
+            Thing::Worker(worker) => {
+                let worker = self.worker(worker)?;
+                head = self.repository.branch_head(&worker.place.branch)?;
+                self.judge_gone(&worker, policy)?
+            }
             Thing::Kept { reference, .. } => {
                 let kept = self.repository.kept()?;
                 let entry = kept.iter().find(|entry| entry.reference == *reference);
@@ -191,7 +199,12 @@ impl Landing<'_> {
         crash_point!("judged again");
         match thing {
             Thing::Worker(worker) => {
-                self.settle_by_content(&self.worker(worker)?)?;
+                let row = self.worker(worker)?;
+                let Some(head) = head.filter(|head| self.head_of(&row).is_ok_and(|now| now == *head)) else {
+                    return Ok(Err("it changed meanwhile".to_owned()));
+                };
+                self.settle_by_content(&row, head)?;
+                drop(turn);
                 crash_point!("ticket settled");
                 let released = self.release(worker, &format!("cleaned: {why}"))?;
                 Ok(Ok(format!("Removed worktree and branch; the work stays in {}", released.keep)))
@@ -260,9 +273,8 @@ impl Landing<'_> {
         Ok(Some(Ok(Goes { thing, bytes: folder_bytes(worktree), why, check: Some(held.check) })))
     }
 
-    /// Marks a ticket as landed whose work the target has without a landing of ours.
-    fn settle_by_content(&self, worker: &Worker) -> Result<(), LandingError> {
-        let _turn = self.take_turn(&mut |_| ())?;
+    /// Marks a ticket as landed whose work, up to `head`, the target has without a landing of ours. The caller has the turn.
+    fn settle_by_content(&self, worker: &Worker, head: CommitId) -> Result<(), LandingError> {
         let Some(ticket) = self.queue.ticket(&worker.ticket)? else { return Ok(()) };
         let steps: &[Settlement] = match ticket.state {
             TicketState::Review => &[Settlement::Approve, Settlement::BeginLanding, Settlement::Landed],
@@ -273,7 +285,7 @@ impl Landing<'_> {
             self.queue.settle(&worker.ticket, ticket.fence, *step)?;
         }
         let target = worker.place.target.to_string();
-        self.note_event(worker, Event::Landed { target, commit: self.head_of(worker)? })
+        self.note_event(worker, Event::Landed { target, commit: head })
     }
 
     /// Whether kept work is past its time and of no use any more.

@@ -162,7 +162,7 @@ impl Landing<'_> {
             return Ok(Offered::Waiting { why, record: PullRecord::load(self.paths, id)? });
         }
         if let Some(held) = self.repository.held_in(&work, &fetched)? {
-            return self.settle_pull(&worker, work, fetched, held, options).map(Offered::Landed);
+            return self.settle_pull(&worker, work, fetched, held, options);
         }
         if !is_landed && self.own_commits(&worker, &fetched, &work)?.is_some() {
             let why = format!(
@@ -314,8 +314,8 @@ impl Landing<'_> {
         Ok(())
     }
 
-    /// Marks the ticket as landed, brings the local target along where it only has to follow, and releases the worker.
-    /// Each step can be done twice.
+    /// Marks the ticket as landed, brings the local target along where it only has to follow, and releases the worker,
+    /// unless the work that was proven is no longer all of it. Each step can be done twice.
     fn settle_pull(
         &self,
         worker: &Worker,
@@ -323,9 +323,14 @@ impl Landing<'_> {
         target: CommitId,
         held: Held,
         options: &PullOptions<'_>,
-    ) -> Result<PullLanded, LandingError> {
-        let _turn = self.take_turn(&mut |_| ())?;
+    ) -> Result<Offered, LandingError> {
+        let turn = self.take_turn(&mut |_| ())?;
         let entry = self.ticket_of(worker)?;
+        let is_same = self.head_of(worker)? == work;
+        if !is_same || !matches!(entry.state, TicketState::Approved | TicketState::Landed) {
+            let record = PullRecord::load(self.paths, &worker.id)?;
+            return Ok(Offered::Waiting { why: "its work changed meanwhile".to_owned(), record });
+        }
         let mut warnings = Vec::new();
         if entry.state == TicketState::Approved {
             self.queue.settle(&worker.ticket, entry.fence, Settlement::BeginLanding)?;
@@ -357,7 +362,8 @@ impl Landing<'_> {
             }
             Err(why) => warnings.push(format!("it was not released: {why}; then run swarm rm {}", worker.id)),
         }
-        Ok(PullLanded { work, target, held, keep, warnings })
+        drop(turn);
+        Ok(Offered::Landed(PullLanded { work, target, held, keep, warnings }))
     }
 
     /// Brings the local target along where that is only following; says why not otherwise.

@@ -119,6 +119,24 @@ fn finished_work_that_somebody_merged_by_hand_has_landed() {
 }
 
 #[test]
+fn what_is_committed_after_it_was_judged_has_not_landed() {
+    let yard = std::rc::Rc::new(Yard::new());
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    yard.git.git(&yard.git.root, &["merge", "-q", "--no-ff", "--no-edit", "swarm/fix"]);
+    let theirs = std::rc::Rc::clone(&yard);
+    crash::meanwhile("judged again", move || {
+        let place = theirs.worktree("fix");
+        put(&place, "late", "after it was merged\n");
+        theirs.git.git(&place, &["add", "late"]);
+        theirs.git.git(&place, &["commit", "-qm", "late"]);
+    });
+    let why = yard.landing().clean(&Thing::Worker(worker.clone()), &in_days(0)).unwrap().unwrap_err();
+    assert_eq!(why, "it changed meanwhile");
+    assert_eq!(yard.state(&worker), crate::model::ticket::TicketState::Review);
+    assert!(yard.worktree("fix").join("late").exists());
+}
+
+#[test]
 fn a_worker_without_commits_is_not_taken_for_landed_while_it_has_files() {
     let yard = Yard::new();
     let worker = yard.worker("idle", &[]);
