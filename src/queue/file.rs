@@ -151,6 +151,7 @@ impl Queue for FileQueue {
     fn reopen(&self, request: &Reopen) -> Result<Claim, QueueError> {
         self.operate(&request.node, |operation| {
             let row = operation.load_under(&request.ticket, request.expected_fence)?;
+            request.check_from(row.state())?;
             let lease = Lease {
                 event: TicketEvent::Reopened,
                 node: &request.node,

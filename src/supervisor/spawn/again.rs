@@ -79,6 +79,7 @@ impl Spawner {
             node: node_name(),
             lease: LEASE,
             counts_attempt,
+            from: None,
         })?)
     }
 
