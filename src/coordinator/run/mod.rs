@@ -454,6 +454,15 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// State and fence of a ticket now. The last look may have seen it in the middle of what failed since.
+    fn found_at(&self, ticket: &TicketId) -> Option<(TicketState, u64)> {
+        let now = self.control.project().queue().and_then(|queue| Ok(queue.ticket(ticket)?));
+        match now {
+            Ok(known) => known.map(|known| (known.state, known.fence)),
+            Err(_) => self.known_at(ticket),
+        }
+    }
+
     /// State and fence of a ticket at the last look.
     fn known_at(&self, ticket: &TicketId) -> Option<(TicketState, u64)> {
         let (world, _) = self.last.as_ref()?;
@@ -462,7 +471,7 @@ impl<'a> Engine<'a> {
 
     /// Notes that a worker could not be started. What a person has to mend is not tried again before the ticket changes.
     fn not_started(&mut self, ticket: TicketId, failure: &Failure) {
-        let Some(at) = self.known_at(&ticket) else { return };
+        let Some(at) = self.found_at(&ticket) else { return };
         let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
         let wait = backoff::wait_after(count, &self.rules.run.backoff);
         let text = failure.chain.join(": ");

@@ -139,6 +139,21 @@ fn an_agent_that_cannot_run_is_told_and_keeps_nothing_else_from_running() {
 }
 
 #[test]
+fn a_start_that_fails_after_its_claim_is_tried_three_times_and_told() {
+    let swarm = repository();
+    // Slower than one look, so that the coordinator sees the ticket run meanwhile.
+    let setup = "setup: [{run: 'echo x >> \"$SWARM_REPO/../setups.log\"; sleep 1.3; exit 1'}]\n";
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{setup}"));
+    ticket(&swarm, "a", &[]);
+    let output = swarm.run(["run", "--all", "--headless", "--yes", "--timeout", "60s"]).expect_code(4);
+    output.says("`a` could not be started: set-up command");
+    let setups = fs::read_to_string(swarm.root().join("setups.log")).unwrap();
+    assert_eq!(setups.lines().count(), 3);
+    assert_eq!(states(&swarm)["a"], "queued");
+    assert!(starts(&swarm).is_empty());
+}
+
+#[test]
 fn no_more_workers_run_at_once_than_may() {
     let swarm = repository();
     for id in ["a", "b", "c", "d"] {
