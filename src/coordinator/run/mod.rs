@@ -471,7 +471,13 @@ impl<'a> Engine<'a> {
 
     /// Notes that a worker could not be started. What a person has to mend is not tried again before the ticket changes.
     fn not_started(&mut self, ticket: TicketId, failure: &Failure) {
+        use TicketState as S;
         let Some(at) = self.found_at(&ticket) else { return };
+        if !matches!(at.0, S::Queued | S::Running | S::Lost | S::Failed | S::Dead) {
+            // It went its own way, which is no failure.
+            self.setbacks.remove(&ticket);
+            return;
+        }
         let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
         let wait = backoff::wait_after(count, &self.rules.run.backoff);
         let text = failure.chain.join(": ");

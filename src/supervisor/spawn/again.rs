@@ -6,7 +6,7 @@ use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
-use crate::queue::{Claim, ClaimRequest, Reopen};
+use crate::queue::{Claim, ClaimRequest, QueueError, Reopen};
 use crate::supervisor::LEASE;
 use crate::supervisor::ledger::{Ledger, node_name};
 
@@ -39,7 +39,7 @@ impl Spawner {
             Phase::Ended { outcome, .. } | Phase::Preparing { before: Some(outcome), .. } => outcome.clone(),
             _ => Outcome::Stopped { reason: "its supervisor was lost".to_owned() },
         };
-        let claim = self.claim_again(&worker, again.counts_attempt)?;
+        let claim = self.claim_again(&worker, again)?;
         let session = worker.attempt.session_id.clone().filter(|_| again.in_session);
         if session.is_none() {
             worker.attempt.number += 1;
@@ -58,7 +58,7 @@ impl Spawner {
     }
 
     /// A lease on the ticket of a worker that nobody supervises: of one that was queued again, the next in its turn.
-    fn claim_again(&self, worker: &Worker, counts_attempt: bool) -> Result<Claim, SupervisorError> {
+    fn claim_again(&self, worker: &Worker, again: &Continue) -> Result<Claim, SupervisorError> {
         let known = self.queue.ticket(&worker.ticket)?;
         if let Some(known) = known.as_ref().filter(|known| known.state == TicketState::Queued) {
             let request = ClaimRequest {
@@ -73,14 +73,20 @@ impl Spawner {
         }
         let fence = known.map_or(worker.attempt.fence, |known| known.fence);
         self.queue.declare_lost(&worker.ticket, fence)?;
-        Ok(self.queue.reopen(&Reopen {
+        let reopened = self.queue.reopen(&Reopen {
             ticket: worker.ticket.clone(),
             expected_fence: fence,
             node: node_name(),
             lease: LEASE,
-            counts_attempt,
-            from: None,
-        })?)
+            counts_attempt: again.counts_attempt,
+            from: again.from,
+        });
+        reopened.map_err(|error| match error {
+            QueueError::Illegal { ticket, edge } if again.from.is_some() => {
+                SupervisorError::NotClaimable { ticket, state: edge.state }
+            }
+            error => error.into(),
+        })
     }
 
     /// Starts a reserved worker again in its worktree.

@@ -153,6 +153,56 @@ fn a_start_that_fails_after_its_claim_is_tried_three_times_and_told() {
     assert!(starts(&swarm).is_empty());
 }
 
+/// Takes the lock under which places are given, and waits until a `swarm` waits for it.
+fn hold_places(swarm: &TestSwarm, until_waited_for: impl FnOnce()) -> fs::File {
+    use std::os::unix::fs::MetadataExt;
+    let places = fs::File::create(swarm.repository().join(".git/swarm/locks/spawn.lock")).unwrap();
+    places.lock().unwrap();
+    until_waited_for();
+    let inode = format!(":{} ", places.metadata().unwrap().ino());
+    swarm.wait_until("somebody to wait for a place", || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("->") && line.contains(&inode))
+    });
+    places
+}
+
+#[test]
+fn what_is_cancelled_between_the_decision_and_the_claim_does_not_run() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    swarm.run(["queue", "add", "a"]).expect_code(0);
+    fs::create_dir_all(swarm.repository().join(".git/swarm/locks")).unwrap();
+    let mut run = None;
+    let places = hold_places(&swarm, || run = Some(Beside::start(&swarm, "run", &["run", "--all", "--headless"])));
+    swarm.run(["queue", "cancel", "a"]).expect_code(0);
+    drop(places);
+    let mut run = run.unwrap();
+    assert_eq!(run.end(&swarm), 1, "{}", run.says(&swarm));
+    assert!(run.says(&swarm).contains("`a` was cancelled"), "{}", run.says(&swarm));
+    assert!(starts(&swarm).is_empty());
+    assert_eq!(states(&swarm)["a"], "cancelled");
+}
+
+#[test]
+fn a_lost_worker_whose_ticket_is_cancelled_before_it_is_continued_stays_ended() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["spawn", "a", "--headless"]).success();
+    let before = await_status(&swarm, "a", "working");
+    signal(&before["supervisor_pid"], Signal::KILL);
+    await_status(&swarm, "a", "lost");
+    let mut run = None;
+    let places = hold_places(&swarm, || run = Some(Beside::start(&swarm, "run", &["run", "--all", "--headless"])));
+    swarm.run(["queue", "cancel", "a"]).expect_code(0);
+    drop(places);
+    let mut run = run.unwrap();
+    assert_eq!(run.end(&swarm), 1, "{}", run.says(&swarm));
+    assert_eq!((starts(&swarm)["a"], states(&swarm)["a"].as_str()), (1, "cancelled"));
+    let_go(&swarm, "wait-a");
+}
+
 #[test]
 fn no_more_workers_run_at_once_than_may() {
     let swarm = repository();
