@@ -358,7 +358,8 @@ impl Control {
             agent,
             prompt: None,
             in_session: false,
-            counts_attempt: true,
+            // A claim that was left behind counted it.
+            counts_attempt: !matches!(state, Some(TicketState::Running | TicketState::Lost)),
             returned_at: None,
             headless: request.headless,
             from: request.takes_queued.then_some(LEFT_BEHIND),

@@ -303,7 +303,8 @@ fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged
 /// A ticket whose attempt is under way, as far as the queue knows.
 fn running<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
-    let Some(seen) = seen else {
+    let is_ended = |seen: &&Seen| seen.liveness == Liveness::Dead && matches!(seen.worker.phase, Phase::Ended { .. });
+    let Some(seen) = seen.filter(|seen| !is_ended(seen)) else {
         // Whoever claimed it is about to write its worker down, or died before it could.
         let is_young = entry.changed_at.age_at(world.now) < CLAIM_SETTLES && entry.changed_at <= world.now;
         return if is_young { Judged::Moving } else { candidate(world, rules, entry) };

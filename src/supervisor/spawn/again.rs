@@ -40,11 +40,26 @@ impl Spawner {
             _ => Outcome::Stopped { reason: "its supervisor was lost".to_owned() },
         };
         let claim = self.claim_again(&worker, again)?;
+        self.begin_again(&mut worker, again, claim.fence, before).inspect_err(|error| {
+            // As when a later step fails: a ticket that runs without anybody at it would wait for ever.
+            self.queue.fail(&again.worker.ticket, claim.fence, &not_started_again(error), None).ok();
+        })?;
+        Ok(ReservedAgain { worker, _lock: lock })
+    }
+
+    /// Writes the row of a worker that starts again under a new lease.
+    fn begin_again(
+        &self,
+        worker: &mut Worker,
+        again: &Continue,
+        fence: u64,
+        before: Outcome,
+    ) -> Result<(), SupervisorError> {
         let session = worker.attempt.session_id.clone().filter(|_| again.in_session);
         if session.is_none() {
             worker.attempt.number += 1;
         }
-        worker.attempt.fence = claim.fence;
+        worker.attempt.fence = fence;
         worker.attempt.run = self.run.clone();
         worker.attempt.session_id = session;
         worker.attempt.started_at = Time::now();
@@ -53,8 +68,7 @@ impl Spawner {
         worker.agent = again.agent.name.clone();
         worker.runtime = again.agent.runtime;
         worker.phase = self.preparing(SpawnStep::Claim, Some(before), None)?;
-        self.store.put_worker(&worker)?;
-        Ok(ReservedAgain { worker, _lock: lock })
+        Ok(self.store.put_worker(worker)?)
     }
 
     /// A lease on the ticket of a worker that nobody supervises: of one that was queued again, the next in its turn.
@@ -105,8 +119,7 @@ impl Spawner {
         self.prepare_again(again, worker, &ledger, progress).inspect_err(|error| {
             ledger.log(Event::SpawnUndone { reason: error.to_string() }).ok();
             self.end_supervisor(&id).ok();
-            let reason = format!("it could not be started again: {error}");
-            let outcome = Outcome::Failed { reason, exit_code: None };
+            let outcome = Outcome::Failed { reason: not_started_again(error), exit_code: None };
             ledger.complete(fence, &outcome).ok();
             ledger.end(&outcome).ok();
             self.clean_runtime(&id, fence, std::process::id()).ok();
@@ -132,4 +145,9 @@ impl Spawner {
         handover.returned_at.clone_from(&again.returned_at);
         self.start_supervisor(worker, handover, &enter)
     }
+}
+
+/// Why an attempt has ended that never began, as a clause.
+fn not_started_again(error: &SupervisorError) -> String {
+    format!("it could not be started again: {error}")
 }

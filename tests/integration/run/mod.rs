@@ -203,6 +203,43 @@ fn a_lost_worker_whose_ticket_is_cancelled_before_it_is_continued_stays_ended() 
     let_go(&swarm, "wait-a");
 }
 
+/// A ticket whose agent a person stopped, and a way to its database.
+fn stopped() -> (TestSwarm, rusqlite::Connection) {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["spawn", "a", "--headless"]).success();
+    await_status(&swarm, "a", "working");
+    swarm.run(["stop", "a"]).success();
+    let_go(&swarm, "wait-a");
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    (swarm, database)
+}
+
+#[test]
+fn a_start_that_cannot_be_written_down_leaves_no_ticket_running() {
+    let (swarm, database) = stopped();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON workers BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    database.execute(broken, []).unwrap();
+    swarm.run(["resume", "a"]).expect_code(1);
+    database.execute("DROP TRIGGER broken", []).unwrap();
+    assert_eq!(states(&swarm)["a"], "failed");
+    swarm.run(["queue", "dead"]).says("it could not be started again");
+}
+
+#[test]
+fn a_ticket_whose_claim_was_left_behind_is_started_again_in_its_worktree() {
+    let (swarm, database) = stopped();
+    // What a command leaves that is killed between its claim and the worker's row.
+    let claimed = "UPDATE tickets SET state = 'running', fence = fence + 1, error = NULL";
+    assert_eq!(database.execute(claimed, []).unwrap(), 1);
+    assert_eq!(worker(&swarm, "a")["status"], "stopped");
+    swarm.run(["run", "--all", "--headless", "--timeout", "60s"]).expect_code(0);
+    let queue = swarm.json(["queue", "list"]);
+    assert_eq!((&queue["tickets"][0]["state"], &queue["tickets"][0]["attempts"]), (&"review".into(), &1.into()));
+    assert_eq!(starts(&swarm)["a"], 2);
+}
+
 #[test]
 fn no_more_workers_run_at_once_than_may() {
     let swarm = repository();

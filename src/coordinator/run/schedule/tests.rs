@@ -253,6 +253,17 @@ fn a_claim_without_a_worker_is_looked_after_when_nobody_writes_one_down() {
     assert_eq!(decide(&world(vec![entry("a", S::Lost)], vec![half]), &rules()).steps, [start("a")]);
 }
 
+#[test]
+fn a_ticket_that_runs_while_its_worker_has_ended_is_started_again() {
+    let stopped = || ended("a", Outcome::Stopped { reason: "a person stopped it".to_owned() });
+    for state in [S::Running, S::Lost] {
+        let claimed = |seconds| QueueTicket { changed_at: ago(seconds), fence: 2, ..entry("a", state) };
+        let young = decide(&world(vec![claimed(1)], vec![stopped()]), &rules());
+        assert_eq!((young.steps.len(), young.is_over()), (0, false), "its row is about to be written");
+        assert_eq!(decide(&world(vec![claimed(4)], vec![stopped()]), &rules()).steps, [start("a")]);
+    }
+}
+
 fn scoped(name: &str, scope: &str) -> QueueTicket {
     let entry = entry(name, S::Queued);
     QueueTicket { ticket: Ticket { scope: vec![scope.to_owned()], ..entry.ticket }, ..entry }
