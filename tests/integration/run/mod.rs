@@ -241,6 +241,24 @@ fn a_ticket_whose_claim_was_left_behind_is_started_again_in_its_worktree() {
 }
 
 #[test]
+fn a_worker_whose_branch_is_gone_keeps_no_other_one_from_landing() {
+    let swarm = repository();
+    for id in ["a", "b", "c"] {
+        ticket(&swarm, id, &[]);
+    }
+    swarm.run(["run", "a", "b", "--headless"]).expect_code(0);
+    swarm.git(["update-ref", "-d", "refs/heads/swarm/a"]).success();
+    let output = swarm.run(["run", "a", "b", "--merge", "--headless"]).expect_code(4);
+    output.says("Landed `b`");
+    output.says("`a` could not land: the branch `swarm/a` of worker `a` is gone");
+    assert_eq!((states(&swarm)["a"].as_str(), states(&swarm)["b"].as_str()), ("review", "landed"));
+    swarm.run(["run", "c", "--headless"]).expect_code(0);
+    let output = swarm.run(["merge"]).expect_code(3);
+    output.says("the branch `swarm/a` of worker `a` is gone");
+    assert_eq!(states(&swarm)["c"], "landed");
+}
+
+#[test]
 fn no_more_workers_run_at_once_than_may() {
     let swarm = repository();
     for id in ["a", "b", "c", "d"] {
