@@ -346,9 +346,9 @@ fn silent<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Judged<'a> {
     }
 }
 
-/// Whether a worker was ended only to be started again.
-fn owes_restart(world: &World, seen: &Seen) -> bool {
-    world.cares.get(&seen.worker.id).is_some_and(|care| care.owes_restart)
+/// Whether the attempt of a ticket was ended only to be started again.
+fn owes_restart(world: &World, entry: &QueueTicket, seen: &Seen) -> bool {
+    world.cares.get(&seen.worker.id).is_some_and(|care| care.restart_owed == Some(entry.fence))
 }
 
 /// How a worker ended badly so far. That it is lost now is written down when it is continued.
@@ -381,7 +381,7 @@ fn is_new(seen: &Seen, now: Time) -> bool {
 
 /// A ticket without attempts left.
 fn dead<'a>(world: &World, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
-    if let Some(seen) = seen.filter(|seen| owes_restart(world, seen)) {
+    if let Some(seen) = seen.filter(|seen| owes_restart(world, entry, seen)) {
         return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
     }
     let attempts = counted(entry.attempts as usize, "attempt");
@@ -396,7 +396,7 @@ fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'
         return Judged::Moving;
     }
     if let Some(seen) = seen {
-        if owes_restart(world, seen) {
+        if owes_restart(world, entry, seen) {
             return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
         }
         if let Some(judged) = crashing(world, rules, seen) {

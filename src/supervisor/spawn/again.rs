@@ -19,6 +19,13 @@ pub(crate) struct ReservedAgain {
     _lock: FileLock,
 }
 
+impl ReservedAgain {
+    /// The fence of its lease.
+    pub(crate) fn fence(&self) -> u64 {
+        self.worker.attempt.fence
+    }
+}
+
 impl Spawner {
     /// Takes an ended or lost worker for one more start: ends what its agent left running and takes the ticket back.
     ///

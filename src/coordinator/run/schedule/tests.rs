@@ -641,12 +641,15 @@ fn a_worker_that_is_lost_too_often_is_given_up_for_good() {
 }
 
 #[test]
-fn a_restart_that_is_owed_is_made_whatever_became_of_the_ticket() {
-    let owed = Care { owes_restart: true, ..Care::default() };
+fn a_restart_that_is_owed_is_made_whether_attempts_are_left_or_not() {
     for state in [S::Failed, S::Dead] {
         let stopped = ended("a", Outcome::Stopped { reason: "silence".to_owned() });
-        let cares = BTreeMap::from([("a".parse().unwrap(), owed.clone())]);
-        let world = World { cares, ..world(vec![entry("a", state)], vec![stopped]) };
-        assert_eq!(decide(&world, &rules()).steps, [care_step("a", CareOf::RestartOwed)]);
+        let owed = |fence| {
+            let care = Care { restart_owed: Some(fence), ..Care::default() };
+            let cares = BTreeMap::from([("a".parse().unwrap(), care)]);
+            World { cares, ..world(vec![entry("a", state)], vec![stopped.clone()]) }
+        };
+        assert_eq!(decide(&owed(1), &rules()).steps, [care_step("a", CareOf::RestartOwed)]);
+        assert_eq!(decide(&owed(0), &rules()).steps, [], "it ended for another reason since");
     }
 }
