@@ -384,9 +384,8 @@ impl<'a> Engine<'a> {
 
     /// Carries out one step, or begins to; only while it leads.
     fn act(&mut self, step: Step) -> Result<(), Failure> {
-        match self.lease.confirm()? {
-            Leading::Leads => {}
-            other => return self.hear_lead(other),
+        if !self.still_leads()? {
+            return Ok(());
         }
         let headless = self.request.headless;
         match step {
@@ -525,8 +524,8 @@ impl<'a> Engine<'a> {
     /// Ends the agents of the chosen tickets, all at once.
     fn stop_all(&mut self, reason: &str) -> Result<(), Failure> {
         self.face.tell(&News::Said(&format!("{reason}; ending the agents, their work is kept")));
-        self.drain(END_WITHIN);
-        if !self.leads {
+        self.drain(END_WITHIN)?;
+        if !self.still_leads()? {
             // They are somebody else's to end.
             return Ok(());
         }
@@ -540,18 +539,38 @@ impl<'a> Engine<'a> {
                 self.jobs.begin(Job::Stop { ticket, worker, reason: reason.to_owned() });
             }
         }
-        self.drain(END_WITHIN);
-        Ok(())
+        self.drain(END_WITHIN)
     }
 
     /// Waits for what was begun and is short; a landing is finished by the next one where it does not end in time.
-    fn drain(&mut self, within: Duration) {
-        let deadline = Instant::now() + within;
-        while self.jobs.has_short_ones() && Instant::now() < deadline {
-            if let Some(report) = self.jobs.next(PEEK_EVERY) {
-                self.take(report);
-            }
+    fn drain(&mut self, within: Duration) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while self.jobs.has_short_ones() && begun.elapsed() < within {
+            self.await_report()?;
         }
+        Ok(())
+    }
+
+    /// Takes a report of what is under way, if one comes in a moment. Who leads keeps the lead meanwhile: nobody else acts
+    /// on tickets that are being brought to their end here.
+    fn await_report(&mut self) -> Result<(), Failure> {
+        if let Some(report) = self.jobs.next(PEEK_EVERY) {
+            self.take(report);
+        }
+        if self.leads {
+            let leading = self.lease.keep()?;
+            self.hear_lead(leading)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it leads at this moment, for an act that only who leads may do.
+    fn still_leads(&mut self) -> Result<bool, Failure> {
+        if self.leads {
+            let leading = self.lease.confirm()?;
+            self.hear_lead(leading)?;
+        }
+        Ok(self.leads)
     }
 
     /// Waits for a landing under way: as long as it takes where a person asked to end, who can ask again; else for
@@ -569,17 +588,14 @@ impl<'a> Engine<'a> {
         }
         let begun = Instant::now();
         while !self.jobs.doing().is_empty() && begun.elapsed() < within {
-            if let Some(report) = self.jobs.next(PEEK_EVERY) {
-                self.take(report);
-            }
-            self.lease.keep()?;
+            self.await_report()?;
         }
         Ok(())
     }
 
     /// Ends the run: gives the lead up, says how it ended.
     fn end(mut self, ending: Ending) -> Result<(RunView, Result<(), Failure>), Failure> {
-        self.drain(END_WITHIN);
+        self.drain(END_WITHIN)?;
         self.await_landing(ending)?;
         let (workers, tickets) = self.control.observe()?;
         let (mut world, _) = match self.last.take() {
@@ -591,7 +607,7 @@ impl<'a> Engine<'a> {
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         let (view, result) = summary::of_run(&self.record, &world, &decision, ending);
-        if self.leads {
+        if self.still_leads()? {
             self.control.project().store()?.set_holds(&[])?;
         }
         self.release()?;

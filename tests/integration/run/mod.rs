@@ -9,6 +9,7 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::scene::{assert_no_processes, await_status, signal, worker};
 use crate::support::swarm::TestSwarm;
@@ -368,6 +369,27 @@ fn the_time_limit_ends_the_agents_keeps_their_work_and_leaves_their_tickets_queu
     let_go(&swarm, "wait-a");
     swarm.run(["run", "--all", "--merge"]).expect_code(0);
     assert_eq!((states(&swarm)["a"].as_str(), starts(&swarm)["a"]), ("landed", 2));
+}
+
+#[test]
+fn an_engine_that_ends_leads_until_it_has_ended() {
+    let swarm = repository();
+    // Longer than a lease lasts.
+    let setup = "setup: [{run: 'sleep 7'}]\nmax_workers: 1\n";
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{setup}"));
+    ticket(&swarm, "a", &[]);
+    let mut first = Beside::start(&swarm, "first", &["run", "--all", "--headless", "--yes", "--timeout", "1s"]);
+    await_state(&swarm, "a", "running");
+    let mut second = Beside::start(&swarm, "second", &["run", "--all", "--headless", "--yes"]);
+    assert_eq!(first.end(&swarm), 6, "{}", first.says(&swarm));
+    assert_eq!(second.end(&swarm), 0, "{}", second.says(&swarm));
+    let output = swarm.run(["events", "--json"]).success();
+    let events: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let is_lead = |event: &(usize, &Value)| event.1["event"] == "lease_taken";
+    let leads: Vec<_> = events.iter().enumerate().filter(is_lead).map(|(place, _)| place).collect();
+    let queued = events.iter().position(|event| event["from"] == "failed" && event["to"] == "queued");
+    assert_eq!(leads.len(), 2, "{output}");
+    assert!(queued.is_some_and(|queued| queued < leads[1]), "the first one stopped and queued it again: {output}");
 }
 
 #[test]
