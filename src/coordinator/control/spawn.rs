@@ -312,6 +312,7 @@ impl Control {
         };
         let agent = self.ready_agent(&name)?;
         self.check_dependencies(&ticket)?;
+        let ticket = if request.takes_queued { self.with_raised_budget(ticket)? } else { ticket };
         self.check_ticket_budget(&ticket)?;
         let id = WorkerId::of(&ticket.id, 1);
         let existing = spawner.store.worker(&id)?.filter(|worker| !is_released(worker));

@@ -299,7 +299,7 @@ impl Spawner {
             lease: LEASE,
         };
         match self.queue.claim(&request)?.pop() {
-            Some(claim) if claim.ticket != *ticket => {
+            Some(claim) if !is_same_work(&claim.ticket, ticket) => {
                 self.queue.release(&ticket.id, claim.fence)?;
                 Err(SupervisorError::Republished { ticket: ticket.id.clone() })
             }
@@ -460,6 +460,11 @@ fn set_step(ledger: &Ledger, now: SpawnStep) -> Result<(), SupervisorError> {
             (*step, *since) = (now, Time::now());
         }
     })
+}
+
+/// Whether two tickets are the same but for the budget, which a person may raise without changing the work.
+fn is_same_work(one: &Ticket, other: &Ticket) -> bool {
+    *one == Ticket { budget: one.budget, ..other.clone() }
 }
 
 /// Names the publication of a ticket by one command.
