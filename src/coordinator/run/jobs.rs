@@ -135,7 +135,7 @@ impl Jobs {
 
     /// Whether there is room for one more start.
     pub(super) fn may_start(&self) -> bool {
-        self.doing.values().filter(|doing| **doing == Doing::Starting).count() < STARTS_AT_ONCE
+        self.doing.values().filter(|doing| matches!(doing, Doing::Starting { .. })).count() < STARTS_AT_ONCE
     }
 
     /// Whether anything is under way but landings.
@@ -177,7 +177,8 @@ impl Job {
     /// The tickets it is about, and what it does with them.
     fn claims(&self) -> Vec<(TicketId, Doing)> {
         match self {
-            Self::Start { ticket, .. } | Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting)],
+            Self::Start { ticket, agent, .. } => vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })],
+            Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting { agent: None })],
             Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
             Self::Land { workers } => workers.iter().map(|(ticket, _)| (ticket.clone(), Doing::Landing)).collect(),

@@ -72,10 +72,13 @@ pub(crate) struct AgentFacts {
 }
 
 /// What the coordinator is doing with a ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Doing {
     /// Starting or resuming its worker; it takes a place.
-    Starting,
+    Starting {
+        /// With whom, where that was chosen for it; else as its worker's row or the ticket says.
+        agent: Option<AgentName>,
+    },
     /// Landing its work.
     Landing,
     /// Ending its worker.
@@ -166,9 +169,12 @@ impl World {
 
     /// The tickets that take a place, each with its agent: those of busy workers, and those being started.
     pub(crate) fn placed(&self, rules: &Rules) -> BTreeMap<TicketId, AgentName> {
-        let starting = self.doing.iter().filter(|(_, doing)| **doing == Doing::Starting).filter_map(|(id, _)| {
-            let agent = self.ticket(id)?.ticket.agent.clone().unwrap_or_else(|| rules.agent.clone());
-            Some((id.clone(), agent))
+        let starting = self.doing.iter().filter_map(|(id, doing)| {
+            let Doing::Starting { agent } = doing else { return None };
+            let by_row = || self.worker_of(id).map(|seen| seen.worker.agent.clone());
+            let by_ticket = || self.ticket(id).and_then(|entry| entry.ticket.agent.clone());
+            let agent = agent.clone().or_else(by_row).or_else(by_ticket);
+            Some((id.clone(), agent.unwrap_or_else(|| rules.agent.clone())))
         });
         let busy = self.busy().map(|seen| (seen.worker.ticket.clone(), seen.worker.agent.clone()));
         starting.chain(busy).collect()

@@ -170,7 +170,7 @@ fn a_lost_worker_goes_before_a_new_one_and_only_once() {
     let world = world(tickets, vec![lost("l"), lost("m")]);
     let resume = |name: &str| Step::Resume { ticket: id(name), worker: name.parse().unwrap() };
     assert_eq!(decide(&world, &rules()).steps, [resume("l"), resume("m")]);
-    let doing = BTreeMap::from([(id("l"), Doing::Starting)]);
+    let doing = BTreeMap::from([(id("l"), Doing::Starting { agent: None })]);
     assert_eq!(decide(&World { doing, ..world.clone() }, &rules()).steps, [resume("m")]);
     let never = RunSettings { restart: Restart::Never, ..RunSettings::default() };
     let decision = decide(&world, &Rules { run: never, ..rules() });
@@ -194,6 +194,19 @@ fn agents_and_models_have_places_of_their_own() {
     let run = RunSettings { max_per_model: BTreeMap::from([("big".to_owned(), 2)]), ..RunSettings::default() };
     let decision = decide(&world(tickets, Vec::new()), &Rules { run, ..many });
     assert_eq!(hold(&decision, "c").why, "waits for a place: 2 of 2 workers of model `big` run");
+}
+
+#[test]
+fn a_ticket_that_is_being_started_takes_a_place_of_the_agent_that_was_chosen_for_it() {
+    let agents: Vec<AgentName> = vec!["other".parse().unwrap()];
+    let max_per_agent = BTreeMap::from([(agents[0].clone(), 1)]);
+    let run = RunSettings { agents, max_per_agent, ..RunSettings::default() };
+    let rules = Rules { max_workers: 9, run, ..rules() };
+    let chosen = Doing::Starting { agent: Some("other".parse().unwrap()) };
+    let world = world(vec![entry("a", S::Queued), entry("b", S::Queued)], Vec::new());
+    let decision = decide(&World { doing: BTreeMap::from([(id("a"), chosen)]), ..world }, &rules);
+    assert_eq!(decision.steps, []);
+    assert_eq!(hold(&decision, "b").why, "waits for a place: 1 of 1 workers of agent `other` run");
 }
 
 #[test]
