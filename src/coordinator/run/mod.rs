@@ -167,7 +167,7 @@ struct Engine<'a> {
     setbacks: BTreeMap<TicketId, Setback>,
     /// The number of the last event that was told.
     heard: i64,
-    /// The holds that were stored last; `None` before the first.
+    /// The holds that were stored last, or told where it stands by; `None` before the first.
     held: Option<Vec<Hold>>,
     record: RunRecord,
     began_at: Instant,
@@ -211,6 +211,7 @@ impl<'a> Engine<'a> {
 
     /// Chooses and publishes the tickets.
     fn begin(&mut self) -> Result<(), Failure> {
+        self.check_leader()?;
         if !self.request.is_endless {
             let choice = self.control.choose(&self.request.tickets, self.request.all)?;
             self.tell_choice(&choice);
@@ -222,6 +223,23 @@ impl<'a> Engine<'a> {
         let tickets = self.record.tickets.clone().unwrap_or_default();
         let max_workers = u32::try_from(self.rules.max_workers).unwrap_or(u32::MAX);
         self.note(SwarmRecord::now(&self.record.id, SwarmEvent::RunBegan { tickets, max_workers }))
+    }
+
+    /// Refuses to wait for landings of a coordinator that goes on without an end and lands nothing.
+    fn check_leader(&self) -> Result<(), Failure> {
+        if self.request.is_endless || !self.request.lands {
+            return Ok(());
+        }
+        let project = self.control.project();
+        let Some(leader) = project.queue()?.leader(crate::model::coordination::COORDINATOR)? else { return Ok(()) };
+        match project.store()?.run_of(&leader.holder)? {
+            Some(run) if run.tickets.is_none() && !run.lands => {
+                let text = format!("{} coordinates in the background and lands nothing", leader.holder);
+                Err(Failure::new(FailureKind::NeedsPerson, text)
+                    .hint("swarm down, then swarm up --merge; or leave --merge out, and swarm merge afterwards"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Says which tickets come along.
@@ -295,6 +313,7 @@ impl<'a> Engine<'a> {
             chosen: self.chosen.clone(),
             doing: self.jobs.doing().clone(),
             setbacks: self.setbacks.clone(),
+            told: self.told_by_leader()?,
             paces: self.control.project().store()?.paces()?,
             cares: self.control.project().store()?.cares()?.into_iter().collect(),
             spent,
@@ -306,6 +325,8 @@ impl<'a> Engine<'a> {
             for step in decision.steps.clone() {
                 self.act(step)?;
             }
+        } else {
+            self.tell_holds(&decision.holds);
         }
         let is_over = !self.request.is_endless && decision.is_over() && self.jobs.doing().is_empty();
         self.last = Some((world, decision));
@@ -355,6 +376,24 @@ impl<'a> Engine<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What the leader says holds tickets for somebody; nothing where this one leads.
+    fn told_by_leader(&self) -> Result<BTreeMap<TicketId, Hold>, Failure> {
+        if self.leads {
+            return Ok(BTreeMap::new());
+        }
+        let holds = self.control.project().store()?.holds()?.into_iter().filter(|hold| !hold.kind.passes());
+        Ok(holds.map(|hold| (hold.ticket.clone(), hold)).collect())
+    }
+
+    /// Says what holds tickets for somebody, where the leader stores it.
+    fn tell_holds(&mut self, holds: &[Hold]) {
+        let before = self.held.replace(holds.to_vec()).unwrap_or_default();
+        let is_known = |hold: &Hold| before.iter().any(|old| old.ticket == hold.ticket && old.kind == hold.kind);
+        for hold in holds.iter().filter(|hold| !hold.kind.passes() && !is_known(hold)) {
+            self.face.tell(&News::Held(hold));
+        }
     }
 
     /// Stores the holds where they changed, and notes for each ticket that is held for another kind of reason.

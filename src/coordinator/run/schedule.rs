@@ -28,6 +28,8 @@ use crate::queue::QueueTicket;
 const CLAIM_SETTLES: Duration = Duration::from_secs(3);
 /// How long a landing may be nobody's before it is looked after.
 const LANDING_SETTLES: Duration = Duration::from_secs(3);
+/// How long a ticket stays as it is before what the leader says holds it counts for others.
+const HOLD_SETTLES: Duration = Duration::from_secs(3);
 /// How long an agent asks for a person before the run counts on none.
 const QUESTION_SETTLES: Duration = Duration::from_secs(5);
 
@@ -245,7 +247,7 @@ fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<
     };
     match judged {
         Judged::Candidate(_) | Judged::Landable(_) | Judged::Care(..) | Judged::Requeue | Judged::Publish => {
-            set_back(world, entry).unwrap_or(judged)
+            set_back(world, entry).or_else(|| told(world, entry)).unwrap_or(judged)
         }
         judged => judged,
     }
@@ -260,6 +262,14 @@ fn set_back<'a>(world: &World, entry: &QueueTicket) -> Option<Judged<'a>> {
     let (kind, until) = (setback.kind, setback.until);
     let hold = Hold { ticket: entry.ticket.id.clone(), kind, why: setback.why.clone(), until };
     Some(if kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) })
+}
+
+/// The hold that the leader tells of an entry, where this one stands by. Of one that changed a moment ago the leader may
+/// not have heard yet.
+fn told<'a>(world: &World, entry: &QueueTicket) -> Option<Judged<'a>> {
+    let hold = world.told.get(&entry.ticket.id)?;
+    let is_settled = entry.changed_at <= world.now && entry.changed_at.age_at(world.now) >= HOLD_SETTLES;
+    is_settled.then(|| Judged::Held(hold.clone()))
 }
 
 /// A ticket that waits to be claimed.

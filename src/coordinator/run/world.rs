@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::distribution::Past;
 use super::spend::Spent;
-use crate::model::coordination::HoldKind;
+use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{Care, HealthSettings, Pace};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
@@ -35,6 +35,9 @@ pub(crate) struct World {
     pub(crate) doing: BTreeMap<TicketId, Doing>,
     /// What it tried and could not do, by ticket.
     pub(crate) setbacks: BTreeMap<TicketId, Setback>,
+    /// What whoever leads says holds tickets for somebody, while this coordinator stands by: only the leader knows what it
+    /// tried in vain.
+    pub(crate) told: BTreeMap<TicketId, Hold>,
     /// Models that asked for patience.
     pub(crate) paces: Vec<Pace>,
     /// How workers ended badly, and what was done about those that did not go on.
@@ -131,6 +134,7 @@ impl World {
             chosen,
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
+            told: BTreeMap::new(),
             paces: Vec::new(),
             cares: BTreeMap::new(),
             spent: Spent::default(),

@@ -654,6 +654,19 @@ fn a_worker_that_is_lost_too_often_is_given_up_for_good() {
 }
 
 #[test]
+fn who_stands_by_believes_the_leader_about_what_it_tried_in_vain() {
+    let why = "could not be started: its program is gone".to_owned();
+    let hold = Hold { ticket: id("a"), kind: HoldKind::Person, why, until: None };
+    let told = BTreeMap::from([(id("a"), hold.clone())]);
+    let world = World { told, ..world(vec![entry("a", S::Queued)], Vec::new()) };
+    let decision = decide(&world, &rules());
+    assert_eq!(*standing_of(&decision, "a"), Standing::Held(hold));
+    assert!(decision.is_over());
+    let young = QueueTicket { changed_at: ago(1), ..entry("a", S::Queued) };
+    assert!(!decide(&World { tickets: vec![young], ..world }, &rules()).is_over(), "the leader has yet to hear of it");
+}
+
+#[test]
 fn a_restart_that_is_owed_is_made_whether_attempts_are_left_or_not() {
     for state in [S::Failed, S::Dead] {
         let stopped = ended("a", Outcome::Stopped { reason: "silence".to_owned() });
