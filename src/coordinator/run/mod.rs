@@ -17,8 +17,12 @@
 //! nothing: workers run on, half-done starts are undone by the next start, half-done landings by the next landing. Only how
 //! often a start failed before it counted as an attempt is forgotten.
 //!
+//! **Decisions age.** What was decided is carried out a while later, on a thread that may wait for a lock. So each act names
+//! the states of the ticket that it was decided for, and the queue refuses it in any other: a cancellation in between wins.
+//!
 //! **Holds.** Why a ticket does not move is a fact in the store ([`Hold`]), replaced as a whole by who leads, and worth
-//! something only as long as somebody leads.
+//! something only as long as somebody leads. Whoever stands by believes those that need somebody: what was tried in vain
+//! only the leader knows.
 //!
 //! **The end.** A run is over when none of its tickets moves any more: each reached its end, failed for good, or waits for
 //! somebody. An interruption ends scheduling and nothing else: workers run on. The time limit of a run, and in CI an
