@@ -181,8 +181,9 @@ pub(crate) struct Care {
     pub(crate) nudges: u32,
     /// How often it was started again because it was stuck.
     pub(crate) restarts: u32,
-    /// It was ended to be started again, and that has not come about yet.
-    pub(crate) owes_restart: bool,
+    /// It was ended to be started again, and that has not come about yet: the fence of the lease that ended for it. What
+    /// the ticket went through since, under another one or to a good end, settles it.
+    pub(crate) restart_owed: Option<u64>,
     /// Why it is not started any more, until a person decides otherwise.
     pub(crate) gave_up: Option<String>,
     /// The last bad ends, oldest first.

@@ -181,6 +181,7 @@ impl<K: Keeper> Queue for TableQueue<K> {
     fn reopen(&self, request: &Reopen) -> Result<Claim, QueueError> {
         self.keeper.write(&request.node, |operation| {
             let row = operation.load_under(&request.ticket, request.expected_fence)?;
+            request.check_from(row.state())?;
             let lease = Lease {
                 event: TicketEvent::Reopened,
                 node: &request.node,

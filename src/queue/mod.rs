@@ -55,7 +55,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::ticket::{Dependency, IllegalEdge, Ticket, TicketState, cycle_text};
+use crate::model::ticket::{Dependency, IllegalEdge, Ticket, TicketEvent, TicketState, cycle_text};
 use crate::model::{TicketId, Time};
 use crate::store::StoreError;
 
@@ -87,8 +87,9 @@ pub(crate) trait Queue: Send + Sync {
 
     /// Extends a lease to `lease` from now, overdue or not, as long as nobody declared it lost or took it.
     ///
-    /// Any other state or fence answers [`Renewed::Lost`] and changes nothing: the holder then stops, keeps its
-    /// work, and may try to take the ticket back with [`Queue::reopen`] under the fence it had.
+    /// Any other state or fence answers [`Renewed::Lost`] and changes nothing: the holder then stops and keeps its
+    /// work. It may try to take the ticket back with [`Queue::reopen`] under the fence it had, and only from `lost`:
+    /// in every other state somebody ended the attempt, and a renewal that comes late must not undo that.
     fn renew(&self, ticket: &TicketId, fence: u64, lease: Duration) -> Result<Renewed, QueueError>;
 
     /// Ends an attempt well. Completing again under the same fence changes nothing and answers the present state.
@@ -122,7 +123,8 @@ pub(crate) trait Queue: Send + Sync {
     /// Takes a ticket that is not queued and not held back to `running` under a new fence and lease.
     ///
     /// For new input, requested changes, a conflict, resume and restart. Dependencies and capabilities are not
-    /// judged again. Two callers that expect the same fence: exactly one gets the claim.
+    /// judged again. Two callers that expect the same fence: exactly one gets the claim. In a state that
+    /// [`Reopen::from`] does not name it is refused with [`QueueError::Illegal`].
     fn reopen(&self, request: &Reopen) -> Result<Claim, QueueError>;
 
     /// Moves finished work along: verdicts and landing. Named twice, every settlement but
@@ -283,6 +285,19 @@ pub(crate) struct Reopen {
     /// Whether it counts as a new attempt (restart) or goes on with the last one (resume, new input). The first
     /// attempt of a ticket always counts.
     pub(crate) counts_attempt: bool,
+    /// If given, only from these states: what a caller decided on may have ended meanwhile under the same fence.
+    pub(crate) from: Option<&'static [TicketState]>,
+}
+
+impl Reopen {
+    /// Refuses a state that it does not name.
+    fn check_from(&self, state: TicketState) -> Result<(), QueueError> {
+        if self.from.is_none_or(|from| from.contains(&state)) {
+            return Ok(());
+        }
+        let edge = IllegalEdge { state, event: TicketEvent::Reopened };
+        Err(QueueError::Illegal { ticket: self.ticket.clone(), edge })
+    }
 }
 
 /// A step of finished work.

@@ -63,6 +63,17 @@ impl Store {
         })
     }
 
+    /// The newest run of this holder that has not ended; `None` where there is none.
+    pub(crate) fn run_of(&self, holder: &str) -> Result<Option<RunRecord>, StoreError> {
+        self.read(|txn| {
+            let sql = "SELECT id, document FROM runs
+                       WHERE json_extract(document, '$.holder') = ?1 AND json_extract(document, '$.ended') IS NULL
+                       ORDER BY json_extract(document, '$.began_at') DESC LIMIT 1";
+            let found = txn.row(sql, [holder], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            found.map(|(id, text)| parse("run", &id, &text)).transpose()
+        })
+    }
+
     /// Stores a run of a coordinator, new or known.
     pub(crate) fn put_run_record(&self, run: &RunRecord) -> Result<(), StoreError> {
         let text = document("run", run.id.as_str(), run)?;

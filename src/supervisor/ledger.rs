@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{LEASE, SupervisorError};
 use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
 use crate::model::health::{BadEnd, Pace, Pacing};
+use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
 use crate::model::{AgentName, RunId, TicketId, Time, WorkerId};
 use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
@@ -135,11 +136,12 @@ impl Ledger {
         })
     }
 
-    /// Ends the attempt in the queue. A ticket that has moved on is left alone.
+    /// Ends the attempt in the queue. A ticket that has moved on is left alone; one that was only held to be lost is
+    /// taken back first, so that work which is finished does not stay lost.
     pub(crate) fn complete(&self, fence: u64, outcome: &Outcome) -> Result<(), SupervisorError> {
         let done = match outcome {
-            Outcome::Finished { .. } => self.queue.complete(&self.ticket, fence, Completion::Review),
-            Outcome::NoChanges => self.queue.complete(&self.ticket, fence, Completion::Done),
+            Outcome::Finished { .. } => self.complete_well(fence, Completion::Review),
+            Outcome::NoChanges => self.complete_well(fence, Completion::Done),
             Outcome::Failed { reason, .. } | Outcome::Stopped { reason } | Outcome::LimitReached { reason } => {
                 self.queue.fail(&self.ticket, fence, reason, None)
             }
@@ -151,6 +153,17 @@ impl Ledger {
                 self.log(Event::Warning { text: "the ticket had moved on when the attempt ended".to_owned() })
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the attempt well.
+    fn complete_well(&self, fence: u64, completion: Completion) -> Result<TicketState, QueueError> {
+        match self.queue.complete(&self.ticket, fence, completion) {
+            Err(QueueError::Illegal { edge, .. }) if edge.state == TicketState::Lost => {
+                let claim = self.queue.reopen(&self.taking_back(fence, FROM_LOST))?;
+                self.queue.complete(&self.ticket, claim.fence, completion)
+            }
+            done => done,
         }
     }
 
@@ -166,30 +179,66 @@ impl Ledger {
         self.update(|worker| worker.phase = Phase::Ended { outcome, at: Time::now() })
     }
 
-    /// Takes the ticket back under a new lease; the new fence.
+    /// Takes the ticket back under a new lease, because its agent got more to do; the new fence.
     pub(crate) fn reopen(&self, expected_fence: u64) -> Result<u64, SupervisorError> {
-        let request = Reopen {
-            ticket: self.ticket.clone(),
-            expected_fence,
-            node: node_name(),
-            lease: LEASE,
-            counts_attempt: false,
-        };
-        let claim = self.queue.reopen(&request)?;
+        self.take_back(expected_fence, None)
+    }
+
+    /// Takes the ticket back under a new lease, where it is in one of these states.
+    fn take_back(&self, fence: u64, from: Option<&'static [TicketState]>) -> Result<u64, SupervisorError> {
+        let claim = self.queue.reopen(&self.taking_back(fence, from))?;
         self.update(|worker| worker.attempt.fence = claim.fence)?;
         Ok(claim.fence)
     }
 
-    /// Extends the lease; where it is lost, takes it again if nobody has it. `None` when somebody else has.
-    pub(crate) fn renew(&self, fence: u64) -> Result<Option<u64>, SupervisorError> {
+    /// The request for that.
+    fn taking_back(&self, expected_fence: u64, from: Option<&'static [TicketState]>) -> Reopen {
+        let (ticket, node) = (self.ticket.clone(), node_name());
+        Reopen { ticket, expected_fence, node, lease: LEASE, counts_attempt: false, from }
+    }
+
+    /// Extends the lease; where the ticket was held to be lost, takes it again if nobody has it. A ticket that was
+    /// cancelled or ended otherwise stays as it is.
+    pub(crate) fn renew(&self, fence: u64) -> Result<Renewal, SupervisorError> {
         match self.queue.renew(&self.ticket, fence, LEASE)? {
-            Renewed::Held { .. } => Ok(Some(fence)),
-            Renewed::Lost => match self.reopen(fence) {
-                Ok(fence) => Ok(Some(fence)),
-                Err(SupervisorError::Queue(QueueError::Stale { .. } | QueueError::Illegal { .. })) => Ok(None),
+            Renewed::Held { .. } => Ok(Renewal::Held { fence }),
+            Renewed::Lost => match self.take_back(fence, FROM_LOST) {
+                Ok(fence) => Ok(Renewal::Held { fence }),
+                Err(SupervisorError::Queue(QueueError::Stale { .. })) => {
+                    Ok(Renewal::Gone { why: "its lease went to somebody else".to_owned() })
+                }
+                Err(SupervisorError::Queue(QueueError::Illegal { edge, .. })) => {
+                    Ok(Renewal::Gone { why: gone_to(edge.state) })
+                }
                 Err(error) => Err(error),
             },
         }
+    }
+}
+
+/// Where a ticket is whose lease may be taken again.
+const FROM_LOST: Option<&[TicketState]> = Some(&[TicketState::Lost]);
+
+/// The answer to a renewal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// The lease goes on under this fence.
+    Held {
+        /// The fence.
+        fence: u64,
+    },
+    /// There is none any more.
+    Gone {
+        /// Why, as a clause.
+        why: String,
+    },
+}
+
+/// That a ticket is in a state in which nobody holds it, as a clause.
+fn gone_to(state: TicketState) -> String {
+    match state {
+        TicketState::Cancelled => "its ticket was cancelled".to_owned(),
+        state => format!("its ticket is {state} and no longer held"),
     }
 }
 
@@ -214,3 +263,6 @@ pub(crate) struct Used {
 pub(crate) fn node_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests;

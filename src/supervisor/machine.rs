@@ -238,10 +238,9 @@ impl Machine {
             Input::Screen(finding) => self.screen(finding, now),
             Input::Tick if self.is_time_to_finish() => self.begin_finish(now),
             Input::Tick => self.tick(now),
-            Input::LeaseLost => {
-                let reason = "its lease went to somebody else".to_owned();
-                self.stop(Outcome::Stopped { reason }, now)
-            }
+            // A finished attempt has no lease: that its ticket is in review, or further, is as it should be.
+            Input::LeaseLost { .. } if !self.is_attempting() => Vec::new(),
+            Input::LeaseLost { why } => self.stop(Outcome::Stopped { reason: why }, now),
         }
     }
 

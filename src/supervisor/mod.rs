@@ -144,6 +144,12 @@ pub(crate) enum SupervisorError {
         /// Where it is.
         state: crate::model::ticket::TicketState,
     },
+    /// The ticket has other content than the one that was to be started.
+    #[error("ticket `{ticket}` was published with other content meanwhile")]
+    Republished {
+        /// The ticket.
+        ticket: crate::model::TicketId,
+    },
     /// A base names nothing.
     #[error("`{base}` names no commit")]
     NoBase {

@@ -151,6 +151,27 @@ fn a_day_budget_ends_the_agent_keeps_its_work_and_lets_nothing_start() {
 }
 
 #[test]
+fn a_coordinator_goes_on_with_a_ticket_whose_budget_is_raised_in_its_file() {
+    let swarm = stage("limits: {grace: 300ms}\n", &[]);
+    let ticket = |tokens: u64| {
+        let text = format!("---\nagent: own\nbudget: {{tokens: {tokens}}}\n---\nSCRIPT:hang\nDo the work.\n");
+        swarm.write(".swarm/tickets/hang.md", &text);
+    };
+    ticket(220);
+    swarm.run(["spawn", "hang", "--headless"]).success();
+    swarm.run(["wait", "hang", "--timeout", "60s"]).expect_code(7);
+    swarm.run(["queue", "retry", "hang"]).success();
+    swarm.run(["up", "--headless"]).success();
+    let why = || swarm.json(["queue", "list"])["tickets"][0]["why"].as_str().unwrap_or_default().to_owned();
+    swarm.wait_until("the hold", || why().starts_with("is not started: "));
+    ticket(100_000);
+    swarm.wait_until("two more answers", || row(&swarm, "ticket", "hang")["input_tokens"].as_u64() >= Some(400));
+    assert_eq!(scene::worker(&swarm, "hang")["status"], "working");
+    swarm.run(["down"]).success();
+    swarm.run(["stop", "hang"]).success();
+}
+
+#[test]
 fn an_agent_can_be_held_at_its_budget_and_goes_on_when_that_is_raised() {
     let swarm = stage("budget: {run: {tokens: 300}, on_reached: pause}\n", &["three"]);
     swarm.run(["spawn", "three"]).success();

@@ -164,8 +164,13 @@ fn a_restart_that_a_dead_coordinator_owes_is_made_by_the_next() {
     swarm.wait_until("the start", || starts(&swarm) == 1);
     swarm.run(["stop", "T-1"]).success();
     let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
-    let owed = r#"{"nudges":1,"restarts":1,"owes_restart":true}"#;
+    // Of an attempt before the one that a person stopped.
+    let owed = r#"{"nudges":1,"restarts":1,"restart_owed":0}"#;
     database.execute("INSERT INTO care VALUES('T-1', ?1)", [owed]).unwrap();
+    swarm.run(["run", "--all", "--headless"]).expect_code(1);
+    assert_eq!(starts(&swarm), 1);
+    let owed = r#"{"nudges":1,"restarts":1,"restart_owed":1}"#;
+    database.execute("UPDATE care SET document = ?1", [owed]).unwrap();
     let mut run = swarm.command(SWARM, &swarm.repository()).args(["run", "--all", "--headless"]).spawn().unwrap();
     swarm.wait_until("the second start", || starts(&swarm) == 2);
     let care: String = database.query_row("SELECT document FROM care", [], |row| row.get(0)).unwrap();

@@ -23,6 +23,7 @@ pub(super) fn run(args: &SpawnArgs, context: &Context) -> Result<(), Failure> {
         headless: args.headless,
         dry_run: args.dry_run,
         queues: args.queue,
+        ..SpawnRequest::default()
     };
     let control = context.control()?;
     let progress = Bars::new(context.output.narrate);

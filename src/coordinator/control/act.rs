@@ -6,7 +6,7 @@ use super::{Control, Known, is_released, partial};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
 use crate::model::event::Event;
-use crate::model::ticket::Ticket;
+use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
 use crate::model::{CommitId, Time};
 use crate::supervisor::protocol::{Reply, Request};
@@ -180,12 +180,16 @@ impl Control {
         }
         Ok(self.each(workers, |worker| {
             self.forget_care(&worker.id)?;
-            self.resume_one(worker)
+            self.resume_one(worker, None)
         }))
     }
 
-    /// Continues one worker.
-    pub(super) fn resume_one(&self, worker: Worker) -> Result<ActionView, Failure> {
+    /// Continues one worker; one that has to be started again only where its ticket is in one of the states given.
+    pub(super) fn resume_one(
+        &self,
+        worker: Worker,
+        from: Option<&'static [TicketState]>,
+    ) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
         self.refuse_half_spawned(&worker)?;
         let known = self.know(worker.clone(), None);
@@ -208,7 +212,7 @@ impl Control {
         let in_session = known.worker.attempt.session_id.is_some();
         let prompt = in_session.then(|| RESUME_PROMPT.to_owned());
         let again = self.continuation(known.worker, prompt, true, false)?;
-        let spawned = self.go_on(&again, Admission::Limited)?;
+        let spawned = self.go_on(&Continue { from, ..again }, Admission::Limited)?;
         let how = if in_session { "in its own conversation" } else { "from its prompt, in the same worktree" };
         Ok(action(&id, "resumed", format!("Resumed attempt {} {how}", spawned.worker.attempt.number)))
     }
@@ -261,7 +265,8 @@ impl Control {
         // A budget that a person has raised since counts: it is no part of the work.
         ticket.budget = self.budget_of(&ticket)?.ticket;
         let headless = worker.attempt.headless;
-        Ok(Continue { worker, ticket, agent, prompt, in_session, counts_attempt, returned_at: None, headless })
+        let (returned_at, from) = (None, None);
+        Ok(Continue { worker, ticket, agent, prompt, in_session, counts_attempt, returned_at, headless, from })
     }
 
     /// The ticket as it was published.

@@ -107,6 +107,16 @@ impl Control {
         )))
     }
 
+    /// A published ticket with the budget that its file says now, where it has used its own up: a person may have raised
+    /// it, and it is no part of the work.
+    pub(super) fn with_raised_budget(&self, ticket: Ticket) -> Result<Ticket, Failure> {
+        if self.check_ticket_budget(&ticket).is_ok() {
+            return Ok(ticket);
+        }
+        let budget = self.budget_of(&ticket)?.ticket;
+        Ok(Ticket { budget, ..ticket })
+    }
+
     /// Refuses what would be started over a ticket's budget.
     pub(super) fn check_ticket_budget(&self, ticket: &Ticket) -> Result<(), Failure> {
         let budget = ticket.budget.or(self.project.settings()?.budget.ticket);
@@ -144,8 +154,19 @@ impl Control {
         }
         let store = self.project.store()?;
         let Charged { spent, today } = store.spendings(None, &self.run, &clocks())?;
-        let tickets = if limits_tickets { store.spend_of_tickets()? } else { BTreeMap::new() };
-        Ok(Spent { budget, run: spent.run, day: spent.day, day_ends_at: Some(today.ends_at), tickets })
+        let spends = if limits_tickets { store.spend_of_tickets()? } else { BTreeMap::new() };
+        let is_reached = |ticket: &Ticket| {
+            let spent = spends.get(&ticket.id).copied().unwrap_or_default();
+            ticket.budget.or(budget.ticket).reached(Scope::Ticket, &spent).is_some()
+        };
+        let mut raised = BTreeMap::new();
+        for ticket in tickets.iter().filter(|entry| !entry.state.is_ended()).map(|entry| &entry.ticket) {
+            if is_reached(ticket) {
+                raised.insert(ticket.id.clone(), self.budget_of(ticket)?.ticket);
+            }
+        }
+        let (run, day, day_ends_at) = (spent.run, spent.day, Some(today.ends_at));
+        Ok(Spent { budget, run, day, day_ends_at, tickets: spends, raised })
     }
 
     /// What was spent, and what may be.

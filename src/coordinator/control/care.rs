@@ -2,21 +2,25 @@
 //! coordinator that follows one which died in the middle.
 
 use super::Control;
-use super::act::Admission;
 use super::sessions::remove_abandoned_sockets;
 use crate::coordinator::failure::Failure;
 use crate::coordinator::run::CareOf;
 use crate::coordinator::run::stuck::NUDGE;
 use crate::model::event::{Event, SwarmEvent, SwarmRecord};
 use crate::model::health::BadEnd;
+use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Outcome, Phase, Worker};
 use crate::model::{Time, WorkerId};
+use crate::supervisor::Continue;
 use crate::supervisor::protocol::{Reply, Request};
 
 /// What an agent is told that was started again.
 const STARTED_AGAIN: &str = "You were ended and started again, because nothing was seen of you for a long time. Look at \
                              `git status` and at what you did last, then go on with the ticket. If something blocks you, \
                              say what it is and end your turn.";
+
+/// Where a ticket is whose worker was ended to be started again.
+const OWED_FROM: &[TicketState] = &[TicketState::Failed, TicketState::Dead, TicketState::Lost];
 
 impl Control {
     /// Reminds a stuck worker's agent at its next turn boundary. Whether it can be: a program that takes no messages
@@ -28,26 +32,42 @@ impl Control {
         Ok(reply == Some(Reply::Ok))
     }
 
-    /// Ends a stuck worker's agent and starts it again.
+    /// Ends a stuck worker's agent and starts it again; one that has finished since it was looked at is left alone.
     fn restart_stuck(&self, worker: &Worker, why: &str) -> Result<(), Failure> {
+        let fence = worker.attempt.fence;
+        let known = self.project.queue()?.ticket(&worker.ticket)?;
+        if !known.is_some_and(|known| known.state == TicketState::Running && known.fence == fence) {
+            return Ok(());
+        }
         self.project.store()?.change_care(&worker.id, |care| {
             care.restarts += 1;
-            care.owes_restart = true;
+            care.restart_owed = Some(fence);
         })?;
         self.stop_one(worker, why)?;
         self.restart_owed(&worker.id)
     }
 
-    /// Starts a worker again that was ended for it, in its own conversation where it has one.
+    /// Starts a worker again that was ended for it, in its own conversation where it has one. Nothing is owed to one whose
+    /// ticket went on: it may have finished just before it was ended.
     fn restart_owed(&self, id: &WorkerId) -> Result<(), Failure> {
-        let worker = self.worker(id.as_str())?;
-        if self.liveness(&worker) == Liveness::Dead {
+        let (store, worker) = (self.project.store()?, self.worker(id.as_str())?);
+        let owed = store.cares()?.into_iter().find(|(known, _)| known == id).and_then(|(_, care)| care.restart_owed);
+        let known = self.project.queue()?.ticket(&worker.ticket)?;
+        let is_owed = known.is_some_and(|known| owed == Some(known.fence) && OWED_FROM.contains(&known.state));
+        if is_owed && self.liveness(&worker) == Liveness::Dead {
             let prompt = worker.attempt.session_id.is_some().then(|| STARTED_AGAIN.to_owned());
             let again = self.continuation(worker, prompt, true, false)?;
+            let again = Continue { from: Some(OWED_FROM), ..again };
+            let spawner = self.spawner_for(&again.worker)?;
             // It has its place already.
-            self.go_on(&again, Admission::Always)?;
+            let places = self.lock_places()?;
+            let reserved = spawner.reserve_again(&again)?;
+            drop(places);
+            // A start that fails is still owed.
+            store.change_care(id, |care| care.restart_owed = Some(reserved.fence()))?;
+            spawner.start_again(&again, reserved, &|_| {})?;
         }
-        self.project.store()?.change_care(id, |care| care.owes_restart = false)?;
+        store.change_care(id, |care| care.restart_owed = None)?;
         Ok(())
     }
 

@@ -133,9 +133,17 @@ impl Control {
         let worker = self.worker(worker.id.as_str())?;
         let ticket = self.published_ticket(&worker)?;
         let headless = worker.attempt.headless;
-        let (in_session, counts_attempt) = (false, false);
-        let again =
-            Continue { worker, ticket, agent, prompt: Some(prompt), in_session, counts_attempt, returned_at, headless };
+        let again = Continue {
+            worker,
+            ticket,
+            agent,
+            prompt: Some(prompt),
+            in_session: false,
+            counts_attempt: false,
+            returned_at,
+            headless,
+            from: None,
+        };
         self.go_on(&again, Admission::Always).map(drop)
     }
 

@@ -114,10 +114,12 @@ impl Control {
             }
             return Ok((view, Ok(())));
         }
-        self.approve_by_policy(&workers)?;
+        let unjudged = self.approve_by_policy(&workers)?;
+        workers.retain(|worker| !unjudged.iter().any(|(unjudged, _)| unjudged == worker));
         let reports =
             self.with_landing(|landing| Ok(landing.land(&workers, &options, &mut |event| tell(progress, &event))?))?;
-        let mut failures = Vec::new();
+        let mut failures: Vec<_> =
+            unjudged.into_iter().map(|(worker, failure)| (worker.to_string(), failure)).collect();
         for report in reports {
             if let Err((id, failure)) = self.add_report(&mut view, report) {
                 failures.push((id, failure));

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use super::Control;
 use super::act::{Acted, action};
-use super::is_released;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, ActionsView, QueueEntryView, QueueView, VIEW_VERSION};
 use crate::model::coordination::{COORDINATOR, Hold};
 use crate::model::ticket::TicketState;
-use crate::model::worker::Liveness;
+use crate::model::worker::{Liveness, Phase};
 use crate::model::{TicketId, Time, WorkerId};
 use crate::queue::{FileQueue, Queue, QueueTicket};
 use crate::store::Store;
@@ -101,21 +100,26 @@ impl Control {
         })
     }
 
-    /// Ends tickets: an agent that works on one is stopped, its work is kept.
+    /// Ends tickets: an agent that works on one is stopped, its work is kept. The ticket is cancelled first, so that
+    /// nobody starts a worker for it between a look at the workers and the end.
     pub(crate) fn queue_cancel(&self, names: &[String]) -> Result<Acted, Failure> {
         self.each_ticket(names, |control, entry| {
             let id = &entry.ticket.id;
-            let workers = control.project.store()?.workers()?;
-            let own = workers.into_iter().filter(|worker| worker.ticket == *id && !is_released(worker));
-            let mut stopped = Vec::new();
-            for worker in own {
-                if worker.is_begun() && control.liveness(&worker) == Liveness::Alive {
-                    control.stop_one(&worker, "its ticket was cancelled")?;
-                    stopped.push(format!("; worker `{}` was stopped, its work is kept", worker.id));
-                }
-            }
             control.project.queue()?.cancel(id)?;
-            Ok(("cancelled", format!("Cancelled{}", stopped.concat())))
+            let workers = control.project.store()?.workers()?;
+            let own = workers.into_iter().filter(|worker| worker.ticket == *id && worker.is_begun());
+            let mut ends = Vec::new();
+            for worker in own.filter(|worker| control.liveness(worker) == Liveness::Alive) {
+                ends.push(match worker.phase {
+                    // Whoever spawns it looks at the ticket before the agent starts, and its supervisor right after.
+                    Phase::Preparing { .. } => format!("; worker `{}` is being started, and is taken back", worker.id),
+                    _ => {
+                        control.stop_one(&worker, "its ticket was cancelled")?;
+                        format!("; worker `{}` was stopped, its work is kept", worker.id)
+                    }
+                });
+            }
+            Ok(("cancelled", format!("Cancelled{}", ends.concat())))
         })
     }
 

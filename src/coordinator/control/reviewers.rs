@@ -232,40 +232,47 @@ impl Control {
 
     /// Approves what may land without a person: with `landing.approval: auto` everything whose checks passed, with
     /// `review.agents_approve` what has reviewers. In both cases every reviewer must have approved that very commit, and
-    /// a required checklist must be ticked.
-    pub(super) fn approve_by_policy(&self, workers: &[WorkerId]) -> Result<(), Failure> {
-        if !self.approves_without_person()? {
+    /// a required checklist must be ticked. Answers those that could not be judged, and why: they keep nobody else from
+    /// landing.
+    pub(super) fn approve_by_policy(&self, workers: &[WorkerId]) -> Result<Vec<(WorkerId, Failure)>, Failure> {
+        let mut failures = Vec::new();
+        if self.approves_without_person()? {
+            for id in workers {
+                failures.extend(self.approve_one(id).err().map(|failure| (id.clone(), failure)));
+            }
+        }
+        Ok(failures)
+    }
+
+    /// The same for one worker.
+    fn approve_one(&self, id: &WorkerId) -> Result<(), Failure> {
+        let worker = self.worker(id.as_str())?;
+        if !self.is_in_review(&worker)? {
             return Ok(());
         }
-        let (settings, is_auto) =
-            (self.project.settings()?, self.project.settings()?.landing.approval == Approval::Auto);
-        for id in workers {
-            let worker = self.worker(id.as_str())?;
-            if !self.is_in_review(&worker)? {
-                continue;
-            }
-            let head = self.head(&worker)?;
-            let asked = self.reviewers_of(&self.published_ticket(&worker)?)?;
-            let views = self.reviewer_views(&worker, &head)?;
-            let approves = |view: &ReviewerView| view.is_current && view.verdict == ReviewerWord::Approve;
-            let all_approve =
-                views.iter().filter(|view| asked.iter().any(|name| name.as_str() == view.agent)).all(approves);
-            let checklist = match settings.review.require_checklist {
-                true => self.with_landing(|landing| Ok(landing.require_checklist(&worker, &head)?)).is_ok(),
-                false => true,
-            };
-            if !all_approve || !checklist || (asked.is_empty() && !is_auto) {
-                continue;
-            }
-            let names: Vec<_> = asked.iter().map(AgentName::as_str).collect();
-            let (by, text) = if asked.is_empty() {
-                ("policy".to_owned(), "landing.approval is auto and its checks passed".to_owned())
-            } else {
-                (format!("reviewers {}", names.join(", ")), "its checks passed and every reviewer approves".to_owned())
-            };
-            let review = NewReview { by, text, commit: Some(head) };
-            self.with_landing(|landing| Ok(landing.approve(id, review)?))?;
+        let settings = self.project.settings()?;
+        let is_auto = settings.landing.approval == Approval::Auto;
+        let head = self.head(&worker)?;
+        let asked = self.reviewers_of(&self.published_ticket(&worker)?)?;
+        let views = self.reviewer_views(&worker, &head)?;
+        let approves = |view: &ReviewerView| view.is_current && view.verdict == ReviewerWord::Approve;
+        let all_approve =
+            views.iter().filter(|view| asked.iter().any(|name| name.as_str() == view.agent)).all(approves);
+        let checklist = match settings.review.require_checklist {
+            true => self.with_landing(|landing| Ok(landing.require_checklist(&worker, &head)?)).is_ok(),
+            false => true,
+        };
+        if !all_approve || !checklist || (asked.is_empty() && !is_auto) {
+            return Ok(());
         }
+        let names: Vec<_> = asked.iter().map(AgentName::as_str).collect();
+        let (by, text) = if asked.is_empty() {
+            ("policy".to_owned(), "landing.approval is auto and its checks passed".to_owned())
+        } else {
+            (format!("reviewers {}", names.join(", ")), "its checks passed and every reviewer approves".to_owned())
+        };
+        let review = NewReview { by, text, commit: Some(head) };
+        self.with_landing(|landing| Ok(landing.approve(id, review)?))?;
         Ok(())
     }
 

@@ -218,6 +218,7 @@ impl Control {
             chosen,
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
+            told: BTreeMap::new(),
             paces: store.paces()?,
             cares: store.cares()?.into_iter().collect(),
         })
@@ -332,15 +333,16 @@ impl Control {
     ) -> Result<SpawnedView, Failure> {
         let known = self.project.queue()?.ticket(id)?;
         let ticket = known.ok_or_else(|| QueueError::NotFound(id.clone()))?.ticket;
-        let request = SpawnRequest { agent: Some(agent.to_string()), headless, ..SpawnRequest::default() };
+        let agent = Some(agent.to_string());
+        let request = SpawnRequest { agent, headless, takes_queued: true, ..SpawnRequest::default() };
         self.spawn_one(&request, ticket)
     }
 
-    /// Continues one lost worker.
+    /// Continues one lost worker, as long as it is lost: somebody may have stopped it or cancelled its ticket since.
     pub(in crate::coordinator) fn resume_lost(&self, worker: &WorkerId) -> Result<(), Failure> {
         let worker = self.worker(worker.as_str())?;
         self.note_lost(&worker)?;
-        self.resume_one(worker).map(drop)
+        self.resume_one(worker, Some(&[TicketState::Lost])).map(drop)
     }
 
     /// Ends a worker's agent because the run is over, with its work kept, and queues its ticket again for the next run.

@@ -38,7 +38,12 @@ pub(crate) struct SpawnRequest {
     pub(crate) queues: bool,
     /// Change nothing.
     pub(crate) dry_run: bool,
+    /// Take only what waits in the queue, as a coordinator does: what somebody cancelled since is not published again.
+    pub(crate) takes_queued: bool,
 }
+
+/// Where a ticket may be that a coordinator starts and that is not queued: its claim was left behind.
+const LEFT_BEHIND: &[TicketState] = &[TicketState::Lost];
 
 /// One checked spawn.
 enum Prepared {
@@ -307,16 +312,16 @@ impl Control {
         };
         let agent = self.ready_agent(&name)?;
         self.check_dependencies(&ticket)?;
+        let ticket = if request.takes_queued { self.with_raised_budget(ticket)? } else { ticket };
         self.check_ticket_budget(&ticket)?;
         let id = WorkerId::of(&ticket.id, 1);
         let existing = spawner.store.worker(&id)?.filter(|worker| !is_released(worker));
         match existing {
-            Some(worker) if !self.is_abandoned_spawn(&worker) => {
-                self.prepare_again(worker, ticket, agent, request.headless)
-            }
+            Some(worker) if !self.is_abandoned_spawn(&worker) => self.prepare_again(worker, ticket, agent, request),
             _ => {
                 let plan = spawner.plan(&ticket, request.base.as_deref())?;
-                Ok(Prepared::New(Box::new(Start { ticket, agent, plan, headless: request.headless })))
+                let (headless, publishes) = (request.headless, !request.takes_queued);
+                Ok(Prepared::New(Box::new(Start { ticket, agent, plan, headless, publishes })))
             }
         }
     }
@@ -328,7 +333,13 @@ impl Control {
     }
 
     /// A new attempt of an ended worker; a live one is refused.
-    fn prepare_again(&self, worker: Worker, ticket: Ticket, agent: Agent, headless: bool) -> Result<Prepared, Failure> {
+    fn prepare_again(
+        &self,
+        worker: Worker,
+        ticket: Ticket,
+        agent: Agent,
+        request: &SpawnRequest,
+    ) -> Result<Prepared, Failure> {
         let state = self.ticket_state(&worker.ticket)?;
         let known = self.know(worker, state);
         let id = known.worker.id.clone();
@@ -350,9 +361,11 @@ impl Control {
             agent,
             prompt: None,
             in_session: false,
-            counts_attempt: true,
+            // A claim that was left behind counted it.
+            counts_attempt: !matches!(state, Some(TicketState::Running | TicketState::Lost)),
             returned_at: None,
-            headless,
+            headless: request.headless,
+            from: request.takes_queued.then_some(LEFT_BEHIND),
         };
         Ok(Prepared::Again(Box::new(again)))
     }

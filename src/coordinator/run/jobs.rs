@@ -139,7 +139,7 @@ impl Jobs {
 
     /// Whether there is room for one more start.
     pub(super) fn may_start(&self) -> bool {
-        self.doing.values().filter(|doing| **doing == Doing::Starting).count() < STARTS_AT_ONCE
+        self.doing.values().filter(|doing| matches!(doing, Doing::Starting { .. })).count() < STARTS_AT_ONCE
     }
 
     /// Whether anything is under way but landings.
@@ -191,7 +191,8 @@ impl Job {
     /// The tickets it is about, and what it does with them.
     fn claims(&self) -> Vec<(TicketId, Doing)> {
         match self {
-            Self::Start { ticket, .. } | Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting)],
+            Self::Start { ticket, agent, .. } => vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })],
+            Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting { agent: None })],
             Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
             Self::Land { workers } => workers.iter().map(|(ticket, _)| (ticket.clone(), Doing::Landing)).collect(),
@@ -213,7 +214,8 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
             let names: Vec<_> = workers.iter().map(|(_, worker)| worker.clone()).collect();
             let mut unread = Vec::new();
             for worker in &names {
-                if control.awaits_reviewers(worker)? {
+                // Where that cannot be told, landing fails the same way, for this worker alone, and says why.
+                if control.awaits_reviewers(worker).unwrap_or(false) {
                     unread.push(worker.clone());
                 }
             }

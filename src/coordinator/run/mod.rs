@@ -17,8 +17,12 @@
 //! nothing: workers run on, half-done starts are undone by the next start, half-done landings by the next landing. Only how
 //! often a start failed before it counted as an attempt is forgotten.
 //!
+//! **Decisions age.** What was decided is carried out a while later, on a thread that may wait for a lock. So each act names
+//! the states of the ticket that it was decided for, and the queue refuses it in any other: a cancellation in between wins.
+//!
 //! **Holds.** Why a ticket does not move is a fact in the store ([`Hold`]), replaced as a whole by who leads, and worth
-//! something only as long as somebody leads.
+//! something only as long as somebody leads. Whoever stands by believes those that need somebody: what was tried in vain
+//! only the leader knows.
 //!
 //! **The end.** A run is over when none of its tickets moves any more: each reached its end, failed for good, or waits for
 //! somebody. An interruption ends scheduling and nothing else: workers run on. The time limit of a run, and in CI an
@@ -172,7 +176,7 @@ struct Engine<'a> {
     setbacks: BTreeMap<TicketId, Setback>,
     /// The number of the last event that was told.
     heard: i64,
-    /// The holds that were stored last; `None` before the first.
+    /// The holds that were stored last, or told where it stands by; `None` before the first.
     held: Option<Vec<Hold>>,
     record: RunRecord,
     began_at: Instant,
@@ -217,6 +221,7 @@ impl<'a> Engine<'a> {
 
     /// Chooses and publishes the tickets.
     fn begin(&mut self) -> Result<(), Failure> {
+        self.check_leader()?;
         if !self.request.is_endless {
             let choice = self.control.choose(&self.request.tickets, self.request.all)?;
             self.tell_choice(&choice);
@@ -228,6 +233,23 @@ impl<'a> Engine<'a> {
         let tickets = self.record.tickets.clone().unwrap_or_default();
         let max_workers = u32::try_from(self.rules.max_workers).unwrap_or(u32::MAX);
         self.note(SwarmRecord::now(&self.record.id, SwarmEvent::RunBegan { tickets, max_workers }))
+    }
+
+    /// Refuses to wait for landings of a coordinator that goes on without an end and lands nothing.
+    fn check_leader(&self) -> Result<(), Failure> {
+        if self.request.is_endless || !self.request.lands {
+            return Ok(());
+        }
+        let project = self.control.project();
+        let Some(leader) = project.queue()?.leader(crate::model::coordination::COORDINATOR)? else { return Ok(()) };
+        match project.store()?.run_of(&leader.holder)? {
+            Some(run) if run.tickets.is_none() && !run.lands => {
+                let text = format!("{} coordinates in the background and lands nothing", leader.holder);
+                Err(Failure::new(FailureKind::NeedsPerson, text)
+                    .hint("swarm down, then swarm up --merge; or leave --merge out, and swarm merge afterwards"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Says which tickets come along.
@@ -294,6 +316,7 @@ impl<'a> Engine<'a> {
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
         (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
+        world.told = self.told_by_leader()?;
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         if self.leads {
@@ -301,6 +324,8 @@ impl<'a> Engine<'a> {
             for step in decision.steps.clone() {
                 self.act(step)?;
             }
+        } else {
+            self.tell_holds(&decision.holds);
         }
         let is_over = !self.request.is_endless && decision.is_over() && self.jobs.doing().is_empty();
         self.last = Some((world, decision));
@@ -377,6 +402,24 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// What the leader says holds tickets for somebody; nothing where this one leads.
+    fn told_by_leader(&self) -> Result<BTreeMap<TicketId, Hold>, Failure> {
+        if self.leads {
+            return Ok(BTreeMap::new());
+        }
+        let holds = self.control.project().store()?.holds()?.into_iter().filter(|hold| !hold.kind.passes());
+        Ok(holds.map(|hold| (hold.ticket.clone(), hold)).collect())
+    }
+
+    /// Says what holds tickets for somebody, where the leader stores it.
+    fn tell_holds(&mut self, holds: &[Hold]) {
+        let before = self.held.replace(holds.to_vec()).unwrap_or_default();
+        let is_known = |hold: &Hold| before.iter().any(|old| old.ticket == hold.ticket && old.kind == hold.kind);
+        for hold in holds.iter().filter(|hold| !hold.kind.passes() && !is_known(hold)) {
+            self.face.tell(&News::Held(hold));
+        }
+    }
+
     /// Stores the holds where they changed, and notes for each ticket that is held for another kind of reason.
     fn store_holds(&mut self, holds: &[Hold]) -> Result<(), Failure> {
         if self.held.as_deref() == Some(holds) {
@@ -404,9 +447,8 @@ impl<'a> Engine<'a> {
 
     /// Carries out one step, or begins to; only while it leads.
     fn act(&mut self, step: Step) -> Result<(), Failure> {
-        match self.lease.confirm()? {
-            Leading::Leads => {}
-            other => return self.hear_lead(other),
+        if !self.still_leads()? {
+            return Ok(());
         }
         let headless = self.request.headless;
         match step {
@@ -474,6 +516,15 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// State and fence of a ticket now. The last look may have seen it in the middle of what failed since.
+    fn found_at(&self, ticket: &TicketId) -> Option<(TicketState, u64)> {
+        let now = self.control.project().queue().and_then(|queue| Ok(queue.ticket(ticket)?));
+        match now {
+            Ok(known) => known.map(|known| (known.state, known.fence)),
+            Err(_) => self.known_at(ticket),
+        }
+    }
+
     /// State and fence of a ticket at the last look.
     fn known_at(&self, ticket: &TicketId) -> Option<(TicketState, u64)> {
         let (world, _) = self.last.as_ref()?;
@@ -482,7 +533,13 @@ impl<'a> Engine<'a> {
 
     /// Notes that a worker could not be started. What a person has to mend is not tried again before the ticket changes.
     fn not_started(&mut self, ticket: TicketId, failure: &Failure) {
-        let Some(at) = self.known_at(&ticket) else { return };
+        use TicketState as S;
+        let Some(at) = self.found_at(&ticket) else { return };
+        if !matches!(at.0, S::Queued | S::Running | S::Lost | S::Failed | S::Dead) {
+            // It went its own way, which is no failure.
+            self.setbacks.remove(&ticket);
+            return;
+        }
         let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
         let wait = backoff::wait_after(count, &self.rules.run.backoff);
         let text = failure.chain.join(": ");
@@ -540,8 +597,8 @@ impl<'a> Engine<'a> {
     /// Ends the agents of the chosen tickets, all at once.
     fn stop_all(&mut self, reason: &str) -> Result<(), Failure> {
         self.face.tell(&News::Said(&format!("{reason}; ending the agents, their work is kept")));
-        self.drain(END_WITHIN);
-        if !self.leads {
+        self.drain(END_WITHIN)?;
+        if !self.still_leads()? {
             // They are somebody else's to end.
             return Ok(());
         }
@@ -555,18 +612,38 @@ impl<'a> Engine<'a> {
                 self.jobs.begin(Job::Stop { ticket, worker, reason: reason.to_owned() });
             }
         }
-        self.drain(END_WITHIN);
-        Ok(())
+        self.drain(END_WITHIN)
     }
 
     /// Waits for what was begun and is short; a landing is finished by the next one where it does not end in time.
-    fn drain(&mut self, within: Duration) {
-        let deadline = Instant::now() + within;
-        while self.jobs.has_short_ones() && Instant::now() < deadline {
-            if let Some(report) = self.jobs.next(PEEK_EVERY) {
-                self.take(report);
-            }
+    fn drain(&mut self, within: Duration) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while self.jobs.has_short_ones() && begun.elapsed() < within {
+            self.await_report()?;
         }
+        Ok(())
+    }
+
+    /// Takes a report of what is under way, if one comes in a moment. Who leads keeps the lead meanwhile: nobody else acts
+    /// on tickets that are being brought to their end here.
+    fn await_report(&mut self) -> Result<(), Failure> {
+        if let Some(report) = self.jobs.next(PEEK_EVERY) {
+            self.take(report);
+        }
+        if self.leads {
+            let leading = self.lease.keep()?;
+            self.hear_lead(leading)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it leads at this moment, for an act that only who leads may do.
+    fn still_leads(&mut self) -> Result<bool, Failure> {
+        if self.leads {
+            let leading = self.lease.confirm()?;
+            self.hear_lead(leading)?;
+        }
+        Ok(self.leads)
     }
 
     /// Waits for a landing under way: as long as it takes where a person asked to end, who can ask again; else for
@@ -584,25 +661,20 @@ impl<'a> Engine<'a> {
         }
         let begun = Instant::now();
         while !self.jobs.doing().is_empty() && begun.elapsed() < within {
-            if let Some(report) = self.jobs.next(PEEK_EVERY) {
-                self.take(report);
-            }
-            self.lease.keep()?;
+            self.await_report()?;
         }
         // What its gate started would run on without anybody who hears it.
         self.jobs.end_landing();
         let ended = Instant::now();
         while !self.jobs.doing().is_empty() && ended.elapsed() < LANDING_ENDS_WITHIN {
-            if let Some(report) = self.jobs.next(PEEK_EVERY) {
-                self.take(report);
-            }
+            self.await_report()?;
         }
         Ok(())
     }
 
     /// Ends the run: gives the lead up, says how it ended.
     fn end(mut self, ending: Ending) -> Result<(RunView, Result<(), Failure>), Failure> {
-        self.drain(END_WITHIN);
+        self.drain(END_WITHIN)?;
         self.await_landing(ending)?;
         let (workers, tickets) = self.control.observe()?;
         let (mut world, _) = match self.last.take() {
@@ -614,7 +686,7 @@ impl<'a> Engine<'a> {
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         let (view, result) = summary::of_run(&self.record, &world, &decision, ending);
-        if self.leads {
+        if self.still_leads()? {
             self.control.project().store()?.set_holds(&[])?;
         }
         self.release()?;

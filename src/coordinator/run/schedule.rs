@@ -28,6 +28,8 @@ use crate::queue::QueueTicket;
 const CLAIM_SETTLES: Duration = Duration::from_secs(3);
 /// How long a landing may be nobody's before it is looked after.
 const LANDING_SETTLES: Duration = Duration::from_secs(3);
+/// How long a ticket stays as it is before what the leader says holds it counts for others.
+const HOLD_SETTLES: Duration = Duration::from_secs(3);
 /// How long an agent asks for a person before the run counts on none.
 const QUESTION_SETTLES: Duration = Duration::from_secs(5);
 
@@ -245,7 +247,7 @@ fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<
     };
     match judged {
         Judged::Candidate(_) | Judged::Landable(_) | Judged::Care(..) | Judged::Requeue | Judged::Publish => {
-            set_back(world, entry).unwrap_or(judged)
+            set_back(world, entry).or_else(|| told(world, entry)).unwrap_or(judged)
         }
         judged => judged,
     }
@@ -260,6 +262,14 @@ fn set_back<'a>(world: &World, entry: &QueueTicket) -> Option<Judged<'a>> {
     let (kind, until) = (setback.kind, setback.until);
     let hold = Hold { ticket: entry.ticket.id.clone(), kind, why: setback.why.clone(), until };
     Some(if kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) })
+}
+
+/// The hold that the leader tells of an entry, where this one stands by. Of one that changed a moment ago the leader may
+/// not have heard yet.
+fn told<'a>(world: &World, entry: &QueueTicket) -> Option<Judged<'a>> {
+    let hold = world.told.get(&entry.ticket.id)?;
+    let is_settled = entry.changed_at <= world.now && entry.changed_at.age_at(world.now) >= HOLD_SETTLES;
+    is_settled.then(|| Judged::Held(hold.clone()))
 }
 
 /// A ticket that waits to be claimed.
@@ -303,7 +313,8 @@ fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged
 /// A ticket whose attempt is under way, as far as the queue knows.
 fn running<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
-    let Some(seen) = seen else {
+    let is_ended = |seen: &&Seen| seen.liveness == Liveness::Dead && matches!(seen.worker.phase, Phase::Ended { .. });
+    let Some(seen) = seen.filter(|seen| !is_ended(seen)) else {
         // Whoever claimed it is about to write its worker down, or died before it could.
         let is_young = entry.changed_at.age_at(world.now) < CLAIM_SETTLES && entry.changed_at <= world.now;
         return if is_young { Judged::Moving } else { candidate(world, rules, entry) };
@@ -345,9 +356,9 @@ fn silent<'a>(world: &World, rules: &Rules, seen: &'a Seen) -> Judged<'a> {
     }
 }
 
-/// Whether a worker was ended only to be started again.
-fn owes_restart(world: &World, seen: &Seen) -> bool {
-    world.cares.get(&seen.worker.id).is_some_and(|care| care.owes_restart)
+/// Whether the attempt of a ticket was ended only to be started again.
+fn owes_restart(world: &World, entry: &QueueTicket, seen: &Seen) -> bool {
+    world.cares.get(&seen.worker.id).is_some_and(|care| care.restart_owed == Some(entry.fence))
 }
 
 /// How a worker ended badly so far. That it is lost now is written down when it is continued.
@@ -380,7 +391,7 @@ fn is_new(seen: &Seen, now: Time) -> bool {
 
 /// A ticket without attempts left.
 fn dead<'a>(world: &World, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
-    if let Some(seen) = seen.filter(|seen| owes_restart(world, seen)) {
+    if let Some(seen) = seen.filter(|seen| owes_restart(world, entry, seen)) {
         return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
     }
     let attempts = counted(entry.attempts as usize, "attempt");
@@ -395,7 +406,7 @@ fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'
         return Judged::Moving;
     }
     if let Some(seen) = seen {
-        if owes_restart(world, seen) {
+        if owes_restart(world, entry, seen) {
             return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
         }
         if let Some(judged) = crashing(world, rules, seen) {

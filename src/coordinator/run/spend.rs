@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::schedule::{Candidate, Draft};
-use crate::model::budget::{BudgetSettings, Scope, Spend};
+use crate::model::budget::{Budget, BudgetSettings, Scope, Spend};
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::{TicketId, Time};
 
@@ -20,6 +20,9 @@ pub(crate) struct Spent {
     pub(crate) day_ends_at: Option<Time>,
     /// What was spent on each ticket.
     pub(crate) tickets: BTreeMap<TicketId, Spend>,
+    /// The budgets of tickets that have used theirs up, as their files say now: a person may have raised them since the
+    /// ticket was published.
+    pub(crate) raised: BTreeMap<TicketId, Budget>,
 }
 
 /// A budget of its ticket, of the run or of the day is used up. Somebody has to raise it; one of the day also comes back
@@ -28,7 +31,9 @@ pub(crate) fn budget(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hol
     let spent = &draft.world.spent;
     let ticket = &candidate.entry.ticket;
     let own = spent.tickets.get(&ticket.id).copied().unwrap_or_default();
-    let of_ticket = ticket.budget.or(spent.budget.ticket).reached(Scope::Ticket, &own);
+    let published = || ticket.budget.or(spent.budget.ticket);
+    let budget = spent.raised.get(&ticket.id).copied().unwrap_or_else(published);
+    let of_ticket = budget.reached(Scope::Ticket, &own);
     let of_run = || spent.budget.run.reached(Scope::Run, &spent.run);
     let of_day = || spent.budget.day.reached(Scope::Day, &spent.day);
     let reached = of_ticket.or_else(of_run).or_else(of_day)?;
@@ -43,7 +48,6 @@ mod tests {
 
     use super::*;
     use crate::coordinator::run::{Rules, World, decide};
-    use crate::model::budget::Budget;
     use crate::model::health::HealthSettings;
     use crate::model::settings::RunSettings;
     use crate::model::ticket::{Ticket, TicketState};
@@ -51,6 +55,16 @@ mod tests {
 
     /// What is decided about one queued ticket: how many steps, and the first hold.
     fn decided(budget: BudgetSettings, own: Budget, spent: Spend) -> (usize, Option<Hold>) {
+        decided_with(budget, own, None, spent)
+    }
+
+    /// The same with the budget that its file says.
+    fn decided_with(
+        budget: BudgetSettings,
+        own: Budget,
+        raised: Option<Budget>,
+        spent: Spend,
+    ) -> (usize, Option<Hold>) {
         let mut ticket = Ticket::plain("fix".parse().unwrap());
         ticket.budget = own;
         let now = Time::from_millis(1_000);
@@ -74,6 +88,7 @@ mod tests {
             day: spent,
             day_ends_at: Some(now.after(Duration::from_secs(60))),
             tickets: BTreeMap::from([(entry.ticket.id.clone(), spent)]),
+            raised: raised.map(|raised| (entry.ticket.id.clone(), raised)).into_iter().collect(),
         };
         world.tickets.push(entry);
         let rules = Rules {
@@ -106,5 +121,13 @@ mod tests {
         let (steps, hold) = decided(BudgetSettings::default(), limit, spent);
         assert_eq!((steps, hold.unwrap().until), (0, None));
         assert_eq!(decided(day, limit, Spend::default()).0, 1);
+    }
+
+    #[test]
+    fn a_budget_that_was_raised_since_the_ticket_was_published_counts() {
+        let limit = |tokens| Budget { tokens: Some(tokens), ..Budget::default() };
+        let spent = Spend { input_tokens: 10, ..Spend::default() };
+        let steps = |raised| decided_with(BudgetSettings::default(), limit(10), Some(limit(raised)), spent).0;
+        assert_eq!((steps(10), steps(11)), (0, 1));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::distribution::Past;
 use super::spend::Spent;
-use crate::model::coordination::HoldKind;
+use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{Care, HealthSettings, Pace};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
@@ -36,6 +36,9 @@ pub(crate) struct World {
     pub(crate) doing: BTreeMap<TicketId, Doing>,
     /// What it tried and could not do, by ticket.
     pub(crate) setbacks: BTreeMap<TicketId, Setback>,
+    /// What whoever leads says holds tickets for somebody, while this coordinator stands by: only the leader knows what it
+    /// tried in vain.
+    pub(crate) told: BTreeMap<TicketId, Hold>,
     /// Models that asked for patience.
     pub(crate) paces: Vec<Pace>,
     /// How workers ended badly, and what was done about those that did not go on.
@@ -73,10 +76,13 @@ pub(crate) struct AgentFacts {
 }
 
 /// What the coordinator is doing with a ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Doing {
     /// Starting or resuming its worker; it takes a place.
-    Starting,
+    Starting {
+        /// With whom, where that was chosen for it; else as its worker's row or the ticket says.
+        agent: Option<AgentName>,
+    },
     /// Landing its work.
     Landing,
     /// Ending its worker.
@@ -142,6 +148,7 @@ impl World {
             chosen,
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
+            told: BTreeMap::new(),
             paces: Vec::new(),
             cares: BTreeMap::new(),
             spent: Spent::default(),
@@ -180,9 +187,12 @@ impl World {
 
     /// The tickets that take a place, each with its agent: those of busy workers, and those being started.
     pub(crate) fn placed(&self, rules: &Rules) -> BTreeMap<TicketId, AgentName> {
-        let starting = self.doing.iter().filter(|(_, doing)| **doing == Doing::Starting).filter_map(|(id, _)| {
-            let agent = self.ticket(id)?.ticket.agent.clone().unwrap_or_else(|| rules.agent.clone());
-            Some((id.clone(), agent))
+        let starting = self.doing.iter().filter_map(|(id, doing)| {
+            let Doing::Starting { agent } = doing else { return None };
+            let by_row = || self.worker_of(id).map(|seen| seen.worker.agent.clone());
+            let by_ticket = || self.ticket(id).and_then(|entry| entry.ticket.agent.clone());
+            let agent = agent.clone().or_else(by_row).or_else(by_ticket);
+            Some((id.clone(), agent.unwrap_or_else(|| rules.agent.clone())))
         });
         let busy = self.busy().map(|seen| (seen.worker.ticket.clone(), seen.worker.agent.clone()));
         starting.chain(busy).collect()

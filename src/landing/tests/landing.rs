@@ -112,6 +112,7 @@ fn a_conflict_returns_with_the_evidence_and_changes_nothing() {
             node: "test".to_owned(),
             lease: std::time::Duration::from_secs(60),
             counts_attempt: false,
+            from: None,
         };
         crate::queue::Queue::reopen(&yard.queue, &reopen).unwrap();
         assert_eq!(yard.state(&worker), TicketState::Running);

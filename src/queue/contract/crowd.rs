@@ -245,8 +245,14 @@ fn take_back(queue: &dyn Queue, ledger: &mut JsonLog, lost: &TicketId) {
         return;
     }
     let expected_fence = entry.fence;
-    let reopen =
-        Reopen { ticket: lost.clone(), expected_fence, node: "n".to_owned(), lease: LEASE, counts_attempt: false };
+    let reopen = Reopen {
+        ticket: lost.clone(),
+        expected_fence,
+        node: "n".to_owned(),
+        lease: LEASE,
+        counts_attempt: false,
+        from: None,
+    };
     match queue.reopen(&reopen) {
         Ok(claim) => complete(queue, ledger, lost, claim.fence),
         Err(refused) => accept_loss::<Claim>(Err(refused)),

@@ -57,6 +57,7 @@ macro_rules! queue_contract {
             an_overdue_lease_is_held_as_lost
             a_renewal_keeps_the_lease
             a_lost_ticket_is_taken_back_by_one
+            a_ticket_is_reopened_only_from_the_states_that_are_named
             a_failed_attempt_may_be_tried_again_until_none_is_left
             a_retry_waits_for_its_time
             a_released_claim_counts_no_attempt
@@ -161,7 +162,14 @@ pub(crate) fn state(queue: &dyn Queue, name: &str) -> TicketState {
     queue.ticket(&id(name)).unwrap().unwrap().state
 }
 
-/// A request to reopen under `fence` that counts no attempt.
+/// A request to reopen under `fence` that counts no attempt, from whatever state.
 pub(crate) fn reopen(name: &str, fence: u64) -> Reopen {
-    Reopen { ticket: id(name), expected_fence: fence, node: "n2".to_owned(), lease: LONG, counts_attempt: false }
+    Reopen {
+        ticket: id(name),
+        expected_fence: fence,
+        node: "n2".to_owned(),
+        lease: LONG,
+        counts_attempt: false,
+        from: None,
+    }
 }

@@ -26,7 +26,7 @@ enum Step {
     Complete { of: u8, old: bool, work: bool },
     Fail { of: u8, old: bool, retry: Option<bool> },
     Release { of: u8, old: bool },
-    Reopen { of: u8, old: bool, counts: bool, short: bool },
+    Reopen { of: u8, old: bool, counts: bool, short: bool, lost_only: bool },
     Settle { of: u8, old: bool, settlement: Settlement },
     Requeue { of: u8 },
     Cancel { of: u8 },
@@ -113,8 +113,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (of.clone(), old(), any::<bool>()).prop_map(|(of, old, work)| Step::Complete { of, old, work }),
         2 => (of.clone(), old(), any::<Option<bool>>()).prop_map(|(of, old, retry)| Step::Fail { of, old, retry }),
         1 => (of.clone(), old()).prop_map(|(of, old)| Step::Release { of, old }),
-        2 => (of.clone(), old(), any::<bool>(), any::<bool>())
-            .prop_map(|(of, old, counts, short)| Step::Reopen { of, old, counts, short }),
+        2 => (of.clone(), old(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.3))
+            .prop_map(|(of, old, counts, short, lost_only)| Step::Reopen { of, old, counts, short, lost_only }),
         6 => (of.clone(), old(), settlement).prop_map(|(of, old, settlement)| Step::Settle { of, old, settlement }),
         1 => of.clone().prop_map(|of| Step::Requeue { of }),
         1 => of.prop_map(|of| Step::Cancel { of }),
@@ -369,6 +369,7 @@ impl Entry {
                     self.counted = false;
                 }
             }
+            Step::Reopen { lost_only: true, .. } if self.state != S::Lost => return Err(Answer::Illegal),
             Step::Reopen { counts, short, .. } => {
                 self.state = legal(Ev::Reopened)?;
                 let (attempt, fence) = self.begin(*counts || self.attempts == 0, *short);
@@ -428,13 +429,14 @@ fn perform(queue: &dyn Queue, model: &Model, step: &Step) -> Result<Answer, Queu
             Answer::State(queue.fail(&id(&name(*of)), model.fence(*of, *old), "no", retry_at)?)
         }
         Step::Release { of, old } => Answer::State(queue.release(&id(&name(*of)), model.fence(*of, *old))?),
-        Step::Reopen { of, old, counts, short } => {
+        Step::Reopen { of, old, counts, short, lost_only } => {
             let claim = queue.reopen(&Reopen {
                 ticket: id(&name(*of)),
                 expected_fence: model.fence(*of, *old),
                 node: "n".to_owned(),
                 lease: lease(*short),
                 counts_attempt: *counts,
+                from: lost_only.then_some(&[S::Lost]),
             })?;
             Answer::Claims(vec![(claim.ticket.id.into(), claim.attempt, claim.fence)])
         }

@@ -464,6 +464,37 @@ pub(crate) fn a_lost_ticket_is_taken_back_by_one<E: Engine>() {
     assert_eq!(queue.complete(&id("a"), back.fence, Completion::Review).unwrap(), S::Review);
 }
 
+pub(crate) fn a_ticket_is_reopened_only_from_the_states_that_are_named<E: Engine>() {
+    let engine = E::fresh();
+    let queue = engine.handle();
+    let illegal = |error: &QueueError| matches!(error, QueueError::Illegal { .. });
+    let back = |fence| queue.reopen(&Reopen { from: Some(&[S::Lost]), ..reopen("a", fence) });
+    publish(&*queue, Ticket { max_attempts: 2, ..ticket("a") }).unwrap();
+    refused(&*queue, || back(0), illegal);
+    let first = claim(&*queue).unwrap().fence;
+    refused(&*queue, || back(first), illegal);
+    queue.declare_lost(&id("a"), first).unwrap();
+    let fence = back(first).unwrap().fence;
+    refused(&*queue, || back(first), |error| matches!(error, QueueError::Stale { .. }));
+    queue.complete(&id("a"), fence, Completion::Review).unwrap();
+    refused(&*queue, || back(fence), illegal);
+    for settlement in [Settlement::Approve, Settlement::BeginLanding] {
+        queue.settle(&id("a"), fence, settlement).unwrap();
+        refused(&*queue, || back(fence), illegal);
+    }
+    let mut fence = queue.reopen(&reopen("a", fence)).unwrap().fence;
+    for (counts_attempt, ended) in [(true, S::Failed), (false, S::Dead)] {
+        assert_eq!(queue.fail(&id("a"), fence, "no", None).unwrap(), ended);
+        refused(&*queue, || back(fence), illegal);
+        fence = queue.reopen(&Reopen { counts_attempt, ..reopen("a", fence) }).unwrap().fence;
+    }
+    queue.complete(&id("a"), fence, Completion::Done).unwrap();
+    refused(&*queue, || back(fence), illegal);
+    fence = queue.reopen(&Reopen { from: Some(&[S::Lost, S::Done]), ..reopen("a", fence) }).unwrap().fence;
+    queue.cancel(&id("a")).unwrap();
+    refused(&*queue, || back(fence), illegal);
+}
+
 pub(crate) fn a_failed_attempt_may_be_tried_again_until_none_is_left<E: Engine>() {
     let engine = E::fresh();
     let queue = engine.handle();

@@ -73,8 +73,11 @@ pub(in crate::supervisor) enum Input {
     Screen(Option<Finding>),
     /// Time passed.
     Tick,
-    /// The lease is lost and somebody else has it.
-    LeaseLost,
+    /// The lease is gone for good.
+    LeaseLost {
+        /// Why, as a clause.
+        why: String,
+    },
 }
 
 /// What a screen rule says.

@@ -400,3 +400,17 @@ fn a_message_taken_while_checks_run_starts_the_agent_again() {
     let effects = machine.handle(Input::Finish(FinishReport::Work(head())), NOW);
     assert!(effects.contains(&Effect::Relaunch("one more thing".to_owned())), "{effects:?}");
 }
+
+#[test]
+fn a_lease_that_is_gone_ends_an_attempt_and_nothing_that_is_finished() {
+    let gone = || Input::LeaseLost { why: "its ticket was cancelled".to_owned() };
+    let mut machine = running(Mode::Conversation);
+    machine.handle(turn_ended(), NOW);
+    machine.handle(Input::Finish(FinishReport::Work(head())), NOW);
+    assert_eq!(machine.handle(gone(), NOW), []);
+    machine.handle(turn_started(), NOW);
+    assert_eq!(machine.handle(gone(), NOW), [Effect::EndAgent]);
+    let effects = machine.handle(Input::AgentGone, NOW);
+    let outcome = Outcome::Stopped { reason: "its ticket was cancelled".to_owned() };
+    assert!(effects.contains(&Effect::Conclude(outcome)), "{effects:?}");
+}

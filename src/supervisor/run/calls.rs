@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::parts::HeldReply;
-use super::{Job, RENEW_EVERY, RULE_LINES, Supervision};
+use super::{Job, RULE_LINES, Supervision};
 use crate::agent::{AgentEvent, Ending, HookCall};
 use crate::model::agent::RuntimeKind;
 use crate::model::budget::OnReached;
@@ -304,15 +305,17 @@ impl Supervision {
         }
         self.note_error(recorded);
         self.spending.work(self.machine.is_working());
+        if self.timers.renewing.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(why) = self.end_renewal().await
+        {
+            self.input(Input::LeaseLost { why }).await;
+        }
         if self.machine.is_attempting() {
             if self.spending.is_due() {
                 self.charge().await;
             }
             self.check_limits(self.machine.has_failed_turn()).await;
-            if now.duration_since(self.timers.renewal) >= RENEW_EVERY {
-                self.timers.renewal = now;
-                self.begin_renewal();
-            }
+            self.begin_renewal_if_due(now);
         }
         self.snapshots.release(HOLD);
         self.begin_snapshot_if_due();
@@ -420,8 +423,6 @@ impl Supervision {
             Job::Walked(walk) => self.meter.take_walk(&walk),
             Job::Looked => self.look_ended(),
             Job::Gone => self.input(Input::AgentGone).await,
-            Job::Renewed(Some(fence)) => self.assignment.fence = fence,
-            Job::Renewed(None) => self.input(Input::LeaseLost).await,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::meter::Walk;
-use super::{Job, Supervision};
+use super::{Job, RENEW_EVERY, Supervision};
 use crate::git::{Repository, StateOf};
 use crate::model::event::{Event, SwarmEvent};
 use crate::model::tool_call::ToolOutcome;
@@ -17,7 +17,7 @@ use crate::process;
 use crate::store::write_result;
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::{Finish, Progress};
-use crate::supervisor::ledger::Ledger;
+use crate::supervisor::ledger::{Ledger, Renewal};
 use crate::supervisor::machine::{Effect, Input, Mode};
 
 /// Lines of a program's screen that stand for its result.
@@ -111,6 +111,8 @@ impl Supervision {
 
     /// Takes the ticket back after it was finished.
     async fn reopen(&mut self) {
+        // Whatever it says, the ticket is taken back now.
+        self.end_renewal().await;
         let fence = self.assignment.fence;
         self.concluded = None;
         self.facts.checks.clear();
@@ -139,6 +141,8 @@ impl Supervision {
             self.note_error(written);
         }
         if self.concluded.as_ref() != Some(&outcome) {
+            // Where the lease is gone, the queue refuses the end, and that is told.
+            self.end_renewal().await;
             let (fence, ended) = (self.assignment.fence, outcome.clone());
             self.book(move |ledger| ledger.complete(fence, &ended)).await;
             let used = Some(self.facts.figures);
@@ -291,16 +295,28 @@ impl Supervision {
         }
     }
 
-    /// Renews the lease beside the loop.
-    pub(super) fn begin_renewal(&self) {
-        let (ledger, fence, results) =
-            (self.assignment.ledger.clone(), self.assignment.fence, self.job_results.clone());
-        tokio::task::spawn_blocking(move || {
-            // A store that cannot be written now is tried again at the next renewal.
-            if let Ok(renewed) = ledger.renew(fence) {
-                results.blocking_send(Job::Renewed(renewed)).ok();
+    /// Renews the lease beside the loop, where it is time. The first time is right after the start: a ticket that was
+    /// cancelled while its worker was being started is not worked on.
+    pub(super) fn begin_renewal_if_due(&mut self, now: Instant) {
+        let is_due = self.timers.renewal.is_none_or(|last| now.duration_since(last) >= RENEW_EVERY);
+        if is_due && self.timers.renewing.is_none() {
+            self.timers.renewal = Some(now);
+            let (ledger, fence) = (self.assignment.ledger.clone(), self.assignment.fence);
+            self.timers.renewing = Some(tokio::task::spawn_blocking(move || ledger.renew(fence).ok()));
+        }
+    }
+
+    /// Takes the answer of a renewal under way, and waits for it: nothing else may be done with the lease meanwhile, or
+    /// the renewal takes a ticket back that was just finished. Why the lease is gone, where it is.
+    pub(super) async fn end_renewal(&mut self) -> Option<String> {
+        // A store that could not be written is tried again at the next renewal.
+        match self.timers.renewing.take()?.await.ok()?? {
+            Renewal::Held { fence } => {
+                self.assignment.fence = fence;
+                None
             }
-        });
+            Renewal::Gone { why } => Some(why),
+        }
     }
 }
 

@@ -112,8 +112,6 @@ enum Job {
     Walked(Walk),
     /// A look at the overlaps is over.
     Looked,
-    /// A lease was renewed: the fence, or `None` when it is lost.
-    Renewed(Option<u64>),
 }
 
 /// What woke the loop.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{Job, LOCK_WITHIN, TERM, TICK};
@@ -21,7 +22,7 @@ use crate::store::{StatePaths, Store, read_live, read_messages, write_messages};
 use crate::supervisor::SupervisorError;
 use crate::supervisor::attached::{Pane, Seen, Viewers};
 use crate::supervisor::handover::Handover;
-use crate::supervisor::ledger::{self, Ledger};
+use crate::supervisor::ledger::{self, Ledger, Renewal};
 use crate::supervisor::machine::Mode;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::server::{self, Call, Server};
@@ -277,8 +278,10 @@ pub(super) struct Timers {
     pub(super) attempt: Instant,
     /// The live file was written.
     pub(super) heartbeat: Instant,
-    /// The lease was renewed.
-    pub(super) renewal: Instant,
+    /// The lease was renewed; `None` before the first time.
+    pub(super) renewal: Option<Instant>,
+    /// The renewal under way.
+    pub(super) renewing: Option<JoinHandle<Option<Renewal>>>,
 }
 
 /// Snapshots of the worktree.
@@ -314,7 +317,7 @@ pub(super) struct HeldReply {
 impl Timers {
     /// All begin now.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { attempt: now, heartbeat: now, renewal: now }
+        Self { attempt: now, heartbeat: now, renewal: None, renewing: None }
     }
 }
 

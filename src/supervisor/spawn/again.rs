@@ -6,7 +6,7 @@ use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
-use crate::queue::{Claim, ClaimRequest, Reopen};
+use crate::queue::{Claim, ClaimRequest, QueueError, Reopen};
 use crate::supervisor::LEASE;
 use crate::supervisor::ledger::{Ledger, node_name};
 
@@ -17,6 +17,13 @@ pub(crate) struct ReservedAgain {
     worker: Worker,
     /// Keeps other spawns of the worker out.
     _lock: FileLock,
+}
+
+impl ReservedAgain {
+    /// The fence of its lease.
+    pub(crate) fn fence(&self) -> u64 {
+        self.worker.attempt.fence
+    }
 }
 
 impl Spawner {
@@ -43,12 +50,27 @@ impl Spawner {
             Phase::Ended { outcome, .. } | Phase::Preparing { before: Some(outcome), .. } => outcome.clone(),
             _ => Outcome::Stopped { reason: "its supervisor was lost".to_owned() },
         };
-        let claim = self.claim_again(&worker, again.counts_attempt)?;
+        let claim = self.claim_again(&worker, again)?;
+        self.begin_again(&mut worker, again, claim.fence, before).inspect_err(|error| {
+            // As when a later step fails: a ticket that runs without anybody at it would wait for ever.
+            self.queue.fail(&again.worker.ticket, claim.fence, &not_started_again(error), None).ok();
+        })?;
+        Ok(ReservedAgain { worker, _lock: lock })
+    }
+
+    /// Writes the row of a worker that starts again under a new lease.
+    fn begin_again(
+        &self,
+        worker: &mut Worker,
+        again: &Continue,
+        fence: u64,
+        before: Outcome,
+    ) -> Result<(), SupervisorError> {
         let session = worker.attempt.session_id.clone().filter(|_| again.in_session);
         if session.is_none() {
             worker.attempt.number += 1;
         }
-        worker.attempt.fence = claim.fence;
+        worker.attempt.fence = fence;
         worker.attempt.run = self.run.clone();
         worker.attempt.session_id = session;
         worker.attempt.started_at = Time::now();
@@ -57,12 +79,11 @@ impl Spawner {
         worker.agent = again.agent.name.clone();
         worker.runtime = again.agent.runtime;
         worker.phase = self.preparing(SpawnStep::Claim, Some(before), None)?;
-        self.store.put_worker(&worker)?;
-        Ok(ReservedAgain { worker, _lock: lock })
+        Ok(self.store.put_worker(worker)?)
     }
 
     /// A lease on the ticket of a worker that nobody supervises: of one that was queued again, the next in its turn.
-    fn claim_again(&self, worker: &Worker, counts_attempt: bool) -> Result<Claim, SupervisorError> {
+    fn claim_again(&self, worker: &Worker, again: &Continue) -> Result<Claim, SupervisorError> {
         let known = self.queue.ticket(&worker.ticket)?;
         if let Some(known) = known.as_ref().filter(|known| known.state == TicketState::Queued) {
             let request = ClaimRequest {
@@ -77,13 +98,20 @@ impl Spawner {
         }
         let fence = known.map_or(worker.attempt.fence, |known| known.fence);
         self.queue.declare_lost(&worker.ticket, fence)?;
-        Ok(self.queue.reopen(&Reopen {
+        let reopened = self.queue.reopen(&Reopen {
             ticket: worker.ticket.clone(),
             expected_fence: fence,
             node: node_name(),
             lease: LEASE,
-            counts_attempt,
-        })?)
+            counts_attempt: again.counts_attempt,
+            from: again.from,
+        });
+        reopened.map_err(|error| match error {
+            QueueError::Illegal { ticket, edge } if again.from.is_some() => {
+                SupervisorError::NotClaimable { ticket, state: edge.state }
+            }
+            error => error.into(),
+        })
     }
 
     /// Starts a reserved worker again in its worktree.
@@ -102,8 +130,7 @@ impl Spawner {
         self.prepare_again(again, worker, &ledger, progress).inspect_err(|error| {
             ledger.log(Event::SpawnUndone { reason: error.to_string() }).ok();
             self.end_supervisor(&id).ok();
-            let reason = format!("it could not be started again: {error}");
-            let outcome = Outcome::Failed { reason, exit_code: None };
+            let outcome = Outcome::Failed { reason: not_started_again(error), exit_code: None };
             ledger.complete(fence, &outcome).ok();
             ledger.end(&outcome).ok();
             self.clean_runtime(&id, fence, std::process::id()).ok();
@@ -129,4 +156,9 @@ impl Spawner {
         handover.returned_at.clone_from(&again.returned_at);
         self.start_supervisor(worker, handover, &enter)
     }
+}
+
+/// Why an attempt has ended that never began, as a clause.
+fn not_started_again(error: &SupervisorError) -> String {
+    format!("it could not be started again: {error}")
 }

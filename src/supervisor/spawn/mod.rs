@@ -88,6 +88,8 @@ pub(crate) struct Start {
     pub(crate) plan: Plan,
     /// Without a person: print mode.
     pub(crate) headless: bool,
+    /// Whether the ticket is published where it is not queued as it is; else only what is queued is taken.
+    pub(crate) publishes: bool,
 }
 
 /// Where a new worker will be; made without any effect.
@@ -128,6 +130,8 @@ pub(crate) struct Continue {
     pub(crate) returned_at: Option<CommitId>,
     /// Without a person.
     pub(crate) headless: bool,
+    /// If given, only a ticket that is queued or in one of these states: whoever decided this did not mean any other.
+    pub(crate) from: Option<&'static [TicketState]>,
 }
 
 /// A worker whose ticket is claimed and whose row is written; the spawn may begin.
@@ -226,7 +230,7 @@ impl Spawner {
         if earlier.as_ref().is_some_and(|worker| !matches!(worker.phase, Phase::Released { .. })) {
             return Err(SupervisorError::Superseded { worker: id.clone() });
         }
-        let claim = self.claim(&start.ticket)?;
+        let claim = self.claim(&start.ticket, start.publishes)?;
         match self.begin(start, &claim, earlier) {
             Ok(worker) => Ok(Reserved { worker, _lock: lock }),
             Err(error) => {
@@ -266,8 +270,8 @@ impl Spawner {
         lock.ok_or_else(|| SupervisorError::Spawning { worker: id.clone() })
     }
 
-    /// Publishes the ticket, unless it is queued as it is, and claims it.
-    fn claim(&self, ticket: &Ticket) -> Result<Claim, SupervisorError> {
+    /// Claims the ticket; with `publishes` it is published before, unless it is queued as it is.
+    fn claim(&self, ticket: &Ticket, publishes: bool) -> Result<Claim, SupervisorError> {
         let known = self.queue.ticket(&ticket.id)?;
         if let Some(known) = &known
             && matches!(known.state, TicketState::Running | TicketState::Lost)
@@ -283,7 +287,7 @@ impl Spawner {
                     TicketState::Running | TicketState::Lost | TicketState::Queued | TicketState::Blocked
                 )
         };
-        if !known.as_ref().is_some_and(is_queued) {
+        if publishes && !known.as_ref().is_some_and(is_queued) {
             let dedupe_key = publication_key(&ticket.id, &self.run);
             self.queue.publish(&NewTicket { ticket: ticket.clone(), dedupe_key })?;
         }
@@ -295,6 +299,10 @@ impl Spawner {
             lease: LEASE,
         };
         match self.queue.claim(&request)?.pop() {
+            Some(claim) if !is_same_work(&claim.ticket, ticket) => {
+                self.queue.release(&ticket.id, claim.fence)?;
+                Err(SupervisorError::Republished { ticket: ticket.id.clone() })
+            }
             Some(claim) => Ok(claim),
             None => {
                 let state = self.queue.ticket(&ticket.id)?.map_or(TicketState::Open, |known| known.state);
@@ -452,6 +460,11 @@ fn set_step(ledger: &Ledger, now: SpawnStep) -> Result<(), SupervisorError> {
             (*step, *since) = (now, Time::now());
         }
     })
+}
+
+/// Whether two tickets are the same but for the budget, which a person may raise without changing the work.
+fn is_same_work(one: &Ticket, other: &Ticket) -> bool {
+    *one == Ticket { budget: one.budget, ..other.clone() }
 }
 
 /// Names the publication of a ticket by one command.

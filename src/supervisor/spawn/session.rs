@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{MARKER, RuntimePaths, Spawned, Spawner, SupervisorError};
 use crate::files;
 use crate::model::WorkerId;
+use crate::model::ticket::TicketState;
 use crate::model::worker::{SpawnStep, TmuxSession, Worker};
 use crate::process;
 use crate::store::StatePaths;
@@ -27,6 +28,7 @@ impl Spawner {
         handover: Handover,
         enter: &dyn Fn(SpawnStep) -> Result<(), SupervisorError>,
     ) -> Result<Spawned, SupervisorError> {
+        self.check_held(&worker)?;
         enter(SpawnStep::Session)?;
         let runtime = RuntimePaths::new(&handover.common_dir, &worker.id)?;
         let ready = Ready::listen(handover.ready.clone())?;
@@ -51,6 +53,20 @@ impl Spawner {
         let pid = ready?;
         let worker = self.store.worker(&worker.id)?.ok_or(SupervisorError::NoRow)?;
         Ok(Spawned { worker, pid, took_branch: false })
+    }
+
+    /// Refuses a ticket that is not this worker's any more: set-up takes long, and somebody may have cancelled it. One
+    /// whose lease ran out meanwhile is lost, and its supervisor takes it back.
+    fn check_held(&self, worker: &Worker) -> Result<(), SupervisorError> {
+        let known = self.queue.ticket(&worker.ticket)?;
+        let own = known.as_ref().filter(|known| known.fence == worker.attempt.fence).map(|known| known.state);
+        match own {
+            Some(TicketState::Running | TicketState::Lost) => Ok(()),
+            _ => {
+                let state = known.map_or(TicketState::Open, |known| known.state);
+                Err(SupervisorError::NotClaimable { ticket: worker.ticket.clone(), state })
+            }
+        }
     }
 
     /// Makes the tmux session; a dead one of an earlier attempt makes room.

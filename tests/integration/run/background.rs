@@ -54,6 +54,21 @@ fn a_run_beside_it_stands_by_and_ends_with_its_tickets() {
 }
 
 #[test]
+fn a_run_beside_it_ends_when_it_holds_its_ticket_and_refuses_to_wait_for_what_it_never_does() {
+    let swarm = repository();
+    swarm.write(".swarm/agents/gone.md", "---\nruntime: command\ncommand: [no-such-program-anywhere]\n---\nWork.\n");
+    swarm.write_ticket("a", "gone", "Work.");
+    swarm.run(["up", "--headless"]).success();
+    swarm.run(["run", "a", "--merge"]).expect_code(4).says("coordinates in the background and lands nothing");
+    let queue = swarm.json(["queue", "list", "--all"]);
+    assert_eq!(queue["tickets"], json!([]), "a refusal has no effect");
+    let output = swarm.run(["run", "a", "--timeout", "60s"]).expect_code(4);
+    output.says("leads; this one stands by");
+    output.says("`a` could not be started");
+    swarm.run(["down"]).success();
+}
+
+#[test]
 fn one_that_was_killed_is_missed_and_another_one_takes_its_place() {
     let swarm = repository();
     let up = swarm.json(["up"]);

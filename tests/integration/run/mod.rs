@@ -10,6 +10,7 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::scene::{assert_no_processes, await_status, signal, worker};
 use crate::support::swarm::TestSwarm;
@@ -140,6 +141,126 @@ fn an_agent_that_cannot_run_is_told_and_keeps_nothing_else_from_running() {
 }
 
 #[test]
+fn a_start_that_fails_after_its_claim_is_tried_three_times_and_told() {
+    let swarm = repository();
+    // Slower than one look, so that the coordinator sees the ticket run meanwhile.
+    let setup = "setup: [{run: 'echo x >> \"$SWARM_REPO/../setups.log\"; sleep 1.3; exit 1'}]\n";
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{setup}"));
+    ticket(&swarm, "a", &[]);
+    let output = swarm.run(["run", "--all", "--headless", "--yes", "--timeout", "60s"]).expect_code(4);
+    output.says("`a` could not be started: set-up command");
+    let setups = fs::read_to_string(swarm.root().join("setups.log")).unwrap();
+    assert_eq!(setups.lines().count(), 3);
+    assert_eq!(states(&swarm)["a"], "queued");
+    assert!(starts(&swarm).is_empty());
+}
+
+/// Takes the lock under which places are given, and waits until a `swarm` waits for it.
+fn hold_places(swarm: &TestSwarm, until_waited_for: impl FnOnce()) -> fs::File {
+    use std::os::unix::fs::MetadataExt;
+    let places = fs::File::create(swarm.repository().join(".git/swarm/locks/spawn.lock")).unwrap();
+    places.lock().unwrap();
+    until_waited_for();
+    let inode = format!(":{} ", places.metadata().unwrap().ino());
+    swarm.wait_until("somebody to wait for a place", || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("->") && line.contains(&inode))
+    });
+    places
+}
+
+#[test]
+fn what_is_cancelled_between_the_decision_and_the_claim_does_not_run() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    swarm.run(["queue", "add", "a"]).expect_code(0);
+    fs::create_dir_all(swarm.repository().join(".git/swarm/locks")).unwrap();
+    let mut run = None;
+    let places = hold_places(&swarm, || run = Some(Beside::start(&swarm, "run", &["run", "--all", "--headless"])));
+    swarm.run(["queue", "cancel", "a"]).expect_code(0);
+    drop(places);
+    let mut run = run.unwrap();
+    assert_eq!(run.end(&swarm), 1, "{}", run.says(&swarm));
+    assert!(run.says(&swarm).contains("`a` was cancelled"), "{}", run.says(&swarm));
+    assert!(starts(&swarm).is_empty());
+    assert_eq!(states(&swarm)["a"], "cancelled");
+}
+
+#[test]
+fn a_lost_worker_whose_ticket_is_cancelled_before_it_is_continued_stays_ended() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["spawn", "a", "--headless"]).success();
+    let before = await_status(&swarm, "a", "working");
+    signal(&before["supervisor_pid"], Signal::KILL);
+    await_status(&swarm, "a", "lost");
+    let mut run = None;
+    let places = hold_places(&swarm, || run = Some(Beside::start(&swarm, "run", &["run", "--all", "--headless"])));
+    swarm.run(["queue", "cancel", "a"]).expect_code(0);
+    drop(places);
+    let mut run = run.unwrap();
+    assert_eq!(run.end(&swarm), 1, "{}", run.says(&swarm));
+    assert_eq!((starts(&swarm)["a"], states(&swarm)["a"].as_str()), (1, "cancelled"));
+    let_go(&swarm, "wait-a");
+}
+
+/// A ticket whose agent a person stopped, and a way to its database.
+fn stopped() -> (TestSwarm, rusqlite::Connection) {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["spawn", "a", "--headless"]).success();
+    await_status(&swarm, "a", "working");
+    swarm.run(["stop", "a"]).success();
+    let_go(&swarm, "wait-a");
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    (swarm, database)
+}
+
+#[test]
+fn a_start_that_cannot_be_written_down_leaves_no_ticket_running() {
+    let (swarm, database) = stopped();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON workers BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    database.execute(broken, []).unwrap();
+    swarm.run(["resume", "a"]).expect_code(1);
+    database.execute("DROP TRIGGER broken", []).unwrap();
+    assert_eq!(states(&swarm)["a"], "failed");
+    swarm.run(["queue", "dead"]).says("it could not be started again");
+}
+
+#[test]
+fn a_ticket_whose_claim_was_left_behind_is_started_again_in_its_worktree() {
+    let (swarm, database) = stopped();
+    // What a command leaves that is killed between its claim and the worker's row.
+    let claimed = "UPDATE tickets SET state = 'running', fence = fence + 1, error = NULL";
+    assert_eq!(database.execute(claimed, []).unwrap(), 1);
+    assert_eq!(worker(&swarm, "a")["status"], "stopped");
+    swarm.run(["run", "--all", "--headless", "--timeout", "60s"]).expect_code(0);
+    let queue = swarm.json(["queue", "list"]);
+    assert_eq!((&queue["tickets"][0]["state"], &queue["tickets"][0]["attempts"]), (&"review".into(), &1.into()));
+    assert_eq!(starts(&swarm)["a"], 2);
+}
+
+#[test]
+fn a_worker_whose_branch_is_gone_keeps_no_other_one_from_landing() {
+    let swarm = repository();
+    for id in ["a", "b", "c"] {
+        ticket(&swarm, id, &[]);
+    }
+    swarm.run(["run", "a", "b", "--headless"]).expect_code(0);
+    swarm.git(["update-ref", "-d", "refs/heads/swarm/a"]).success();
+    let output = swarm.run(["run", "a", "b", "--merge", "--headless"]).expect_code(4);
+    output.says("Landed `b`");
+    output.says("`a` could not land: the branch `swarm/a` of worker `a` is gone");
+    assert_eq!((states(&swarm)["a"].as_str(), states(&swarm)["b"].as_str()), ("review", "landed"));
+    swarm.run(["run", "c", "--headless"]).expect_code(0);
+    let output = swarm.run(["merge"]).expect_code(3);
+    output.says("the branch `swarm/a` of worker `a` is gone");
+    assert_eq!(states(&swarm)["c"], "landed");
+}
+
+#[test]
 fn no_more_workers_run_at_once_than_may() {
     let swarm = repository();
     for id in ["a", "b", "c", "d"] {
@@ -249,6 +370,27 @@ fn the_time_limit_ends_the_agents_keeps_their_work_and_leaves_their_tickets_queu
     let_go(&swarm, "wait-a");
     swarm.run(["run", "--all", "--merge"]).expect_code(0);
     assert_eq!((states(&swarm)["a"].as_str(), starts(&swarm)["a"]), ("landed", 2));
+}
+
+#[test]
+fn an_engine_that_ends_leads_until_it_has_ended() {
+    let swarm = repository();
+    // Longer than a lease lasts.
+    let setup = "setup: [{run: 'sleep 7'}]\nmax_workers: 1\n";
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{setup}"));
+    ticket(&swarm, "a", &[]);
+    let mut first = Beside::start(&swarm, "first", &["run", "--all", "--headless", "--yes", "--timeout", "1s"]);
+    await_state(&swarm, "a", "running");
+    let mut second = Beside::start(&swarm, "second", &["run", "--all", "--headless", "--yes"]);
+    assert_eq!(first.end(&swarm), 6, "{}", first.says(&swarm));
+    assert_eq!(second.end(&swarm), 0, "{}", second.says(&swarm));
+    let output = swarm.run(["events", "--json"]).success();
+    let events: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let is_lead = |event: &(usize, &Value)| event.1["event"] == "lease_taken";
+    let leads: Vec<_> = events.iter().enumerate().filter(is_lead).map(|(place, _)| place).collect();
+    let queued = events.iter().position(|event| event["from"] == "failed" && event["to"] == "queued");
+    assert_eq!(leads.len(), 2, "{output}");
+    assert!(queued.is_some_and(|queued| queued < leads[1]), "the first one stopped and queued it again: {output}");
 }
 
 #[test]

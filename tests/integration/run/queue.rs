@@ -1,6 +1,6 @@
 //! The queue as a person sees and mends it, and what `spawn` queues.
 
-use super::scenery::{await_state, hold_back, let_go, repository, starts, states, ticket};
+use super::scenery::{Beside, QUICK, await_state, hold_back, let_go, repository, starts, states, ticket};
 use crate::support::scene::{assert_no_processes, await_status};
 
 #[test]
@@ -49,6 +49,24 @@ fn a_cancelled_ticket_is_stopped_and_its_work_is_kept() {
     swarm.run(["run", "--all"]).expect_code(1).says("`a` was cancelled");
     let_go(&swarm, "wait-a");
     swarm.run(["run", "a"]).expect_code(0);
+}
+
+#[test]
+fn a_ticket_that_is_cancelled_while_its_worker_is_being_started_does_not_run() {
+    let swarm = repository();
+    let setup =
+        "setup: [{run: 'touch \"$SWARM_REPO/../setup\"; while [ -e \"$SWARM_REPO/../wait\" ]; do sleep 0.05; done'}]\n";
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{setup}"));
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait");
+    let mut spawn = Beside::start(&swarm, "spawn", &["spawn", "a", "--headless", "--yes"]);
+    swarm.wait_until("the set-up to run", || swarm.root().join("setup").exists());
+    swarm.run(["queue", "cancel", "a"]).expect_code(0).says("worker `a` is being started, and is taken back");
+    let_go(&swarm, "wait");
+    assert_eq!(spawn.end(&swarm), 4, "{}", spawn.says(&swarm));
+    assert!(spawn.says(&swarm).contains("ticket `a` is `cancelled` and cannot be started"), "{}", spawn.says(&swarm));
+    assert!(starts(&swarm).is_empty());
+    assert_eq!(states(&swarm)["a"], "cancelled");
 }
 
 #[test]

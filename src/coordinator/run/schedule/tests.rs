@@ -171,7 +171,7 @@ fn a_lost_worker_goes_before_a_new_one_and_only_once() {
     let world = world(tickets, vec![lost("l"), lost("m")]);
     let resume = |name: &str| Step::Resume { ticket: id(name), worker: name.parse().unwrap() };
     assert_eq!(decide(&world, &rules()).steps, [resume("l"), resume("m")]);
-    let doing = BTreeMap::from([(id("l"), Doing::Starting)]);
+    let doing = BTreeMap::from([(id("l"), Doing::Starting { agent: None })]);
     assert_eq!(decide(&World { doing, ..world.clone() }, &rules()).steps, [resume("m")]);
     let never = RunSettings { restart: Restart::Never, ..RunSettings::default() };
     let decision = decide(&world, &Rules { run: never, ..rules() });
@@ -195,6 +195,19 @@ fn agents_and_models_have_places_of_their_own() {
     let run = RunSettings { max_per_model: BTreeMap::from([("big".to_owned(), 2)]), ..RunSettings::default() };
     let decision = decide(&world(tickets, Vec::new()), &Rules { run, ..many });
     assert_eq!(hold(&decision, "c").why, "waits for a place: 2 of 2 workers of model `big` run");
+}
+
+#[test]
+fn a_ticket_that_is_being_started_takes_a_place_of_the_agent_that_was_chosen_for_it() {
+    let agents: Vec<AgentName> = vec!["other".parse().unwrap()];
+    let max_per_agent = BTreeMap::from([(agents[0].clone(), 1)]);
+    let run = RunSettings { agents, max_per_agent, ..RunSettings::default() };
+    let rules = Rules { max_workers: 9, run, ..rules() };
+    let chosen = Doing::Starting { agent: Some("other".parse().unwrap()) };
+    let world = world(vec![entry("a", S::Queued), entry("b", S::Queued)], Vec::new());
+    let decision = decide(&World { doing: BTreeMap::from([(id("a"), chosen)]), ..world }, &rules);
+    assert_eq!(decision.steps, []);
+    assert_eq!(hold(&decision, "b").why, "waits for a place: 1 of 1 workers of agent `other` run");
 }
 
 #[test]
@@ -252,6 +265,17 @@ fn a_claim_without_a_worker_is_looked_after_when_nobody_writes_one_down() {
     };
     let half = seen("a", half, Liveness::Dead, Status::Lost);
     assert_eq!(decide(&world(vec![entry("a", S::Lost)], vec![half]), &rules()).steps, [start("a")]);
+}
+
+#[test]
+fn a_ticket_that_runs_while_its_worker_has_ended_is_started_again() {
+    let stopped = || ended("a", Outcome::Stopped { reason: "a person stopped it".to_owned() });
+    for state in [S::Running, S::Lost] {
+        let claimed = |seconds| QueueTicket { changed_at: ago(seconds), fence: 2, ..entry("a", state) };
+        let young = decide(&world(vec![claimed(1)], vec![stopped()]), &rules());
+        assert_eq!((young.steps.len(), young.is_over()), (0, false), "its row is about to be written");
+        assert_eq!(decide(&world(vec![claimed(4)], vec![stopped()]), &rules()).steps, [start("a")]);
+    }
 }
 
 fn scoped(name: &str, scope: &str) -> QueueTicket {
@@ -644,12 +668,28 @@ fn a_worker_that_is_lost_too_often_is_given_up_for_good() {
 }
 
 #[test]
-fn a_restart_that_is_owed_is_made_whatever_became_of_the_ticket() {
-    let owed = Care { owes_restart: true, ..Care::default() };
+fn who_stands_by_believes_the_leader_about_what_it_tried_in_vain() {
+    let why = "could not be started: its program is gone".to_owned();
+    let hold = Hold { ticket: id("a"), kind: HoldKind::Person, why, until: None };
+    let told = BTreeMap::from([(id("a"), hold.clone())]);
+    let world = World { told, ..world(vec![entry("a", S::Queued)], Vec::new()) };
+    let decision = decide(&world, &rules());
+    assert_eq!(*standing_of(&decision, "a"), Standing::Held(hold));
+    assert!(decision.is_over());
+    let young = QueueTicket { changed_at: ago(1), ..entry("a", S::Queued) };
+    assert!(!decide(&World { tickets: vec![young], ..world }, &rules()).is_over(), "the leader has yet to hear of it");
+}
+
+#[test]
+fn a_restart_that_is_owed_is_made_whether_attempts_are_left_or_not() {
     for state in [S::Failed, S::Dead] {
         let stopped = ended("a", Outcome::Stopped { reason: "silence".to_owned() });
-        let cares = BTreeMap::from([("a".parse().unwrap(), owed.clone())]);
-        let world = World { cares, ..world(vec![entry("a", state)], vec![stopped]) };
-        assert_eq!(decide(&world, &rules()).steps, [care_step("a", CareOf::RestartOwed)]);
+        let owed = |fence| {
+            let care = Care { restart_owed: Some(fence), ..Care::default() };
+            let cares = BTreeMap::from([("a".parse().unwrap(), care)]);
+            World { cares, ..world(vec![entry("a", state)], vec![stopped.clone()]) }
+        };
+        assert_eq!(decide(&owed(1), &rules()).steps, [care_step("a", CareOf::RestartOwed)]);
+        assert_eq!(decide(&owed(0), &rules()).steps, [], "it ended for another reason since");
     }
 }
