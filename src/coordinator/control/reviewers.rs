@@ -143,7 +143,8 @@ impl Control {
         let (id, run) =
             self.with_landing(|landing| Ok(landing.begin_reviewer(request.worker, name, request.commit)?))?;
         let folder = self.project.paths.reviewer_dir(&request.worker.id, id.0);
-        match self.prepare_reviewer(name, request, &folder) {
+        let may_begin = self.check_budgets(request.ticket, &self.run);
+        match may_begin.and_then(|()| self.prepare_reviewer(name, request, &folder)) {
             Ok(prepared) => {
                 let reviewer = prepared.reviewer(self, request, &folder)?;
                 self.with_landing(|landing| Ok(landing.run_reviewer(&reviewer, id, run)?))
@@ -341,7 +342,7 @@ impl Prepared {
             program: &project.call.program,
             limits: &settings.limits,
             models: &self.models,
-            budget_usd: request.ticket.budget.or(settings.budget.ticket).usd,
+            budget: control.budget_of(request.ticket)?,
             run: &control.run,
             timeout: settings.review.timeout,
         })

@@ -45,12 +45,12 @@ pub(crate) struct Used {
 
 impl Reviewer<'_> {
     /// Asks, in an earlier conversation where one is given.
-    pub(crate) fn ask(&self, prompt: &str, resume: Option<&str>) -> Result<Spoken, LandingError> {
+    pub(crate) fn ask(&self, prompt: &str, resume: Option<&str>, spent_usd: f64) -> Result<Spoken, LandingError> {
         let prompt_file = self.folder.join("prompt.md");
         write_atomically(&prompt_file, prompt.as_bytes(), Access::Private)?;
         let mut runtime = agent::runtime(self.agent);
         let resume = resume.filter(|_| agent::turns(self.agent, Mode::Print) == Turns::Resumable);
-        let launch = match runtime.launch(&self.plan(prompt, &prompt_file, resume)) {
+        let launch = match runtime.launch(&LaunchPlan { spent_usd, ..self.plan(prompt, &prompt_file, resume) }) {
             Ok(launch) => launch,
             Err(error) => return Ok(Spoken { failure: Some(error.to_string()), ..Spoken::default() }),
         };
@@ -101,7 +101,7 @@ impl Reviewer<'_> {
             writable: &[],
             limits: self.limits,
             models: self.models,
-            budget_usd: self.budget_usd,
+            budget_usd: self.budget.ticket.usd,
             spent_usd: 0.0,
         }
     }

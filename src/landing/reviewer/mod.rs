@@ -17,6 +17,7 @@ use self::ask::Used;
 use self::verdict::{Answer, Said, read_answer};
 use super::{Landing, LandingError, RemarkPlace, Remarking};
 use crate::model::agent::Agent;
+use crate::model::budget::BudgetSettings;
 use crate::model::event::Event;
 use crate::model::providers::ModelSettings;
 use crate::model::settings::Limits;
@@ -60,8 +61,8 @@ pub(crate) struct Reviewer<'a> {
     pub(crate) limits: &'a Limits,
     /// Who serves models.
     pub(crate) models: &'a ModelSettings,
-    /// What one answer may cost in US dollars: what its ticket may cost.
-    pub(crate) budget_usd: Option<f64>,
+    /// What its ticket, the run and the day may cost, it included.
+    pub(crate) budget: BudgetSettings,
     /// The command that asks, for the spend ledger.
     pub(crate) run: &'a RunId,
     /// Time for one answer.
@@ -164,6 +165,10 @@ impl Landing<'_> {
         let mut why = String::new();
         let mut session = None;
         while run.tries < TRIES {
+            let spent = self.store.spendings(Some(&reviewer.worker.ticket), reviewer.run, &clocks())?.spent;
+            if let Some(reached) = reviewer.budget.reached(&spent).filter(|_| run.tries > 0) {
+                return Ok(Err(format!("{why}; it is not asked again, because {reached}")));
+            }
             let again = format!(
                 "Your review could not be used: {why}. Give it again: end with exactly one block of JSON as described, \
                  and nothing after it."
@@ -175,7 +180,7 @@ impl Landing<'_> {
             };
             run.tries += 1;
             let began = Instant::now();
-            let spoken = reviewer.ask(&prompt, session.as_deref())?;
+            let spoken = reviewer.ask(&prompt, session.as_deref(), spent.ticket.cost_usd)?;
             count(run, spoken.used);
             self.charge_reviewer(reviewer, id, run, began.elapsed())?;
             let answers = spoken.texts.iter().map(|text| read_answer(text));

@@ -126,7 +126,7 @@ fn what_is_committed_after_it_was_judged_has_not_landed() {
     let theirs = std::rc::Rc::clone(&yard);
     crash::meanwhile("judged again", move || {
         let place = theirs.worktree("fix");
-        put(&place, "late", "after it was merged\n");
+        put(&place.join("late"), "after it was merged\n");
         theirs.git.git(&place, &["add", "late"]);
         theirs.git.git(&place, &["commit", "-qm", "late"]);
     });

@@ -148,6 +148,22 @@ fn our_own_loop_reviews_and_what_it_used_is_counted() {
 }
 
 #[test]
+fn a_reviewer_is_not_asked_over_the_tickets_budget_nor_a_second_time() {
+    let swarm = in_review("", "", "Write.");
+    swarm.write("script.yaml", "conversations:\n  - name: vague\n    turns:\n      - say: I think it is fine.\n");
+    let head =
+        "name: looper\ndescription: x\nruntime: replay\nmodel: script.yaml\ntools: [Read]\npermission_mode: default";
+    swarm.write(".swarm/agents/looper.md", &format!("---\n{head}\n---\nReview.\n"));
+    let ask = || swarm.run(["review", "fix", "--ask", "looper", "--config", "budget.ticket.tokens=1"]);
+    ask().expect_code(1).says("it is not asked again, because the ticket's budget of 1 token");
+    let spent = swarm.json(["budget"])["total"]["input_tokens"].clone();
+    assert!(spent.as_u64().unwrap() > 0);
+    assert_eq!(reviewer(&swarm, "looper")["tries"], 1);
+    ask().expect_code(7).says("the ticket's budget of 1 token");
+    assert_eq!(swarm.json(["budget"])["total"]["input_tokens"], spent);
+}
+
+#[test]
 fn a_reviewer_whose_process_was_killed_has_no_verdict_and_leaves_nothing_behind() {
     let swarm = in_review("", "", "Write.");
     swarm.write_shell_agent("slow", "echo $$ > \"$SWARM_WORKER_DIR/pid\"; exec tail -f /dev/null");

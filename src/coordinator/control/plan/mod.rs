@@ -204,6 +204,7 @@ impl Control {
                 (_, None) => format!("{}\n\n{again}\n", planner.prompt),
             };
             self.tell(&format!("{} plans", planner.agent.name));
+            self.check_day_budget()?;
             let began = Instant::now();
             let spoken = self.ask_once(planner, &prompt, session.as_deref())?;
             let account = if spoken.used.is_total { account.clone() } else { format!("{account}:{tries}") };
@@ -251,11 +252,12 @@ impl Control {
             program: &self.project.call.program,
             limits: &settings.limits,
             models: &models,
-            budget_usd: settings.budget.ticket.usd,
+            budget: settings.budget,
             run: &self.run,
             timeout: settings.review.timeout,
         };
-        Ok(reviewer.ask(prompt, session)?)
+        // No ticket's money is spent here.
+        Ok(reviewer.ask(prompt, session, 0.0)?)
     }
 
     /// Writes what a planner used into the spend ledger.
