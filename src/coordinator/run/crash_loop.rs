@@ -31,9 +31,9 @@ pub(crate) fn judge(care: &Care, rule: CrashLoop, now: Time) -> Again {
     let Some(doublings) = recent.len().checked_sub(2) else { return Again::Now };
     let doublings = u32::try_from(doublings).unwrap_or(u32::MAX).min(6);
     let pause = Duration::from_secs(1 << doublings).min(LONGEST);
-    // What lies in the future would hold it for longer than the pause.
-    let due = last.at.min(now).after(pause);
-    if due > now { Again::At(due) } else { Again::Now }
+    let due = last.at.after(pause);
+    // Of one in the future nobody knows how long ago it was; the next one will tell.
+    if last.at <= now && due > now { Again::At(due) } else { Again::Now }
 }
 
 #[cfg(test)]
@@ -73,6 +73,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_makes_no_pause_longer() {
         let rule = CrashLoop::default();
-        assert_eq!(judge(&care(&[8_000, 9_000]), rule, at(100)), Again::At(at(101)));
+        assert_eq!(judge(&care(&[8_000, 9_000]), rule, at(100)), Again::Now);
+        assert_eq!(judge(&care(&[8_000, 9_000, 100]), rule, at(100)), Again::At(at(102)));
     }
 }

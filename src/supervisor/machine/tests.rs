@@ -291,7 +291,7 @@ fn what_needs_a_person_waits_until_resume() {
 #[test]
 fn finishing_that_was_hindered_is_tried_again_after_longer_and_longer_waits() {
     let mut machine = running(Mode::OneShot);
-    assert_eq!(machine.handle(ended_well(), NOW), [Effect::BeginFinish]);
+    assert!(machine.handle(ended_well(), NOW).ends_with(&[Effect::BeginFinish]));
     let hindered = || Input::Finish(FinishReport::Hindered("no space left on device".to_owned()));
     for wait in [2, 4, 8] {
         machine.handle(hindered(), NOW);

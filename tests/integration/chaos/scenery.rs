@@ -218,6 +218,15 @@ impl Scenery {
         }
     }
 
+    /// A person removes the lock that a killed git left on the target, when they are told of it and nothing runs that
+    /// could hold it; whether there was one. Swarm cannot know whose it is.
+    pub(super) fn person_removes_lock(&self, said: &str) -> bool {
+        let locks = said.split('`').find(|part| part.ends_with("refs/heads/main.lock"));
+        let Some(lock) = locks.filter(|_| said.contains("cannot be changed while")) else { return false };
+        self.swarm.wait_until("nothing to run", || self.swarm.processes().is_empty());
+        std::fs::remove_file(lock).is_ok()
+    }
+
     /// What to look at when something is wrong.
     pub(super) fn describe(&self) -> String {
         let log = self.swarm.git(["log", "--graph", "--oneline", "-60", "main"]).stdout;
