@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::pristine::By;
 use super::snapshot::{Extent, Taken, Unsaved, UnsavedReason};
 use super::state::{Entry, EntryKind};
 use super::worktree::Linked;
@@ -258,8 +259,12 @@ impl Repository {
 
     /// Gathers branch and worktree.
     fn gather_worktree(&self, linked: &Linked, mut note: KeepNote) -> Result<Gathered, GitError> {
-        let taken =
-            self.take(linked, &note.worker, Extent { made_paths: &[], most_bytes: u64::MAX, anew: true }, None)?;
+        let taken = match self.pristine(linked, By::Content)? {
+            Some((state, tree)) => Taken { tree, state, unsaved: Vec::new() },
+            None => {
+                self.take(linked, &note.worker, Extent { made_paths: &[], most_bytes: u64::MAX, anew: true }, None)?
+            }
+        };
         self.check_unsaved(linked, &taken.unsaved)?;
         note.head = taken.state.head.clone();
         note.operation = taken.state.operation.map(|operation| operation.as_str().to_owned());
@@ -483,14 +488,7 @@ impl Repository {
     /// The numbers of a worker's keep refs.
     fn keep_numbers(&self, worker: &WorkerId) -> Result<Vec<u64>, GitError> {
         let prefix = format!("{KEEP}{worker}/");
-        let names: Vec<String> = if let Some(repo) = self.libgit() {
-            let attempt = || GitError::libgit("list references");
-            let mut found = repo.references_glob(&format!("{prefix}*")).map_err(attempt())?;
-            found.names().map(|name| name.map(str::to_owned)).collect::<Result<_, _>>().map_err(attempt())?
-        } else {
-            let call = self.git(self.home(), ["for-each-ref", "--format=%(refname)", prefix.as_str()]);
-            call.reading().text()?.lines().map(str::to_owned).collect()
-        };
+        let names = self.references(&prefix)?;
         Ok(names.iter().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect())
     }
 

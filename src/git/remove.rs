@@ -6,8 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::keep::KeptWork;
+use super::pristine::By;
 use super::snapshot::Extent;
-use super::worktree::{Head, Linked, Worktree};
+use super::trash::Trash;
+use super::worktree::{Head, Linked, Worktree, is_locked};
 use super::{GitError, Repository, crash_point};
 use crate::files::{Access, FileError, FileLock, remove_if_exists, write_atomically};
 use crate::model::BranchName;
@@ -25,6 +27,16 @@ impl Repository {
     /// included; [`GitError::Refused`] when `kept` is for another worktree, when something changed since, or when
     /// a person locked it.
     pub(crate) fn remove_worktree(&self, path: &Path, kept: &KeptWork) -> Result<(), GitError> {
+        self.remove_worktree_into(None, path, kept)
+    }
+
+    /// The same; with a trash, the files may be deleted later.
+    pub(crate) fn remove_worktree_into(
+        &self,
+        trash: Option<&Trash>,
+        path: &Path,
+        kept: &KeptWork,
+    ) -> Result<(), GitError> {
         let refuse = |why: &str, hint: &str| GitError::Refused {
             what: format!("removing `{}`", path.display()),
             why: why.to_owned(),
@@ -34,15 +46,15 @@ impl Repository {
             let why = "it is the main worktree".to_owned();
             return Err(GitError::NotOurWorktree { path: path.to_owned(), why });
         }
-        let registered = self.worktrees()?.into_iter().find(|worktree| is_same(&worktree.path, path));
-        if registered.as_ref().is_some_and(|worktree| worktree.locked) {
-            let hint = format!("unlock it: git worktree unlock {}", path.display());
-            return Err(refuse("it is locked", &hint));
-        }
+        let locked = || refuse("it is locked", &format!("unlock it: git worktree unlock {}", path.display()));
         if path.symlink_metadata().is_err() {
+            let registered = self.worktrees()?.into_iter().find(|worktree| is_same(&worktree.path, path));
             let Some(gone) = registered else {
                 return Ok(());
             };
+            if gone.locked {
+                return Err(locked());
+            }
             let lock = self.lock_worktrees()?;
             // One whose removal was cut off is not somewhere else.
             match gone.git_dir.join(REMOVAL).exists() {
@@ -53,10 +65,13 @@ impl Repository {
             return Ok(());
         }
         let linked = self.linked(path)?;
+        if is_locked(linked.git_dir()) {
+            return Err(locked());
+        }
         let snapshot_lock = self.check_kept(&linked, kept, "removing")?;
         let lock = self.lock_worktrees()?;
         self.linked(path)?;
-        self.remove_linked(&linked)?;
+        self.remove_linked(&linked, trash)?;
         drop(lock);
         drop(snapshot_lock);
         Ok(())
@@ -88,6 +103,12 @@ impl Repository {
         let covered = kept.worktree.as_ref().filter(|covered| covered.path == linked.path());
         let covered = covered.ok_or_else(|| refuse("its files were not among what was kept"))?;
         let snapshot_lock = self.lock_snapshot(kept.worker())?;
+        if let Some((state, tree)) = self.pristine(linked, By::Content)?
+            && (&state.head, &tree) == (&covered.head, &covered.tree)
+            && covered.unsaved.is_empty()
+        {
+            return Ok(snapshot_lock);
+        }
         // Looked at through the index that keeping left, by whose dates every later change is seen.
         let extent = Extent { made_paths: &[], most_bytes: u64::MAX, anew: false };
         let now = self.take(linked, kept.worker(), extent, Some(covered.tree.clone()))?;
@@ -99,10 +120,12 @@ impl Repository {
 
     /// Removes a worktree as `git worktree remove --force` does, without a process: its files, then its registration.
     /// The file that ties the two together goes last, so that one whose removal was cut off is still known as ours.
-    fn remove_linked(&self, linked: &Linked) -> Result<(), GitError> {
+    fn remove_linked(&self, linked: &Linked, trash: Option<&Trash>) -> Result<(), GitError> {
         let (path, mark) = (linked.path(), linked.git_dir().join(REMOVAL));
         write_atomically(&mark, b"", Access::Private)?;
-        if remove_files(path).is_err() {
+        // What cannot be moved may still be deleted where it is.
+        let is_moved = trash.is_some_and(|trash| trash.take(linked).is_ok());
+        if !is_moved && remove_files(path).is_err() {
             // Tools leave folders that forbid writing (the module cache of Go does); deleting needs it.
             make_folders_writable(path);
             if let Err(error) = remove_files(path) {
@@ -228,7 +251,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Gives the owner every right on the folders below `path`; links are not followed.
-fn make_folders_writable(path: &Path) {
+pub(super) fn make_folders_writable(path: &Path) {
     let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     if !is_folder(path) {
         return;

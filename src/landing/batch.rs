@@ -14,13 +14,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::evidence::{Evidence, Tested};
-use super::gate::GateReport;
+use super::gate::{GateReport, Scratch};
 use super::land::{Candidate, LandOptions, Next, red};
 use super::outcome::{LandEvent, Outcome, Report, Waiting, WaitingReason};
 use super::review::Standing;
 use super::speculate::{Expected, Speculation};
 use super::{Landing, LandingError};
-use crate::git::{Advance, Forecast, crash_point};
+use crate::git::{Advance, Forecast, Trash, crash_point};
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::{BranchName, CommitId, Time, WorkerId};
@@ -78,6 +78,10 @@ struct Batches<'a, 'e> {
     unmergeable: usize,
     /// Gates that run on what the next batch is expected to be.
     speculation: Option<Speculation>,
+    /// Where the gates of the last batch ran.
+    scratch: Option<Scratch>,
+    /// Where the worktrees of released workers go.
+    trash: Trash,
 }
 
 impl Landing<'_> {
@@ -89,9 +93,18 @@ impl Landing<'_> {
         events: &mut dyn FnMut(LandEvent<'_>),
     ) -> Result<Vec<Report>, LandingError> {
         let left = workers.iter().cloned().collect();
-        let (reports, size) = (Vec::new(), options.batch.max(1));
-        let mut batches =
-            Batches { landing: *self, options, events, left, reports, size, unmergeable: 0, speculation: None };
+        let mut batches = Batches {
+            landing: *self,
+            options,
+            events,
+            left,
+            reports: Vec::new(),
+            size: options.batch.max(1),
+            unmergeable: 0,
+            speculation: None,
+            scratch: None,
+            trash: Trash::new(self.repository),
+        };
         batches.isolate();
         while !batches.left.is_empty() {
             let mut batch = batches.begin();
@@ -402,7 +415,8 @@ impl Batches<'_, '_> {
         let tip = &stack[count - 1];
         // A flaky gate would send the whole batch through a search for somebody who is innocent.
         let insists = stack.len() > 1;
-        self.landing.test((&tip.candidate, &tip.next), &stack[0].next.from, insists, self.options, self.events)
+        let place = (self.options, &mut self.scratch);
+        self.landing.test((&tip.candidate, &tip.next), &stack[0].next.from, insists, place, self.events)
     }
 
     /// Writes the intents of the lowest `green` layers, moves the target to the highest of them, and writes the facts.
@@ -428,19 +442,18 @@ impl Batches<'_, '_> {
                 Vec::new()
             }
             Advance::MovedUnderneath { .. } => {
-                opened.iter().try_for_each(|(id, _)| landing.store.close_intent(*id))?;
+                landing.close_intents(&opened)?;
                 return Ok(Moved::Underneath);
             }
             Advance::Busy(busy) => {
-                opened.iter().try_for_each(|(id, _)| landing.store.close_intent(*id))?;
+                landing.close_intents(&opened)?;
                 let why = format!("`{target}` is checked out in `{}`: {}", busy.worktree.display(), busy.why);
                 let reason = WaitingReason::TargetBusy;
                 return Ok(Moved::Waiting(Waiting { reason, why, files: busy.files }));
             }
         };
         crash_point!("advanced");
-        for (id, intent) in opened {
-            let mut landed = landing.finish(id, &intent, updated.clone(), self.options)?;
+        for mut landed in landing.finish(&opened, &updated, self.options, Some(&self.trash))? {
             landed.warnings.extend(warning.clone());
             let layer = stack.remove(0);
             self.report(layer.candidate.worker.id, Ok(Outcome::Landed(landed)));
@@ -448,7 +461,7 @@ impl Batches<'_, '_> {
         Ok(Moved::Landed)
     }
 
-    /// Puts intents and evidence of layers that will land together on the device.
+    /// Puts intents with the evidence of layers that will land together on the device.
     fn open_intents(
         &self,
         layers: &[Layer],
@@ -460,7 +473,7 @@ impl Batches<'_, '_> {
         let mut intents = Vec::with_capacity(layers.len());
         for Layer { candidate, next } in layers {
             let worker = &candidate.worker;
-            let intent = LandingIntent {
+            let mut intent = LandingIntent {
                 ticket: worker.ticket.clone(),
                 worker: worker.id.clone(),
                 fence: candidate.fence,
@@ -469,10 +482,11 @@ impl Batches<'_, '_> {
                 from: next.from.clone(),
                 to: next.to.clone(),
                 at: Time::now(),
+                evidence: None,
             };
             let strategy = self.options.strategy;
-            Evidence::new(&intent, &next.tree, &tested, strategy, gates.clone(), &candidate.approval)
-                .save(landing.paths)?;
+            let evidence = Evidence::new(&intent, &next.tree, &tested, strategy, gates.clone(), &candidate.approval);
+            intent.evidence = Some(evidence.line());
             intents.push(intent);
         }
         let ids = landing.store.put_intents(&intents)?;
