@@ -167,7 +167,8 @@ impl Repository {
         let main = self.main_worktree().map(|_| self.common_dir().to_owned());
         for git_dir in self.registrations()?.into_iter().chain(main) {
             let is_rebasing = ["rebase-merge", "rebase-apply"].iter().any(|state| git_dir.join(state).exists());
-            if is_rebasing || checked_out(&git_dir)? == Head::Branch(branch.clone()) {
+            // What cannot be read is for the look at all of it.
+            if is_rebasing || checked_out(&git_dir).map_or(true, |head| head == Head::Branch(branch.clone())) {
                 return Ok(true);
             }
         }
