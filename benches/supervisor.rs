@@ -1,8 +1,11 @@
 //! What a supervisor costs: at rest with many workers, and while its agent floods the terminal.
 //!
-//! The bars of workers at rest are those of design section 10, a part for each worker: 1 GB and 10 % of a core for 620.
-//! Nothing is extrapolated; a figure per worker comes from as many workers as its line says. Run it with
-//! `cargo bench --bench supervisor`; `-- --seconds 10 20 100` watches 20 and then 100 workers for 10 seconds each.
+//! The bars of workers at rest are those of design section 10: 1 GB and 10 % of a core for 620, and a part of that for
+//! fewer; `swarm status` of them within 20 ms up to 100 workers and 60 ms up to 620. Nothing is extrapolated: every
+//! worker is a real one, with its supervisor and an agent that does nothing. Of its own the bench watches 20 and then 100
+//! for a minute each; `cargo bench --bench supervisor -- --seconds 60 50 200 620` goes up to the full count, in a few
+//! minutes, and ends and removes everything. `--tmux` gives each worker a session instead of starting it headless, and
+//! counts the tmux server as ours; `--idle` leaves out the floods.
 
 #![expect(clippy::print_stdout, reason = "figures on standard output are what a bench is for")]
 
@@ -18,54 +21,81 @@ use support::{SWARM, Scene, clock, median, print_bar};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Bytes of a flood that ends.
 const FLOOD: u64 = 100_000_000;
-/// Most memory of one of 620 supervisors in kB.
-const MEMORY_BAR: f64 = 1e9 / 1024.0 / 620.0;
-/// Most of one core that one of 620 supervisors may take, in percent.
-const CPU_BAR: f64 = 10.0 / 620.0;
+/// Most memory of 620 supervisors in MB.
+const MEMORY_BAR: f64 = 1e3;
+/// Most of one core that 620 supervisors may take, in percent.
+const CPU_BAR: f64 = 10.0;
+/// How often `swarm status` runs.
+const LOOKS: usize = 51;
 
 fn main() {
     let mut seconds = 60;
     let mut counts = Vec::new();
+    let (mut place, mut floods) = ("--headless", true);
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
-        let number = if word == "--seconds" { words.next() } else { Some(word.clone()) };
-        let number = number.and_then(|number| number.parse().ok()).expect("a number of workers, or --seconds and one");
-        if word == "--seconds" { seconds = number } else { counts.push(number) }
+        let number = |word: Option<String>| word.and_then(|word| word.parse().ok());
+        match word.as_str() {
+            "--tmux" => place = "--quiet",
+            "--idle" => floods = false,
+            "--seconds" => seconds = number(words.next()).expect("a number of seconds"),
+            _ => counts.push(number(Some(word)).expect("a number of workers, --seconds and one, --tmux or --idle")),
+        }
     }
     if counts.is_empty() {
         counts = vec![20, 100];
     }
     for count in counts {
-        idle(usize::try_from(count).expect("a number of workers"), Duration::from_secs(seconds));
+        idle(usize::try_from(count).expect("a number of workers"), Duration::from_secs(seconds), place);
     }
-    for place in ["--headless", "--quiet"] {
+    for place in ["--headless", "--quiet"].into_iter().filter(|_| floods) {
         flood(place);
         busy(place);
     }
 }
 
-/// Watches the supervisors of workers that do nothing.
-fn idle(count: usize, time: Duration) {
+/// Watches the supervisors of workers that do nothing, and asks for their status.
+fn idle(count: usize, time: Duration, place: &str) {
     let scene = Scene::new(20, 500);
-    for number in 0..count {
-        let id = format!("t{number}");
+    let ids: Vec<String> = (0..count).map(|number| format!("t{number}")).collect();
+    for id in &ids {
         scene.write(&format!(".swarm/tickets/{id}.md"), "---\nagent: sleeper\n---\nWait.\n");
-        scene.run(SWARM, ["spawn", &id, "--headless", "--quiet", "--config", "max_workers=999"]);
     }
-    let pids = supervisors(&scene);
+    let started = clock(|| {
+        let args = ["spawn", place, "--quiet", "--config", "max_workers=999"];
+        drop(scene.run(SWARM, args.into_iter().chain(ids.iter().map(String::as_str))));
+    });
+    let mut pids = supervisors(&scene);
     assert_eq!(pids.len(), count);
+    if place == "--quiet" {
+        let output =
+            scene.run("tmux", ["-L", scene.tmux_server().to_str().expect("plain"), "list-sessions", "-F", "#{pid}"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        pids.extend(text.lines().next().and_then(|line| line.parse::<u64>().ok()));
+    }
     // What a spawn leaves to its supervisor is over then.
     std::thread::sleep(Duration::from_secs(3));
     let (before, began) = (Figures::of(&pids), Instant::now());
     std::thread::sleep(time);
     let (after, time) = (Figures::of(&pids), began.elapsed().as_secs_f64());
     let per = |figure: f64| figure / count as f64;
-    let cpu = per((after.cpu - before.cpu) / time * 100.0);
+    let cpu = (after.cpu - before.cpu) / time * 100.0;
     let name = format!("{count} workers at rest, {time:.0} s");
-    bar(&format!("{name}: CPU each"), cpu, "%", CPU_BAR);
-    bar(&format!("{name}: PSS each"), per(after.pss), "kB", MEMORY_BAR);
+    let part = count as f64 / 620.0;
+    bar(&format!("{name}: CPU"), cpu, "% of a core", CPU_BAR * part);
+    bar(&format!("{name}: PSS"), after.pss * 1024.0 / 1e6, "MB", MEMORY_BAR * part);
     let wakes = per((after.switches - before.switches) / time);
-    println!("{:<48} {wakes:8.2} a second each; RSS {:.0} kB each", format!("{name}: wake-ups"), per(after.rss));
+    println!(
+        "{:<48} {wakes:10.2} a second each; PSS {:.0} kB each, RSS {:.0} kB each",
+        format!("{name}: wake-ups"),
+        per(after.pss),
+        per(after.rss)
+    );
+    let times: Vec<f64> = (0..LOOKS).map(|_| clock(|| drop(scene.run(SWARM, ["status"])))).collect();
+    bar(&format!("{count} workers at rest: swarm status"), median(&times), "ms", if count > 100 { 60.0 } else { 20.0 });
+    let stopped = clock(|| drop(scene.run(SWARM, ["stop", "--all"])));
+    println!("{:<48} {:.1} s, stopped in {:.1} s", format!("{count} workers started in"), started / 1e3, stopped / 1e3);
+    assert!(supervisors(&scene).is_empty(), "all of them ended");
 }
 
 /// Measures a flood that ends, against the same flood into a file.

@@ -51,7 +51,7 @@ impl Redactor {
     }
 
     /// A text without secrets.
-    pub(super) fn text(&self, text: &str) -> String {
+    pub(crate) fn text(&self, text: &str) -> String {
         let mut clean = text.to_owned();
         for pattern in pattern::built_in().iter().chain(&self.extra) {
             if let Some(changed) = pattern::replace(pattern, &clean) {

@@ -1,7 +1,7 @@
 //! Ctrl-C as a fact that a loop can ask for, where leaving at once would leave something behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -9,7 +9,12 @@ use crate::coordinator::{Failure, FailureKind};
 
 /// Whether the person pressed Ctrl-C or the program was asked to end.
 #[derive(Debug, Clone)]
-pub(super) struct Interrupt(Arc<AtomicI32>);
+pub(super) struct Interrupt {
+    /// The signal; 0 before there was one.
+    signal: Arc<AtomicI32>,
+    /// Whether there was one.
+    flag: Arc<AtomicBool>,
+}
 
 impl Interrupt {
     /// Listens from now on, for the rest of the process.
@@ -38,7 +43,7 @@ impl Interrupt {
 
     /// Listens; whether a second time ends the process.
     fn listen_for(ends_at_second: bool) -> Result<Self, Failure> {
-        let flag = Self(Arc::default());
+        let flag = Self { signal: Arc::default(), flag: Arc::default() };
         let heard = flag.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
@@ -50,7 +55,8 @@ impl Interrupt {
                 {
                     loop {
                         let signal = tokio::select! { _ = interrupt.recv() => 2, _ = terminate.recv() => 15 };
-                        if heard.0.swap(signal, Ordering::Relaxed) != 0 && ends_at_second {
+                        heard.flag.store(true, Ordering::SeqCst);
+                        if heard.signal.swap(signal, Ordering::Relaxed) != 0 && ends_at_second {
                             kill_process(getpid(), Signal::KILL).ok();
                         }
                     }
@@ -65,8 +71,13 @@ impl Interrupt {
         self.signal().is_some()
     }
 
+    /// What is set when it happens, for those who know nothing of signals.
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        self.flag.clone()
+    }
+
     /// The signal by which it happened.
     pub(super) fn signal(&self) -> Option<i32> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+        Some(self.signal.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
     }
 }

@@ -196,7 +196,16 @@ impl Output {
 
     /// One line to standard error; a closed one is ignored, there is nobody left to tell.
     fn err_line(&self, text: &str) {
-        writeln!(io::stderr().lock(), "{}", visible(text, self.color_err)).ok();
+        let text = visible(text, self.color_err);
+        let columns = io::stderr().is_terminal().then(crate::terminal::terminal_size).flatten();
+        let text = match columns.map(|size| usize::from(size.columns)) {
+            Some(columns) => {
+                let lines = text.split('\n').flat_map(|line| wrapped(line, columns));
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            None => text,
+        };
+        writeln!(io::stderr().lock(), "{text}").ok();
     }
 }
 
@@ -222,6 +231,30 @@ fn paint(color: bool, style: Style, text: &str) -> String {
 /// Columns of the terminal on standard output; `None` when it is none.
 pub(crate) fn width() -> Option<usize> {
     io::stdout().is_terminal().then(|| crate::terminal::terminal_size().map(|size| usize::from(size.columns)))?
+}
+
+/// A text in lines of at most `room` columns, broken at spaces where there are any.
+pub(crate) fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one from the beginning");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.width() + 1 + word.width() <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+/// A text as lines that fit the terminal on standard output, each line after the first moved in by `indent` more than the
+/// first, which has `indent`; as it is where there is no terminal.
+pub(crate) fn paragraph(text: &str, indent: usize) -> String {
+    let room = width().map_or(usize::MAX, |columns| columns.saturating_sub(indent + 2).max(FLEXIBLE_MIN));
+    wrapped(text, room).join(&format!("\n{:1$}", "", indent + 2))
 }
 
 /// Room that the flexible column gets before optional ones are shown.
@@ -421,5 +454,12 @@ mod tests {
         A     B
         日本  b [2J c
         ");
+    }
+
+    #[test]
+    fn text_is_broken_at_spaces_and_long_words_stay_whole() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("aaaaaaaaaa b", 4), ["aaaaaaaaaa", "b"]);
+        assert_eq!(wrapped("", 4), [""]);
     }
 }

@@ -185,6 +185,7 @@ fn git_kind(error: &GitError) -> FailureKind {
     match error {
         GitError::NotARepository { .. } => FailureKind::Usage,
         GitError::NoBranch { .. } => FailureKind::NotFound,
+        GitError::NoIdentity { .. } => FailureKind::NeedsPerson,
         _ => FailureKind::Failed,
     }
 }

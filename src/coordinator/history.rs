@@ -40,6 +40,9 @@ pub(crate) struct TicketHistory {
     pub(crate) since: Time,
     /// How long it was queued so far: free to be taken, and not taken. Milliseconds.
     pub(crate) queued_ms: u64,
+    /// When that was, oldest first; empty in records of versions that only added it up.
+    #[serde(default)]
+    pub(crate) queued: Vec<Span>,
     /// Its attempts, oldest first.
     pub(crate) attempts: Vec<AttemptHistory>,
 }
@@ -105,6 +108,7 @@ impl TicketHistory {
             state: event.to,
             since: event.at,
             queued_ms: 0,
+            queued: Vec::new(),
             attempts: Vec::new(),
         }
     }
@@ -114,10 +118,17 @@ impl TicketHistory {
         self.state.is_ended().then_some(self.since)
     }
 
+    /// When it was free to be taken and not taken, oldest first.
+    pub(crate) fn queued_spans(&self) -> impl Iterator<Item = Span> {
+        let now = (self.state == TicketState::Queued).then_some(Span { from: self.since, to: None });
+        self.queued.iter().copied().chain(now)
+    }
+
     /// Takes in a change of its state.
     fn moved(&mut self, event: &QueueEvent) {
         if self.state == TicketState::Queued {
             self.queued_ms += millis(self.since.age_at(event.at));
+            self.queued.push(Span { from: self.since, to: Some(event.at) });
         }
         let attempt = self.attempts.last_mut();
         let open = attempt.and_then(|attempt| attempt.spans.last_mut()).filter(|span| span.to.is_none());

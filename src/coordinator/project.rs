@@ -20,6 +20,9 @@ use crate::store::{StatePaths, Store};
 use crate::supervisor::node_name;
 use crate::terminal::Tmux;
 
+/// The project's configuration.
+const CONFIG: &str = ".swarm/config.yaml";
+
 /// Where and how a command was called.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Call {
@@ -59,7 +62,7 @@ impl Project {
         if let Some(settings) = self.settings.get() {
             return Ok(settings);
         }
-        let path = Path::new(".swarm/config.yaml");
+        let path = Path::new(CONFIG);
         let project = self.project_file(path)?.map(|text| (path.to_owned(), text));
         let layers = Layers {
             user_folder: &config::user_folder()?,
@@ -69,6 +72,20 @@ impl Project {
         };
         let settings = load_settings(&layers)?;
         Ok(self.settings.get_or_init(|| settings))
+    }
+
+    /// Takes settings that were resolved before, instead of what the files say now.
+    pub(crate) fn adopt_settings(&self, settings: Settings) {
+        // Who has its own already keeps them.
+        self.settings.set(settings).ok();
+    }
+
+    /// The texts of the files that settings come from, the project's and the user's; `None` where one cannot be read.
+    pub(crate) fn config_files(&self) -> [Option<Vec<u8>>; 2] {
+        let project = self.project_file(Path::new(CONFIG)).ok().flatten().map(String::into_bytes);
+        let user =
+            config::user_folder().ok().and_then(|folder| files::read_if_exists(&folder.join("config.yaml")).ok());
+        [project, user.flatten()]
     }
 
     /// The resolved settings; where the configuration is broken, those of nobody having configured anything. For what

@@ -260,10 +260,29 @@ pub(crate) struct WhyView {
     pub(crate) version: u32,
     /// When it was drawn up.
     pub(crate) at: Time,
-    /// The worker.
-    pub(crate) worker: WorkerView,
+    /// The worker; null where what was asked for is a ticket without one of its name.
+    pub(crate) worker: Option<WorkerView>,
+    /// The ticket, and what it waits for; null where neither queue nor files know it any more.
+    pub(crate) ticket: Option<WhyTicketView>,
     /// Lifecycle facts and live checks, in the order they were weighed.
     pub(crate) facts: Vec<String>,
+}
+
+/// A ticket in `why --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct WhyTicketView {
+    /// Ticket id.
+    pub(crate) id: String,
+    /// Title.
+    pub(crate) title: String,
+    /// Its state; `open` also where there is only its file.
+    pub(crate) state: TicketState,
+    /// Attempts begun so far.
+    pub(crate) attempts: u32,
+    /// Attempts it may have.
+    pub(crate) max_attempts: u32,
+    /// Why it does not move, as the coordinator says, or as one would say; null where nothing is in its way.
+    pub(crate) hold: Option<Hold>,
 }
 
 /// `diff --json`.

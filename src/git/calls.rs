@@ -89,7 +89,7 @@ impl CallStates {
 
 impl Repository {
     /// The reference that holds the states of a worker.
-    fn calls_ref(worker: &WorkerId) -> String {
+    pub(super) fn calls_ref(worker: &WorkerId) -> String {
         format!("refs/swarm/calls/{worker}")
     }
 

@@ -1,13 +1,18 @@
 //! Branches of a remote: reading, fetching and pushing them, never over commits of others.
+//!
+//! Calls run in the main worktree where there is one, as a person's do: hooks expect it, and paths of remotes and hooks
+//! that are relative are relative to it.
 
+use std::path::Path;
 use std::time::Duration;
 
-use super::program::last_words;
 use super::{GitError, Repository, commit_id};
 use crate::model::{BranchName, CommitId};
 
 /// Time that one call over the network may take.
 const NETWORK: Duration = Duration::from_secs(300);
+/// Lines of what was said about a refused push that are told.
+const REFUSAL_LINES: usize = 3;
 
 /// What a push came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,16 +29,21 @@ pub(crate) enum Pushed {
 }
 
 impl Repository {
+    /// Where calls run that a person would make in the main worktree.
+    fn worktree_or_home(&self) -> &Path {
+        self.main_worktree().filter(|main| main.is_dir()).unwrap_or_else(|| self.home())
+    }
+
     /// The address of a remote; `None` when there is no such remote.
     pub(crate) fn remote_url(&self, remote: &str) -> Result<Option<String>, GitError> {
-        let done = self.git(self.home(), ["remote", "get-url", "--", remote]).reading().run()?;
+        let done = self.git(self.worktree_or_home(), ["remote", "get-url", "--", remote]).reading().run()?;
         Ok((done.code() == 0).then(|| done.text().trim().to_owned()))
     }
 
     /// Where a remote has a branch now; `None` when it has none of that name.
     pub(crate) fn remote_head(&self, remote: &str, branch: &BranchName) -> Result<Option<CommitId>, GitError> {
         let reference = format!("refs/heads/{branch}");
-        let call = self.git(self.home(), ["ls-remote", "--", remote, reference.as_str()]).timeout(NETWORK);
+        let call = self.git(self.worktree_or_home(), ["ls-remote", "--", remote, reference.as_str()]).timeout(NETWORK);
         let text = call.text()?;
         // A pattern also matches at the end of longer names.
         let lines = text.lines().filter_map(|line| line.split_once('\t'));
@@ -47,7 +57,7 @@ impl Repository {
         }
         let tracking = format!("refs/remotes/{remote}/{branch}");
         let refspec = format!("+refs/heads/{branch}:{tracking}");
-        let call = self.git(self.home(), ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"]);
+        let call = self.git(self.worktree_or_home(), ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"]);
         call.args([remote, refspec.as_str()]).timeout(NETWORK).own_locale().output()?;
         self.ref_commit(&tracking)
     }
@@ -65,7 +75,8 @@ impl Repository {
         let expected = expected.map(CommitId::as_str).unwrap_or_default();
         let lease = format!("--force-with-lease=refs/heads/{branch}:{expected}");
         let refspec = format!("{commit}:refs/heads/{branch}");
-        let call = self.git(self.home(), ["push", "--porcelain", lease.as_str(), "--", remote, refspec.as_str()]);
+        let call =
+            self.git(self.worktree_or_home(), ["push", "--porcelain", lease.as_str(), "--", remote, refspec.as_str()]);
         let done = call.timeout(NETWORK).run()?;
         if done.code() == 0 {
             return Ok(Pushed::Done);
@@ -77,7 +88,22 @@ impl Repository {
         if ["(stale info)", "(non-fast-forward)", "(fetch first)"].iter().any(|why| reason.ends_with(why)) {
             return Ok(Pushed::Moved);
         }
-        let why = if reason.is_empty() { last_words(&done) } else { reason.to_owned() };
-        Ok(Pushed::Refused { why })
+        Ok(Pushed::Refused { why: refusal(reason, &String::from_utf8_lossy(&done.stderr)) })
+    }
+}
+
+/// Why a push was refused: git's reason, where it gave one, and the last that a hook on either side said.
+fn refusal(reason: &str, said: &str) -> String {
+    let lines = said.lines().map(|line| line.strip_prefix("remote: ").unwrap_or(line).trim());
+    let is_git = |line: &&str| {
+        line.is_empty() || ["error: failed to push some refs", "hint: ", "To "].iter().any(|own| line.starts_with(own))
+    };
+    let words: Vec<_> = lines.filter(|line| !is_git(line)).collect();
+    let words = words[words.len().saturating_sub(REFUSAL_LINES)..].join("; ");
+    match (reason, words.as_str()) {
+        ("", "") => "git gave no reason".to_owned(),
+        ("", words) => words.to_owned(),
+        (reason, "") => reason.to_owned(),
+        (reason, words) => format!("{reason}: {words}"),
     }
 }

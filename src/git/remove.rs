@@ -197,12 +197,14 @@ impl Repository {
 
     /// Deletes the snapshots, those after tool calls too, of the worker whose work is in `kept`.
     pub(crate) fn delete_snapshots(&self, kept: &KeptWork) -> Result<(), GitError> {
+        let lock = self.lock_snapshot(kept.worker())?;
         self.delete_states(kept.worker())?;
         let name = Self::wip_ref(kept.worker());
-        match self.ref_commit(&name)? {
-            Some(commit) => self.delete_ref(&name, &commit),
-            None => Ok(()),
+        if let Some(commit) = self.ref_commit(&name)? {
+            self.delete_ref(&name, &commit)?;
         }
+        drop(lock);
+        Ok(())
     }
 
     /// Removes a worktree that the caller proved to be ours and to hold nothing that would be lost; the caller

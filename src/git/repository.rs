@@ -131,6 +131,11 @@ impl Repository {
         Some(Handle::new(free.or_else(open)?, self.settled.clone(), usage))
     }
 
+    /// The same repository read by the program alone, which also sees objects that only its environment names.
+    pub(crate) fn without_libgit(&self) -> Self {
+        Self { libgit: false, ..self.clone() }
+    }
+
     /// The same repository with one more variable set for every call of the program, for one landing: settings are
     /// read once.
     pub(crate) fn with_variable(&self, name: &str, value: &str) -> Self {
@@ -342,11 +347,13 @@ impl Repository {
     /// # Errors
     /// [`GitError::NoIdentity`] when git would refuse to commit.
     pub(crate) fn identity(&self) -> Result<Identity, GitError> {
-        let done = self.git(self.home(), ["var", "GIT_AUTHOR_IDENT"]).reading().run()?;
-        let text = done.text();
-        if done.code() != 0 {
-            return Err(GitError::NoIdentity { detail: last_words(&done) });
+        let ask = |variable| self.git(self.home(), ["var", variable]).reading().run();
+        // Git asks for both: one of them alone may be in the environment.
+        let (committer, done) = (ask("GIT_COMMITTER_IDENT")?, ask("GIT_AUTHOR_IDENT")?);
+        if let Some(refused) = [&committer, &done].into_iter().find(|done| done.code() != 0) {
+            return Err(GitError::NoIdentity { detail: last_words(refused) });
         }
+        let text = done.text();
         let parts = text.split_once(" <").and_then(|(name, rest)| Some((name, rest.split_once('>')?.0)));
         let unexpected = || GitError::Unexpected { command: "git var".to_owned(), answer: text.clone() };
         let (name, email) = parts.ok_or_else(unexpected)?;

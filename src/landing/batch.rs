@@ -107,6 +107,11 @@ impl Landing<'_> {
         };
         batches.isolate();
         while !batches.left.is_empty() {
+            if options.is_ended() {
+                let left = std::mem::take(&mut batches.left);
+                left.into_iter().for_each(|worker| batches.report(worker, Err(LandingError::Ended)));
+                break;
+            }
             let mut batch = batches.begin();
             let answer = batches.land(&mut batch);
             #[cfg(test)]
@@ -239,17 +244,11 @@ impl Batches<'_, '_> {
         outcome: &Outcome,
         batch: &[Candidate],
     ) -> Result<Option<Turn>, LandingError> {
-        let Outcome::Waiting(Waiting { reason: WaitingReason::DependencyOpen, .. }) = outcome else { return Ok(None) };
-        let Some(dependency) = self.landing.lands_after(worker)? else { return Ok(None) };
+        let Some(dependency) = self.landing.waits_for_landing_of(worker, outcome)? else { return Ok(None) };
         if batch.iter().any(|candidate| candidate.worker.ticket == dependency) {
             return Ok(Some(Turn::NextBatch));
         }
-        for other in &self.left {
-            if self.landing.worker(other)?.ticket == dependency {
-                return Ok(Some(Turn::Later));
-            }
-        }
-        Ok(None)
+        Ok(self.landing.is_among(&dependency, self.left.iter())?.then_some(Turn::Later))
     }
 
     /// Lands a batch. What was reported or put off is no longer in `batch` afterwards.

@@ -117,6 +117,7 @@ impl ReadyWork {
         let gate = Gate { name: "gate".to_owned(), run: gate.to_owned(), timeout: None, retry: 0 };
         let options = LandOptions {
             speculate_after: Some(Duration::from_secs(1)),
+            ends: Arc::default(),
             strategy: Strategy::Merge,
             gates: ApprovedGates::check(&[gate], |_| true).expect("it is trusted"),
             environment: std::env::vars_os().collect(),

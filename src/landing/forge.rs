@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BranchName, CommitId};
+use crate::model::{BranchName, CommitId, cut};
 use crate::process::{self, Finished, Invocation, ProcessError};
 
 /// Time one call may take.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Bytes of a description that `glab` gets, which takes it as an argument only: Linux allows 128 KiB for one (execve(2)).
+const MOST_DESCRIPTION: usize = 120_000;
 /// What `gh` is asked for about a pull request.
 const GH_FIELDS: &str = "number,url,state,baseRefName,headRefOid,isCrossRepository,statusCheckRollup";
 
@@ -247,7 +249,8 @@ impl Forge {
             }
             ForgeKind::Glab => {
                 let args = ["mr", "create", "--source-branch", branch, "--target-branch", target, "--title", title];
-                let rest = ["--description", body, "--yes"];
+                let body = if body.len() <= MOST_DESCRIPTION { body.to_owned() } else { shortened(body) };
+                let rest = ["--description", body.as_str(), "--yes"];
                 self.call(&[args.as_slice(), &rest].concat(), "")?
             }
         };
@@ -303,6 +306,11 @@ impl Forge {
     fn command(&self, args: &[&str]) -> String {
         format!("{} {}", self.program(), args[..2].join(" "))
     }
+}
+
+/// A description that is too long for an argument, so far as it goes.
+fn shortened(body: &str) -> String {
+    format!("{}\n\n(The rest did not fit; the ticket has it.)", cut(body, MOST_DESCRIPTION))
 }
 
 impl From<GhPull> for Pull {

@@ -28,6 +28,8 @@ use crate::store::StatePaths;
 const TAIL: usize = 16 * 1024;
 /// Time that leftovers of a gate get to end by themselves.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often a gate that runs is looked at whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Marks what a gate started.
 const MARKER: &str = "SWARM_GATE_RUN";
 
@@ -146,11 +148,17 @@ impl Bench<'_> {
     }
 
     /// Runs a gate in `scratch`, again after a failure as often as `retry` allows.
+    ///
+    /// # Errors
+    /// [`LandingError::Ended`] when it was cancelled, which says nothing about the work.
     pub(super) fn run(&self, gate: &Gate, scratch: &mut Scratch, retry: u32) -> Result<GateReport, LandingError> {
         let mut tries = 1;
         loop {
             let report = self.try_once(gate, scratch.clean()?, tries)?;
-            if report.passed && !self.is_cancelled() {
+            if self.is_cancelled() {
+                return Err(LandingError::Ended);
+            }
+            if report.passed {
                 let bytes = serde_json::to_vec(&report).unwrap_or_default();
                 write_atomically(&self.memory(gate), &bytes, Access::Shared)?;
             }
@@ -164,7 +172,7 @@ impl Bench<'_> {
     /// Runs a gate once and ends what it leaves behind.
     fn try_once(&self, gate: &Gate, cwd: &Path, tries: u32) -> Result<GateReport, LandingError> {
         let started = Instant::now();
-        let answer = run(&self.invocation(gate, cwd));
+        let answer = self.run_until_cancelled(&self.invocation(gate, cwd));
         let elapsed = started.elapsed();
         stop_run(&self.token)?;
         let mut report = GateReport {
@@ -187,6 +195,26 @@ impl Bench<'_> {
             Err(error) => return Err(error.into()),
         }
         Ok(report)
+    }
+
+    /// Runs a gate to its end, or ends it with all that it started when it is cancelled.
+    fn run_until_cancelled(&self, call: &Invocation) -> Result<Finished, ProcessError> {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    if self.is_cancelled() {
+                        // Again and again: it may be about to start more.
+                        stop_run(&self.token).ok();
+                    }
+                    std::thread::park_timeout(LOOK_EVERY);
+                }
+            });
+            let answer = run(call);
+            is_over.store(true, Ordering::SeqCst);
+            watcher.thread().unpark();
+            answer
+        })
     }
 
     /// The call of a gate.

@@ -1,9 +1,10 @@
 //! Landing itself: judge, take, build, gates, intent, move, facts. `mod.rs` tells the whole story.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::evidence;
@@ -19,7 +20,7 @@ use crate::model::event::{Event, EventRecord};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Place, Worker};
-use crate::model::{CommitId, WorkerId};
+use crate::model::{CommitId, TicketId, WorkerId};
 use crate::queue::Settlement;
 use crate::store::{Review, read_log};
 
@@ -58,6 +59,15 @@ pub(crate) struct LandOptions<'a> {
     pub(crate) batch: usize,
     /// How long the gates of a batch run before those of the next one run beside them; `None` is never.
     pub(crate) speculate_after: Option<Duration>,
+    /// Set by whoever wants the landing to end: the gate under way is ended and says nothing, and nothing more is begun.
+    pub(crate) ends: Arc<AtomicBool>,
+}
+
+impl LandOptions<'_> {
+    /// Whether somebody wants the landing to end.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ends.load(Ordering::SeqCst)
+    }
 }
 
 /// Work whose approval holds.
@@ -97,7 +107,7 @@ impl Landing<'_> {
         options: &LandOptions<'_>,
         events: &mut dyn FnMut(LandEvent<'_>),
     ) -> Result<Vec<Report>, LandingError> {
-        let turn = self.take_turn(events)?;
+        let turn = self.take_turn_unless(&options.ends, events)?.ok_or(LandingError::Ended)?;
         let repository = turn.marked(self.repository);
         let landing = Landing { repository: &repository, ..*self };
         for report in landing.resume_in_turn(options)? {
@@ -112,13 +122,30 @@ impl Landing<'_> {
     /// those before it had landed, objects go to a scratch folder, gates do not run.
     pub(crate) fn plan(&self, workers: &[WorkerId], options: &LandOptions<'_>) -> Result<Vec<Plan>, LandingError> {
         let rehearsal = self.repository.rehearsal()?;
-        let landing = Landing { repository: rehearsal.repository(), ..*self };
+        // What lands in the rehearsal is built on by what comes after it.
+        let repository = rehearsal.repository().without_libgit();
+        let landing = Landing { repository: &repository, ..*self };
         let mut tips: BTreeMap<String, CommitId> = BTreeMap::new();
         let mut plans = Vec::new();
-        for worker in workers {
+        let mut landed = BTreeSet::new();
+        let mut left: VecDeque<&WorkerId> = workers.iter().collect();
+        let mut passed_on = 0;
+        while let Some(worker) = left.pop_front() {
             // Not through the view: what is asked of submodules is asked in their own repositories.
-            let prospect = match self.judge(worker)? {
-                Err(outcome) => Prospect::of(outcome),
+            let prospect = match self.judge_after(worker, &landed)? {
+                Err(outcome) => {
+                    let behind = self.waits_for_landing_of(worker, &outcome)?;
+                    // Those that wait for each other would pass the turn on for ever.
+                    if passed_on < left.len()
+                        && let Some(dependency) = behind
+                        && self.is_among(&dependency, left.iter().copied())?
+                    {
+                        passed_on += 1;
+                        left.push_back(worker);
+                        continue;
+                    }
+                    Prospect::of(outcome)
+                }
                 Ok(candidate) => {
                     let target = candidate.worker.place.target.as_str().to_owned();
                     let from = match tips.get(&target) {
@@ -130,6 +157,8 @@ impl Landing<'_> {
                         Ok(next) => {
                             let gates = landing.planned_gates(&candidate, &next, options)?;
                             tips.insert(target, next.to);
+                            landed.insert(candidate.worker.ticket.clone());
+                            passed_on = 0;
                             Prospect::Land { tree: next.tree, gates }
                         }
                     }
@@ -137,11 +166,17 @@ impl Landing<'_> {
             };
             plans.push(Plan { worker: worker.clone(), prospect });
         }
+        plans.sort_by_key(|plan| workers.iter().position(|worker| *worker == plan.worker));
         Ok(plans)
     }
 
     /// Decides whether a worker's work may land, changing nothing.
     pub(super) fn judge(&self, worker: &WorkerId) -> Result<Step<Candidate>, LandingError> {
+        self.judge_after(worker, &BTreeSet::new())
+    }
+
+    /// The same as if the work of some more tickets had landed.
+    fn judge_after(&self, worker: &WorkerId, landed: &BTreeSet<TicketId>) -> Result<Step<Candidate>, LandingError> {
         let worker = self.live_worker(worker)?;
         let ticket = self.ticket_of(&worker)?;
         let work = self.head_of(&worker)?;
@@ -150,7 +185,7 @@ impl Landing<'_> {
             return waiting(WaitingReason::NotApproved, format!("the ticket is {}, not approved", ticket.state));
         }
         match self.standing(&worker)? {
-            Standing::Approved(approval) => match self.objection(&worker, &work)? {
+            Standing::Approved(approval) => match self.objection_after(&worker, &work, landed)? {
                 Some((reason, why)) => waiting(reason, why),
                 None => Ok(Ok(Candidate { worker, fence: ticket.fence, work, approval })),
             },
@@ -174,8 +209,18 @@ impl Landing<'_> {
         worker: &Worker,
         work: &CommitId,
     ) -> Result<Option<(WaitingReason, String)>, LandingError> {
+        self.objection_after(worker, work, &BTreeSet::new())
+    }
+
+    /// The same as if the work of some more tickets had landed.
+    fn objection_after(
+        &self,
+        worker: &Worker,
+        work: &CommitId,
+        landed: &BTreeSet<TicketId>,
+    ) -> Result<Option<(WaitingReason, String)>, LandingError> {
         let place = &worker.place;
-        if let Some(why) = self.waits_for_dependency(worker, work)? {
+        if let Some(why) = self.waits_for_dependency(worker, work, landed)? {
             return Ok(Some((WaitingReason::DependencyOpen, why)));
         }
         let since = self.repository.own_base(place, work)?;
@@ -306,7 +351,7 @@ impl Landing<'_> {
             facts: gate_facts(self.repository, &candidate.worker, &next.to, onto),
             timeout: options.gate_timeout,
             token: uuid::Uuid::new_v4().to_string(),
-            is_cancelled: None,
+            is_cancelled: Some(&options.ends),
         }
     }
 

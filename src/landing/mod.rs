@@ -111,6 +111,9 @@ pub(crate) struct Landing<'a> {
 /// Why landing could not do what was asked. Work that does not fit is no error but an [`Outcome`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LandingError {
+    /// Whoever landed was asked to end.
+    #[error("it was ended before it was done; the work is as it was and can land again")]
+    Ended,
     /// No such worker.
     #[error("there is no worker `{0}`")]
     NoWorker(WorkerId),

@@ -100,6 +100,16 @@ pub(crate) enum Offered {
     },
     /// The target has its work, and it was released.
     Landed(PullLanded),
+    /// The remote's target has the dependency that its branch stands on as other commits, so that its own have to be
+    /// brought there before they can be offered.
+    Behind {
+        /// This, as a clause.
+        why: String,
+        /// Where the remote's target is.
+        onto: CommitId,
+        /// Its pull request, where it has one.
+        record: Option<PullRecord>,
+    },
     /// A person is needed.
     Waiting {
         /// Why, as a clause.
@@ -159,7 +169,7 @@ impl Landing<'_> {
                 "`{remote}/{target}` has the dependency that it started from as other commits; \
                  swarm resolve {id} brings only its own there"
             );
-            return Ok(Offered::Waiting { why, record: PullRecord::load(self.paths, id)? });
+            return Ok(Offered::Behind { why, onto: fetched, record: PullRecord::load(self.paths, id)? });
         }
         if is_landed {
             let why = format!("its ticket is landed, but `{remote}/{target}` is not proven to have its work");

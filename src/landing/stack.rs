@@ -5,6 +5,9 @@
 //! worker's own commits are brought to the target: built so at landing, where its branch and its approval stay as they
 //! are, and begun so in its worktree where they conflict. Nothing is done to a branch while its agent works on it.
 
+use std::collections::BTreeSet;
+
+use super::outcome::{Outcome, Waiting, WaitingReason};
 use super::{Landing, LandingError};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
@@ -28,13 +31,15 @@ impl Landing<'_> {
         Ok(Some((stacked.ticket.clone(), state)))
     }
 
-    /// Why work has to wait for the dependency that it started from.
+    /// Why work has to wait for the dependency that it started from; those in `landed` count as landed.
     pub(super) fn waits_for_dependency(
         &self,
         worker: &Worker,
         work: &CommitId,
+        landed: &BTreeSet<TicketId>,
     ) -> Result<Option<String>, LandingError> {
-        let Some((ticket, state)) = self.open_dependency(worker, work)? else { return Ok(None) };
+        let open = self.open_dependency(worker, work)?;
+        let Some((ticket, state)) = open.filter(|(ticket, _)| !landed.contains(ticket)) else { return Ok(None) };
         let id = &worker.id;
         Ok(match state {
             TicketState::Landed | TicketState::Done => None,
@@ -60,8 +65,22 @@ impl Landing<'_> {
         }
     }
 
-    /// The ticket that has to land before a worker's.
-    pub(super) fn lands_after(&self, worker: &WorkerId) -> Result<Option<TicketId>, LandingError> {
+    /// The ticket that has to land before a worker's, when that is what `outcome` says it waits for.
+    pub(super) fn waits_for_landing_of(
+        &self,
+        worker: &WorkerId,
+        outcome: &Outcome,
+    ) -> Result<Option<TicketId>, LandingError> {
+        let Outcome::Waiting(Waiting { reason: WaitingReason::DependencyOpen, .. }) = outcome else { return Ok(None) };
         Ok(self.worker(worker)?.place.stacked_on.map(|stacked| stacked.ticket))
+    }
+
+    /// Whether one of `workers` works on a ticket.
+    pub(super) fn is_among<'w>(
+        &self,
+        ticket: &TicketId,
+        mut workers: impl Iterator<Item = &'w WorkerId>,
+    ) -> Result<bool, LandingError> {
+        workers.try_fold(false, |found, worker| Ok(found || self.worker(worker)?.ticket == *ticket))
     }
 }

@@ -5,6 +5,7 @@
 //! it, so that nothing of a dead landing goes on changing worktrees and refs beside a living one.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{LandEvent, Landing, LandingError};
@@ -17,6 +18,9 @@ use crate::store::StatePaths;
 pub(super) const MARKER: &str = "SWARM_LANDING";
 /// Time that leftovers of a dead turn get to end by themselves: git then takes its locks away.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often one who waits for a turn looks whether it still wants it.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The turn of this process; over when dropped.
 #[derive(Debug)]
@@ -93,5 +97,22 @@ impl Landing<'_> {
             }
         };
         Turn::begin(self.paths, lock)
+    }
+
+    /// The same, but waits no longer than until somebody sets `ends`: then `None`.
+    pub(super) fn take_turn_unless(
+        &self,
+        ends: &AtomicBool,
+        events: &mut dyn FnMut(LandEvent<'_>),
+    ) -> Result<Option<Turn>, LandingError> {
+        let path = self.paths.lock("landing");
+        let mut lock = FileLock::try_take(&path)?;
+        if lock.is_none() {
+            events(LandEvent::WaitingForOthers);
+        }
+        while lock.is_none() && !ends.load(Ordering::SeqCst) {
+            lock = FileLock::take_within(&path, LOOK_EVERY)?;
+        }
+        lock.map(|lock| Turn::begin(self.paths, lock)).transpose()
     }
 }

@@ -197,7 +197,7 @@ impl Chain {
             return None;
         }
         if !link.has_price {
-            let message = "its price is not known, so no budget can hold it";
+            let message = "its price is not known, so no budget of money can hold it";
             let hint = "Add its price to `prices` in the configuration, or set `local: true` for its provider.";
             return Some(Fault::new(Trouble::Budget, message).hint(hint));
         }

@@ -51,7 +51,7 @@ pub(crate) use chain::Budget;
 pub(crate) use endpoint::{Endpoint, endpoint, tool_models};
 pub(crate) use error::{ChatError, Trouble};
 pub(crate) use message::{Answer, Block, ChatRequest, Delta, Message, StopReason, ToolResult, ToolSpec, Usage};
-pub(crate) use probe::{Probe, probe};
+pub(crate) use probe::{Probe, probe, unpriced};
 
 use std::path::Path;
 

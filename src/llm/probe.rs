@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::prices::Tariff;
 use super::reference::{self, Reference};
 use super::replay::Replay;
 use super::served::Served;
@@ -54,6 +55,18 @@ pub(crate) async fn probe(
         probes.push(probe_one(&Served::new(name, settings, environment), environment).await);
     }
     Ok(probes)
+}
+
+/// The models behind a reference that a budget of money keeps from being asked, because nobody knows their price; in their
+/// order, and whether those are all of them. Connects nowhere.
+pub(crate) fn unpriced(reference: &str, settings: &ModelSettings, environment: &Environment) -> (Vec<String>, bool) {
+    let Ok(Reference::Models(names)) = reference::resolve(reference, settings) else { return (Vec::new(), false) };
+    let count = names.len();
+    let served = names.into_iter().map(|name| Served::new(name, settings, environment));
+    let unknown: Vec<_> =
+        served.filter(|served| served.tariff == Tariff::Unknown).map(|served| served.target.name.to_string()).collect();
+    let is_all = unknown.len() == count;
+    (unknown, is_all)
 }
 
 /// Finds out about a script or a recording.

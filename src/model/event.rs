@@ -271,6 +271,13 @@ pub(crate) enum SwarmEvent {
         /// The lease it was.
         fence: u64,
     },
+    /// The configuration changed while a coordinator ran.
+    Reconfigured {
+        /// Whether it holds from now on; else the one from before does.
+        used: bool,
+        /// What came of it, as a clause.
+        why: String,
+    },
     /// A ticket that could be worked on is not started, or no longer for the reason before.
     Held {
         /// Why, as a clause.

@@ -71,6 +71,9 @@ static SPAWN: Mutex<()> = Mutex::new(());
 /// Children that some thread waits for; everything else that we are parent of was adopted.
 static WAITED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
+/// Children that nobody waits for: they go on by themselves, and may outlive us.
+static LET_GO: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
 /// Takes the spawn lock, for the PTY crate's own fork and for descriptors that must not leak into one.
 pub(crate) fn spawn_lock() -> MutexGuard<'static, ()> {
     SPAWN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,6 +116,23 @@ pub(crate) fn forget(pid: u32) {
 /// Whether somebody waits for child `pid`.
 fn is_waited(pid: u32) -> bool {
     WAITED.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
+}
+
+/// Leaves a child to itself. A process that lives long calls [`collect_ended`] now and then: until then what has ended
+/// keeps its place in the process table.
+pub(crate) fn let_go(child: Child) {
+    LET_GO.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+}
+
+/// Takes leave of the children that were let go and have ended.
+pub(crate) fn collect_ended() {
+    LET_GO.lock().unwrap_or_else(PoisonError::into_inner).retain_mut(|child| {
+        let lives = matches!(child.try_wait(), Ok(None));
+        if !lives {
+            forget(child.id());
+        }
+        lives
+    });
 }
 
 /// The program's name for messages.

@@ -84,3 +84,17 @@ fn a_missing_program_is_named() {
 }
 
 use rustix::process::Pid;
+
+#[test]
+fn a_child_that_was_let_go_leaves_the_process_table_when_it_has_ended() {
+    let child = spawn(command("sh").args(["-c", "exit 3"])).unwrap();
+    let pid = child.id();
+    let_go(child);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        assert!(Instant::now() < deadline, "it is still there");
+        collect_ended();
+        std::thread::yield_now();
+    }
+    assert!(!is_waited(pid));
+}

@@ -55,7 +55,7 @@ fn below(is_root: impl Fn(&Stat) -> bool) -> Result<Vec<Stat>, ProcessError> {
 }
 
 /// Whether a process was started to outlive the one that started it.
-fn stands_apart(pid: u32) -> Result<bool, ProcessError> {
+pub(super) fn stands_apart(pid: u32) -> Result<bool, ProcessError> {
     let start = format!("{APART}=").into_bytes();
     Ok(environ(pid)?.split(|byte| *byte == 0).any(|variable| variable.starts_with(&start)))
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::identity::is_gone;
-use super::tree::agent_tree;
+use super::tree::{agent_tree, stands_apart};
 use super::{ProcessError, is_waited, spawn_lock};
 
 /// What an agent's processes use at one moment.
@@ -24,8 +24,9 @@ pub(crate) struct TreeUse {
     pub(crate) pids: Vec<u32>,
 }
 
-/// Looks at the agent's tree: the agent, all below it, and what this process adopted from it as a child subreaper.
-/// Processes that begin or end meanwhile may be missed.
+/// Looks at the agent's tree: the agent, all below it, and what this process adopted from it as a child subreaper, but
+/// nothing that stands apart, such as another worker that the agent started. Processes that begin or end meanwhile may
+/// be missed.
 pub(crate) fn agent_tree_use(agent: u32) -> Result<TreeUse, ProcessError> {
     let mut sum = TreeUse::default();
     let Some(mut queue) = own_children()? else {
@@ -37,6 +38,9 @@ pub(crate) fn agent_tree_use(agent: u32) -> Result<TreeUse, ProcessError> {
     queue.retain(|pid| *pid == agent || !is_waited(*pid));
     let mut seen: BTreeSet<u32> = queue.iter().copied().collect();
     while let Some(pid) = queue.pop() {
+        if stands_apart(pid)? {
+            continue;
+        }
         sum.add(agent, pid)?;
         queue.extend(children(pid)?.into_iter().filter(|child| seen.insert(*child)));
     }
@@ -154,7 +158,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::process::{command, forget, note_waited, spawn, stop_marked};
+    use crate::process::{APART, command, forget, note_waited, spawn, stop_marked};
 
     #[test]
     fn a_stat_line_is_parsed_by_its_last_bracket() {
@@ -189,6 +193,44 @@ mod tests {
             child.wait().unwrap();
             forget(child.id());
         }
+    }
+
+    #[test]
+    fn what_stands_apart_is_not_the_agents_and_both_ways_of_looking_agree() {
+        let mut shell = command("sh");
+        let nested = format!("{APART}=1 sh -c 'sleep 1000 & sleep 1000 & wait' & sleep 1000 & wait");
+        let mut agent = spawn(shell.args(["-c", &nested]).env("SWARM_TEST_USE", "apart")).unwrap();
+        note_waited(agent.id());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let all_pids = || {
+            let children =
+                |pids: Vec<u32>| -> Vec<u32> { pids.iter().flat_map(|pid| children(*pid).unwrap()).collect() };
+            let first = children(vec![agent.id()]);
+            let second = children(first.clone());
+            [first, second].concat()
+        };
+        while all_pids().len() < 4 {
+            assert!(Instant::now() < deadline, "{:?}", all_pids());
+            std::thread::yield_now();
+        }
+        // A child that has not begun its own program yet still has the environment of the shell.
+        let found = loop {
+            let found = agent_tree_use(agent.id()).unwrap();
+            if found.pids.len() == 2 {
+                break found;
+            }
+            assert!(Instant::now() < deadline, "{found:?}");
+            std::thread::yield_now();
+        };
+        let mut by_table: Vec<_> = agent_tree(agent.id()).unwrap().iter().map(|stat| stat.pid).collect();
+        let mut by_children = found.pids;
+        by_table.retain(|pid| *pid == agent.id() || children(agent.id()).unwrap().contains(pid));
+        by_children.sort_unstable();
+        by_table.sort_unstable();
+        assert_eq!(by_children, by_table);
+        stop_marked("SWARM_TEST_USE", "apart", Duration::ZERO).unwrap();
+        agent.wait().unwrap();
+        forget(agent.id());
     }
 
     #[test]

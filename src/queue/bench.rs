@@ -1,4 +1,4 @@
-//! The file engine as `benches/queue.rs` sees it.
+//! The queue's engines as `benches/queue.rs` and `benches/queue_nats.rs` see them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,14 +9,23 @@ use crate::model::settings::Durability;
 use crate::model::ticket::Ticket;
 use crate::store::{StatePaths, Store};
 
-/// A file queue with plain arguments; every failure panics.
-pub struct QueueBench(FileQueue);
+/// A queue with plain arguments; every failure panics.
+pub struct QueueBench(Box<dyn Queue>);
 
 impl QueueBench {
     /// Opens the queue whose state is under `folder`.
     pub fn open(folder: &Path) -> Self {
         let store = Store::open(&StatePaths::new(folder), Durability::Normal);
-        Self(FileQueue::new(Arc::new(store.expect("the bench has a folder of its own")), "bench"))
+        Self(Box::new(FileQueue::new(Arc::new(store.expect("the bench has a folder of its own")), "bench")))
+    }
+
+    /// Opens the queue of the server at `url`, with a replica of its own under `folder`.
+    #[cfg(feature = "nats")]
+    pub fn open_nats(url: &str, folder: &Path) -> Self {
+        let store = Store::open(&StatePaths::new(folder), Durability::Normal);
+        let log = super::nats::Log::open(url, "bench").expect("the bench's server answers");
+        let store = Arc::new(store.expect("the bench has a folder of its own"));
+        Self(Box::new(super::nats::NatsQueue::new(log, store, "bench")))
     }
 
     /// Publishes a ticket of ordinary size.

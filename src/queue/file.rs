@@ -1,10 +1,14 @@
-//! The file engine: the queue on the project's own store, shared by every process of one machine.
+//! The queue on tables, and the file engine: the tables are the project's own store, shared by every process of one
+//! machine.
 //!
 //! Each operation is one write transaction of the store; a claim that can find nothing, and a sweep with nothing to
 //! do, only read, so that idle pollers do not queue for the write lock. Order is strict: SQLite lets one writer in
 //! at a time, so two claims never overlap. The clock is this machine's.
+//!
+//! Where the tables are kept, and what makes a change of them good, is a [`Keeper`]'s: the file engine's is the store
+//! alone.
 
-mod operation;
+pub(super) mod operation;
 mod publish;
 
 use std::sync::Arc;
@@ -20,37 +24,62 @@ use crate::model::ticket::{TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
 use crate::store::{Content, Leadership, Store, Txn};
 
-/// The queue on the project's own store.
+/// Keeps the tables of a queue.
+pub(crate) trait Keeper: Send + Sync {
+    /// Runs one operation under the name `by`: wholly or, when it answers an error, not at all. It may be run more than
+    /// once before one run counts.
+    fn write<T>(&self, by: &str, body: impl Fn(&Operation<'_>) -> Result<T, QueueError>) -> Result<T, QueueError>;
+
+    /// Runs `body` on one unchanging view of the tables, which has all that was acknowledged before.
+    fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError>;
+}
+
+/// The project's own store as the one place of the tables.
 #[derive(Debug)]
-pub(crate) struct FileQueue {
+pub(crate) struct Local(Arc<Store>);
+
+impl Keeper for Local {
+    fn write<T>(&self, by: &str, body: impl Fn(&Operation<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
+        self.0.write(|txn| body(&Operation::new(txn, by)))
+    }
+
+    fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
+        self.0.read(body)
+    }
+}
+
+/// The queue on tables that `K` keeps.
+#[derive(Debug)]
+pub(crate) struct TableQueue<K> {
     /// Where entries are kept.
-    store: Arc<Store>,
+    keeper: K,
     /// Who acts, for events.
     by: String,
     /// Whether the last claim found something, so that the next one need not look before it asks to write.
     found_last: AtomicBool,
 }
 
+/// The queue on the project's own store.
+pub(crate) type FileQueue = TableQueue<Local>;
+
 impl FileQueue {
     /// A queue on an open store; `by` names who acts in events.
     pub(crate) fn new(store: Arc<Store>, by: &str) -> Self {
-        Self { store, by: by.to_owned(), found_last: AtomicBool::new(false) }
-    }
-
-    /// Runs one operation as a transaction under the name `by`.
-    fn operate<T>(
-        &self,
-        by: &str,
-        body: impl FnOnce(&Operation<'_>) -> Result<T, QueueError>,
-    ) -> Result<T, QueueError> {
-        self.store.write(|txn| body(&Operation { txn, by, now: Time::now() }))
+        Self::on(Local(store), by)
     }
 }
 
-impl Queue for FileQueue {
+impl<K: Keeper> TableQueue<K> {
+    /// A queue on the tables of a keeper; `by` names who acts in events.
+    pub(super) fn on(keeper: K, by: &str) -> Self {
+        Self { keeper, by: by.to_owned(), found_last: AtomicBool::new(false) }
+    }
+}
+
+impl<K: Keeper> Queue for TableQueue<K> {
     fn publish(&self, new: &NewTicket) -> Result<Published, QueueError> {
         let content = Content::new(&new.ticket, &new.dedupe_key)?;
-        self.operate(&self.by, |operation| operation.publish(&content))
+        self.keeper.write(&self.by, |operation| operation.publish(&content))
     }
 
     fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>, QueueError> {
@@ -58,24 +87,24 @@ impl Queue for FileQueue {
             return Ok(Vec::new());
         }
         let may_find = self.found_last.load(Ordering::Relaxed)
-            || self.store.read(|txn| Ok::<_, QueueError>(txn.has_claimable(Time::now())?))?;
+            || self.keeper.read(|txn| Ok::<_, QueueError>(txn.has_claimable(Time::now())?))?;
         if !may_find {
             return Ok(Vec::new());
         }
-        let claims = self.operate(&request.node, |operation| operation.claim(request))?;
+        let claims = self.keeper.write(&request.node, |operation| operation.claim(request))?;
         self.found_last.store(!claims.is_empty(), Ordering::Relaxed);
         Ok(claims)
     }
 
     fn renew(&self, ticket: &TicketId, fence: u64, lease: Duration) -> Result<Renewed, QueueError> {
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             let mut row = operation.load(ticket)?;
             if row.state() != TicketState::Running || row.fence != fence {
                 return Ok(Renewed::Lost);
             }
             let lease_until = operation.now.after(lease);
             row.lease_until = Some(lease_until);
-            operation.txn.put_ticket(&mut row)?;
+            operation.put(&mut row)?;
             Ok(Renewed::Held { lease_until })
         })
     }
@@ -87,7 +116,7 @@ impl Queue for FileQueue {
             Completion::Done => TicketEvent::FinishedWithoutWork,
         };
         let was_completed = |state| matches!(state, S::Review | S::Approved | S::Landing | S::Landed | S::Done);
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             operation.end_attempt(ticket, fence, was_completed, |row| {
                 row.error = None;
                 event
@@ -103,7 +132,7 @@ impl Queue for FileQueue {
         retry_at: Option<Time>,
     ) -> Result<TicketState, QueueError> {
         let has_failed = |state| matches!(state, TicketState::Failed | TicketState::Dead);
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             operation.end_attempt(ticket, fence, has_failed, |row| {
                 let exhausted = row.attempts.saturating_sub(row.attempts_before) >= row.max_attempts;
                 row.error = Some(error.to_owned());
@@ -115,12 +144,13 @@ impl Queue for FileQueue {
 
     fn declare_lost(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
         let is_over = |state| state != TicketState::Running;
-        self.operate(&self.by, |operation| operation.end_attempt(ticket, fence, is_over, |_| TicketEvent::LeaseExpired))
+        self.keeper
+            .write(&self.by, |operation| operation.end_attempt(ticket, fence, is_over, |_| TicketEvent::LeaseExpired))
     }
 
     fn release(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
         let was_released = |state| matches!(state, TicketState::Queued | TicketState::Blocked);
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             let state = operation.end_attempt(ticket, fence, was_released, |row| {
                 row.attempts -= u32::from(std::mem::take(&mut row.counted));
                 TicketEvent::Released
@@ -135,7 +165,7 @@ impl Queue for FileQueue {
 
     fn withdraw(&self, ticket: &TicketId, fence: u64, dedupe_key: &str) -> Result<TicketState, QueueError> {
         let is_over = |state| matches!(state, TicketState::Open | TicketState::Queued | TicketState::Blocked);
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             let state = operation.end_attempt(ticket, fence, is_over, |row| {
                 row.attempts -= u32::from(std::mem::take(&mut row.counted));
                 if row.is_published_by(dedupe_key) { TicketEvent::Withdrawn } else { TicketEvent::Released }
@@ -149,7 +179,7 @@ impl Queue for FileQueue {
     }
 
     fn reopen(&self, request: &Reopen) -> Result<Claim, QueueError> {
-        self.operate(&request.node, |operation| {
+        self.keeper.write(&request.node, |operation| {
             let row = operation.load_under(&request.ticket, request.expected_fence)?;
             let lease = Lease {
                 event: TicketEvent::Reopened,
@@ -175,7 +205,7 @@ impl Queue for FileQueue {
             Settlement::DeferLanding => (TicketEvent::LandingDeferred, Some(TicketState::Approved)),
             Settlement::Landed => (TicketEvent::Landed, Some(TicketState::Landed)),
         };
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             let mut row = operation.load_under(ticket, expected_fence)?;
             if repeated_at != Some(row.state()) {
                 operation.change(&mut row, event)?;
@@ -185,7 +215,7 @@ impl Queue for FileQueue {
     }
 
     fn requeue(&self, ticket: &TicketId) -> Result<TicketState, QueueError> {
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             let mut row = operation.load(ticket)?;
             if row.state() == TicketState::Dead {
                 row.attempts_before = row.attempts;
@@ -195,7 +225,7 @@ impl Queue for FileQueue {
     }
 
     fn cancel(&self, ticket: &TicketId) -> Result<TicketState, QueueError> {
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             let mut row = operation.load(ticket)?;
             if row.state() != TicketState::Cancelled {
                 row.lease_until = None;
@@ -207,10 +237,10 @@ impl Queue for FileQueue {
     }
 
     fn expire(&self, now: Time) -> Result<Vec<TicketId>, QueueError> {
-        if !self.store.read(|txn| txn.has_due(now))? {
+        if !self.keeper.read(|txn| Ok(txn.has_due(now)?))? {
             return Ok(Vec::new());
         }
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             operation.queue_due_retries(now)?;
             let mut lost = Vec::new();
             for mut row in operation.txn.overdue(now)? {
@@ -223,32 +253,32 @@ impl Queue for FileQueue {
     }
 
     fn ticket(&self, ticket: &TicketId) -> Result<Option<QueueTicket>, QueueError> {
-        self.store.read(|txn| {
+        self.keeper.read(|txn| {
             let row = txn.find_ticket(ticket)?.filter(|row| row.id == *ticket);
             row.map(|row| entry(txn, row)).transpose()
         })
     }
 
     fn snapshot(&self) -> Result<Vec<QueueTicket>, QueueError> {
-        self.store.read(|txn| txn.tickets()?.into_iter().map(|row| entry(txn, row)).collect())
+        self.keeper.read(|txn| txn.tickets()?.into_iter().map(|row| entry(txn, row)).collect())
     }
 
     fn states(&self) -> Result<Vec<(TicketId, TicketState)>, QueueError> {
-        self.store.read(|txn| Ok(txn.ticket_states()?))
+        self.keeper.read(|txn| Ok(txn.ticket_states()?))
     }
 
     fn events_since(&self, seq: i64, limit: usize) -> Result<Vec<(i64, QueueEvent)>, QueueError> {
-        self.store.read(|txn| Ok(txn.queue_events_since(seq, limit)?))
+        self.keeper.read(|txn| Ok(txn.queue_events_since(seq, limit)?))
     }
 
     fn leader_lease(&self, request: &LeadRequest) -> Result<Lead, QueueError> {
         let find = |txn: &Txn<'_>| Ok::<_, QueueError>(txn.leadership(&request.role)?.map(leader));
         let has_it = |known: &Leader, now: Time| is_good(known, now, request.lease);
         // Who stands by asks all the time, and only looks.
-        if let Some(known) = self.store.read(find)?.filter(|known| has_it(known, Time::now())) {
+        if let Some(known) = self.keeper.read(find)?.filter(|known| has_it(known, Time::now())) {
             return Ok(Lead::Held(known));
         }
-        self.operate(&request.holder, |operation| {
+        self.keeper.write(&request.holder, |operation| {
             let known = find(operation.txn)?;
             if let Some(known) = known.clone().filter(|known| has_it(known, operation.now)) {
                 return Ok(Lead::Held(known));
@@ -256,34 +286,34 @@ impl Queue for FileQueue {
             let fence = known.map_or(0, |known| known.fence) + 1;
             let lease_until = operation.now.after(request.lease);
             let taken = Leader { holder: request.holder.clone(), fence, lease_until };
-            operation.txn.put_leadership(&request.role, &row(&taken))?;
+            operation.put_leadership(&request.role, &row(&taken))?;
             Ok(Lead::Taken(taken))
         })
     }
 
     fn renew_lead(&self, role: &str, fence: u64, lease: Duration) -> Result<Renewed, QueueError> {
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             let known = operation.txn.leadership(role)?.map(leader).filter(|known| known.fence == fence);
             let Some(mut known) = known.filter(|known| known.lease_until > RELEASED) else {
                 return Ok(Renewed::Lost);
             };
             known.lease_until = operation.now.after(lease);
-            operation.txn.put_leadership(role, &row(&known))?;
+            operation.put_leadership(role, &row(&known))?;
             Ok(Renewed::Held { lease_until: known.lease_until })
         })
     }
 
     fn release_lead(&self, role: &str, fence: u64) -> Result<(), QueueError> {
-        self.operate(&self.by, |operation| {
+        self.keeper.write(&self.by, |operation| {
             if let Some(known) = operation.txn.leadership(role)?.map(leader).filter(|known| known.fence == fence) {
-                operation.txn.put_leadership(role, &row(&Leader { lease_until: RELEASED, ..known }))?;
+                operation.put_leadership(role, &row(&Leader { lease_until: RELEASED, ..known }))?;
             }
             Ok(())
         })
     }
 
     fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError> {
-        let known = self.store.read(|txn| Ok::<_, QueueError>(txn.leadership(role)?))?.map(leader);
+        let known = self.keeper.read(|txn| Ok::<_, QueueError>(txn.leadership(role)?))?.map(leader);
         Ok(known.filter(|known| known.lease_until > Time::now()))
     }
 }

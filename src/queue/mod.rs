@@ -47,6 +47,8 @@ pub(crate) mod bench;
 #[cfg(test)]
 mod contract;
 mod file;
+#[cfg(feature = "nats")]
+mod nats;
 
 use std::time::Duration;
 
@@ -325,6 +327,25 @@ pub(crate) struct QueueTicket {
     pub(crate) changed_at: Time,
 }
 
+impl QueueTicket {
+    /// A ticket that nobody has published yet, as it would be.
+    pub(crate) fn unpublished(ticket: Ticket, now: Time) -> Self {
+        Self {
+            ticket,
+            state: TicketState::Queued,
+            attempts: 0,
+            fence: 0,
+            node: None,
+            lease_until: None,
+            retry_at: None,
+            error: None,
+            waits_for: Vec::new(),
+            published_at: now,
+            changed_at: now,
+        }
+    }
+}
+
 /// A change of state; public as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct QueueEvent {
@@ -388,4 +409,8 @@ pub(crate) enum QueueError {
     /// The engine failed.
     #[error("the queue could not be read or written")]
     Store(#[from] StoreError),
+    /// The server of a queue shared by many machines failed.
+    #[cfg(feature = "nats")]
+    #[error("the queue could not be read or written")]
+    Nats(#[from] nats::NatsError),
 }

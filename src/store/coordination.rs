@@ -1,6 +1,7 @@
 //! What a coordinator keeps: who leads, which runs there were, and what is held and why.
 
 use rusqlite::params;
+use serde::{Deserialize, Serialize};
 
 use super::event::{document, parse};
 use super::ticket::signed;
@@ -9,7 +10,7 @@ use crate::model::Time;
 use crate::model::coordination::{Hold, RunRecord};
 
 /// Who has a role, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leadership {
     /// Who.
     pub(crate) holder: String,

@@ -119,18 +119,12 @@ impl Store {
 
     /// A fact about the project as a whole.
     pub(crate) fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
-        self.read(|txn| {
-            let mut rows = txn.rows("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))?;
-            Ok(rows.pop())
-        })
+        self.read(|txn| txn.meta(key))
     }
 
     /// Stores a fact about the project as a whole.
     pub(crate) fn set_meta(&self, key: &str, value: &str) -> Result<(), StoreError> {
-        self.write(|txn| {
-            txn.run("INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = ?2", [key, value])?;
-            Ok(())
-        })
+        self.write(|txn| txn.set_meta(key, value))
     }
 
     /// Connects and sets what does not touch the disk.
@@ -249,6 +243,17 @@ pub(crate) struct Txn<'a> {
 }
 
 impl Txn<'_> {
+    /// A fact about the project as a whole.
+    pub(crate) fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+    }
+
+    /// Stores a fact about the project as a whole.
+    pub(crate) fn set_meta(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let sql = "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
+        self.run(sql, [key, value]).map(|_| ())
+    }
+
     /// Runs one statement that answers no rows; the number of rows it changed.
     pub(super) fn run(&self, sql: &'static str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
         let run = || -> rusqlite::Result<usize> { self.connection.prepare_cached(sql)?.execute(params) };

@@ -4,9 +4,9 @@ use rusqlite::params;
 
 use super::event::{document, parse};
 use super::{Store, StoreError, Txn};
-use crate::model::WorkerId;
 use crate::model::event::SwarmRecord;
 use crate::model::health::{Care, Pace};
+use crate::model::{Time, WorkerId};
 
 impl Store {
     /// The models that asked for patience, over or not, by name.
@@ -40,9 +40,18 @@ impl Store {
         })
     }
 
-    /// Forgets that a model asked for patience, because it answers again.
-    pub(crate) fn end_pace(&self, model: &str) -> Result<(), StoreError> {
-        self.write(|txn| txn.run("DELETE FROM pacing WHERE model = ?1", [model]).map(|_| ()))
+    /// Forgets that a model asked for patience, because it answers again: whatever it said, or with `asked_at` only what it
+    /// said before it was asked for that answer. One that was being given when it refused somebody else proves nothing.
+    pub(crate) fn end_pace(&self, model: &str, asked_at: Option<Time>) -> Result<(), StoreError> {
+        // Mostly there is none, and looking takes no lock.
+        let text: Option<String> =
+            self.read(|txn| txn.row("SELECT document FROM pacing WHERE model = ?1", [model], |row| row.get(0)))?;
+        let Some(text) = text else { return Ok(()) };
+        let pace: Pace = parse("pace", model, &text)?;
+        if asked_at.is_some_and(|asked_at| asked_at <= pace.at) {
+            return Ok(());
+        }
+        self.write(|txn| txn.run("DELETE FROM pacing WHERE model = ?1 AND document = ?2", [model, &text]).map(|_| ()))
     }
 
     /// What was done about a worker; nothing where nothing had to be.
@@ -97,10 +106,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::RunId;
     use crate::model::event::SwarmEvent;
     use crate::model::health::{BadEnd, Pacing};
     use crate::model::settings::Durability;
-    use crate::model::{RunId, Time};
     use crate::store::StatePaths;
 
     #[test]
@@ -124,7 +133,13 @@ mod tests {
         let count = "SELECT count(*) FROM events WHERE kind = 'swarm'";
         let told: Option<i64> = store.read(|txn| txn.row(count, [], |row| row.get(0))).unwrap();
         assert_eq!(told, Some(2));
-        store.end_pace("m").unwrap();
+        let at = |seconds: i64| Some(Time::from_millis(seconds * 1_000));
+        store.end_pace("m", at(61)).unwrap();
+        assert_eq!(store.paces().unwrap().len(), 1, "somebody else was asking it already when it refused");
+        store.end_pace("m", at(62)).unwrap();
+        assert!(store.paces().unwrap().is_empty());
+        refuse(200, 60);
+        store.end_pace("m", None).unwrap();
         assert!(store.paces().unwrap().is_empty());
     }
 

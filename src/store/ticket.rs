@@ -1,6 +1,7 @@
 //! The rows of the file queue. Rules are the queue's; this is only how its entries are kept.
 
 use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::event::{document, parse};
 use super::{StoreError, Txn};
@@ -8,9 +9,10 @@ use crate::model::ticket::{Dependency, DependencyKind, IllegalEdge, Need, Ticket
 use crate::model::{TicketId, Time};
 
 /// An entry of the queue without its content.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TicketRow {
     /// Whether the database has it.
+    #[serde(skip)]
     is_stored: bool,
     /// The ticket.
     pub(crate) id: TicketId,
@@ -204,7 +206,7 @@ impl Txn<'_> {
     /// Stores the content of an entry that is new.
     pub(crate) fn put_first_content(&self, row: &TicketRow, content: &Content<'_>) -> Result<(), StoreError> {
         self.put_publication(row, content)?;
-        self.put_dependencies(row, content.ticket)
+        self.put_dependencies(content.ticket)
     }
 
     /// Stores new content of a known entry under the key that published it, and everything that follows from it. What
@@ -228,7 +230,7 @@ impl Txn<'_> {
         ];
         self.run(sql, values)?;
         self.run("DELETE FROM dependencies WHERE ticket = ?1", [row.id.as_str()])?;
-        self.put_dependencies(row, ticket)
+        self.put_dependencies(ticket)
     }
 
     /// Stores what the entry's key published.
@@ -238,14 +240,53 @@ impl Txn<'_> {
     }
 
     /// Stores what a ticket waits for.
-    fn put_dependencies(&self, row: &TicketRow, ticket: &Ticket) -> Result<(), StoreError> {
+    fn put_dependencies(&self, ticket: &Ticket) -> Result<(), StoreError> {
         for dependency in &ticket.depends_on {
             self.run("UPDATE tickets SET is_needed = 1 WHERE id = ?1", [dependency.ticket.as_str()])?;
             let sql = "INSERT OR IGNORE INTO dependencies(ticket, needs, kind, is_stackable) VALUES(?1, ?2, ?3, ?4)";
             let (needs, kind) = (dependency.ticket.as_str(), dependency.kind.as_str());
-            self.run(sql, params![row.id.as_str(), needs, kind, ticket.is_stackable_on(dependency)])?;
+            self.run(sql, params![ticket.id.as_str(), needs, kind, ticket.is_stackable_on(dependency)])?;
         }
         Ok(())
+    }
+
+    /// Stores an entry as it is in the tables of another database, whatever this one had.
+    #[cfg(feature = "nats")]
+    pub(crate) fn mirror_ticket(&self, row: &TicketRow) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO tickets(id, state, priority, position, capabilities, max_attempts, attempts,
+            attempts_before, counted, fence, node, lease_until, retry_at, error, published_at, changed_at, publication,
+            is_needed) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+        let values = params![
+            row.id.as_str(),
+            row.state.as_str(),
+            row.priority,
+            row.position,
+            capabilities_text(&row.capabilities)?,
+            row.max_attempts,
+            row.attempts,
+            row.attempts_before,
+            row.counted,
+            signed(row.fence),
+            row.node,
+            row.lease_until.map(Time::as_millis),
+            row.retry_at.map(Time::as_millis),
+            row.error,
+            row.published_at.as_millis(),
+            row.changed_at.as_millis(),
+            row.publication,
+            row.is_needed,
+        ];
+        self.run(sql, values).map(|_| ())
+    }
+
+    /// Stores what was published into another database. Its entry has been mirrored before.
+    #[cfg(feature = "nats")]
+    pub(crate) fn mirror_content(&self, content: &Content<'_>) -> Result<(), StoreError> {
+        let id = content.ticket.id.as_str();
+        let sql = "INSERT INTO publications(key, ticket, document) VALUES(?1, ?2, ?3)";
+        self.run(sql, params![content.key, id, content.document])?;
+        self.run("DELETE FROM dependencies WHERE ticket = ?1", [id])?;
+        self.put_dependencies(content.ticket)
     }
 
     /// The content of an entry.

@@ -94,13 +94,13 @@ pub(super) struct Finishing {
 }
 
 impl Finish {
-    /// Does it all. What goes wrong on the way is something a person has to look at, never a lost attempt.
+    /// Does it all. What goes wrong on the way passes or is something a person has to look at, never a lost attempt.
     pub(super) fn run(&self) -> Finishing {
         let report = FinishReport::NoChanges;
         let mut finishing = Finishing { report, checks: Vec::new(), events: Vec::new(), outside_scope: Vec::new() };
         finishing.report = match self.judge(&mut finishing) {
             Ok(report) => report,
-            Err(error) => FinishReport::NeedsPerson(error),
+            Err(error) => FinishReport::Hindered(error),
         };
         self.progress.is_running.store(false, Ordering::Release);
         finishing

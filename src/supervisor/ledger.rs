@@ -74,9 +74,9 @@ impl Ledger {
         Ok(self.store.pace(model, refuse, told)?)
     }
 
-    /// Notes that a model answers again.
-    pub(crate) fn end_pace(&self, model: &str) -> Result<(), SupervisorError> {
-        Ok(self.store.end_pace(model)?)
+    /// Notes that a model answers again, to a question that was asked then.
+    pub(crate) fn end_pace(&self, model: &str, asked_at: Option<Time>) -> Result<(), SupervisorError> {
+        Ok(self.store.end_pace(model, asked_at)?)
     }
 
     /// Counts a bad end, and forgets what was counted after a good one. A worker that somebody stopped counts nothing.

@@ -96,6 +96,10 @@ pub(super) struct Machine {
     finish_runs: bool,
     /// A turn began after they did, so what they find says nothing.
     finish_is_stale: bool,
+    /// How often in a row they could not be done.
+    hindrances: u32,
+    /// Ticks until they are tried again by themselves.
+    finish_again_in: Option<u32>,
 }
 
 impl Machine {
@@ -122,6 +126,8 @@ impl Machine {
             turn_failed: false,
             finish_runs: false,
             finish_is_stale: false,
+            hindrances: 0,
+            finish_again_in: None,
         }
     }
 
@@ -230,6 +236,7 @@ impl Machine {
                 Vec::new()
             }
             Input::Screen(finding) => self.screen(finding, now),
+            Input::Tick if self.is_time_to_finish() => self.begin_finish(now),
             Input::Tick => self.tick(now),
             Input::LeaseLost => {
                 let reason = "its lease went to somebody else".to_owned();

@@ -1,7 +1,7 @@
 //! What is on a program's screen, and what a terminal would answer it.
 //!
-//! The parser keeps a few dozen kilobytes and no scrollback: history is in the recording, and hundreds of screens fit
-//! one machine. Answers are those tmux gives to the same queries, so that a program sees the same terminal in a pane
+//! The parser keeps a few hundred kilobytes, from the first byte on that a program writes, and no scrollback: history is in
+//! the recording, and hundreds of screens fit one machine. Answers are those tmux gives to the same queries, so that a program sees the same terminal in a pane
 //! and without one; the caller passes them on only while no real terminal is attached.
 
 use std::num::NonZeroU16;
@@ -12,8 +12,10 @@ use super::Size;
 
 /// The state of one terminal.
 pub(crate) struct Screen {
-    /// Parser and grid.
-    parser: Parser<Watcher>,
+    /// Parser and grid; `None` while nothing was written.
+    parser: Option<Box<Parser<Watcher>>>,
+    /// Its size.
+    size: Size,
 }
 
 impl std::fmt::Debug for Screen {
@@ -25,39 +27,50 @@ impl std::fmt::Debug for Screen {
 impl Screen {
     /// An empty screen.
     pub(crate) fn new(size: Size) -> Self {
-        let (rows, columns) = cells(size);
-        Self { parser: Parser::new_with_callbacks(rows, columns, 0, Watcher::default()) }
+        Self { parser: None, size }
     }
 
     /// Takes what the program wrote, split anywhere, and returns what a terminal would answer to the queries in it.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.parser.process(bytes);
-        std::mem::take(&mut self.parser.callbacks_mut().replies)
+        let size = self.size;
+        let parser = self.parser.get_or_insert_with(|| Box::new(empty(size)));
+        parser.process(bytes);
+        std::mem::take(&mut parser.callbacks_mut().replies)
     }
 
     /// Gives the screen another size.
     pub(crate) fn resize(&mut self, size: Size) {
-        let (rows, columns) = cells(size);
-        self.parser.set_size(rows, columns);
+        self.size = size;
+        if let Some(parser) = &mut self.parser {
+            let (rows, columns) = cells(size);
+            parser.set_size(rows, columns);
+        }
     }
 
     /// The last `count` lines that show something, top to bottom, a wrapped line as one.
     pub(crate) fn last_lines(&self, count: usize) -> Vec<String> {
-        let contents = self.parser.screen().contents();
+        let contents = self.parser.as_ref().map(|parser| parser.screen().contents()).unwrap_or_default();
         let lines: Vec<&str> = contents.trim_end().lines().collect();
         lines[lines.len().saturating_sub(count)..].iter().map(|line| line.trim_end().to_owned()).collect()
     }
 
     /// The title the program gave its terminal, without control characters; empty before.
     pub(crate) fn title(&self) -> &str {
-        &self.parser.callbacks().title
+        self.parser.as_ref().map_or("", |parser| &parser.callbacks().title)
     }
 
     /// Bytes that draw the present state on a terminal of the same size: screen, cursor, title and the modes that
     /// decide what its keys and mouse send. Scroll margins are not known here; a resize makes the program set its own.
     pub(crate) fn repaint(&self) -> Vec<u8> {
-        let screen = self.parser.screen();
-        let watcher = self.parser.callbacks();
+        let blank;
+        let parser = match &self.parser {
+            Some(parser) => parser.as_ref(),
+            None => {
+                blank = empty(self.size);
+                &blank
+            }
+        };
+        let (screen, watcher) = (parser.screen(), parser.callbacks());
         let mut text = String::from(if screen.alternate_screen() { "\x1b[?1049h" } else { "\x1b[?1049l" });
         text.push_str("\x1b[r\x1b[0m");
         text.push_str(&screen.state_formatted());
@@ -70,6 +83,12 @@ impl Screen {
         }
         text.into_bytes()
     }
+}
+
+/// A parser with nothing on its screen.
+fn empty(size: Size) -> Parser<Watcher> {
+    let (rows, columns) = cells(size);
+    Parser::new_with_callbacks(rows, columns, 0, Watcher::default())
 }
 
 /// A size in the parser's types.

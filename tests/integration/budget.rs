@@ -90,6 +90,45 @@ fn a_supervisor_that_is_killed_and_resumed_counts_nothing_twice() {
     assert!(spent["input_tokens"].as_u64().unwrap() >= 400, "{spent:#}");
 }
 
+/// Statistics are of attempts, and the ledger is of agents: two ways to the same sums.
+#[track_caller]
+fn assert_stats_agree(swarm: &TestSwarm) {
+    let (stats, spent) = (swarm.json(["stats"])["total"].take(), swarm.json(["budget"])["total"].take());
+    for name in ["input_tokens", "output_tokens", "cost_usd"] {
+        let (said, kept) = (stats[name].as_f64(), spent[name].as_f64());
+        let is_equal = said.zip(kept).is_some_and(|(said, kept)| (said - kept).abs() < 1e-9);
+        assert!(is_equal, "{name}: {stats:#}\n{spent:#}");
+    }
+}
+
+#[test]
+fn statistics_and_the_ledger_agree_on_what_was_used_whatever_happened_to_the_worker() {
+    let swarm = stage("limits: {grace: 300ms}\n", &["three", "hang-lost", "hang-stopped"]);
+    swarm.run(["spawn", "three", "--headless", "--wait"]).success();
+    assert_stats_agree(&swarm);
+    // A second attempt at the same ticket.
+    swarm.run(["restart", "three"]).success();
+    assert_ne!(swarm.run(["wait", "three", "--timeout", "60s"]).code, 6);
+    assert_eq!(row(&swarm, "ticket", "three")["attempts"], 2);
+    assert_stats_agree(&swarm);
+    for ticket in ["hang-lost", "hang-stopped"] {
+        swarm.run(["spawn", ticket, "--headless"]).success();
+        swarm.wait_until("two answers", || {
+            let view = swarm.json(["budget", "--by", "ticket"]);
+            view["rows"].as_array().unwrap().iter().any(|row| row["name"] == ticket && row["input_tokens"] == 200)
+        });
+    }
+    let pid = scene::worker(&swarm, "hang-lost")["supervisor_pid"].clone();
+    scene::signal(&pid, rustix::process::Signal::KILL);
+    await_status(&swarm, "hang-lost", "lost");
+    swarm.run(["stop", "hang-stopped"]).success();
+    for ticket in ["hang-lost", "hang-stopped"] {
+        swarm.run(["resume", ticket]).success();
+        swarm.run(["wait", ticket, "--for", "review", "--timeout", "60s"]).success();
+    }
+    assert_stats_agree(&swarm);
+}
+
 #[test]
 fn a_day_budget_ends_the_agent_keeps_its_work_and_lets_nothing_start() {
     let swarm = stage("budget: {day: {tokens: 220}}\n", &["hang", "three"]);
@@ -190,4 +229,46 @@ fn an_agent_starts_no_workers_unless_a_person_allows_it() {
     swarm.run(["wait", "greedy", "--timeout", "60s"]).success();
     assert_eq!(file("code.txt"), "0\n", "{}", file("said.txt"));
     assert_eq!(scene::worker(&swarm, "three")["ticket"], "three");
+}
+
+/// What a reviewer plays that never comes to its verdict.
+const HANGS: &str = r#"
+usage: {input_tokens: 100, output_tokens: 10}
+conversations:
+  - name: three
+    turns:
+      - calls:
+          - Bash: {command: "sh -c 'tail -f /dev/null'"}
+      - say: Never said.
+"#;
+
+#[test]
+fn what_a_reviewer_used_that_ran_out_of_time_is_counted() {
+    let swarm = stage("review: {timeout: 4s}\n", &["three"]);
+    swarm.write("hangs.yaml", HANGS);
+    let rules = "permission_mode: acceptEdits\npermissions:\n  allow: [\"Bash(sh -c *)\"]\n";
+    let head = format!("name: slow\ndescription: x\nruntime: replay\nmodel: hangs.yaml\n{rules}");
+    swarm.write(".swarm/agents/slow.md", &format!("---\n{head}---\nReview.\n"));
+    swarm.run(["spawn", "three", "--headless", "--wait"]).success();
+    swarm.run(["review", "three", "--ask", "slow"]).says("slow");
+    let row = row(&swarm, "agent", "slow");
+    let tokens = row["input_tokens"].as_u64().unwrap();
+    assert!(tokens > 0 && tokens % 100 == 0, "{row:#}");
+}
+
+#[test]
+fn a_spawn_says_what_a_budget_of_money_means_for_a_model_without_a_price() {
+    let swarm = TestSwarm::new();
+    let provider = "providers: {far: {kind: openai, url: \"http://192.0.2.1/v1\"}}\n";
+    swarm.write(".swarm/config.yaml", provider);
+    swarm
+        .write(".swarm/agents/own.md", "---\nname: own\ndescription: x\nruntime: ollama\nmodel: far/new\n---\nWork.\n");
+    swarm.write(".swarm/tickets/plain.md", "---\nagent: own\n---\nWork.\n");
+    swarm.write(".swarm/tickets/held.md", "---\nagent: own\nbudget: {usd: 1}\n---\nWork.\n");
+    let plan =
+        |ticket: &str| swarm.json(["spawn", ticket, "--headless", "--dry-run"])["spawned"][0]["warnings"].to_string();
+    assert!(plan("held").contains("the price of `far/new` is not known, so it is not asked"), "{}", plan("held"));
+    assert!(!plan("plain").contains("price"), "{}", plan("plain"));
+    swarm.write(".swarm/config.yaml", &format!("{provider}budget: {{day: {{usd: 5}}}}\n"));
+    assert!(plan("plain").contains("budgets of money do not count it"), "{}", plan("plain"));
 }

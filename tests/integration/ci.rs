@@ -40,6 +40,9 @@ fn job() -> Job {
     swarm.git(["commit", "--quiet", "-m", "Tickets"]).success();
     let (clone, out) = (swarm.root().join("clone"), swarm.root().join("clone/swarm-out"));
     swarm.git(["clone", "--quiet", ".", &clone.to_string_lossy()]).success();
+    for (name, value) in [("user.name", "swarm"), ("user.email", "swarm@example.com")] {
+        swarm.git_in(&clone, ["config", name, value]).success();
+    }
     Job { swarm, clone, out }
 }
 
@@ -219,9 +222,6 @@ fn time_that_is_over_is_reported_like_everything_else() {
 #[test]
 fn events_on_standard_output_leave_it_to_the_machine() {
     let job = job();
-    for (name, value) in [("user.name", "swarm"), ("user.email", "swarm@example.com")] {
-        job.swarm.git_in(&job.clone, ["config", name, value]).success();
-    }
     let ran = job.run("swarm run good --ci --yes --events -", &[]).expect_code(0);
     let events = job.events(&ran.stdout);
     assert!(events.iter().any(|event| event["event"] == "moved" && event["to"] == "review"), "{}", ran.stdout);
@@ -235,4 +235,33 @@ fn a_run_that_cannot_begin_is_reported_too() {
     job.run("swarm run nowhere --ci --junit junit.xml", &[]).says("nowhere");
     let junit = fs::read_to_string(job.clone.join("junit.xml")).unwrap();
     assert!(attribute(&junit, "run", "error", "message").unwrap().contains("nowhere"), "{junit}");
+}
+
+#[test]
+fn nothing_starts_where_nobody_could_commit_or_land() {
+    let job = job();
+    // Without it, whether git finds a name depends on the machine.
+    job.swarm.git_in(&job.clone, ["config", "user.useConfigOnly", "true"]).success();
+    for name in ["user.name", "user.email"] {
+        job.swarm.git_in(&job.clone, ["config", "--unset", name]).success();
+    }
+    let refused = job.run("swarm run good --ci --yes --merge", &[]).expect_code(4);
+    refused.says("git does not know who commits here");
+    refused.says("git config user.name NAME");
+    // One of the two is not enough.
+    let author = [("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "a@example.com")];
+    job.run("swarm run good --ci --yes", &author).expect_code(4).says("git does not know who commits here");
+    for (name, value) in [("user.name", "swarm"), ("user.email", "swarm@example.com")] {
+        job.swarm.git_in(&job.clone, ["config", name, value]).success();
+    }
+    for (config, code, says) in [
+        ("target=gone", 5, "there is no branch `gone` to land on"),
+        ("landing={mode: pr, remote: nowhere}", 5, "nowhere"),
+        ("review.agents=[nobody]", 2, "there is no agent `nobody`"),
+    ] {
+        let script = format!("swarm run good --ci --yes --merge --config '{config}'");
+        job.run(&script, &[]).expect_code(code).says(says);
+    }
+    let log = job.run("swarm status --json", &[]).expect_code(0).json();
+    assert_eq!(log["workers"], Value::Array(Vec::new()), "nothing was started");
 }

@@ -2,8 +2,10 @@
 
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::scene::{process_state, signal};
 use crate::support::schema::assert_conforms;
 use crate::support::swarm::{SWARM, TestSwarm};
 
@@ -560,4 +562,30 @@ fn a_landing_killed_while_it_speculates_leaves_nothing_and_goes_on() {
     let left = std::fs::read_dir(swarm.worktree("alpha").parent().unwrap()).map_or(0, |entries| entries.count());
     assert_eq!(left, 0, "no scratch worktree is left");
     assert_eq!(swarm.git(["worktree", "list"]).success().lines().count(), 1);
+}
+
+#[test]
+fn a_merge_that_is_asked_to_end_takes_its_gate_with_it() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let pid_file = swarm.root().join("gate.pid");
+    let run = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", pid_file.display());
+    swarm.write(".swarm/config.yaml", &format!("gates: [{{name: slow, run: \"{run}\"}}]\n"));
+    let mut merge = swarm.command(SWARM, &swarm.repository());
+    merge.args(["merge", "--yes"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut merge = merge.spawn().unwrap();
+    swarm.wait_until("the gate to run", || pid_file.exists());
+    let gate: Value = std::fs::read_to_string(&pid_file).unwrap().trim().parse::<u32>().unwrap().into();
+    signal(&merge.id().into(), Signal::TERM);
+    let mut code = None;
+    swarm.wait_until("the merge to end", || {
+        code = merge.try_wait().unwrap();
+        code.is_some()
+    });
+    assert_eq!(code.unwrap().code(), Some(143));
+    assert_eq!(process_state(&gate), 'Z', "the gate runs on");
+    assert_eq!(state(&swarm, "alpha"), "approved");
+    swarm.write(".swarm/config.yaml", "gates: [{name: slow, run: \"true\"}]\n");
+    swarm.run(["merge", "--yes"]).success();
+    assert_eq!(state(&swarm, "alpha"), "landed");
 }

@@ -5,7 +5,9 @@ mod budget;
 mod capacity;
 mod chaos;
 mod ci;
+#[cfg(feature = "real-agents")]
 mod claude_cli;
+#[cfg(feature = "real-agents")]
 mod claude_worker;
 mod contract;
 mod demo;
@@ -18,6 +20,7 @@ mod own_loop;
 mod plan;
 mod processes;
 mod pull_request;
+mod pull_request_run;
 mod queue;
 mod readme;
 mod real_package;
@@ -31,3 +34,4 @@ mod status;
 mod support;
 mod terminal;
 mod verbs;
+mod why;

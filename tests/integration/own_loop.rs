@@ -570,3 +570,21 @@ fn a_model_that_refuses_is_paced_until_it_answers() {
     let held: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
     assert!(held >= 1, "it was held");
 }
+
+#[test]
+fn an_answer_to_another_worker_ends_the_patience_of_a_model() {
+    let server = ModelServer::of(&REFUSED.replace("retry_after: 6s", "retry_after: 25s"));
+    let stage = Stage::new("served");
+    let config = format!("providers: {{test: {{kind: openai, url: \"{}/v1\"}}}}\n", server.url());
+    stage.swarm.write(".swarm/config.yaml", &config);
+    stage.write_agent("ollama", "test/m");
+    stage.spawn(&["--headless"]);
+    let paced = || stage.swarm.json(["status"])["paced"].as_array().unwrap().len();
+    stage.swarm.wait_until("the model to be paced", || paced() == 1);
+    stage.swarm.write_ticket("other", "own", "SCRIPT:quick\nDo it.");
+    stage.swarm.run(["spawn", "other", "--headless", "--wait"]).success();
+    assert_eq!(paced(), 0, "it has answered");
+    let refused = stage.swarm.json(["status", "work"])["workers"][0].clone();
+    assert_eq!(refused["status"], "working", "{refused:#}");
+    stage.swarm.run(["stop", "work"]).success();
+}

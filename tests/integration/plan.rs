@@ -144,8 +144,16 @@ fn issues_become_tickets_once_and_are_never_overwritten() {
     let hostile = "---\nagent: evil\n---\r\n\u{1b}[2J Depends on #7 and #99.";
     let list = |lexer: &Value| json!([issue(12, "Fix: parser\n---\nx", hostile), lexer]).to_string();
     swarm.write_at(&forge.join("list.json"), &list(&lexer));
+    let planned = swarm.json(["ticket", "import", "--repo", "o/r", "--label", "bug", "--dry-run"]);
+    assert_conforms(&planned, "import");
+    assert_eq!(swarm.json(["ticket", "list"])["tickets"], json!([]), "nothing was written");
+    swarm.run(["ticket", "import", "--repo", "o/r", "--dry-run"]).says("Would import #7 as `7-write-the-lexer`");
     let first = swarm.json(["ticket", "import", "--repo", "o/r", "--label", "bug"]);
     assert_conforms(&first, "import");
+    assert_eq!(
+        (&planned["issues"], &planned["dry_run"], &first["dry_run"]),
+        (&first["issues"], &true.into(), &false.into())
+    );
     let actions = |view: &Value| -> Vec<String> {
         let issues = view["issues"].as_array().unwrap();
         issues

@@ -46,6 +46,10 @@ struct Team {
 
 impl Team {
     fn new(program: &'static str) -> Self {
+        Self::with_ticket(program, "Write `three`, please.")
+    }
+
+    fn with_ticket(program: &'static str, body: &str) -> Self {
         let mut swarm = TestSwarm::new();
         let (forge, bin) = (swarm.root().join("forge"), swarm.root().join("bin"));
         // `auto` tells GitLab by the address.
@@ -68,8 +72,8 @@ impl Team {
                       git add new.txt; git commit -qm 'Add a file'";
         swarm.write_shell_agent("writer", script);
         swarm.write(".git/info/exclude", ".swarm/\n");
-        let ticket = "---\ntitle: Spell it \"out\"\nagent: writer\nchecks: [\"true\"]\n---\nWrite `three`, please.\n";
-        swarm.write(".swarm/tickets/alpha.md", ticket);
+        let ticket = format!("---\ntitle: Spell it \"out\"\nagent: writer\nchecks: [\"true\"]\n---\n{body}\n");
+        swarm.write(".swarm/tickets/alpha.md", &ticket);
         swarm.run(["spawn", "alpha", "--headless"]).success();
         swarm.run(["wait", "alpha", "--timeout", "60s"]).success();
         swarm.run(["review", "alpha", "--approve", "-m", "Well spelt."]).success();
@@ -271,10 +275,34 @@ fn a_remote_that_refuses_is_heard_and_nothing_is_opened() {
     let hook = team.remote.join("hooks/pre-receive");
     team.swarm.write_at(&hook, "#!/bin/sh\necho 'branches need a prefix' >&2\nexit 1\n");
     fs::set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
-    team.merge().expect_code(1).says("`origin` refused `swarm/alpha`: [remote rejected] (pre-receive hook declined)");
+    team.merge()
+        .expect_code(1)
+        .says("`origin` refused `swarm/alpha`: [remote rejected] (pre-receive hook declined): branches need a prefix");
     team.assert_untouched();
     fs::remove_file(hook).unwrap();
     team.merge().expect_code(0).says("is offered");
+}
+
+#[test]
+fn a_push_runs_where_a_persons_would() {
+    let team = Team::new("gh");
+    team.swarm.git(["remote", "set-url", "origin", "../remote.git"]).success();
+    team.swarm
+        .write("hooks/pre-push", "#!/bin/sh\ntest -e code.txt && test -e go || { echo 'no go here' >&2; exit 1; }\n");
+    fs::set_permissions(team.swarm.repository().join("hooks/pre-push"), Permissions::from_mode(0o755)).unwrap();
+    team.swarm.git(["config", "core.hooksPath", "hooks"]).success();
+    team.merge().expect_code(1).says("`origin` refused `swarm/alpha`: no go here");
+    team.assert_untouched();
+    team.swarm.write("go", "");
+    team.merge().expect_code(0).says("is offered");
+    assert_eq!(team.on_remote("swarm/alpha"), team.head("swarm/alpha"));
+}
+
+#[test]
+fn a_text_that_is_too_long_for_an_argument_is_offered_so_far_as_it_goes() {
+    let team = Team::with_ticket("glab", &"A sentence of the ticket.\n".repeat(8_000));
+    team.merge().expect_code(0).says("is offered");
+    assert!(team.calls().iter().any(|call| call.contains("The rest did not fit")), "{:?}", team.calls().last());
 }
 
 #[test]

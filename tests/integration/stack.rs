@@ -62,6 +62,28 @@ esac
 }
 
 #[test]
+fn secrets_in_a_result_reach_neither_the_prompt_of_a_dependent_nor_the_review() {
+    let (token, own) = (format!("ghp_{}", "a1B2".repeat(9)), "tok-inhouse-77");
+    let scripts = [
+        format!("printf 'use {token} and {own}, then go on' > \"$SWARM_RESULT_FILE\""),
+        format!("echo 'use {token} and {own}, then go on'"),
+    ];
+    for script in scripts {
+        let swarm = scene(&format!("{script}; echo x > $SWARM_TICKET"));
+        swarm.write(".swarm/config.yaml", "redact: [\"tok-inhouse-[0-9]+\"]\n");
+        write(&swarm, "survey", "");
+        write(&swarm, "user", "depends_on: [{ticket: survey, kind: data}]\n");
+        finish(&swarm, "survey");
+        finish(&swarm, "user");
+        let result = swarm.json(["review", "survey"])["result"].as_str().unwrap().to_owned();
+        for text in [prompt(&swarm, "user"), result] {
+            assert!(text.contains("use [redacted] and [redacted], then go on"), "{text}");
+            assert!(!text.contains(&token) && !text.contains(own), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_ticket_starts_from_the_branch_of_its_dependency_and_lands_after_it() {
     for strategy in ["merge", "squash"] {
         let swarm = scene("ls > seen-by-$SWARM_TICKET; echo of $SWARM_TICKET > $SWARM_TICKET");
@@ -86,6 +108,11 @@ fn a_ticket_starts_from_the_branch_of_its_dependency_and_lands_after_it() {
         swarm.run(["review", "parser", "--approve"]).success();
         swarm.run(["merge"]).expect_code(4).says("started from the branch of `lexer`, which is review");
         swarm.run(["review", "lexer", "--approve"]).success();
+        let planned = swarm.json(["merge", "--dry-run"]);
+        assert_eq!(planned["landed"].as_array().unwrap().len(), 2, "{planned:#}");
+        swarm
+            .run(["why", "parser"])
+            .says("its branch started from that of `lexer`, which is approved; it lands after it");
         let merged = swarm.json(["merge"]);
         assert_eq!(merged["landed"].as_array().unwrap().len(), 2, "{merged:#}");
         assert!(swarm.read("seen-by-parser").contains("lexer\n"));
@@ -115,6 +142,10 @@ echo "$SWARM_TICKET" > shared; git add -A; git commit -qm "Work of $SWARM_TICKET
         swarm.run(["review", ticket, "--approve"]).success();
     }
     swarm.run(["merge", "lexer"]).success();
+    swarm.run(["why", "parser"]).says(
+        "`lexer`, from whose branch this one started, has landed on `main` as other commits; when this one lands, only \
+         its own commits are replayed there",
+    );
     swarm.write("shared", "somebody\n");
     swarm.git(["commit", "-qam", "Somebody changes it"]).success();
     swarm.run(["merge"]).expect_code(1).says("`shared` conflicts with `main`");

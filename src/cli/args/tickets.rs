@@ -37,6 +37,9 @@ pub(in crate::cli) struct TicketImportArgs {
     /// Only issues with this label.
     #[arg(long, value_name = "LABEL", conflicts_with = "numbers")]
     pub(crate) label: Option<String>,
+    /// Say which tickets would be written, and write none.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Reads `12` or `#12`.

@@ -119,6 +119,7 @@ fn worker_style(event: &crate::model::event::Event) -> Style {
 fn swarm_style(event: &SwarmEvent) -> Style {
     match event {
         SwarmEvent::Stuck { .. } | SwarmEvent::LimitReached { .. } | SwarmEvent::Paced { .. } => Style::Yellow,
+        SwarmEvent::Reconfigured { used: false, .. } => Style::Yellow,
         SwarmEvent::RunEnded { exit_code: 0, .. } => Style::Green,
         SwarmEvent::RunEnded { .. } => Style::Red,
         SwarmEvent::Held { .. } | SwarmEvent::HoldEnded => Style::Dim,
@@ -139,6 +140,7 @@ fn swarm_text(event: &SwarmEvent, at: Time) -> String {
         SwarmEvent::RunEnded { exit_code, why } => format!("run ended with exit code {exit_code}: {why}"),
         SwarmEvent::LeaseTaken { role, holder, .. } => format!("{holder} is {role} now"),
         SwarmEvent::LeaseLost { role, holder, .. } => format!("{holder} is {role} no longer"),
+        SwarmEvent::Reconfigured { why, .. } => format!("the configuration changed and {why}"),
         SwarmEvent::Held { why, until } => {
             let until = until.map(|until| format!(", until {}", clock(until))).unwrap_or_default();
             format!("held: {why}{until}")

@@ -2,12 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Context;
 use crate::cli::args::{MergeArgs, SelectArgs, StrategyChoice};
+use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{last_lines, one_line};
 use crate::coordinator::views::{GateView, MergeView, PullRequestView, PullState};
 use crate::coordinator::{Failure, FailureKind, MergeProgress, MergeRequest};
@@ -15,7 +19,7 @@ use crate::model::settings::Strategy;
 use crate::model::{counted, duration_text};
 
 /// `merge`.
-pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<ExitCode, Failure> {
     let strategy = args.strategy.map(|choice| match choice {
         StrategyChoice::Merge => Strategy::Merge,
         StrategyChoice::Squash => Strategy::Squash,
@@ -30,7 +34,9 @@ pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> 
         wait: args.wait,
         timeout: args.timeout,
     };
-    let mut progress = Spinner::new(context.output.narrate);
+    // A gate has a process group of its own, and would outlive a command that just ends.
+    let interrupt = Interrupt::listen_twice()?;
+    let mut progress = Spinner { ends: interrupt.flag(), ..Spinner::new(context.output.narrate) };
     let merged = context.control()?.merge(&request, &mut progress);
     progress.clear();
     let (view, result) = merged?;
@@ -43,7 +49,13 @@ pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<(), Failure> 
             context.output.narrate("approve finished work first: swarm review WORKER --approve");
         }
     }
-    result
+    match (interrupt.signal(), result) {
+        (Some(signal), Err(failure)) => {
+            context.output.failure(&failure);
+            Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)))
+        }
+        (_, result) => result.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// Whether no worker was looked at.
@@ -184,6 +196,8 @@ pub(super) fn ask(question: &str) -> Result<bool, Failure> {
 struct Spinner {
     /// The line; hidden without a terminal.
     bar: Option<ProgressBar>,
+    /// Set when the landing is to end.
+    ends: Arc<AtomicBool>,
 }
 
 impl Spinner {
@@ -195,7 +209,7 @@ impl Spinner {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar }
+        Self { bar, ends: Arc::default() }
     }
 
     /// Takes the line off the screen.
@@ -212,6 +226,10 @@ impl MergeProgress for Spinner {
             let what = one_line(what);
             bar.set_message(if worker.is_empty() { what } else { format!("{worker}: {what}") });
         }
+    }
+
+    fn ends(&self) -> Arc<AtomicBool> {
+        self.ends.clone()
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Diff(args) => review::diff(&args, context)?,
         Verb::Review(args) => review::review(&args, context)?,
         Verb::Conflicts(args) => conflicts::run(&args, context)?,
-        Verb::Merge(args) => merge::merge(&args, context)?,
+        Verb::Merge(args) => return merge::merge(&args, context),
         Verb::Resolve(args) => resolve::run(&args, context)?,
         Verb::Recover(verb) => recover::run(&verb, context)?,
         Verb::Clean(args) => clean::run(&args, context)?,

@@ -104,7 +104,9 @@ fn utilisation(view: &StatsView) -> String {
     match (view.total.utilisation, view.runs.max_workers) {
         (Some(part), Some(max)) => {
             let (runs, wall) = (counted(view.runs.count, "run"), time(view.runs.wall_ms));
-            format!("{} of {} ({runs}, {wall})", percent(part), counted(max, "worker"))
+            let full = view.total.utilisation_while_queued;
+            let full = full.map(|part| format!("; {} while tickets waited", percent(part)));
+            format!("{} of {} ({runs}, {wall}){}", percent(part), counted(max, "worker"), full.unwrap_or_default())
         }
         _ => "- (no run of the coordinator)".to_owned(),
     }
@@ -255,6 +257,7 @@ mod tests {
             working: times,
             throughput_per_hour: Some(12.34),
             utilisation: None,
+            utilisation_while_queued: None,
             input_tokens: Some(1_234_567),
             output_tokens: None,
             cost_usd: cost,

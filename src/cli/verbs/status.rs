@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use crate::cli::Context;
 use crate::cli::args::{StatusArgs, WorkerArgs};
-use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, width};
+use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, paragraph, width};
 use crate::coordinator::Failure;
-use crate::coordinator::views::{PullState, StatusView, WorkerView};
+use crate::coordinator::views::{PullState, StatusView, WhyView, WorkerView};
 use crate::model::health::Pace;
+use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, Status};
 use crate::model::{Time, ago_text, counted, short_age};
 
@@ -80,13 +81,25 @@ fn render(view: &StatusView, output: &Output) -> String {
         let waiting = view.tickets.values().sum::<usize>();
         let tickets = if waiting > 0 { format!(" ({})", summary(view)) } else { String::new() };
         let more = format!("{}{}", paced(view, output), coordination(view, output));
-        return format!("No workers{tickets}. Start one: swarm spawn TICKET\n{more}");
+        let text = paragraph(&format!("No workers{tickets}. {}", next_step(view)), 0);
+        return format!("{text}\n{more}");
     }
     let mut text = table(view, output);
     text.push_str(&paced(view, output));
     writeln!(text, "\n{}", output.paint(Style::Dim, &summary(view))).expect("a string takes all text");
     text.push_str(&coordination(view, output));
     text
+}
+
+/// What a person does next who has no workers.
+fn next_step(view: &StatusView) -> &'static str {
+    let count = |state: TicketState| view.tickets.get(state.as_str()).copied().unwrap_or_default();
+    let is_led = view.coordinator.as_ref().is_some_and(|coordinator| coordinator.leader.is_some());
+    match count(TicketState::Open) + count(TicketState::Queued) + count(TicketState::Blocked) {
+        _ if is_led => "The coordinator starts what it can: swarm queue list",
+        0 => "Write a ticket: swarm ticket new ID",
+        _ => "Start them: swarm run --all, or one: swarm spawn TICKET",
+    }
 }
 
 /// Who leads, and what does not move.
@@ -203,16 +216,37 @@ pub(super) fn explain(args: &WorkerArgs, context: &Context) -> Result<(), Failur
     if context.output.json {
         return context.output.document(&view);
     }
-    let worker = &view.worker;
+    let mut text = match (&view.worker, &view.ticket) {
+        (Some(worker), _) => about_worker(worker, &view, context),
+        (None, Some(ticket)) => {
+            let why = ticket.hold.as_ref().map(|hold| format!(": it {}", one_line(&hold.why))).unwrap_or_default();
+            format!("`{}` is {}{why}\n", ticket.id, ticket.state)
+        }
+        (None, None) => String::new(),
+    };
+    text.push_str("\nFacts\n");
+    for fact in &view.facts {
+        writeln!(text, "  {}", paragraph(&one_line(fact), 2)).expect("a string takes all text");
+    }
+    if let Some(worker) = &view.worker {
+        text.push_str(&behind_worker(worker, view.at));
+    }
+    context.output.print(&text)
+}
+
+/// The status of a worker and since when.
+fn about_worker(worker: &WorkerView, view: &WhyView, context: &Context) -> String {
     let status = context.output.paint(Style::of(worker.status), worker.status.as_str());
     let mut text = format!("`{}` is {status}: {}\n", worker.id, one_line(&worker.reason));
     if let Some(since) = worker.since.filter(|_| worker.status != Status::Unknown) {
         writeln!(text, "since {since} ({})", ago_text(since.age_at(view.at))).expect("a string takes all text");
     }
-    text.push_str("\nFacts\n");
-    for fact in &view.facts {
-        writeln!(text, "  {}", one_line(fact)).expect("a string takes all text");
-    }
+    text
+}
+
+/// Checks and evidence of a worker.
+fn behind_worker(worker: &WorkerView, now: Time) -> String {
+    let mut text = String::new();
     if !worker.checks.is_empty() {
         text.push_str("\nChecks\n");
     }
@@ -225,10 +259,10 @@ pub(super) fn explain(args: &WorkerArgs, context: &Context) -> Result<(), Failur
     if !worker.evidence.is_empty() {
         text.push_str("\nEvidence, strongest first\n");
         for evidence in &worker.evidence {
-            text.push_str(&evidence_line(evidence, view.at));
+            text.push_str(&evidence_line(evidence, now));
         }
     }
-    context.output.print(&text)
+    text
 }
 
 /// One piece of evidence.

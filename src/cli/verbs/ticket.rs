@@ -68,8 +68,12 @@ fn new(args: &TicketNewArgs, context: &Context) -> Result<(), Failure> {
 
 /// `ticket import`.
 fn import(args: &TicketImportArgs, context: &Context) -> Result<(), Failure> {
-    let request =
-        ImportRequest { repository: args.repo.clone(), label: args.label.clone(), numbers: args.numbers.clone() };
+    let request = ImportRequest {
+        repository: args.repo.clone(),
+        label: args.label.clone(),
+        numbers: args.numbers.clone(),
+        dry_run: args.dry_run,
+    };
     let (view, result) = context.control()?.import_issues(&request)?;
     if context.output.json {
         context.output.document(&view)?;
@@ -78,7 +82,10 @@ fn import(args: &TicketImportArgs, context: &Context) -> Result<(), Failure> {
     for issue in &view.issues {
         let (number, ticket) = (issue.number, &issue.ticket);
         context.output.line(&match issue.action {
-            ImportWord::Imported => format!("Imported #{number} as `{ticket}`: {}", one_line(&issue.title)),
+            ImportWord::Imported => {
+                let done = if view.dry_run { "Would import" } else { "Imported" };
+                format!("{done} #{number} as `{ticket}`: {}", one_line(&issue.title))
+            }
             ImportWord::Unchanged => format!("#{number} is `{ticket}` already, and has not changed"),
             ImportWord::Changed => {
                 format!(

@@ -8,6 +8,7 @@ use crate::config::SpawnDepth;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::run::Spent;
 use crate::coordinator::views::{BudgetView, LimitView, SpendView, VIEW_VERSION};
+use crate::llm::unpriced;
 use crate::model::agent::RuntimeKind;
 use crate::model::budget::{Budget, BudgetSettings, OnReached, Reached, Scope, Spend, Spendings};
 use crate::model::day::Day;
@@ -75,14 +76,35 @@ impl Control {
         Ok(today.jump.into_iter().collect())
     }
 
-    /// What a person should know who limits money only, of an agent that never tells what it uses.
-    pub(super) fn money_doubt(&self, agent: &str) -> Result<Option<String>, Failure> {
-        let budget = self.project.settings()?.budget;
+    /// What a person should know who limits money, of an agent that never tells what it uses, or whose model has no price.
+    pub(super) fn money_doubt(&self, agent: &str, ticket: &str) -> Result<Option<String>, Failure> {
+        let budget = self.budget_of(&self.ticket_of(ticket)?)?;
+        if !budget.limits_money() {
+            return Ok(None);
+        }
         let agent = self.project.agent(&agent.parse()?)?;
-        let is_silent = agent.runtime == RuntimeKind::Command && agent.preset.is_none();
-        let is_doubtful = is_silent && budget.limits_money();
-        let text = || format!("agent `{}` does not tell what it uses: only a budget of time holds it", agent.name);
-        Ok(is_doubtful.then(text))
+        if agent.runtime == RuntimeKind::Command && agent.preset.is_none() {
+            return Ok(Some(format!(
+                "agent `{}` does not tell what it uses: only a budget of time holds it",
+                agent.name
+            )));
+        }
+        if agent.runtime != RuntimeKind::Ollama {
+            return Ok(None);
+        }
+        let settings = self.project.settings()?.for_models();
+        let (unknown, is_all) = unpriced(&agent.model_name(), &settings, &self.project.call.environment);
+        let Some(first) = unknown.first() else { return Ok(None) };
+        let what = match (budget.ticket.usd, is_all) {
+            (Some(_), true) => {
+                "so it is not asked under this ticket's budget of money, and the agent is stopped with code 7"
+            }
+            (Some(_), false) => "so it is passed over under this ticket's budget of money",
+            (None, _) => "so budgets of money do not count it; those of tokens and time do",
+        };
+        Ok(Some(format!(
+            "the price of `{first}` is not known, {what}: add it to `prices`, or mark its provider `local`"
+        )))
     }
 
     /// Refuses what would be started over a ticket's budget.

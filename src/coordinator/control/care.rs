@@ -3,6 +3,7 @@
 
 use super::Control;
 use super::act::Admission;
+use super::sessions::remove_abandoned_sockets;
 use crate::coordinator::failure::Failure;
 use crate::coordinator::run::CareOf;
 use crate::coordinator::run::stuck::NUDGE;
@@ -103,12 +104,15 @@ impl Control {
         Ok(self.project.store()?.end_care(worker)?)
     }
 
-    /// Ends what the agents of workers left running that nobody supervises; who and how many there were. One that cannot
-    /// be looked at does not keep the others from it.
+    /// Ends what the agents of workers left running that nobody supervises, and removes the sockets of killed processes; who
+    /// and how many processes there were. One that cannot be looked at does not keep the others from it.
     pub(in crate::coordinator) fn reap_orphans(&self) -> Result<Vec<(WorkerId, usize)>, Failure> {
         let mut reaped = Vec::new();
+        if let Err(failure) = remove_abandoned_sockets() {
+            tracing::warn!(error = failure.chain.join(": "), "the sockets of killed commands could not be removed");
+        }
         for worker in self.project.store()?.workers()? {
-            match self.reap(&worker) {
+            match self.remove_dead_socket(&worker.id).and_then(|()| self.reap(&worker)) {
                 Ok(0) => {}
                 Ok(count) => {
                     let what = format!("ended {count} processes that nobody supervised");

@@ -65,7 +65,7 @@ impl Control {
             view.goes.push(entry);
         }
         if request.applies {
-            self.end_released_sessions();
+            self.clear_released();
         }
         view.failed = failures.iter().map(|(subject, failure)| failure.view(subject)).collect();
         let result = partial(view.goes.len(), failures);

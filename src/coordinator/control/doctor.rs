@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::mend::{Fault, is_preparing, old_lock, pids};
+use super::sessions::is_abandoned;
 use super::{Control, is_released};
 use crate::agent::Probe;
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -12,7 +13,6 @@ use crate::files::{self, FileLock};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, TmuxSession, Worker};
 use crate::model::{Time, counted, duration_text};
-use crate::process;
 use crate::store::Store;
 use crate::supervisor::Client;
 use crate::terminal::{Tmux, TmuxError};
@@ -135,7 +135,7 @@ impl Control {
             return findings;
         }
         findings.extend(self.look("tmux", |control| Ok(vec![control.tmux_program()?])));
-        findings.extend(self.look("target", |control| Ok(vec![control.target()?])));
+        findings.extend(self.look("target", |control| Ok(vec![control.landing_target()?])));
         findings.extend(self.look("agent", |control| Ok(vec![control.default_agent()?])));
         findings
     }
@@ -155,13 +155,9 @@ impl Control {
     }
 
     /// Whether the branch that work lands on is there.
-    fn target(&self) -> Result<Found, Failure> {
-        let repository = &self.project.repository;
-        let branch = match &self.project.settings()?.target {
-            Some(target) => target.clone(),
-            None => repository.default_target()?,
-        };
-        Ok(match repository.branch_head(&branch)? {
+    fn landing_target(&self) -> Result<Found, Failure> {
+        let branch = self.target()?;
+        Ok(match self.project.repository.branch_head(&branch)? {
             Some(_) => ok("target", format!("work lands on `{branch}`")),
             None => {
                 let hint = format!("make it: git branch {branch}, or set `target` in .swarm/config.yaml");
@@ -528,14 +524,4 @@ fn stale_runtime_files() -> Result<Vec<Found>, Failure> {
 fn is_old(path: &Path) -> bool {
     let age = std::fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
     age.is_some_and(|age| age > HANDOVER_AGE)
-}
-
-/// Whether the process whose pid ends the name `HASH-PID.ready` is gone.
-fn is_abandoned(path: &Path) -> Result<bool, Failure> {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let pid = stem.rsplit('-').next().and_then(|pid| pid.parse().ok());
-    Ok(match pid {
-        Some(pid) => process::identify(pid)?.is_none(),
-        None => false,
-    })
 }

@@ -32,6 +32,8 @@ pub(crate) struct ImportRequest {
     pub(crate) label: Option<String>,
     /// These issues; none is every open one.
     pub(crate) numbers: Vec<u64>,
+    /// Write nothing.
+    pub(crate) dry_run: bool,
 }
 
 /// Tickets that are there, and where they come from.
@@ -64,9 +66,10 @@ impl Control {
         issues.dedup_by_key(|issue| issue.number);
         let mut known = self.known_sources()?;
         let ids = ids_of(&issues, &known);
-        let mut view = ImportView { version: VIEW_VERSION, issues: Vec::new(), failed: Vec::new() };
+        let mut view =
+            ImportView { version: VIEW_VERSION, dry_run: request.dry_run, issues: Vec::new(), failed: Vec::new() };
         for issue in &issues {
-            match self.import_issue(issue, &ids, &mut known) {
+            match self.import_issue(issue, &ids, &mut known, request.dry_run) {
                 Ok(imported) => view.issues.push(imported),
                 Err(failure) => failures.push((format!("#{}", issue.number), failure)),
             }
@@ -95,12 +98,13 @@ impl Control {
         self.project.project_file(Path::new(&format!(".swarm/tickets/{id}.md")))
     }
 
-    /// Imports one issue, or says why it need not be.
+    /// Imports one issue, or says why it need not be; with `dry_run` all but the last step of it.
     fn import_issue(
         &self,
         issue: &Issue,
         ids: &BTreeMap<u64, TicketId>,
         known: &mut Known,
+        dry_run: bool,
     ) -> Result<ImportedView, Failure> {
         let id = &ids[&issue.number];
         let source = source_line(issue);
@@ -127,11 +131,13 @@ impl Control {
         if parse_ticket(&path, &text)? != ticket {
             return Err(Failure::new(FailureKind::Internal, "the ticket would be read as another one"));
         }
-        match files::write_new(&path, text.as_bytes()) {
-            Err(FileError { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Ok(view(ImportWord::Exists, Vec::new()));
+        if !dry_run {
+            match files::write_new(&path, text.as_bytes()) {
+                Err(FileError { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                    return Ok(view(ImportWord::Exists, Vec::new()));
+                }
+                written => written?,
             }
-            written => written?,
         }
         known.ids.push(id.to_string());
         Ok(view(ImportWord::Imported, warnings))

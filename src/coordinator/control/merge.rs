@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,7 +22,7 @@ use crate::landing::{
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{LandingMode, Strategy};
 use crate::model::ticket::{Ticket, TicketState};
-use crate::model::worker::Worker;
+use crate::model::worker::{Liveness, Worker};
 use crate::model::{CommitId, Time, WorkerId, error_text};
 use crate::store::read_log;
 
@@ -51,6 +52,11 @@ pub(crate) struct MergeRequest {
 pub(crate) trait MergeProgress {
     /// Something happens to a worker, as a clause.
     fn tell(&mut self, worker: &str, what: &str);
+
+    /// What is set when it is to end before it is done: the gate under way is ended, and what did not land stays as it is.
+    fn ends(&self) -> Arc<AtomicBool> {
+        Arc::default()
+    }
 }
 
 impl Control {
@@ -102,6 +108,7 @@ impl Control {
             rebuilds: REBUILDS,
             batch: settings.landing.batch,
             speculate_after: speculation_delay(settings.landing.speculate),
+            ends: progress.ends(),
         };
         if request.dry_run {
             let plans = self.with_landing(|landing| Ok(landing.plan(&workers, &options)?))?;
@@ -119,9 +126,32 @@ impl Control {
                 failures.push((id, failure));
             }
         }
-        self.end_released_sessions();
+
+        self.tell_stacked_of(&view);
+
+        self.release_landed()?;
+
+        self.clear_released();
         let result = outcome(&view, failures);
         Ok((view, result))
+    }
+
+    /// Releases workers whose work landed and who could not be released then, as when the disk was full; what fails again
+    /// is for the next landing. Of a ticket with variants nobody can tell here which one landed.
+    fn release_landed(&self) -> Result<(), Failure> {
+        let workers = self.project.store()?.workers()?;
+        for worker in workers.iter().filter(|worker| !is_released(worker)) {
+            let is_only = workers.iter().filter(|other| other.ticket == worker.ticket).count() == 1;
+            let has_landed = || Ok::<_, Failure>(self.ticket_state(&worker.ticket)? == Some(TicketState::Landed));
+            if !is_only || self.liveness(worker) != Liveness::Dead || !has_landed()? {
+                continue;
+            }
+            if let Err(failure) = self.with_landing(|landing| Ok(landing.release(&worker.id, "landed")?)) {
+                let error = failure.chain.join(": ");
+                tracing::warn!(worker = worker.id.as_str(), error, "a worker whose work landed could not be released");
+            }
+        }
+        Ok(())
     }
 
     /// The workers to land, in the order they go in: as named, or as [`order`] says.
@@ -371,7 +401,7 @@ impl Control {
             };
             Ok(action(&worker.id, "released", text))
         });
-        self.end_released_sessions();
+        self.clear_released();
         Ok(acted)
     }
 }

@@ -30,12 +30,14 @@ mod rewind;
 mod run;
 mod sessions;
 mod spawn;
+mod stacked;
 mod stats;
 mod status;
 mod ticket_log;
 mod tickets;
 mod trust;
 mod wait;
+mod why;
 
 use std::time::{Duration, Instant};
 

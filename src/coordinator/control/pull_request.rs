@@ -1,7 +1,8 @@
 //! `merge --pr`: landing through a forge.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::merge::{MergeProgress, MergeRequest};
 use super::{Control, is_released, partial};
@@ -12,6 +13,9 @@ use crate::model::WorkerId;
 use crate::model::settings::ForgeChoice;
 use crate::model::worker::Worker;
 use crate::store::{ReviewVerdict, read_live};
+
+/// How often one who waits for the forge looks whether it is still to wait.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Control {
     /// Brings workers' work to their targets by pull requests, as far as it goes now, or with `wait` to the end. The
@@ -24,6 +28,7 @@ impl Control {
         let settings = self.project.settings()?;
         let forge = self.forge()?;
         let workers = self.offerable(request)?;
+        self.approve_by_policy(&workers)?;
         let describe = |worker: &Worker| self.describe(worker).map_err(|failure| failure.chain.join(": "));
         let stop = |worker: &Worker| {
             self.stop_one(worker, "its work landed").map(drop).map_err(|failure| failure.chain.join(": "))
@@ -34,17 +39,18 @@ impl Control {
         let deadline = request.timeout.map(|limit| Instant::now() + limit);
         let mut open = workers.clone();
         let mut has_run_out = false;
+        let ends = progress.ends();
         while !open.is_empty() {
             for id in &open {
                 progress.tell(id.as_str(), "asking the forge");
-                let answer = self.with_landing(|landing| Ok(landing.offer(id, &options)?));
+                let answer = self.offer(id, &options);
                 if let Ok(Offered::Open { action, .. }) = &answer {
                     first.entry(id.clone()).or_insert(action);
                 }
                 answers.insert(id.clone(), answer);
             }
             open.retain(|id| matches!(answers.get(id), Some(Ok(Offered::Open { .. }))));
-            if !request.wait || open.is_empty() {
+            if !request.wait || open.is_empty() || ends.load(Ordering::SeqCst) {
                 break;
             }
             if deadline.is_some_and(|deadline| Instant::now() + settings.landing.poll > deadline) {
@@ -52,10 +58,31 @@ impl Control {
                 break;
             }
             progress.tell("", "waiting for the forge");
-            std::thread::sleep(settings.landing.poll);
+            let due = Instant::now() + settings.landing.poll;
+            while Instant::now() < due && !ends.load(Ordering::SeqCst) {
+                std::thread::sleep(LOOK_EVERY.min(settings.landing.poll));
+            }
         }
-        self.end_released_sessions();
-        self.answer(&workers, answers, &first, has_run_out)
+        let answer = self.answer(&workers, answers, &first, has_run_out)?;
+        self.tell_stacked_of(&answer.0);
+        self.clear_released();
+        Ok(answer)
+    }
+
+    /// Brings one worker as far as it goes now. Its own commits are brought to a target that has its dependency as others
+    /// where they fit: the forge would merge the branch with all that is on it.
+    fn offer(&self, id: &WorkerId, options: &PullOptions<'_>) -> Result<Offered, Failure> {
+        let offer = || self.with_landing(|landing| Ok(landing.offer(id, options)?));
+        match offer()? {
+            Offered::Behind { why, onto, record } => match self.replay(id, &onto)? {
+                true => {
+                    self.approve_by_policy(std::slice::from_ref(id))?;
+                    offer()
+                }
+                false => Ok(Offered::Waiting { why, record }),
+            },
+            offered => Ok(offered),
+        }
     }
 
     /// Puts the answers together in the order of the workers.
@@ -87,7 +114,7 @@ impl Control {
                     view.pull_requests.push(pull_view(id, &record, action));
                 }
                 Some(Ok(Offered::Landed(landed))) => view.landed.push(self.pull_landed(id, landed)?),
-                Some(Ok(Offered::Waiting { why, record })) => {
+                Some(Ok(Offered::Waiting { why, record } | Offered::Behind { why, record, .. })) => {
                     let text = format!("`{id}` waits: {why}");
                     failures.push((id.to_string(), Failure::new(FailureKind::NeedsPerson, text)));
                     if let Some(record) = record.filter(|record| record.number.is_some()) {
@@ -121,7 +148,7 @@ impl Control {
     }
 
     /// The forge of the configured remote.
-    fn forge(&self) -> Result<Forge, Failure> {
+    pub(super) fn forge(&self) -> Result<Forge, Failure> {
         let landing = &self.project.settings()?.landing;
         let url = self.project.repository.remote_url(&landing.remote)?;
         let url = url.ok_or(crate::landing::LandingError::NoRemote(landing.remote.clone()))?;

@@ -40,11 +40,12 @@ impl Control {
     pub(crate) fn tell_overlaps(&self) -> Result<(), Failure> {
         let paths = &self.project.paths;
         let Some(_turn) = FileLock::try_take(&paths.lock("radar"))? else { return Ok(()) };
+        // Before anything is read, so that what changes from here on is looked at again, and a look that fails or is not
+        // wanted is not tried again at once.
+        write_atomically(&paths.radar_look(), b"", Access::Shared)?;
         if !self.project.settings()?.landing.tell_overlaps {
             return Ok(());
         }
-        // Before anything is read, so that what changes from here on is looked at again.
-        write_atomically(&paths.radar_look(), b"", Access::Shared)?;
         let workers: Vec<_> =
             self.project.store()?.workers()?.into_iter().filter(|worker| !is_released(worker)).collect();
         if workers.len() > MOST_WORKERS {

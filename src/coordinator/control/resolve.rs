@@ -9,6 +9,7 @@ use crate::git::{Begin, Begun};
 use crate::model::settings::OnConflict;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Status, Worker};
+use crate::model::{CommitId, WorkerId};
 use crate::queue::Settlement;
 use crate::supervisor::protocol::Request;
 
@@ -62,6 +63,28 @@ impl Control {
         };
         let kept = self.with_landing(|landing| Ok(landing.find_kept(worker.id.as_str())?))?;
         Ok(resolving(files, Some(kept.reference)))
+    }
+
+    /// Keeps a worker's work and brings its own commits to `onto`, where they fit and its agent is not at work. Whether it
+    /// did; else all is as it was.
+    pub(super) fn replay(&self, id: &WorkerId, onto: &CommitId) -> Result<bool, Failure> {
+        let worker = self.worker(id.as_str())?;
+        let (repository, place) = (&self.project.repository, &worker.place);
+        if self.refuse_unresolvable(&worker).is_err() || repository.operation_in(&place.worktree)?.is_some() {
+            return Ok(false);
+        }
+        match self.begin_in(&worker, Begin::Rebase, onto)? {
+            Begun::Done => {}
+            Begun::Refused { .. } => return Ok(false),
+            Begun::Open { .. } => {
+                let reason = format!("before the replay on `{}` was given up", place.target);
+                let kept = repository.keep(&worker.id, Some(&place.worktree), &place.branch, &reason)?;
+                repository.give_up(&place.worktree, &kept)?;
+                return Ok(false);
+            }
+        }
+        self.back_to_review(&worker)?;
+        Ok(true)
     }
 
     /// Refuses a worker whose worktree is not a person's to work in now.

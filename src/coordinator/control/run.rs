@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use super::merge::{MergeProgress, MergeRequest};
 use super::spawn::{SpawnProgress, SpawnRequest};
 use super::{Control, Known, is_released};
-use crate::coordinator::failure::Failure;
+use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::project::Call;
-use crate::coordinator::run::{AgentFacts, Past, Rules, Seen};
+use crate::coordinator::run::{AgentFacts, Past, Rules, Seen, World};
 use crate::coordinator::views::{MergeView, SpawnedView};
-use crate::model::settings::Approval;
-use crate::model::ticket::{Ticket, TicketState};
+use crate::landing::LandingError;
+use crate::model::settings::{Approval, LandingMode, Settings};
+use crate::model::ticket::{Ticket, TicketState, unmet};
 use crate::model::worker::SpawnStep;
-use crate::model::{AgentName, RunId, TicketId, WorkerId};
+use crate::model::{AgentName, BranchName, RunId, TicketId, Time, WorkerId};
 use crate::queue::{NewTicket, Queue, QueueError, QueueTicket};
 
 /// The tickets that a run is to bring to an end.
@@ -27,6 +28,26 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
+    /// Adds what would be published of it and is not in the queue yet, as it would be there.
+    pub(super) fn add_unqueued(&self, tickets: &mut Vec<QueueTicket>) -> Result<(), Failure> {
+        for (ticket, _) in &self.publish {
+            let known = tickets.iter_mut().find(|entry| entry.ticket.id == ticket.id);
+            if known.as_ref().is_some_and(|entry| entry.state != TicketState::Open) {
+                continue;
+            }
+            let now = Time::now();
+            let mut entry = known.map_or_else(|| QueueTicket::unpublished(ticket.clone(), now), |entry| entry.clone());
+            let state = |id: &TicketId| {
+                Ok::<_, Failure>(tickets.iter().find(|other| other.ticket.id == *id).map(|other| other.state))
+            };
+            entry.waits_for = unmet(&ticket.needs(state)?);
+            entry.state = if entry.waits_for.is_empty() { TicketState::Queued } else { TicketState::Blocked };
+            tickets.retain(|other| other.ticket.id != ticket.id);
+            tickets.push(entry);
+        }
+        Ok(())
+    }
+
     /// The tickets as they are published: those named first, then what they need.
     pub(super) fn order(&self) -> Vec<TicketId> {
         self.publish.iter().map(|(ticket, _)| ticket.id.clone()).collect()
@@ -39,19 +60,34 @@ pub(in crate::coordinator) struct Beside {
     call: Call,
     run: RunId,
     trusts: bool,
+    /// The settings by which it works, whatever the files say by now.
+    settings: Option<Settings>,
 }
 
 impl Beside {
     /// A control of its own.
     pub(in crate::coordinator) fn open(self) -> Result<Control, Failure> {
-        Ok(Control { run: self.run, ..Control::open(self.call, self.trusts)? })
+        let control = Control { run: self.run, ..Control::open(self.call, self.trusts)? };
+        if let Some(settings) = self.settings {
+            control.project.adopt_settings(settings);
+        }
+        Ok(control)
     }
 }
 
 impl Control {
     /// What another thread needs.
     pub(in crate::coordinator) fn beside(&self) -> Beside {
-        Beside { call: self.project.call.clone(), run: self.run.clone(), trusts: self.trusts }
+        let settings = self.project.settings().ok().cloned();
+        Beside { call: self.project.call.clone(), run: self.run.clone(), trusts: self.trusts, settings }
+    }
+
+    /// A control by what the configuration says now, where a run could begin by that. It trusts nothing new by itself:
+    /// whoever said yes to the commands of the repository meant those of then.
+    pub(in crate::coordinator) fn anew(&self, lands: bool) -> Result<Self, Failure> {
+        let control = Self { run: self.run.clone(), ..Self::open(self.project.call.clone(), false)? };
+        control.check_run(lands)?;
+        Ok(control)
     }
 
     /// The id of this run.
@@ -64,18 +100,43 @@ impl Control {
         &self.project
     }
 
-    /// Fails before any effect where a run would fail later: set-up commands that are not trusted, and gates where it
-    /// lands.
+    /// Fails before any effect where a run would fail later, when agents have worked for it: set-up commands that are not
+    /// trusted, nobody whose name commits could have, and what landing needs where it lands.
     pub(in crate::coordinator) fn check_run(&self, lands: bool) -> Result<(), Failure> {
         self.check_spawn_depth()?;
         self.spawner(true)?;
         for agent in &self.project.settings()?.run.agents {
             self.project.agent(agent)?;
         }
-        if lands {
-            self.approved_gates()?;
+        self.project.repository.identity()?;
+        if lands { self.check_landing() } else { Ok(()) }
+    }
+
+    /// Fails where nothing could land: untrusted gates, no target, agents that are to judge or mend and are not there, and
+    /// with pull requests no remote, no program for the forge, or one that is not logged in.
+    fn check_landing(&self) -> Result<(), Failure> {
+        self.approved_gates()?;
+        let settings = self.project.settings()?;
+        let target = self.target()?;
+        if self.project.repository.branch_head(&target)?.is_none() {
+            return Err(Failure::new(FailureKind::NotFound, format!("there is no branch `{target}` to land on"))
+                .hint(format!("make it: git branch {target}, or set `target` in .swarm/config.yaml")));
+        }
+        for agent in settings.review.agents.iter().chain(&settings.landing.resolver) {
+            self.project.agent(agent)?;
+        }
+        if settings.landing.mode == LandingMode::Pr {
+            self.forge()?.find(&target).map_err(LandingError::from)?;
         }
         Ok(())
+    }
+
+    /// The branch that work lands on where its ticket names no other.
+    pub(super) fn target(&self) -> Result<BranchName, Failure> {
+        match &self.project.settings()?.target {
+            Some(target) => Ok(target.clone()),
+            None => Ok(self.project.repository.default_target()?),
+        }
     }
 
     /// The rules of a run that lands, or does not.
@@ -87,6 +148,7 @@ impl Control {
             run: settings.run.clone(),
             health: settings.health,
             lands,
+            forge_poll: settings.landing.poll,
             approves: settings.landing.approval == Approval::Auto || settings.review.agents_approve,
         })
     }
@@ -131,6 +193,34 @@ impl Control {
             since: known.verdict.since,
         });
         Ok((seen.collect(), tickets))
+    }
+
+    /// Everything that deciding looks at, beside what was just observed; nothing is under way and nothing was tried.
+    pub(in crate::coordinator) fn world(
+        &self,
+        rules: &Rules,
+        workers: Vec<Seen>,
+        tickets: Vec<QueueTicket>,
+        chosen: Option<BTreeSet<TicketId>>,
+    ) -> Result<World, Failure> {
+        let past = match rules.run.agents[..] {
+            [] => Past::default(),
+            _ => self.past(&tickets)?,
+        };
+        let store = self.project.store()?;
+        Ok(World {
+            now: Time::now(),
+            past,
+            spent: self.spent(&tickets)?,
+            tickets,
+            workers,
+            agents: self.agent_facts()?,
+            chosen,
+            doing: BTreeMap::new(),
+            setbacks: BTreeMap::new(),
+            paces: store.paces()?,
+            cares: store.cares()?.into_iter().collect(),
+        })
     }
 
     /// The tickets to bring to an end: those named with everything they need, or all that are not over. Changes nothing.

@@ -121,7 +121,7 @@ impl Control {
         }
         for spawned in &mut view.spawned {
             spawned.warnings.extend(warnings.iter().cloned());
-            spawned.warnings.extend(self.money_doubt(&spawned.agent)?);
+            spawned.warnings.extend(self.money_doubt(&spawned.agent, &spawned.ticket)?);
         }
         view.failed = failures.iter().map(|(id, failure)| failure.view(id)).collect();
         let result = partial(view.spawned.len() + view.queued.len(), failures);
@@ -337,7 +337,9 @@ impl Control {
             return Err(Failure::new(FailureKind::Failed, text)
                 .hint(format!("swarm attach {id}, or swarm send {id} \"...\", or swarm restart {id}")));
         }
-        if known.verdict.status == Status::Lost {
+        // A lost worker's attempt goes on, unless the queue knows that it is over: then only the last word of its supervisor
+        // is missing, and the next attempt may begin.
+        if known.verdict.status == Status::Lost && state != Some(TicketState::Queued) {
             let text = format!("worker `{id}` is lost: {}", known.verdict.reason);
             return Err(Failure::new(FailureKind::NeedsPerson, text)
                 .hint(format!("swarm resume {id} goes on with it, swarm restart {id} begins a new attempt")));

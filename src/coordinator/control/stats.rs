@@ -1,10 +1,13 @@
 //! `stats`: figures from the history.
 
+mod places;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use places::Places;
 
 use super::Control;
 use crate::coordinator::failure::Failure;
@@ -48,6 +51,8 @@ struct Group<'a> {
     ended: Vec<(&'a TicketHistory, Time)>,
     /// Attempts that were under way in the window.
     attempts: Vec<&'a AttemptHistory>,
+    /// When tickets were free to be taken and not taken; known of all together only.
+    queued: Vec<Span>,
 }
 
 impl Known {
@@ -56,6 +61,7 @@ impl Known {
         let mut total = Group::default();
         let mut groups: BTreeMap<Option<String>, Group<'_>> = BTreeMap::new();
         for ticket in &self.tickets {
+            total.queued.extend(ticket.queued_spans());
             let ended = ticket.ended_at().filter(|at| *at >= self.from).map(|at| (ticket, at));
             total.ended.extend(ended);
             for name in ended.into_iter().flat_map(|_| by.map(|by| ticket_names(by, ticket)).unwrap_or_default()) {
@@ -111,6 +117,7 @@ impl Known {
             attempt.outcome.as_deref().is_some_and(|word| matches!(word, "failed" | "stopped" | "limit_reached"))
         };
         let spans: Vec<Span> = group.attempts.iter().flat_map(|attempt| attempt.spans.iter().copied()).collect();
+        let places = self.places(&spans, &group.queued);
         let costs: Vec<f64> = group.attempts.iter().filter_map(|attempt| attempt.used?.cost_usd).collect();
         let cost = (!costs.is_empty()).then(|| costs.iter().sum::<f64>());
         let unknown = group.attempts.len() - costs.len();
@@ -128,7 +135,8 @@ impl Known {
             waiting: percentiles(waiting.map(|(ticket, _)| ticket.queued_ms).collect()),
             working: percentiles(over.map(|attempt| millis(self.busy(&attempt.spans))).collect()),
             throughput_per_hour: ratio((landed + done) as f64, self.union(&spans).as_secs_f64() / 3_600.0),
-            utilisation: self.utilisation(&spans),
+            utilisation: places.utilisation(),
+            utilisation_while_queued: places.utilisation_while_queued(),
             input_tokens: sum(group, |attempt| attempt.used?.input_tokens),
             output_tokens: sum(group, |attempt| attempt.used?.output_tokens),
             cost_usd: cost,
@@ -156,15 +164,17 @@ impl Known {
         sum
     }
 
-    /// The part of the workers' time in runs that was busy.
-    fn utilisation(&self, spans: &[Span]) -> Option<f64> {
-        let (mut busy, mut there) = (0.0, 0.0);
+    /// The places of workers that runs had.
+    fn places(&self, busy: &[Span], queued: &[Span]) -> Places {
+        let mut places = Places::default();
         for run in &self.runs {
             let (from, to) = self.bounds(run);
-            busy += spans.iter().map(|span| span.within(from, to).as_secs_f64()).sum::<f64>();
-            there += from.age_at(to).as_secs_f64() * f64::from(run.max_workers);
+            places.there(from, to, run.max_workers);
         }
-        ratio(busy, there)
+        let within = |span: &Span| (span.from.max(self.from), span.to.unwrap_or(self.to));
+        busy.iter().map(within).for_each(|(from, to)| places.busy(from, to));
+        queued.iter().map(within).for_each(|(from, to)| places.wanted(from, to));
+        places
     }
 
     /// The part of a run that lies in the window. One that has not said that it ended ended when it was last heard of.
@@ -174,9 +184,10 @@ impl Known {
 
     /// The runs.
     fn runs(&self) -> StatsRuns {
-        let wall = self.runs.iter().map(|run| self.bounds(run)).map(|(from, to)| from.age_at(to)).sum();
+        let bounds = self.runs.iter().map(|run| self.bounds(run));
+        let spans: Vec<Span> = bounds.map(|(from, to)| Span { from, to: Some(to) }).collect();
         let max_workers = self.runs.iter().map(|run| run.max_workers).max();
-        StatsRuns { count: self.runs.len(), wall_ms: millis(wall), max_workers }
+        StatsRuns { count: self.runs.len(), wall_ms: millis(self.union(&spans)), max_workers }
     }
 }
 

@@ -8,8 +8,7 @@ use super::mend::processes;
 use super::pull_request::pull_view;
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
-use crate::coordinator::views::{StatusView, VIEW_VERSION, WhyView, WorkerView};
-use crate::landing::PullRecord;
+use crate::coordinator::views::{StatusView, VIEW_VERSION, WorkerView};
 use crate::model::health::Resources;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Outcome, Phase, Status, Worker};
@@ -123,16 +122,6 @@ impl Control {
         }
     }
 
-    /// That the worker's model wants to be left alone, where it does.
-    fn pace_of(&self, worker: &Worker) -> Result<Option<String>, Failure> {
-        // An agent that is not defined any more is told elsewhere.
-        let Ok(agent) = self.project.agent(&worker.agent) else { return Ok(None) };
-        let model = agent.model_name();
-        let paces = self.project.store()?.paces()?;
-        let pace = paces.iter().find(|pace| pace.model == model && pace.holds_at(Time::now()));
-        Ok(pace.map(|pace| format!("its model {}", pace.clause())))
-    }
-
     /// What is known about one worker, as a view.
     pub(super) fn view(&self, worker: Worker) -> Result<WorkerView, Failure> {
         let state = self.ticket_state(&worker.ticket)?;
@@ -141,69 +130,11 @@ impl Control {
         self.reconcile(&mut known)?;
         Ok(worker_view(&known))
     }
-
-    /// Everything behind a worker's status, with fresh looks at processes.
-    pub(crate) fn why(&self, name: &str) -> Result<WhyView, Failure> {
-        let worker = self.worker(name)?;
-        let state = self.ticket_state(&worker.ticket)?;
-        let mut known = self.know(worker, state);
-        self.reconcile(&mut known)?;
-        let mut facts = vec![lifecycle(&known.worker.phase)];
-        facts.push(match known.liveness {
-            Liveness::Alive => "its supervisor holds its lock, so it lives".to_owned(),
-            Liveness::Dead => "nobody holds the supervisor's lock, so no supervisor lives".to_owned(),
-            Liveness::Unreadable => "the supervisor's lock could not be read".to_owned(),
-        });
-        match &known.live {
-            Some(live) => {
-                let age = duration_text(live.heartbeat_at.age_at(Time::now()));
-                facts.push(format!("its last heartbeat is {age} old and said {}", live.status.as_str()));
-            }
-            None => facts.push("no heartbeat of this attempt was found".to_owned()),
-        }
-        facts.extend(self.pace_of(&known.worker)?);
-        if let Some(sign) = known.live.as_ref().and_then(|live| live.sign.as_ref()) {
-            let quiet = duration_text(sign.quiet());
-            facts.push(format!("the last sign of progress was {quiet} before that: {}", sign.what));
-        }
-        let marker = self.project.paths.worker_dir(&known.worker.id);
-        let running = process::find_marked(MARKER, &marker.to_string_lossy())?;
-        let pids: Vec<_> = running.iter().map(|process| process.pid.to_string()).collect();
-        if known.verdict.status == Status::Lost {
-            known.left_behind = running.iter().map(|process| process.pid).collect();
-        }
-        facts.push(match (running.is_empty(), known.liveness) {
-            (true, _) => "no process of its agent runs".to_owned(),
-            (false, Liveness::Alive) => format!("processes of its agent: {}", pids.join(", ")),
-            (false, _) => format!("processes its agent left behind: {}; swarm stop ends them", pids.join(", ")),
-        });
-        if let Some(record) = PullRecord::load(&self.project.paths, &known.worker.id)? {
-            let age = duration_text(record.at.age_at(Time::now()));
-            let asked = if record.number.is_some() { record.clause() } else { "its branch is pushed".to_owned() };
-            facts.push(format!("{asked}; the forge was asked {age} ago"));
-        }
-        if let Some(state) = known.ticket_state {
-            facts.push(format!("its ticket is {state} in the queue"));
-        }
-        let held = self.holds()?.into_iter().find(|hold| hold.ticket == known.worker.ticket);
-        facts.extend(held.map(|hold| format!("the coordinator says that it {}", hold.why)));
-        Ok(WhyView { version: VIEW_VERSION, at: Time::now(), worker: worker_view(&known), facts })
-    }
 }
 
 /// The failure for an unknown worker.
 fn no_worker(name: &str) -> Failure {
     Failure::new(FailureKind::NotFound, format!("there is no worker `{name}`")).hint("swarm status --all lists workers")
-}
-
-/// A lifecycle fact as a sentence.
-fn lifecycle(phase: &Phase) -> String {
-    match phase {
-        Phase::Preparing { step, since, .. } => format!("a spawn was {} at {since}", step.as_clause()),
-        Phase::Supervised { supervisor, since } => format!("supervisor {} took over at {since}", supervisor.pid),
-        Phase::Ended { outcome, at } => format!("its attempt ended at {at}: {}", outcome.verdict().1),
-        Phase::Released { keep, at, .. } => format!("it was released at {at}; its work is kept in {keep}"),
-    }
 }
 
 /// The limit or budget at which a worker ended, or is held.

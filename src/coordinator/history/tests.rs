@@ -71,7 +71,9 @@ fn a_ticket_is_followed_from_its_publication_to_its_landing() {
     scene.ends("a", Outcome::Failed { reason: "no".to_owned(), exit_code: Some(1) }, 1.0);
     scene.queue.expire(Time::now().after(Duration::from_secs(1))).unwrap();
     // Part of the history is written before the rest happens.
-    assert_eq!(scene.tickets()[0].state, TicketState::Queued);
+    let queued = scene.tickets().remove(0);
+    assert_eq!(queued.state, TicketState::Queued);
+    assert_eq!(queued.queued_spans().map(|span| span.to.is_some()).collect::<Vec<_>>(), [true, false]);
     let fence = scene.claim("a");
     scene.starts("a", 2);
     scene.queue.complete(&id, fence, Completion::Review).unwrap();
@@ -84,6 +86,7 @@ fn a_ticket_is_followed_from_its_publication_to_its_landing() {
     let known = &known[0];
     assert_eq!((known.state, &known.labels[..]), (TicketState::Landed, &["bug".to_owned()][..]));
     assert!(known.published_at.unwrap() <= known.ended_at().unwrap());
+    assert_eq!(known.queued_spans().filter(|span| span.to.is_some()).count(), 2, "before each attempt");
     let attempts: Vec<_> = known
         .attempts
         .iter()

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -119,13 +121,15 @@ pub(super) struct Jobs {
     receiver: Receiver<Report>,
     /// By ticket, what is being done with it.
     doing: BTreeMap<TicketId, Doing>,
+    /// Set when landings are to end.
+    ends: Arc<AtomicBool>,
 }
 
 impl Jobs {
     /// None yet.
     pub(super) fn new(beside: Beside) -> Self {
         let (sender, receiver) = channel();
-        Self { beside, sender, receiver, doing: BTreeMap::new() }
+        Self { beside, sender, receiver, doing: BTreeMap::new(), ends: Arc::default() }
     }
 
     /// What is being done, by ticket.
@@ -143,14 +147,24 @@ impl Jobs {
         self.doing.values().any(|doing| *doing != Doing::Landing)
     }
 
+    /// Begins what comes next by other settings.
+    pub(super) fn work_by(&mut self, beside: Beside) {
+        self.beside = beside;
+    }
+
+    /// Ends the landing under way: its gate is ended, and what did not land stays as it is.
+    pub(super) fn end_landing(&self) {
+        self.ends.store(true, Ordering::SeqCst);
+    }
+
     /// Begins a job.
     pub(super) fn begin(&mut self, job: Job) {
         for (ticket, doing) in job.claims() {
             self.doing.insert(ticket, doing);
         }
-        let (beside, sender) = (self.beside.clone(), self.sender.clone());
+        let (beside, sender, ends) = (self.beside.clone(), self.sender.clone(), self.ends.clone());
         std::thread::spawn(move || {
-            let work = || carry_out(beside, &job, &sender);
+            let work = || carry_out(beside, &job, &mut Told { sender: &sender, ends });
             let fault = || Err(Failure::new(FailureKind::Internal, "it met a fault of this program; see above"));
             let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| fault());
             // Nobody hears it any more when the run was left in the middle of it.
@@ -186,7 +200,7 @@ impl Job {
 }
 
 /// Does a job.
-fn carry_out(beside: Beside, job: &Job, sender: &Sender<Report>) -> Result<Done, Failure> {
+fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Failure> {
     let control = beside.open()?;
     match job {
         Job::Start { ticket, agent, headless } => {
@@ -204,7 +218,7 @@ fn carry_out(beside: Beside, job: &Job, sender: &Sender<Report>) -> Result<Done,
                 }
             }
             let ready: Vec<_> = names.into_iter().filter(|worker| !unread.contains(worker)).collect();
-            let (view, result) = control.land(&ready, &mut Told(sender))?;
+            let (view, result) = control.land(&ready, told)?;
             let queue = control.project().queue()?;
             let mut after = Vec::new();
             for (ticket, _) in workers {
@@ -216,12 +230,19 @@ fn carry_out(beside: Beside, job: &Job, sender: &Sender<Report>) -> Result<Done,
 }
 
 /// Tells the engine what happens while work lands.
-struct Told<'a>(&'a Sender<Report>);
+struct Told<'a> {
+    sender: &'a Sender<Report>,
+    ends: Arc<AtomicBool>,
+}
 
 impl MergeProgress for Told<'_> {
     fn tell(&mut self, worker: &str, what: &str) {
         if !what.is_empty() {
-            self.0.send(Report::Said(worker.to_owned(), what.to_owned())).ok();
+            self.sender.send(Report::Said(worker.to_owned(), what.to_owned())).ok();
         }
+    }
+
+    fn ends(&self) -> Arc<AtomicBool> {
+        self.ends.clone()
     }
 }

@@ -53,7 +53,7 @@ pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Landing, Report};
 use lease::{Leading, Lease};
-pub(crate) use schedule::{Decision, Step, decide};
+pub(crate) use schedule::{Decision, Standing, Step, decide};
 pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
 pub(crate) use world::{AgentFacts, Rules, Seen, Setback, World};
@@ -66,6 +66,8 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(150);
 const PEEK_EVERY: Duration = Duration::from_millis(50);
 /// How often a start may fail in a row before a person has to look.
 const START_TRIES: u32 = 3;
+/// How long a worker is left alone that could not be started so often.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How long work that could not land is left alone, the first time; doubled each time up to the longest.
 const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The longest of these times.
@@ -156,7 +158,10 @@ struct Engine<'a> {
     request: &'a RunRequest,
     face: &'a mut dyn RunFace,
     rules: Rules,
-    agents: BTreeMap<crate::model::AgentName, AgentFacts>,
+    /// The texts of the configuration as they were read last.
+    config: [Option<Vec<u8>>; 2],
+    /// Settings and agents since the configuration changed; `None` where it has not.
+    changed: Option<Control>,
     /// The tickets to bring to an end; `None` is every one.
     chosen: Option<BTreeSet<TicketId>>,
     lease: Lease,
@@ -194,9 +199,10 @@ impl<'a> Engine<'a> {
             request,
             face,
             rules,
-            agents: control.agent_facts()?,
+            config: control.project().config_files(),
+            changed: None,
             chosen: None,
-            lease: Lease::new(control.project().queue()?, holder),
+            lease: Lease::new(control.project().queue()?, holder, control.project().paths.clone()),
             leads: false,
             other: None,
             jobs: Jobs::new(control.beside()),
@@ -278,27 +284,16 @@ impl<'a> Engine<'a> {
 
     /// One look and what follows from it; whether the run is over.
     fn turn(&mut self) -> Result<bool, Failure> {
+        // Supervisors without a terminal are children of ours.
+        crate::process::collect_ended();
         let leading = self.lease.keep()?;
         self.hear_lead(leading)?;
+        self.reread()?;
         let (workers, tickets) = self.control.observe()?;
-        let spent = self.control.spent(&tickets)?;
-        let past = match self.rules.run.agents[..] {
-            [] => Past::default(),
-            _ => self.control.past(&tickets)?,
-        };
-        let world = World {
-            now: Time::now(),
-            past,
-            tickets,
-            workers,
-            agents: self.agents.clone(),
-            chosen: self.chosen.clone(),
-            doing: self.jobs.doing().clone(),
-            setbacks: self.setbacks.clone(),
-            paces: self.control.project().store()?.paces()?,
-            cares: self.control.project().store()?.cares()?.into_iter().collect(),
-            spent,
-        };
+        world::forget_changed(&mut self.setbacks, &tickets);
+        let control = self.changed.as_ref().unwrap_or(self.control);
+        let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
+        (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         if self.leads {
@@ -310,6 +305,31 @@ impl<'a> Engine<'a> {
         let is_over = !self.request.is_endless && decision.is_over() && self.jobs.doing().is_empty();
         self.last = Some((world, decision));
         Ok(is_over)
+    }
+
+    /// Reads the configuration again when its files changed. One that cannot be used leaves all as it was.
+    fn reread(&mut self) -> Result<(), Failure> {
+        let config = self.control.project().config_files();
+        if config == self.config {
+            return Ok(());
+        }
+        self.config = config;
+        let lands = self.request.lands;
+        let read = self.control.anew(lands).and_then(|control| Ok((control.rules(lands)?, control)));
+        let (used, why) = match read {
+            Ok((rules, control)) => {
+                self.rules = rules;
+                self.jobs.work_by(control.beside());
+                self.changed = Some(control);
+                (true, "holds from now on".to_owned())
+            }
+            Err(failure) => {
+                let text = failure.chain.join(": ");
+                (false, format!("cannot be used, so the one from before holds: {text}"))
+            }
+        };
+        self.face.tell(&News::Said(&format!("the configuration changed and {why}")));
+        self.note(SwarmRecord::now(&self.record.id, SwarmEvent::Reconfigured { used, why }))
     }
 
     /// Hears where it stands in the role, and says what changed about it.
@@ -470,7 +490,8 @@ impl<'a> Engine<'a> {
             // Somebody else took the last place, or the ticket went its own way.
             FailureKind::Limit => (HoldKind::Place, Some(Time::now().after(LOOK_EVERY)), count - 1),
             FailureKind::NeedsPerson | FailureKind::Usage | FailureKind::NotFound => (HoldKind::Person, None, count),
-            _ if count >= START_TRIES => (HoldKind::Person, None, count),
+            // It may be the machine, as when its disk is full; whoever goes on without an end looks again.
+            _ if count >= START_TRIES => (HoldKind::Person, Some(Time::now().after(START_AGAIN_AFTER)), count),
             _ => (HoldKind::Time, Some(Time::now().after(wait)), count),
         };
         let why = format!("could not be started: {text}");
@@ -481,15 +502,24 @@ impl<'a> Engine<'a> {
     fn landed(&mut self, landing: &Landing) {
         for (ticket, at) in &landing.after {
             let is_waiting = matches!(at.0, TicketState::Review | TicketState::Approved | TicketState::Landing);
-            if !is_waiting {
+            // What went back to its agent may be in review anew before the landing of the others is over.
+            let is_returned = landing.view.returned.iter().any(|returned| returned.worker == ticket.as_str());
+            if !is_waiting || is_returned {
                 self.setbacks.remove(ticket);
                 continue;
             }
             let told = landing.view.waiting.iter().find(|waiting| waiting.worker == ticket.as_str());
+            let pull = landing.view.pull_requests.iter().find(|pull| pull.worker == ticket.as_str());
             if landing.unread.iter().any(|worker| worker.as_str() == ticket.as_str()) {
                 self.not_landed(ticket.clone(), *at, HoldKind::Time, "waits for its reviewers".to_owned());
             } else if let Some(told) = told {
                 self.not_landed(ticket.clone(), *at, HoldKind::Person, format!("waits to land: {}", told.why));
+            } else if let Some(pull) = pull {
+                // Its checks end by themselves; merging it is somebody's or the forge's to do.
+                let kind = if pull.checks_pending > 0 { HoldKind::Time } else { HoldKind::Person };
+                let until = Some(Time::now().after(self.rules.forge_poll));
+                let why = format!("waits in pull request {}", pull.url);
+                self.setbacks.insert(ticket.clone(), Setback { kind, why, until, at: *at, count: 1 });
             } else if let Some(failure) = &landing.failure {
                 let why = format!("could not land: {}", failure.chain.join(": "));
                 self.not_landed(ticket.clone(), *at, HoldKind::Person, why);
@@ -558,6 +588,14 @@ impl<'a> Engine<'a> {
                 self.take(report);
             }
             self.lease.keep()?;
+        }
+        // What its gate started would run on without anybody who hears it.
+        self.jobs.end_landing();
+        let ended = Instant::now();
+        while !self.jobs.doing().is_empty() && ended.elapsed() < LANDING_ENDS_WITHIN {
+            if let Some(report) = self.jobs.next(PEEK_EVERY) {
+                self.take(report);
+            }
         }
         Ok(())
     }

@@ -83,6 +83,7 @@ mod tests {
             health: HealthSettings::default(),
             lands: false,
             approves: false,
+            forge_poll: Duration::from_secs(15),
         };
         let decision = decide(&world, &rules);
         (decision.steps.len(), decision.holds.into_iter().next())

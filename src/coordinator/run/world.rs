@@ -2,6 +2,7 @@
 //! disk nor clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::distribution::Past;
 use super::spend::Spent;
@@ -99,6 +100,17 @@ pub(crate) struct Setback {
     pub(crate) count: u32,
 }
 
+/// Forgets what waits for a change of a ticket whose state has changed since: it may be back in the same state at the
+/// next look, as one is that was blocked for a while by work that its dependency got back.
+pub(super) fn forget_changed(setbacks: &mut BTreeMap<TicketId, Setback>, tickets: &[QueueTicket]) {
+    for entry in tickets {
+        let has_changed = |setback: &Setback| setback.until.is_none() && setback.at.0 != entry.state;
+        if setbacks.get(&entry.ticket.id).is_some_and(has_changed) {
+            setbacks.remove(&entry.ticket.id);
+        }
+    }
+}
+
 /// The rules of one run: settings and flags.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
@@ -114,6 +126,8 @@ pub(crate) struct Rules {
     pub(crate) lands: bool,
     /// Whether work may land that no person approved.
     pub(crate) approves: bool,
+    /// How long a pull request that was looked at is not looked at again.
+    pub(crate) forge_poll: Duration,
 }
 
 impl World {

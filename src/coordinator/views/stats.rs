@@ -71,8 +71,11 @@ pub(crate) struct StatsRow {
     /// Tickets that landed or were done in an hour in which at least one worker ran.
     pub(crate) throughput_per_hour: Option<f64>,
     /// Busy time of workers within runs of the coordinator, as a part of their time times their workers; from 0 to 1. Null
-    /// without a run.
+    /// without a run. Of runs at the same time the one with the most workers counts.
     pub(crate) utilisation: Option<f64>,
+    /// The same, only while tickets were free to be taken, and only of as many places as there was work for: what the
+    /// coordinator made of its places, whatever the dependencies allowed. Null in groups, and where nothing waited.
+    pub(crate) utilisation_while_queued: Option<f64>,
     /// Input tokens, of the attempts where they are known.
     pub(crate) input_tokens: Option<u64>,
     /// Output tokens, of the attempts where they are known.
@@ -101,7 +104,7 @@ pub(crate) struct Percentiles {
 pub(crate) struct StatsRuns {
     /// How many.
     pub(crate) count: usize,
-    /// How long they took together, in milliseconds.
+    /// How long at least one of them was under way, in milliseconds.
     pub(crate) wall_ms: u64,
     /// The most workers at once that one of them allowed.
     pub(crate) max_workers: Option<u32>,

@@ -73,6 +73,8 @@ pub(crate) struct TicketView {
 pub(crate) struct ImportView {
     /// [`VIEW_VERSION`].
     pub(crate) version: u32,
+    /// Whether nothing was written.
+    pub(crate) dry_run: bool,
     /// The issues, by number.
     pub(crate) issues: Vec<ImportedView>,
     /// Issues that could not be imported.

@@ -1,6 +1,8 @@
 //! One call of a reviewer agent, of whatever runtime: in print mode, in a checkout of its own, without a terminal.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::Reviewer;
@@ -60,11 +62,18 @@ impl Reviewer<'_> {
         stop_marked(self.marker, &self.folder.to_string_lossy(), GRACE)?;
         let mut spoken = match answer {
             Ok(finished) => self.listen(&mut *runtime, &finished, launch.raw_output)?,
-            Err(error @ ProcessError::TimedOut { .. }) => {
-                let events = self.told(&mut *runtime)?;
-                Spoken { failure: Some(error.to_string()), ..gather(&events) }
+            Err(error) => {
+                let failure = Some(error.to_string());
+                let ProcessError::TimedOut { output, limit, .. } = error else { return Err(error.into()) };
+                // What it used until then was used all the same; what it said is no answer.
+                let cut_off = Finished {
+                    status: ExitStatus::from_raw(rustix::process::Signal::KILL.as_raw()),
+                    stdout: output.into_bytes(),
+                    stderr: Vec::new(),
+                    duration: limit,
+                };
+                Spoken { failure, ..self.listen(&mut *runtime, &cut_off, launch.raw_output)? }
             }
-            Err(error) => return Err(error.into()),
         };
         spoken.session = launch.session_id.or(spoken.session);
         spoken.used.is_total = launch.is_resumed && !launch.usage_restarts;
@@ -108,7 +117,7 @@ impl Reviewer<'_> {
         let lines: Vec<_> = both.lines().collect();
         let last_lines =
             lines.iter().skip(lines.len().saturating_sub(LAST_LINES)).map(|line| (*line).to_owned()).collect();
-        let exit = match std::os::unix::process::ExitStatusExt::signal(&finished.status) {
+        let exit = match finished.status.signal() {
             Some(signal) => Exit::Signal(signal),
             None => Exit::Code(finished.code()),
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::support::{Yard, gate, gates, options, releasing};
 use crate::git::fixture::with_line;
-use crate::landing::{ApprovedGates, LandOptions, Outcome, PrepareScratch, ReturnReason};
+use crate::landing::{ApprovedGates, LandOptions, LandingError, Outcome, PrepareScratch, ReturnReason};
 use crate::model::settings::Gate;
 use crate::model::ticket::TicketState;
 
@@ -74,6 +74,33 @@ fn a_gate_out_of_time_is_red_and_leaves_nothing_running() {
     assert!(returned.evidence.contains("The end of its output:\n\nstarted\n"), "{}", returned.evidence);
     let pid: u32 = yard.read(&pid_file).trim().parse().unwrap();
     assert_eq!(crate::process::identify(pid).unwrap(), None);
+}
+
+#[test]
+fn a_landing_that_is_to_end_ends_its_gate_and_leaves_the_work_as_it_is() {
+    let yard = Yard::new();
+    let workers = ["one", "two"].map(|name| yard.approved(name, &[(name, "new\n")]));
+    let pid_file = yard.git.worktrees.join("pid");
+    let script = format!("setsid sleep 300 & echo $! > '{0}.new'; mv '{0}.new' '{0}'; sleep 300", pid_file.display());
+    let options = LandOptions { gates: gates(&[("slow", &script)]), ..options() };
+    let (ends, begun) = (options.ends.clone(), pid_file.clone());
+    let asker = std::thread::spawn(move || {
+        while !begun.exists() {
+            std::thread::yield_now();
+        }
+        ends.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    let before = yard.head();
+    let reports = yard.land_all(&workers, &options);
+    asker.join().unwrap();
+    assert!(reports.iter().all(|report| matches!(report.outcome, Err(LandingError::Ended))), "{reports:?}");
+    assert_eq!(yard.head(), before);
+    workers.iter().for_each(|worker| assert_eq!(yard.state(worker), TicketState::Approved));
+    let pid: u32 = yard.read(&pid_file).trim().parse().unwrap();
+    assert_eq!(crate::process::identify(pid).unwrap(), None);
+    // What was cut off is no memory of a failure.
+    yard.land_all(&workers, &LandOptions { gates: gates(&[("slow", "true")]), ..super::support::options() });
+    workers.iter().for_each(|worker| assert_eq!(yard.state(worker), TicketState::Landed));
 }
 
 #[test]

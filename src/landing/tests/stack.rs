@@ -3,7 +3,7 @@
 use super::support::{Yard, id, options, releasing, verdict};
 use crate::git::fixture::{put, with_line};
 use crate::landing::outcome::WaitingReason;
-use crate::landing::{LandOptions, Outcome, ReturnReason};
+use crate::landing::{LandOptions, Outcome, Plan, Prospect, ReturnReason};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
 use crate::model::{CommitId, WorkerId};
@@ -106,6 +106,33 @@ fn a_dependency_that_went_on_or_was_written_anew_is_landed_as_it_ended() {
         assert_eq!(yard.on_target("a"), a.trim_end());
         let first = "work of swarm/base".to_owned();
         assert_eq!(log(&yard).contains(&first), !rewritten, "{:?}", log(&yard));
+    }
+}
+
+#[test]
+fn a_plan_counts_what_lands_before_it_in_the_same_call() {
+    for strategy in [Strategy::Merge, Strategy::Squash, Strategy::Rebase] {
+        for order in [[0, 1], [1, 0]] {
+            let yard = Yard::new();
+            let (base, top) = tower(&yard);
+            approve(&yard, &top);
+            let options = LandOptions { strategy, ..releasing() };
+            let workers = order.map(|index| [&base, &top][index].clone());
+            let prospects = |workers: &[WorkerId]| yard.landing().plan(workers, &options).unwrap();
+            let waits = |plan: &Plan| matches!(&plan.prospect, Prospect::Wait(waiting) if !waiting.why.is_empty());
+            assert!(prospects(&workers).iter().all(waits), "`base` is not approved");
+            approve(&yard, &base);
+            assert!(prospects(std::slice::from_ref(&top)).iter().all(waits), "`base` is not in the call");
+            let plans = prospects(&workers);
+            assert_eq!(plans.iter().map(|plan| &plan.worker).collect::<Vec<_>>(), workers.iter().collect::<Vec<_>>());
+            let planned = plans.iter().find_map(|plan| match &plan.prospect {
+                Prospect::Land { tree, .. } if plan.worker == top => Some(tree.clone()),
+                _ => None,
+            });
+            let reports = yard.land_all(&workers, &options);
+            assert!(reports.iter().all(|report| matches!(report.outcome, Ok(Outcome::Landed(_)))), "{reports:?}");
+            assert_eq!(planned, Some(yard.repository.tree_of(&yard.head()).unwrap()), "{strategy:?}");
+        }
     }
 }
 

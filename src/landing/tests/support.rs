@@ -52,6 +52,7 @@ pub(super) fn options() -> LandOptions<'static> {
         message: &|worker, _| Ok(format!("Land {}\n\nSwarm-Ticket: {}", worker.id, worker.ticket)),
         prepare: None,
         speculate_after: None,
+        ends: Arc::default(),
         stop: None,
         rebuilds: 3,
         batch: 8,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::ticket::{self, Dependency, DependencyKind, Ticket, TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
 use crate::queue::{Claim, ClaimRequest, QUEUE_EVENT_SCHEMA, QueueError, QueueEvent, QueueTicket};
-use crate::store::{TicketRow, Txn};
+use crate::store::{Content, Leadership, TicketRow, Txn};
 
 /// An entry with its content.
 pub(super) fn entry(txn: &Txn<'_>, row: TicketRow) -> Result<QueueTicket, QueueError> {
@@ -43,14 +43,47 @@ pub(super) struct Lease<'a> {
     pub(super) counts_attempt: bool,
 }
 
+/// Is told what an operation changes, while it does.
+pub(crate) trait Recorder {
+    /// The age of an entry that the event with the number `event` publishes.
+    fn age(&self, event: i64) -> i64;
+
+    /// An entry changes.
+    fn entry(&self, ticket: &TicketId);
+
+    /// Content is published.
+    fn content(&self, content: &Content<'_>);
+
+    /// A state changes.
+    fn event(&self, event: &QueueEvent);
+
+    /// The lead in a role changes.
+    fn lead(&self, role: &str, who: &Leadership);
+}
+
 /// One operation under way: a write transaction, who acts, and the one moment it happens at.
-pub(super) struct Operation<'a> {
+pub(crate) struct Operation<'a> {
     /// The transaction.
     pub(super) txn: &'a Txn<'a>,
     /// Who acts.
     pub(super) by: &'a str,
     /// When.
     pub(super) now: Time,
+    /// Who is told what it changes.
+    recorder: Option<&'a dyn Recorder>,
+}
+
+impl<'a> Operation<'a> {
+    /// An operation that happens now.
+    pub(in crate::queue) fn new(txn: &'a Txn<'a>, by: &'a str) -> Self {
+        Self { txn, by, now: Time::now(), recorder: None }
+    }
+
+    /// The same, and `recorder` is told what it changes.
+    #[cfg(feature = "nats")]
+    pub(in crate::queue) fn told_to(self, recorder: &'a dyn Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
 }
 
 impl Operation<'_> {
@@ -75,7 +108,7 @@ impl Operation<'_> {
         let from = row.state();
         row.apply(event).map_err(|edge| QueueError::Illegal { ticket: row.id.clone(), edge })?;
         row.changed_at = self.now;
-        self.txn.put_ticket(row)?;
+        self.put(row)?;
         self.record(row, Some(from))?;
         self.tell_dependents(row, from)
     }
@@ -92,7 +125,38 @@ impl Operation<'_> {
             attempt: row.attempts,
             by: self.by.to_owned(),
         };
+        if let Some(recorder) = self.recorder {
+            recorder.event(&event);
+        }
         Ok(self.txn.append_queue_event(&row.id, &event)?)
+    }
+
+    /// Stores an entry without its content.
+    pub(super) fn put(&self, row: &mut TicketRow) -> Result<(), QueueError> {
+        if let Some(recorder) = self.recorder {
+            recorder.entry(&row.id);
+        }
+        Ok(self.txn.put_ticket(row)?)
+    }
+
+    /// Stores who leads in a role.
+    pub(super) fn put_leadership(&self, role: &str, who: &Leadership) -> Result<(), QueueError> {
+        if let Some(recorder) = self.recorder {
+            recorder.lead(role, who);
+        }
+        Ok(self.txn.put_leadership(role, who)?)
+    }
+
+    /// Notes that content is published.
+    pub(super) fn note_content(&self, content: &Content<'_>) {
+        if let Some(recorder) = self.recorder {
+            recorder.content(content);
+        }
+    }
+
+    /// The age of what is published by the event `seq`.
+    pub(super) fn age(&self, seq: i64) -> i64 {
+        self.recorder.map_or(seq, |recorder| recorder.age(seq))
     }
 
     /// Blocks or unblocks those who wait for `row`, when its change matters to any kind of dependency.

@@ -8,7 +8,7 @@ use crate::store::{Content, TicketRow};
 
 impl Operation<'_> {
     /// The body of [`crate::queue::Queue::publish`].
-    pub(super) fn publish(&self, new: &Content<'_>) -> Result<Published, QueueError> {
+    pub(in crate::queue) fn publish(&self, new: &Content<'_>) -> Result<Published, QueueError> {
         if new.ticket.depends_on.is_empty() && self.txn.is_unheard_of(new.key, &new.ticket.id)? {
             let row = self.insert(new, false, false)?;
             return Ok(Published { state: row.state(), ticket: row.id, fresh: true });
@@ -48,7 +48,8 @@ impl Operation<'_> {
         let mut row = TicketRow::new(new, self.now);
         row.is_needed = is_needed;
         self.begin_round(&mut row, is_blocked, None)?;
-        self.txn.put_ticket(&mut row)?;
+        self.put(&mut row)?;
+        self.note_content(new);
         self.txn.put_first_content(&row, new)?;
         Ok(row)
     }
@@ -59,7 +60,7 @@ impl Operation<'_> {
         let from = row.state();
         match from {
             S::Queued | S::Blocked => {
-                self.txn.put_new_content(&mut row, new)?;
+                self.put_new_content(&mut row, new)?;
                 self.judge_dependencies(&mut row)?;
                 if row.state() == from {
                     // The content may have changed: followers are told, though the state did not.
@@ -75,8 +76,8 @@ impl Operation<'_> {
                 row.published_at = self.now;
                 row.changed_at = self.now;
                 self.begin_round(&mut row, is_blocked, Some(from))?;
-                self.txn.put_ticket(&mut row)?;
-                self.txn.put_new_content(&mut row, new)?;
+                self.put(&mut row)?;
+                self.put_new_content(&mut row, new)?;
                 self.tell_dependents(&row, from)?;
             }
             S::WaitingApproval | S::Running | S::Review | S::Approved | S::Landing | S::Lost => {
@@ -91,8 +92,15 @@ impl Operation<'_> {
     fn begin_round(&self, row: &mut TicketRow, is_blocked: bool, from: Option<TicketState>) -> Result<(), QueueError> {
         let published = row.apply(TicketEvent::Published { blocked: is_blocked });
         published.map_err(|edge| QueueError::Illegal { ticket: row.id.clone(), edge })?;
-        row.position = self.record(row, from)?;
+        row.position = self.age(self.record(row, from)?);
         Ok(())
+    }
+
+    /// Stores new content of a known entry, which thereby changed.
+    fn put_new_content(&self, row: &mut TicketRow, new: &Content<'_>) -> Result<(), QueueError> {
+        self.note_content(new);
+        self.txn.put_new_content(row, new)?;
+        self.put(row)
     }
 
     /// Refuses a publication whose dependencies lead back to itself. Edges of tickets that ended well are not

@@ -8,9 +8,13 @@ use crate::model::worker::{Outcome, Status};
 /// How often an agent gets evidence of a failing check or commit hook back before the attempt fails.
 pub(in crate::supervisor) const RETURNS: u32 = 2;
 
+/// The longest wait before finishing is tried again, as a power of two of ticks, which are seconds.
+const LONGEST_WAIT: u32 = 6;
+
 impl Machine {
     pub(super) fn begin_finish(&mut self, now: Time) -> Vec<Effect> {
         self.stage = Stage::Finishing;
+        self.finish_again_in = None;
         self.say(Status::Working, "finishing: leftovers and checks", now);
         // One at a time: a stale one that still runs is followed by another when it is through.
         if std::mem::replace(&mut self.finish_runs, true) { Vec::new() } else { vec![Effect::BeginFinish] }
@@ -25,6 +29,7 @@ impl Machine {
         if is_stale {
             return self.begin_finish(now);
         }
+        self.hindrances = if matches!(report, FinishReport::Hindered(_)) { self.hindrances + 1 } else { 0 };
         let failed = |reason: String| Outcome::Failed { reason, exit_code: None };
         match report {
             FinishReport::Work(commit) => self.finished(Outcome::Finished { commit }, now),
@@ -39,7 +44,23 @@ impl Machine {
                 self.say(Status::Waiting, why, now);
                 Vec::new()
             }
+            FinishReport::Hindered(why) => {
+                self.stage = Stage::Blocked;
+                self.finish_again_in = Some(1 << self.hindrances.min(LONGEST_WAIT));
+                self.say(Status::Waiting, format!("{why}; it is tried again"), now);
+                Vec::new()
+            }
         }
+    }
+
+    /// Counts a tick where finishing could not be done; whether it is tried again now.
+    pub(super) fn is_time_to_finish(&mut self) -> bool {
+        if self.stage != Stage::Blocked || self.hold {
+            return false;
+        }
+        let Some(ticks) = &mut self.finish_again_in else { return false };
+        *ticks = ticks.saturating_sub(1);
+        *ticks == 0
     }
 
     /// Returns evidence to the agent, or fails the attempt when that was done often enough or cannot help.

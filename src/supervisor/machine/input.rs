@@ -103,4 +103,6 @@ pub(in crate::supervisor) enum FinishReport {
     ChecksFailed(String),
     /// A person has to look first.
     NeedsPerson(String),
+    /// It could not be done, which may pass: the disk is full, or another program holds a lock.
+    Hindered(String),
 }

@@ -288,6 +288,28 @@ fn what_needs_a_person_waits_until_resume() {
     assert_eq!(machine.handle(Input::Resume, NOW), [Effect::BeginFinish]);
 }
 
+#[test]
+fn finishing_that_was_hindered_is_tried_again_after_longer_and_longer_waits() {
+    let mut machine = running(Mode::OneShot);
+    assert_eq!(machine.handle(ended_well(), NOW), [Effect::BeginFinish]);
+    let hindered = || Input::Finish(FinishReport::Hindered("no space left on device".to_owned()));
+    for wait in [2, 4, 8] {
+        machine.handle(hindered(), NOW);
+        assert_eq!(
+            (machine.verdict().0, machine.verdict().1),
+            (Status::Waiting, "no space left on device; it is tried again")
+        );
+        for _ in 1..wait {
+            assert_eq!(machine.handle(Input::Tick, NOW), []);
+        }
+        assert_eq!(machine.handle(Input::Tick, NOW), [Effect::BeginFinish]);
+    }
+    machine.handle(hindered(), NOW);
+    assert_eq!(machine.handle(Input::Resume, NOW), [Effect::BeginFinish], "a person need not wait");
+    machine.handle(Input::Finish(FinishReport::NeedsPerson("300 files".to_owned())), NOW);
+    assert!((0..200).all(|_| machine.handle(Input::Tick, NOW).is_empty()));
+}
+
 fn turn_failed(machine: &mut Machine) {
     machine.handle(Input::Agent(AgentEvent::Failed { reason: "API Error: 529".to_owned() }), NOW);
     let ended = AgentEvent::TurnEnded { finished: false, background: 0, last_message: None };

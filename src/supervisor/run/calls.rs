@@ -131,8 +131,9 @@ impl Supervision {
                 _ => {}
             }
             if self.answers(&event) {
-                self.end_pace().await;
+                self.note_answer().await;
             }
+            self.note_question(&event);
             self.count_tools();
             // First, so that nobody is told that it waits for a person.
             if matches!(event, AgentEvent::Failed { .. }) && self.machine.is_attempting() {

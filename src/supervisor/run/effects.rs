@@ -22,6 +22,8 @@ use crate::supervisor::machine::{Effect, Input, Mode};
 
 /// Lines of a program's screen that stand for its result.
 const SHOWN_RESULT: usize = 40;
+/// The longest pause between two snapshots of a worker whose agent does nothing, in ordinary ones.
+const LONGEST_REST: u32 = 8;
 
 impl Supervision {
     /// Carries out one effect; what it leads to at once comes back.
@@ -153,7 +155,8 @@ impl Supervision {
     }
 
     /// Writes down what the attempt came to: what the agent put into the file for it, else its last answer, else, of a
-    /// program that only runs and ends, the end of what it showed.
+    /// program that only runs and ends, the end of what it showed. Others read it, agents among them, so it has no
+    /// secrets; they are taken out before it is cut.
     fn write_result(&self) -> Result<(), SupervisorError> {
         let (paths, id) = (&self.assignment.paths, &self.assignment.worker.id);
         let given = crate::files::read_if_exists(&paths.given_result(id))?.unwrap_or_default();
@@ -163,7 +166,7 @@ impl Supervision {
             is_program.then(|| self.terminal.screen.last_lines(SHOWN_RESULT).join("\n"))
         };
         let text = given.or_else(|| self.facts.answer.clone()).or_else(shown).unwrap_or_default();
-        Ok(write_result(&paths.result(id), &text)?)
+        Ok(write_result(&paths.result(id), &self.assignment.redactor()?.text(&text))?)
     }
 
     /// Removes what an earlier attempt, or an earlier turn, gave as its result.
@@ -245,11 +248,17 @@ impl Supervision {
         }
     }
 
-    /// Starts a snapshot when the last one is old enough.
+    /// Starts a snapshot when the last one is old enough. While the agent's processes use nothing, only a person can
+    /// change the worktree, and the pauses grow: a look at each of hundreds of worktrees every few moments would keep a
+    /// processor busy.
     pub(super) fn begin_snapshot_if_due(&mut self) {
-        if self.machine.is_attempting()
-            && self.snapshots.last.elapsed() >= self.assignment.handover.limits.snapshot_every
-        {
+        let cpu = self.meter.cpu();
+        let is_at_rest = cpu == self.snapshots.cpu && self.meter.has_looked_since(self.snapshots.last);
+        let pause = if is_at_rest { self.snapshots.rest } else { 1 };
+        let every = self.assignment.handover.limits.snapshot_every.saturating_mul(pause);
+        if self.machine.is_attempting() && self.snapshots.last.elapsed() >= every {
+            self.snapshots.rest = if is_at_rest { (pause * 2).min(LONGEST_REST) } else { 1 };
+            self.snapshots.cpu = cpu;
             self.begin_snapshot();
         }
     }

@@ -54,6 +54,8 @@ pub(super) struct Meter {
     sign: (Instant, Time, String),
     /// Its model asked for patience, and has not answered since.
     is_paced: bool,
+    /// When its model was asked last; `None` where that is not known.
+    asked_at: Option<Time>,
     /// The screen says that the model asks for patience.
     shows_patience: bool,
     /// That it is stuck was written down.
@@ -108,6 +110,7 @@ impl Meter {
             disk: Disk::default(),
             sign: (now, Time::now(), "it was started".to_owned()),
             is_paced: false,
+            asked_at: None,
             shows_patience: false,
             is_told: false,
             letters: 0,
@@ -175,8 +178,13 @@ impl Meter {
         used
     }
 
+    /// Whether the tree was looked at after a moment.
+    pub(super) fn has_looked_since(&self, then: Instant) -> bool {
+        self.last.as_ref().is_some_and(|(at, _)| *at > then)
+    }
+
     /// Processor time so far.
-    fn cpu(&self) -> Duration {
+    pub(super) fn cpu(&self) -> Duration {
         self.ended_cpu + self.last.as_ref().map_or(Duration::ZERO, |(_, seen)| seen.cpu)
     }
 
@@ -311,11 +319,26 @@ impl Supervision {
 
     /// Writes down that the model answers again, where it had asked this worker for patience.
     pub(super) async fn end_pace(&mut self) {
-        if !std::mem::take(&mut self.meter.is_paced) {
-            return;
+        if std::mem::take(&mut self.meter.is_paced) {
+            let model = self.assignment.handover.agent.model_name();
+            self.book(move |ledger| ledger.end_pace(&model, None)).await;
         }
-        let model = self.assignment.handover.agent.model_name();
-        self.book(move |ledger| ledger.end_pace(&model)).await;
+    }
+
+    /// Takes an answer of the model: it needs no patience any more, whichever worker it had asked for that.
+    pub(super) async fn note_answer(&mut self) {
+        self.end_pace().await;
+        if let Some(asked_at) = self.meter.asked_at {
+            let model = self.assignment.handover.agent.model_name();
+            self.book(move |ledger| ledger.end_pace(&model, Some(asked_at))).await;
+        }
+    }
+
+    /// Notes that the model is asked from now on: a turn began, or it gets what a tool call gave.
+    pub(super) fn note_question(&mut self, event: &AgentEvent) {
+        if matches!(event, AgentEvent::TurnStarted { .. } | AgentEvent::ToolEnded(_)) {
+            self.meter.asked_at = Some(Time::now());
+        }
     }
 
     /// Writes down once that the worker shows no sign of progress.

@@ -95,10 +95,15 @@ impl Assignment {
         if self.worker.attempt.headless { agent::Mode::Print } else { agent::Mode::Interactive }
     }
 
+    /// What knows the shapes of secrets, the configured ones among them.
+    pub(super) fn redactor(&self) -> Result<Redactor, SupervisorError> {
+        Ok(Redactor::new(&self.handover.redact)?)
+    }
+
     /// The worker's tool log, with what came while no supervisor ran.
     pub(super) fn open_tool_log(&self) -> Result<ToolLog, SupervisorError> {
         let worker = &self.worker;
-        let redactor = Redactor::new(&self.handover.redact)?;
+        let redactor = self.redactor()?;
         let spool = self.paths.hook_spool(&worker.id);
         let late = agent::late_events(worker.runtime, &agent::take_spool(&spool)?, None);
         let log = ToolLog::open(&self.paths.tool_calls(&worker.id), tool_origin(worker), redactor, &late, Time::now())?;
@@ -282,6 +287,10 @@ pub(super) struct Snapshots {
     pub(super) is_running: bool,
     /// The last one began.
     pub(super) last: Instant,
+    /// What the agent's processes had used of the processor then.
+    pub(super) cpu: Duration,
+    /// How many times as long the pause to the next one is while they use nothing.
+    pub(super) rest: u32,
     /// Why the last one failed.
     pub(super) error: Option<String>,
     /// Calls that ended and whose state is to be saved: numbers of the first and the last in the tool log.
@@ -312,7 +321,16 @@ impl Timers {
 impl Snapshots {
     /// The first one is due in a while.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { is_running: false, last: now, error: None, calls: None, call_count: 0, held: Vec::new() }
+        Self {
+            is_running: false,
+            last: now,
+            cpu: Duration::ZERO,
+            rest: 1,
+            error: None,
+            calls: None,
+            call_count: 0,
+            held: Vec::new(),
+        }
     }
 
     /// Gives the answers that were held back for this long.

@@ -1,7 +1,7 @@
 //! Has the overlaps looked at when the worktree changed, by a process of its own: the supervisor knows one worker, and
 //! the radar all of them. That process tells the agents; one that fails costs nothing but the news.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Job, Supervision};
 use crate::model::worker::Changes;
@@ -19,6 +19,8 @@ pub(super) struct Unseen {
     since: Option<SystemTime>,
     /// A look that this supervisor began is under way.
     is_looking: bool,
+    /// When this supervisor began its last look, whatever came of it.
+    begun: Option<Instant>,
 }
 
 impl Supervision {
@@ -40,10 +42,12 @@ impl Supervision {
             self.unseen.since = None;
             return;
         }
-        let is_early = last.is_some_and(|last| last.elapsed().unwrap_or_default() < LOOK_EVERY);
+        let is_early = last.is_some_and(|last| last.elapsed().unwrap_or_default() < LOOK_EVERY)
+            || self.unseen.begun.is_some_and(|begun| begun.elapsed() < LOOK_EVERY);
         if is_early || std::mem::replace(&mut self.unseen.is_looking, true) {
             return;
         }
+        self.unseen.begun = Some(Instant::now());
         let handover = &self.assignment.handover;
         let mut call = Invocation::new(&handover.program, &handover.repository).args(["--quiet", "radar"]);
         call.env = Some(env.iter().map(|(name, value)| (name.into(), value.into())).collect());

@@ -13,8 +13,10 @@ use crate::model::event::Event;
 use crate::store::{Charged, Counted};
 use crate::supervisor::ledger::Used;
 
-/// How often time is charged of an agent that tells nothing.
+/// How often time is charged of an agent that tells nothing, where a budget limits it.
 const CHARGE_EVERY: Duration = Duration::from_secs(10);
+/// The same where none does: hundreds of workers at rest would keep the ledger busy, which sums up at each charge.
+const CHARGE_UNLIMITED_EVERY: Duration = Duration::from_secs(60);
 
 /// What one worker spends.
 pub(super) struct Spending {
@@ -88,7 +90,8 @@ impl Spending {
 
     /// Whether time is to be charged.
     pub(super) fn is_due(&self) -> bool {
-        !self.worked.is_zero() && self.charged.elapsed() >= CHARGE_EVERY
+        let every = if self.budget.limits_time() { CHARGE_EVERY } else { CHARGE_UNLIMITED_EVERY };
+        !self.worked.is_zero() && self.charged.elapsed() >= every
     }
 
     /// The counter that the agent's figures belong to: its conversation, or its process.

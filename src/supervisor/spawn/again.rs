@@ -35,6 +35,10 @@ impl Spawner {
             return Err(SupervisorError::NoWorktree { worker: worker.id, path: worker.place.worktree });
         }
         self.clean_up_after(&worker)?;
+        if let Phase::Preparing { spawner, .. } = &worker.phase {
+            // Whoever wanted to start it before died meanwhile.
+            self.clean_runtime(&worker.id, worker.attempt.fence, spawner.pid)?;
+        }
         let before = match &worker.phase {
             Phase::Ended { outcome, .. } | Phase::Preparing { before: Some(outcome), .. } => outcome.clone(),
             _ => Outcome::Stopped { reason: "its supervisor was lost".to_owned() },

@@ -32,7 +32,7 @@ impl Spawner {
         let ready = Ready::listen(handover.ready.clone())?;
         let file = handover.write(&runtime.handover(worker.attempt.fence))?;
         let argv = [self.program.clone().into(), "supervise".into(), file.path().as_os_str().to_owned()];
-        let start = match self.tmux.as_ref().filter(|_| handover.tmux.is_some()) {
+        let mut start = match self.tmux.as_ref().filter(|_| handover.tmux.is_some()) {
             Some(tmux) => {
                 let session = self.new_session(tmux, &worker, argv.to_vec())?;
                 worker.attempt.tmux = Some(session.clone());
@@ -44,7 +44,11 @@ impl Spawner {
             }
             None => Begun::Child(self.start_detached(&worker, &argv)?),
         };
-        let pid = ready.wait(&self.paths, &worker.id, start)?;
+        let ready = ready.wait(&self.paths, &worker.id, &mut start);
+        if let Begun::Child(child) = start {
+            process::let_go(child);
+        }
+        let pid = ready?;
         let worker = self.store.worker(&worker.id)?.ok_or(SupervisorError::NoRow)?;
         Ok(Spawned { worker, pid, took_branch: false })
     }
@@ -77,6 +81,9 @@ impl Spawner {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // An agent may have called us: its worker's mark would end this one with that one.
         command.env_remove(MARKER).env(process::APART, "1");
+        // Its threads take turns: a heap for each of them would only be room that it takes and does not use (glibc's
+        // mallopt(3)). In a session the server's configuration says the same.
+        command.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TRIM_THRESHOLD_", "65536").env("MALLOC_TOP_PAD_", "16384");
         Ok(process::spawn(&mut command)?)
     }
 }
@@ -99,7 +106,7 @@ impl Ready {
     }
 
     /// The agent's pid, or why there is none. A supervisor that died is noticed before the time is over.
-    fn wait(&self, paths: &StatePaths, worker: &WorkerId, mut begun: Begun<'_>) -> Result<u32, SupervisorError> {
+    fn wait(&self, paths: &StatePaths, worker: &WorkerId, begun: &mut Begun<'_>) -> Result<u32, SupervisorError> {
         let deadline = Instant::now() + READY_WITHIN;
         let log = paths.supervisor_log(worker);
         loop {

@@ -84,19 +84,27 @@ pub(super) fn strike(scenery: &Scenery, mut merge: Child, blow: Blow) -> bool {
     hit
 }
 
-/// Stops all processes that `look` finds, again until it finds no other.
-fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
-    let mut frozen = BTreeSet::new();
+/// Stops all processes that `look` finds, until none of them goes on: a supervisor that is not stopped yet continues its
+/// stopped agent, and there are new ones.
+pub(super) fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
+    let mut rounds = 0;
     loop {
-        let new: Vec<_> = look().difference(&frozen).copied().collect();
-        if new.is_empty() {
-            return frozen;
+        let all = look();
+        let state = |pid: &u32| state(*pid).unwrap_or('X');
+        let moving: Vec<_> = all.iter().filter(|pid| !['T', 'Z', 'X'].contains(&state(pid))).copied().collect();
+        // Who waits in the kernel for a child that is stopped before it runs its program stops with it.
+        if moving.iter().all(|pid| rounds > 50 && state(pid) == 'D') {
+            return all;
         }
-        for pid in new {
-            signal(pid, Signal::STOP);
-            frozen.insert(pid);
-        }
+        send(moving, Signal::STOP);
+        rounds += 1;
     }
+}
+
+/// The state letter of a process; `None` where it is gone.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// A process and all below it.
@@ -120,8 +128,15 @@ fn descendants(root: u32) -> BTreeSet<u32> {
     }
 }
 
+/// Sends a signal to several processes; those that are gone are fine.
+pub(super) fn send(pids: impl IntoIterator<Item = u32>, what: Signal) {
+    for pid in pids {
+        signal(pid, what);
+    }
+}
+
 /// Sends a signal; false when the process is gone.
-fn signal(pid: u32, signal: Signal) -> bool {
+pub(super) fn signal(pid: u32, signal: Signal) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
     kill_process(pid, signal).is_ok()
 }

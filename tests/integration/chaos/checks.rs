@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::scenery::Scenery;
+use crate::support::swarm::TestSwarm;
 
 /// What was approved in this play, and what is known to have landed.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl Ledger {
     /// After any blow: the target only went on, each branch is in it once or still there, and the person's work is
     /// where it was.
     pub(super) fn check_so_far(&mut self, scenery: &Scenery) {
-        let steps = steps(scenery);
+        let steps = steps(&scenery.swarm, &scenery.start);
         let ids: Vec<_> = steps.iter().map(|step| step.id.clone()).collect();
         assert!(ids.starts_with(&self.history), "the target lost commits\n{}", scenery.describe());
         let mut landed = BTreeSet::new();
@@ -69,8 +70,8 @@ impl Ledger {
     /// When everything has landed: the history is that of a valid order, every tip was tested as it is, everything
     /// is written down, nothing is left lying around.
     pub(super) fn check_end(&self, scenery: &Scenery) {
-        check_order(scenery);
-        check_tips(scenery);
+        check_order(&scenery.swarm, &scenery.start);
+        check_tips(&scenery.swarm);
         let swarm = &scenery.swarm;
         let status = swarm.json(["status", "--all"]);
         for worker in status["workers"].as_array().unwrap() {
@@ -78,7 +79,7 @@ impl Ledger {
             let id = worker["id"].as_str().unwrap();
             assert!(!swarm.worktree(id).exists(), "its worktree is left\n{}", swarm.run(["why", id]).transcript());
         }
-        for step in steps(scenery).iter().filter(|step| !step.ticket.is_empty()) {
+        for step in steps(swarm, &scenery.start).iter().filter(|step| !step.ticket.is_empty()) {
             let note = swarm.git(["notes", "--ref=swarm", "show", &step.id]).success();
             assert_eq!(note.lines().count(), 1, "{note}");
             let kept = format!("refs/swarm/keep/{}", step.ticket);
@@ -96,15 +97,15 @@ impl Ledger {
 
     /// How often a gate ran in this play.
     pub(super) fn gate_runs(&self, scenery: &Scenery) -> usize {
-        gate_log(scenery).iter().filter(|(what, _)| what == "run").count()
+        gate_log(&scenery.swarm).iter().filter(|(what, _)| what == "run").count()
     }
 }
 
 /// The target's history since the start, oldest first.
-fn steps(scenery: &Scenery) -> Vec<Step> {
+fn steps(swarm: &TestSwarm, start: &str) -> Vec<Step> {
     let format = "--format=%H%x09%T%x09%P%x09%s%x09%(trailers:key=Swarm-Ticket,valueonly,separator=%x2C)";
-    let range = format!("{}..main", scenery.start);
-    let text = scenery.swarm.git(["log", "--first-parent", "--reverse", format, &range]).success();
+    let range = format!("{start}..main");
+    let text = swarm.git(["log", "--first-parent", "--reverse", format, &range]).success();
     let step = |line: &str| {
         let fields: Vec<_> = line.split('\t').map(str::to_owned).collect();
         let [id, tree, parents, subject, ticket] = fields.try_into().unwrap();
@@ -115,14 +116,14 @@ fn steps(scenery: &Scenery) -> Vec<Step> {
 }
 
 /// Every commit is the person's, or exactly the merge of an approved head into the commit before it.
-fn check_order(scenery: &Scenery) {
-    let mut before = scenery.start.clone();
-    for step in steps(scenery) {
+pub(super) fn check_order(swarm: &TestSwarm, start: &str) {
+    let mut before = start.to_owned();
+    for step in steps(swarm, start) {
         assert_eq!(step.parents[0], before, "{} does not follow", step.id);
         if step.ticket.is_empty() {
             assert_eq!((step.subject.as_str(), step.parents.len()), ("Diary", 1), "who made {}?", step.id);
         } else {
-            let merged = scenery.swarm.git(["merge-tree", "--write-tree", &step.parents[0], &step.parents[1]]);
+            let merged = swarm.git(["merge-tree", "--write-tree", &step.parents[0], &step.parents[1]]);
             assert_eq!(merged.success().trim(), step.tree, "{} is not the merge of its parents", step.id);
         }
         before = step.id;
@@ -130,10 +131,10 @@ fn check_order(scenery: &Scenery) {
 }
 
 /// Every commit to which a landing moved the target had passed its gate as that very tree.
-fn check_tips(scenery: &Scenery) {
-    let log = gate_log(scenery);
+pub(super) fn check_tips(swarm: &TestSwarm) {
+    let log = gate_log(swarm);
     let passed: BTreeSet<_> = log.iter().filter(|(what, _)| what == "pass").map(|(_, tree)| tree.as_str()).collect();
-    let reflog = scenery.swarm.git(["log", "-g", "--format=%T%x09%gs", "main"]).success();
+    let reflog = swarm.git(["log", "-g", "--format=%T%x09%gs", "main"]).success();
     let moves = reflog.lines().filter_map(|line| line.split_once('\t'));
     let moves: Vec<_> = moves.filter(|(_, reason)| reason.starts_with("swarm:")).collect();
     assert!(!moves.is_empty());
@@ -143,8 +144,8 @@ fn check_tips(scenery: &Scenery) {
 }
 
 /// What gates wrote outside the repository: a word and an id a line.
-fn gate_log(scenery: &Scenery) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(scenery.swarm.root().join("gates.log")).unwrap();
+fn gate_log(swarm: &TestSwarm) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(swarm.root().join("gates.log")).unwrap();
     let line = |line: &str| line.split_once(' ').map(|(what, id)| (what.to_owned(), id.to_owned()));
     text.lines().filter_map(line).collect()
 }
@@ -166,7 +167,7 @@ fn check_nothing_is_left(scenery: &Scenery) {
 }
 
 /// Files that only a dead process can have left.
-fn find_litter(folder: &Path, left: &mut Vec<String>) {
+pub(super) fn find_litter(folder: &Path, left: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if entry.file_type().unwrap().is_dir() {
@@ -177,10 +178,11 @@ fn find_litter(folder: &Path, left: &mut Vec<String>) {
     }
 }
 
-/// Git's locks, our copies of an index and files that were being written. Files below `.git/swarm` that end in `.lock`
-/// are what our own processes hold while they live, and stay.
+/// Git's locks, our copies of an index and files that were being written. Files below `.git/swarm` that end in `.lock`, and
+/// that of a checkout, are what our own processes hold while they live, and stay.
 fn is_litter(path: &Path, name: &str) -> bool {
-    let is_ours =
+    let is_state =
         path.components().any(|part| part.as_os_str() == "swarm") && !path.to_string_lossy().contains("/refs/");
+    let is_ours = is_state || name == "swarm-checkout.lock";
     (name.ends_with(".lock") && !is_ours) || name.starts_with(".swarm-") || name == "index.swarm"
 }

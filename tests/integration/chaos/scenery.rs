@@ -23,9 +23,10 @@ const LINES: u64 = 80;
 pub(super) struct Dice(u64);
 
 impl Dice {
-    /// Dice for a seed.
+    /// Dice for a seed. The factor is another one than the step between numbers: else the dice of each seed would throw
+    /// what those of the seed before it threw, one throw later.
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
     /// A number below `limit`.
@@ -222,7 +223,13 @@ impl Scenery {
         let log = self.swarm.git(["log", "--graph", "--oneline", "-60", "main"]).stdout;
         let status = self.swarm.run(["status", "--all"]).stdout;
         let reflog = self.swarm.git(["reflog", "main"]).stdout;
-        format!("{log}\n{reflog}\n{status}")
+        let all = self.swarm.json(["status", "--all"]);
+        let workers = all["workers"].as_array().unwrap().iter().filter(|worker| worker["ticket_state"] != "landed");
+        let more = workers.map(|worker| {
+            let id = worker["id"].as_str().unwrap();
+            format!("{}\n{}", self.swarm.run(["why", id]).transcript(), self.swarm.run(["logs", id]).transcript())
+        });
+        format!("{log}\n{reflog}\n{status}\n{}", more.collect::<String>())
     }
 }
 

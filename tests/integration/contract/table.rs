@@ -85,6 +85,7 @@ fn the_readme_says_of_each_runtime_what_is_tested() {
     assert_eq!(readme[from..to], table(), "run this test with {BLESS}=1 to write the table");
 }
 
+#[cfg(feature = "real-agents")]
 #[test]
 fn presets_are_tested_with_the_version_they_name() {
     for (runtime, _) in TESTED {

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::scenery::{Beside, await_state, hold_back, let_go, repository, ticket};
+use super::scenery::{Beside, QUICK, await_state, hold_back, let_go, repository, ticket};
 use crate::support::scene::{assert_no_processes, signal};
 
 #[test]
@@ -75,4 +75,31 @@ fn what_it_could_never_do_is_told_at_once() {
     swarm.write(".swarm/config.yaml", "gates: [{name: g, run: 'true'}]\n");
     swarm.run(["up", "--merge"]).expect_code(4).says("swarm trust");
     assert_no_processes(&swarm);
+}
+
+#[test]
+fn it_goes_by_the_configuration_as_it_is_now_and_keeps_the_last_good_one() {
+    let swarm = repository();
+    for id in ["a", "b"] {
+        ticket(&swarm, id, &[]);
+        hold_back(&swarm, &format!("wait-{id}"));
+    }
+    let config = |more: &str| swarm.write(".swarm/config.yaml", &format!("{QUICK}{more}"));
+    config("max_workers: 1\n");
+    swarm.run(["up", "--headless"]).success();
+    swarm.run(["queue", "add", "a", "b"]).success();
+    await_state(&swarm, "a", "running");
+    let told = || swarm.run(["events", "--json"]).stdout;
+    config("max_workers: many\n");
+    swarm.wait_until("the bad configuration to be told", || {
+        told().contains("cannot be used, so the one from before holds")
+    });
+    assert_eq!(swarm.json(["status"])["workers"].as_array().unwrap().len(), 1, "the one from before holds");
+    config("max_workers: 2\n");
+    swarm.wait_until("the good configuration to be told", || told().contains("holds from now on"));
+    await_state(&swarm, "b", "running");
+    swarm.run(["events"]).says("the configuration changed and holds from now on");
+    ["wait-a", "wait-b"].iter().for_each(|held| let_go(&swarm, held));
+    await_state(&swarm, "b", "review");
+    swarm.run(["down"]).success();
 }

@@ -2,6 +2,7 @@
 //! engine is killed, doubled, interrupted or out of time.
 
 mod background;
+mod hundred;
 mod queue;
 mod scenery;
 
@@ -292,6 +293,25 @@ fn a_lost_worker_goes_on_without_using_up_an_attempt() {
     let queue = swarm.json(["queue", "list"]);
     assert_eq!((&queue["tickets"][0]["attempts"], &queue["tickets"][0]["state"]), (&1.into(), &"review".into()));
     assert_eq!(fs::read_to_string(swarm.worktree("a").join("a.txt")).unwrap(), "a\n");
+}
+
+#[test]
+fn a_lost_worker_whose_attempt_is_over_begins_the_next_one() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["spawn", "a"]).success();
+    let before = await_status(&swarm, "a", "working");
+    signal(&before["supervisor_pid"], Signal::KILL);
+    await_status(&swarm, "a", "lost");
+    // The queue ended the attempt and queued the ticket, and no supervisor lived to write down how the worker ended.
+    swarm.run(["queue", "cancel", "a"]).success();
+    swarm.run(["queue", "retry", "a"]).success();
+    assert_eq!((states(&swarm)["a"].as_str(), worker(&swarm, "a")["status"].as_str()), ("queued", Some("lost")));
+    let_go(&swarm, "wait-a");
+    swarm.run(["run", "a", "--merge"]).expect_code(0);
+    assert_eq!((states(&swarm)["a"].as_str(), starts(&swarm)["a"]), ("landed", 2));
+    assert_no_processes(&swarm);
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(crate) struct ClaudeHome {
     /// The whole environment of `swarm`, or of `claude` itself; nothing else may be inherited.
     environment: Vec<(String, String)>,
     /// `CLAUDE_CONFIG_DIR`: the agent's own files, such as `sessions/<pid>.json`.
+    #[cfg(feature = "real-agents")]
     config_dir: PathBuf,
 }
 
@@ -45,7 +46,11 @@ impl ClaudeHome {
         std::os::unix::fs::symlink(binary, programs.join("claude")).expect("the folder is fresh");
         write_json(&config_dir.join(".claude.json"), &seed(trusted));
         let environment = environment(&home, &config_dir, &temp, &programs, &server.url());
-        Self { environment, config_dir }
+        Self {
+            environment,
+            #[cfg(feature = "real-agents")]
+            config_dir,
+        }
     }
 
     /// The environment to run with after `env_clear`. `claude` is found in its `PATH`.
@@ -54,6 +59,7 @@ impl ClaudeHome {
     }
 
     /// The CLI's configuration folder.
+    #[cfg(feature = "real-agents")]
     pub(crate) fn config_dir(&self) -> &Path {
         &self.config_dir
     }

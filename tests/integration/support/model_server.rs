@@ -58,6 +58,7 @@ pub(crate) enum Fault {
     /// An error answer with this HTTP status, such as 429, 500, 529 or 401.
     Status(u16),
     /// The connection closes in the middle of the event stream.
+    #[cfg(feature = "real-agents")]
     Cut,
     /// Nothing comes, not even a header, until the script is released; then the turn.
     HangBefore,
@@ -70,6 +71,7 @@ impl Fault {
     fn kind(self) -> Value {
         match self {
             Self::Status(status) => json!(status),
+            #[cfg(feature = "real-agents")]
             Self::Cut => json!("cut"),
             Self::HangBefore => json!("hang"),
             Self::HangAfter => json!("hang_at_end"),

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use unicode_width::UnicodeWidthStr;
-
 use crate::cli::Context;
-use crate::cli::output::{Style, last_lines, one_line, width};
-use crate::coordinator::views::{CommentView, ReviewView, ReviewerView, ReviewerWord, SinceView};
+use crate::cli::output::{Style, last_lines, one_line, width, wrapped};
+use crate::coordinator::views::{CommentView, ReviewView, ReviewerView, ReviewerWord, SinceView, WorkerView};
 use crate::landing::Fate;
+use crate::model::ticket::TicketState as S;
 use crate::store::{CommentState, Side};
 
 /// Columns where the width is not known.
@@ -39,11 +38,9 @@ pub(super) fn summary(view: &ReviewView, context: &Context) -> String {
     if !view.stat.is_empty() {
         write!(page.text, "\n{}", view.stat).expect("a string takes all text");
     }
-    let id = &view.worker.id;
-    let next = format!(
-        "\nswarm review {id} --approve, or --reject -m TEXT [--comment FILE:LINE TEXT]; --editor writes it over the diff"
-    );
-    let next: Vec<_> = wrapped(&next, page.columns).iter().map(|line| page.paint(Style::Dim, line)).collect();
+    let Some(next) = next_step(&view.worker) else { return page.text };
+    let next: Vec<_> =
+        wrapped(&format!("\n{next}"), page.columns).iter().map(|line| page.paint(Style::Dim, line)).collect();
     next.iter().for_each(|line| page.line(line));
     page.text
 }
@@ -265,36 +262,22 @@ fn cost(usd: Option<f64>) -> String {
     usd.map(|usd| format!(", ${usd:.2}")).unwrap_or_default()
 }
 
+/// What can be done about the work now; `None` where it is over.
+fn next_step(worker: &WorkerView) -> Option<String> {
+    let id = &worker.id;
+    Some(match worker.ticket_state {
+        Some(S::Landed | S::Done | S::Cancelled) => return None,
+        Some(S::Review | S::Approved | S::Landing) | None => format!(
+            "swarm review {id} --approve, or --reject -m TEXT [--comment FILE:LINE TEXT]; --editor writes it over the diff"
+        ),
+        Some(S::Failed | S::Dead | S::Lost) => {
+            format!("it is not finished, so there is nothing to approve: swarm why {id}, then swarm restart {id}")
+        }
+        Some(_) => format!("it is not finished, so there is nothing to approve yet: swarm wait {id}"),
+    })
+}
+
 /// The first letters of a commit id.
 fn short(commit: &str) -> String {
     commit.chars().take(8).collect()
-}
-
-/// A text in lines of at most `room` columns, broken at spaces where there are any.
-fn wrapped(text: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is one from the beginning");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.width() + 1 + word.width() <= room {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_broken_at_spaces_and_long_words_stay_whole() {
-        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("aaaaaaaaaa b", 4), ["aaaaaaaaaa", "b"]);
-        assert_eq!(wrapped("", 4), [""]);
-    }
 }

@@ -39,6 +39,7 @@ fn ticket(id: &str, state: TicketState, since: i64, labels: &[&str], attempts: V
         state,
         since: at(since),
         queued_ms: 5_000,
+        queued: Vec::new(),
         attempts,
     }
 }

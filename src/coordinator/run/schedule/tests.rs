@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::coordinator::run::world::{AgentFacts, Setback};
+use crate::coordinator::run::world::{AgentFacts, Setback, forget_changed};
 use crate::model::agent::RuntimeKind;
 use crate::model::health::{HealthSettings, Pace, Pacing, Sign};
 use crate::model::settings::RunSettings;
@@ -125,7 +125,8 @@ fn world(tickets: Vec<QueueTicket>, workers: Vec<Seen>) -> World {
 
 fn rules() -> Rules {
     let (run, health) = (RunSettings::default(), HealthSettings::default());
-    Rules { max_workers: 2, agent: "shell".parse().unwrap(), run, health, lands: true, approves: false }
+    let forge_poll = Duration::from_secs(15);
+    Rules { max_workers: 2, agent: "shell".parse().unwrap(), run, health, lands: true, approves: false, forge_poll }
 }
 
 fn start(name: &str) -> Step {
@@ -386,6 +387,19 @@ fn nothing_is_published_that_nobody_chose() {
     assert_eq!(decide(&world(tickets.clone(), Vec::new()), &rules()).steps, [Step::Publish { ticket: id("open") }]);
     let endless = World { chosen: None, ..world(tickets, Vec::new()) };
     assert_eq!(decide(&endless, &rules()).steps, []);
+}
+
+#[test]
+fn what_waits_for_a_change_is_forgotten_with_the_state_it_was_in() {
+    let setback = |until| Setback { kind: HoldKind::Person, why: String::new(), until, at: (S::Queued, 0), count: 1 };
+    let after = |state, until| {
+        let mut setbacks = BTreeMap::from([(id("a"), setback(until))]);
+        forget_changed(&mut setbacks, &[entry("a", state)]);
+        !setbacks.is_empty()
+    };
+    assert!(after(S::Queued, None));
+    assert!(!after(S::Blocked, None), "it is tried again when it is queued once more");
+    assert!(after(S::Blocked, Some(ago(-5))), "its time counts, and how often it was tried");
 }
 
 #[test]

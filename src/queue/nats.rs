@@ -1,0 +1,32 @@
+//! The NATS engine: one queue for the processes of many machines, in a stream of a JetStream server.
+//!
+//! # Theory of operation
+//!
+//! The stream is a **log of changes**, one message for each operation that changed something, in one order for everybody.
+//! Each machine has a **replica**: the tables of the file engine in its own store, and how far in the log they are.
+//!
+//! An operation runs on the replica by the file engine's own rules, in a transaction that is rolled back, which yields its
+//! answer and its change. The change is then offered to the log as the message right after the last one the replica has;
+//! the server takes it only if there is none yet. Taken, it is applied to the replica for good. Refused, the replica takes
+//! over what others logged meanwhile and the operation runs again. So every promise of the file engine holds across
+//! machines: whatever an operation looked at was true when its change was made.
+//!
+//! An answer that changes nothing, a refusal for example, counts only when the replica had all of the log.
+//!
+//! **What survives**: an operation returns after the server has its change on file, so it survives the end of any process,
+//! of this machine, and of the server; power cuts of the server as far as its `sync_interval` goes. A change whose
+//! answer is lost is offered again for the same place, and found there if it had arrived; when the server stays away, the
+//! caller is told that it is unknown whether the change was made.
+//!
+//! **Differences from the file engine**: it needs the server, and says so when that is away; age is a number of the log;
+//! events have numbers of the machine's own.
+
+mod change;
+mod connection;
+mod log;
+mod replica;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use log::{Log, NatsError};
+pub(crate) use replica::NatsQueue;

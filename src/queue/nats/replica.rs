@@ -1,0 +1,157 @@
+//! A machine's replica of the queue's tables, kept by a log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::change::{Change, Draft};
+use super::log::{Log, NatsError};
+use crate::queue::QueueError;
+use crate::queue::file::operation::Operation;
+use crate::queue::file::{Keeper, TableQueue};
+use crate::store::{Store, StoreError, Txn};
+
+/// Where the store keeps how far in the log its tables are.
+const APPLIED: &str = "queue_log_applied";
+/// The longest pause before an operation that others were faster than runs again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+
+/// The queue in a log on a NATS server.
+pub(crate) type NatsQueue = TableQueue<Replica>;
+
+impl NatsQueue {
+    /// A queue in `log`, with its replica in an open store; `by` names who acts in events.
+    pub(crate) fn new(log: Log, store: Arc<Store>, by: &str) -> Self {
+        Self::on(Replica { log, store }, by)
+    }
+}
+
+/// The tables, and the log that they follow.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    /// What counts.
+    log: Log,
+    /// Where the tables are, for all processes of this machine.
+    store: Arc<Store>,
+}
+
+impl Keeper for Replica {
+    fn write<T>(&self, by: &str, body: impl Fn(&Operation<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
+        let mut is_current = false;
+        let mut refused = 0;
+        loop {
+            let Trial { answer, change, applied } = self.try_out(by, &body)?;
+            if answer.is_err() || change.is_empty() {
+                if is_current || !self.catch_up()? {
+                    return answer;
+                }
+                is_current = true;
+                continue;
+            }
+            if self.log.append(applied, &change)? {
+                self.apply(&[(applied + 1, change)])?;
+                return answer;
+            }
+            refused += 1;
+            pause(refused);
+            self.catch_up()?;
+            is_current = true;
+        }
+    }
+
+    fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
+        self.catch_up()?;
+        self.store.read(body)
+    }
+}
+
+/// What an operation comes to on the replica as it is.
+struct Trial<T> {
+    /// What it answers.
+    answer: Result<T, QueueError>,
+    /// What it changes.
+    change: Change,
+    /// How much of the log the replica had.
+    applied: u64,
+}
+
+/// How the transaction of a trial ends: by rolling back, one way or the other.
+enum Undone<T> {
+    /// It ran.
+    Tried(Box<Trial<T>>),
+    /// It could not run.
+    Failed(QueueError),
+}
+
+impl<T> From<StoreError> for Undone<T> {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<T> From<QueueError> for Undone<T> {
+    fn from(error: QueueError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Replica {
+    /// Runs an operation without effect.
+    fn try_out<T>(
+        &self,
+        by: &str,
+        body: impl Fn(&Operation<'_>) -> Result<T, QueueError>,
+    ) -> Result<Trial<T>, QueueError> {
+        let undone = self.store.write(|txn| -> Result<std::convert::Infallible, Undone<T>> {
+            let applied = applied(txn)?;
+            let draft = Draft::new(i64::try_from(applied + 1).unwrap_or(i64::MAX));
+            let answer = body(&Operation::new(txn, by).told_to(&draft));
+            let change = draft.finish(txn)?;
+            Err(Undone::Tried(Box::new(Trial { answer, change, applied })))
+        });
+        match undone {
+            Ok(never) => match never {},
+            Err(Undone::Tried(trial)) => Ok(*trial),
+            Err(Undone::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Takes over what the log has and the replica has not; whether there was anything.
+    fn catch_up(&self) -> Result<bool, QueueError> {
+        let has = self.store.read(applied)?;
+        let last = self.log.last()?;
+        if last < has {
+            return Err(NatsError::Shorter { last, applied: has }.into());
+        }
+        if last > has {
+            self.apply(&self.log.read(has + 1, last)?)?;
+        }
+        Ok(last > has)
+    }
+
+    /// Applies numbered changes, in order; those that another process of this machine applied are passed over.
+    fn apply(&self, changes: &[(u64, Change)]) -> Result<(), QueueError> {
+        self.store.write(|txn| {
+            let mut has = applied(txn)?;
+            for (seq, change) in changes {
+                // One that does not follow waits for those before it, which the next look brings.
+                if *seq == has + 1 {
+                    change.apply(txn)?;
+                    has = *seq;
+                }
+            }
+            Ok(txn.set_meta(APPLIED, &has.to_string())?)
+        })
+    }
+}
+
+/// How much of the log the tables have.
+fn applied(txn: &Txn<'_>) -> Result<u64, QueueError> {
+    Ok(txn.meta(APPLIED)?.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// Waits a little, at random and longer each time, so that those who were refused together do not meet again.
+fn pause(refused: u32) {
+    let longest = LONGEST_PAUSE.min(Duration::from_micros(200) * 2u32.saturating_pow(refused.min(8)));
+    let share = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
+    std::thread::sleep(longest.mul_f64(share));
+}
