@@ -11,10 +11,10 @@ use super::snapshot::Extent;
 use super::trash::Trash;
 use super::worktree::{Head, Linked, Worktree, is_locked};
 use super::{GitError, Repository, crash_point};
-use crate::files::{Access, FileError, FileLock, remove_if_exists, write_atomically};
+use crate::files::{Access, FileError, FileLock, read_if_exists, remove_if_exists, write_atomically};
 use crate::model::BranchName;
 
-/// Marks the registration of a worktree whose work is kept and whose removal has begun.
+/// Marks the registration of a worktree whose removal has begun; it holds the commit in which its work is kept.
 const REMOVAL: &str = "swarm-removal";
 
 impl Repository {
@@ -27,16 +27,11 @@ impl Repository {
     /// included; [`GitError::Refused`] when `kept` is for another worktree, when something changed since, or when
     /// a person locked it.
     pub(crate) fn remove_worktree(&self, path: &Path, kept: &KeptWork) -> Result<(), GitError> {
-        self.remove_worktree_into(None, path, kept)
+        self.remove_worktree_into(&Trash::new(self), path, kept)
     }
 
-    /// The same; with a trash, the files may be deleted later.
-    pub(crate) fn remove_worktree_into(
-        &self,
-        trash: Option<&Trash>,
-        path: &Path,
-        kept: &KeptWork,
-    ) -> Result<(), GitError> {
+    /// The same; the files are deleted with the trash.
+    pub(crate) fn remove_worktree_into(&self, trash: &Trash, path: &Path, kept: &KeptWork) -> Result<(), GitError> {
         let refuse = |why: &str, hint: &str| GitError::Refused {
             what: format!("removing `{}`", path.display()),
             why: why.to_owned(),
@@ -56,10 +51,12 @@ impl Repository {
                 return Err(locked());
             }
             let lock = self.lock_worktrees()?;
-            // One whose removal was cut off is not somewhere else.
-            match gone.git_dir.join(REMOVAL).exists() {
-                true => self.forget_registration(&gone.git_dir)?,
-                false => self.set_aside(&gone)?,
+            // One whose removal was cut off is not somewhere else. In a mark of an earlier version there is nothing.
+            match read_if_exists(&gone.git_dir.join(REMOVAL))? {
+                Some(mark) if mark.is_empty() || mark == kept.commit.as_str().as_bytes() => {
+                    self.forget_registration(&gone.git_dir)?;
+                }
+                _ => self.set_aside(&gone)?,
             }
             drop(lock);
             return Ok(());
@@ -71,7 +68,7 @@ impl Repository {
         let snapshot_lock = self.check_kept(&linked, kept, "removing")?;
         let lock = self.lock_worktrees()?;
         self.linked(path)?;
-        self.remove_linked(&linked, trash)?;
+        self.remove_linked(&linked, kept, trash)?;
         drop(lock);
         drop(snapshot_lock);
         Ok(())
@@ -118,22 +115,18 @@ impl Repository {
         Ok(snapshot_lock)
     }
 
-    /// Removes a worktree as `git worktree remove --force` does, without a process: its files, then its registration.
-    /// The file that ties the two together goes last, so that one whose removal was cut off is still known as ours.
-    fn remove_linked(&self, linked: &Linked, trash: Option<&Trash>) -> Result<(), GitError> {
-        let (path, mark) = (linked.path(), linked.git_dir().join(REMOVAL));
-        write_atomically(&mark, b"", Access::Private)?;
-        // What cannot be moved may still be deleted where it is.
-        let is_moved = trash.is_some_and(|trash| trash.take(linked).is_ok());
-        if !is_moved && remove_files(path).is_err() {
-            // Tools leave folders that forbid writing (the module cache of Go does); deleting needs it.
-            make_folders_writable(path);
-            if let Err(error) = remove_files(path) {
-                remove_if_exists(&mark)?;
-                return Err(FileError::on("remove", path)(error).into());
-            }
+    /// Removes a worktree as `git worktree remove --force` does, without a process. It leaves its place as a whole, by
+    /// one rename, so nobody ever finds half of it there and takes that for what it held.
+    fn remove_linked(&self, linked: &Linked, kept: &KeptWork, trash: &Trash) -> Result<(), GitError> {
+        let (mark, place) = (linked.git_dir().join(REMOVAL), trash.place_for(linked)?);
+        write_atomically(&mark, kept.commit.as_str().as_bytes(), Access::Private)?;
+        crash_point!("removal begun");
+        if let Err(error) = move_away(linked.path(), &place) {
+            remove_if_exists(&mark)?;
+            return Err(FileError::on("remove", linked.path())(error).into());
         }
-        crash_point!("files removed");
+        crash_point!("moved away");
+        trash.delete(place);
         self.forget_registration(linked.git_dir())
     }
 
@@ -234,16 +227,13 @@ impl Repository {
     }
 }
 
-/// Removes a folder with all that is in it, its `.git` file last.
-fn remove_files(path: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name() == ".git" {
-            continue;
-        }
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
-    }
-    fs::remove_dir_all(path)
+/// Renames a folder.
+fn move_away(path: &Path, place: &Path) -> std::io::Result<()> {
+    fs::rename(path, place).or_else(|_| {
+        // A folder that forbids writing does not go into another one.
+        make_folders_writable(path);
+        fs::rename(path, place)
+    })
 }
 
 /// Whether two paths name the same place, which need not exist.

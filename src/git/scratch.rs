@@ -65,7 +65,8 @@ impl Repository {
         }
     }
 
-    /// Removes scratch worktrees whose process ended; answers how many.
+    /// Removes scratch worktrees whose process ended, and worktrees that it had begun to delete; answers how many. What
+    /// cannot be removed stays written down.
     pub(crate) fn sweep_scratch(&self) -> Result<usize, GitError> {
         let folder = self.scratch_folder();
         let entries = match fs::read_dir(&folder) {
@@ -84,14 +85,17 @@ impl Repository {
             }
             let Some(_dead) = FileLock::try_take(&record.with_extension("lock"))? else { continue };
             if let Some(path) = read_if_exists(&record)? {
-                self.remove_scratch(&path_of(&path), &record)?;
-                count += 1;
+                match self.remove_scratch(&path_of(&path), &record) {
+                    Ok(()) => count += 1,
+                    // Files of another user, which a container leaves, must not hold up the landings of everybody.
+                    Err(error) => tracing::warn!(%error, "what a dead process left could not be removed"),
+                }
             }
         }
         Ok(count)
     }
 
-    /// Folders of scratch worktrees whose process ended.
+    /// Folders of scratch worktrees, and of worktrees that are being deleted, whose process ended.
     pub(crate) fn dead_scratch(&self) -> Result<Vec<PathBuf>, GitError> {
         let folder = self.scratch_folder();
         let entries = match fs::read_dir(&folder) {

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 
 use super::remove::make_folders_writable;
 use super::worktree::Linked;
-use super::{GitError, Repository};
-use crate::files::{Access, FileError, FileLock, make_folder, remove_if_exists, write_durably};
+use super::{GitError, Repository, crash_point};
+use crate::files::{Access, FileLock, make_folder, remove_if_exists, write_durably};
 
 /// Where removed worktrees go; all their files are deleted when it is dropped.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct Bin {
     path: PathBuf,
     /// Where that is written down.
     record: PathBuf,
-    /// How many came into it.
+    /// How many places in it were given away.
     count: usize,
     /// Says that its owner lives.
     _alive: FileLock,
@@ -49,8 +49,8 @@ impl Trash {
         Self { repository, bins, deletions: Some(deletions), thread: Some(thread) }
     }
 
-    /// Takes the folder of a worktree away from its place.
-    pub(super) fn take(&self, linked: &Linked) -> Result<(), GitError> {
+    /// Where the folder of a worktree is to be moved; beside it, because a rename does not leave a file system.
+    pub(super) fn place_for(&self, linked: &Linked) -> Result<PathBuf, GitError> {
         let path = linked.path();
         let parent = path.parent().unwrap_or(path);
         let mut bins = self.bins.borrow_mut();
@@ -62,14 +62,16 @@ impl Trash {
             }
         };
         let bin = &mut bins[index];
-        let place = bin.path.join(bin.count.to_string());
-        fs::rename(path, &place).map_err(FileError::on("remove", path))?;
         bin.count += 1;
+        Ok(bin.path.join(bin.count.to_string()))
+    }
+
+    /// Begins to delete what was moved to a place.
+    pub(super) fn delete(&self, place: PathBuf) {
         // The drop deletes what the thread does not.
         if let Some(deletions) = &self.deletions {
             deletions.send(place).ok();
         }
-        Ok(())
     }
 }
 
@@ -80,6 +82,7 @@ impl Bin {
         // No worker's folder begins with `+`, because no ticket id does.
         let path = parent.join(format!("+gone-{}", &id[..12]));
         write_durably(&record, path.as_os_str().as_encoded_bytes(), Access::Shared)?;
+        crash_point!("trash recorded");
         make_folder(&path)?;
         Ok(Self { path, record, count: 0, _alive: alive })
     }
@@ -88,11 +91,11 @@ impl Bin {
 impl Drop for Trash {
     fn drop(&mut self) {
         self.deletions.take();
+        self.thread.take().map(JoinHandle::join);
         #[cfg(test)]
         if super::crash::is_dead() {
             return;
         }
-        self.thread.take().map(JoinHandle::join);
         for bin in self.bins.take() {
             delete(&bin.path);
             // What cannot be deleted stays written down.

@@ -6,7 +6,8 @@
 //! then and lands; the piece goes back to its agent with the output; what lay above is stacked anew on what landed.
 //!
 //! A red batch costs more than testing its pieces one by one when several of them are red. So the next batch is half as
-//! large, down to a single piece, and twice as large again after a green one, up to the configured size.
+//! large, down to a single piece. Each green one makes the next twice as large again, up to the configured size, but
+//! only after several pieces in a row have passed: one green batch says little where every fifth piece is red.
 //!
 //! Work that does not fit the target is taken out before anything is tested. Work that only does not fit the work
 //! below it is put off to the next batch: what it conflicts with may not land.
@@ -26,6 +27,10 @@ use crate::model::ticket::TicketState;
 use crate::model::{BranchName, CommitId, Time, WorkerId};
 use crate::queue::Settlement;
 use crate::store::{IntentId, LandingIntent};
+
+/// How many pieces must pass in a row before batches grow. With fewer, batches cost more gates than single pieces do
+/// where every fifth is red (`benches/landing.rs` measures it); with more, they save less where few are.
+const STREAK: usize = 8;
 
 /// Work whose landing has begun, and what it would make of the target.
 struct Layer {
@@ -74,6 +79,8 @@ struct Batches<'a, 'e> {
     reports: Vec<Report>,
     /// Most workers in the next batch.
     size: usize,
+    /// How much work has passed since some was red.
+    streak: usize,
     /// How many of those to come do not merge with their target; they are a batch of their own.
     unmergeable: usize,
     /// Gates that run on what the next batch is expected to be.
@@ -100,6 +107,7 @@ impl Landing<'_> {
             left,
             reports: Vec::new(),
             size: options.batch.max(1),
+            streak: 0,
             unmergeable: 0,
             speculation: None,
             scratch: None,
@@ -367,9 +375,7 @@ impl Batches<'_, '_> {
                 }
             }
         }
-        // As many are tested together as pay: each red batch halves what the next one holds, each green one doubles it.
-        self.size =
-            if failed.is_some() { (self.size / 2).max(1) } else { (self.size * 2).min(self.options.batch.max(1)) };
+        self.adapt(green, failed.is_some());
         if let (Some(gates), Some(culprit)) = (failed, stack.first()) {
             let outcome = Outcome::Returned(red(&culprit.candidate, &culprit.next, gates));
             self.take_back(&culprit.candidate, outcome)?;
@@ -380,6 +386,17 @@ impl Batches<'_, '_> {
             stack.pop();
         }
         Ok(true)
+    }
+
+    /// Sets how much work is tested together: as much as pays where work is as often red as it was.
+    fn adapt(&mut self, green: usize, is_red: bool) {
+        let most = self.options.batch.max(1);
+        self.streak = if is_red { 0 } else { self.streak + green };
+        if is_red {
+            self.size = (self.size / 2).max(1);
+        } else if self.streak >= STREAK {
+            self.size = (self.size * 2).min(most);
+        }
     }
 
     /// Runs the gates on the tip, and where they fail, on ever smaller parts of the stack.
@@ -452,7 +469,7 @@ impl Batches<'_, '_> {
             }
         };
         crash_point!("advanced");
-        for mut landed in landing.finish(&opened, &updated, self.options, Some(&self.trash))? {
+        for mut landed in landing.finish(&opened, &updated, self.options, &self.trash)? {
             landed.warnings.extend(warning.clone());
             let layer = stack.remove(0);
             self.report(layer.candidate.worker.id, Ok(Outcome::Landed(landed)));
@@ -532,7 +549,7 @@ impl Batches<'_, '_> {
                 Err(error) => self.report(worker, Err(error)),
             }
         }
-        self.size = 1;
+        (self.size, self.streak) = (1, 0);
     }
 
     /// Finishes the landing of one piece of work after a failure, or takes it back: then `None`.

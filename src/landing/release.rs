@@ -59,13 +59,13 @@ impl Landing<'_> {
     /// [`LandingError::IsSupervised`] while a supervisor or a spawn owns the worker: the caller stops it first. When
     /// the work cannot be kept, nothing is removed.
     pub(crate) fn release(&self, worker: &WorkerId, reason: &str) -> Result<Released, LandingError> {
-        self.release_into(None, worker, reason)
+        self.release_into(&Trash::new(self.repository), worker, reason)
     }
 
-    /// The same; with a trash, the worktree's files may be deleted later.
+    /// The same; the worktree's files are deleted with the trash.
     pub(super) fn release_into(
         &self,
-        trash: Option<&Trash>,
+        trash: &Trash,
         worker: &WorkerId,
         reason: &str,
     ) -> Result<Released, LandingError> {
@@ -102,7 +102,7 @@ impl Landing<'_> {
     }
 
     /// Keeps and removes.
-    fn remove(&self, trash: Option<&Trash>, worker: &Worker, reason: &str) -> Result<Removed, LandingError> {
+    fn remove(&self, trash: &Trash, worker: &Worker, reason: &str) -> Result<Removed, LandingError> {
         let (worktree, branch) = (&worker.place.worktree, &worker.place.branch);
         let is_gone = worktree.symlink_metadata().is_err() && self.repository.branch_head(branch)?.is_none();
         if is_gone && let Some(entry) = self.kept_of(&worker.id)?.into_iter().next() {

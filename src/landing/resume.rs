@@ -49,7 +49,7 @@ impl Landing<'_> {
             None => false,
         };
         if has_moved {
-            let mut landed = self.finish(&[(id, intent.clone())], &[], options, None)?;
+            let mut landed = self.finish(&[(id, intent.clone())], &[], options, &Trash::new(self.repository))?;
             return Ok(Outcome::Landed(landed.remove(0)));
         }
         let entry = self.queue.ticket(&intent.ticket)?;
@@ -68,7 +68,7 @@ impl Landing<'_> {
         landings: &[(IntentId, LandingIntent)],
         updated: &[PathBuf],
         options: &LandOptions<'_>,
-        trash: Option<&Trash>,
+        trash: &Trash,
     ) -> Result<Vec<Landed>, LandingError> {
         let facts = landings.iter().map(|(_, intent)| self.write_facts(intent, updated));
         let mut facts = facts.collect::<Result<Vec<_>, _>>()?;
@@ -131,7 +131,7 @@ impl Landing<'_> {
     }
 
     /// Releases the workers whose work landed; says where that failed.
-    fn release_landed(&self, facts: &mut [Fact], options: &LandOptions<'_>, trash: Option<&Trash>) {
+    fn release_landed(&self, facts: &mut [Fact], options: &LandOptions<'_>, trash: &Trash) {
         let Some(stop) = options.stop else { return };
         let mut facts: Vec<&mut Fact> = facts.iter_mut().filter(|fact| fact.is_settled).collect();
         let workers: Vec<Worker> = facts.iter().map(|fact| fact.worker.clone()).collect();

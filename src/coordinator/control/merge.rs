@@ -126,11 +126,8 @@ impl Control {
                 failures.push((id, failure));
             }
         }
-
         self.tell_stacked_of(&view);
-
         self.release_landed()?;
-
         self.clear_released();
         let result = outcome(&view, failures);
         Ok((view, result))

@@ -364,11 +364,13 @@ fn touched_by_libgit(repo: &git2::Repository, from: &CommitId, to: &CommitId) ->
     let diff = repo.diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options)).ok()?;
     let touched = diff.deltas().map(|delta| {
         let (is_added, is_deleted) = (delta.status() == Delta::Added, delta.status() == Delta::Deleted);
-        let file = if is_deleted { delta.old_file() } else { delta.new_file() };
-        let is_plain = matches!(file.mode(), FileMode::Blob | FileMode::BlobExecutable | FileMode::Link);
-        let path = file.path_bytes().filter(|_| is_plain).map(path_of)?;
+        let (old, new) = (delta.old_file(), delta.new_file());
+        let is_plain = |mode| matches!(mode, FileMode::Blob | FileMode::BlobExecutable | FileMode::Link);
+        let are_plain = (is_added || is_plain(old.mode())) && (is_deleted || is_plain(new.mode()));
+        let file = if is_deleted { &old } else { &new };
+        let path = file.path_bytes().filter(|_| are_plain).map(path_of)?;
         let mode = if is_deleted { 0 } else { i32::from(file.mode()) };
-        let object = delta.new_file().id().to_string();
+        let object = new.id().to_string();
         Some(Touched { path, mode: format!("{mode:06o}"), object, is_added, is_deleted })
     });
     touched.collect()

@@ -8,7 +8,7 @@ use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 
 /// Every point of a landing in order, and whether the target has moved by then.
-pub(super) const POINTS: [(&str, bool); 19] = [
+pub(super) const POINTS: [(&str, bool); 21] = [
     ("landing begun", false),
     ("scratch recorded", false),
     ("scratch registered", false),
@@ -24,7 +24,9 @@ pub(super) const POINTS: [(&str, bool); 19] = [
     ("note written", true),
     ("ticket landed", true),
     ("kept", true),
-    ("files removed", true),
+    ("trash recorded", true),
+    ("removal begun", true),
+    ("moved away", true),
     ("worktree removed", true),
     ("removed", true),
     ("released", true),
