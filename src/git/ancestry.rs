@@ -82,7 +82,7 @@ impl Repository {
             walk.hide(Oid::from_str(base.as_str())?)?;
             Ok::<_, git2::Error>(walk.filter(Result::is_ok).count())
         };
-        match self.libgit().and_then(|repo| count(&repo).ok()) {
+        match self.walker().and_then(|repo| count(&repo).ok()) {
             Some(count) => Ok(count),
             None => Ok(self.commits_between(base, head)?.len()),
         }
@@ -146,7 +146,7 @@ impl Repository {
 
     /// The best common ancestor of two commits; `None` when their histories never met.
     pub(crate) fn merge_base(&self, one: &CommitId, other: &CommitId) -> Result<Option<CommitId>, GitError> {
-        if let Some(repo) = self.libgit() {
+        if let Some(repo) = self.walker() {
             let ids = || Ok((Oid::from_str(one.as_str())?, Oid::from_str(other.as_str())?));
             let (one, other) = ids().map_err(GitError::libgit("find the common ancestor"))?;
             return match repo.merge_base(one, other) {

@@ -37,13 +37,11 @@ impl Repository {
 
     /// The commits that were reachable from some heads and are not from `head`, as hex.
     fn left_behind(&self, earlier: &BTreeSet<String>, head: &CommitId) -> Result<BTreeSet<String>, GitError> {
-        if let Some(repo) = self.libgit() {
+        if let Some(repo) = self.walker() {
             let walk = || {
-                let mut walk = repo.revwalk()?;
+                let (mut walk, objects) = (repo.revwalk()?, repo.odb()?);
                 // What is gone from the object database brings nothing back.
-                for id in
-                    earlier.iter().filter_map(|id| Oid::from_str(id).ok()).filter(|id| repo.find_commit(*id).is_ok())
-                {
+                for id in earlier.iter().filter_map(|id| Oid::from_str(id).ok()).filter(|id| objects.exists(*id)) {
                     walk.push(id)?;
                 }
                 walk.hide(Oid::from_str(head.as_str())?)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::pristine::By;
 use super::snapshot::{Extent, Taken, Unsaved, UnsavedReason};
 use super::state::{Entry, EntryKind};
 use super::worktree::Linked;
@@ -30,7 +31,7 @@ pub(crate) struct KeptWork {
     /// The full name of the reference.
     keep_ref: String,
     /// What it points to.
-    commit: CommitId,
+    pub(super) commit: CommitId,
     /// The worker's branch.
     branch: BranchName,
     /// The branch's head when it was saved; `None` when there was no such branch.
@@ -130,6 +131,9 @@ struct KeepNote {
     /// What the further commits are, in the order of `also`; absent in notes of earlier versions.
     #[serde(default)]
     also_kinds: Vec<LooseEnd>,
+    /// The last snapshot at that time; absent when there was none, and in notes of earlier versions.
+    #[serde(default)]
+    snapshot: Option<CommitId>,
 }
 
 /// What a worktree held besides its files, kept as a commit of its own.
@@ -207,7 +211,8 @@ struct Gathered {
 
 impl Repository {
     /// Saves the work of a worker: the head of `branch`, and everything in `worktree` that is not committed and
-    /// not ignored, whatever state it is in. A worktree that is gone leaves the branch and the last snapshot.
+    /// not ignored, whatever state it is in. A worktree that is gone leaves the branch and the last snapshot; where
+    /// nothing of those is newer than what was saved last, with the worktree's files, that is the answer.
     /// Saving the same state again gives the same reference.
     ///
     /// # Errors
@@ -235,10 +240,14 @@ impl Repository {
             also: Vec::new(),
             untracked_files: 0,
             also_kinds: Vec::new(),
+            snapshot: self.ref_commit(&Self::wip_ref(worker))?,
         };
         let gathered = match worktree.filter(|path| !is_gone(path)) {
             Some(path) => self.gather_worktree(&self.linked(path)?, note)?,
-            None => self.gather_refs(note)?,
+            None => match self.kept_before(&note)? {
+                Some(kept) => return Ok(kept),
+                None => self.gather_refs(note)?,
+            },
         };
         let branch_head = gathered.note.branch_head.clone();
         let (keep_ref, commit) = self.save(worker, &gathered)?;
@@ -258,8 +267,12 @@ impl Repository {
 
     /// Gathers branch and worktree.
     fn gather_worktree(&self, linked: &Linked, mut note: KeepNote) -> Result<Gathered, GitError> {
-        let taken =
-            self.take(linked, &note.worker, Extent { made_paths: &[], most_bytes: u64::MAX, anew: true }, None)?;
+        let taken = match self.pristine(linked, By::Content)? {
+            Some((state, tree)) => Taken { tree, state, unsaved: Vec::new() },
+            None => {
+                self.take(linked, &note.worker, Extent { made_paths: &[], most_bytes: u64::MAX, anew: true }, None)?
+            }
+        };
         self.check_unsaved(linked, &taken.unsaved)?;
         note.head = taken.state.head.clone();
         note.operation = taken.state.operation.map(|operation| operation.as_str().to_owned());
@@ -291,6 +304,37 @@ impl Repository {
             unsaved: taken.unsaved,
         };
         Ok(Gathered { tree: taken.tree, parents, note, worktree: Some(worktree) })
+    }
+
+    /// What was saved last of a worker whose worktree is gone, where nothing that is left of it came after that: its
+    /// removal was cut off.
+    fn kept_before(&self, now: &KeepNote) -> Result<Option<KeptWork>, GitError> {
+        let Some(number) = self.keep_numbers(&now.worker)?.into_iter().max() else { return Ok(None) };
+        let keep_ref = format!("{KEEP}{}/{number}", now.worker);
+        let Some(commit) = self.ref_commit(&keep_ref)? else { return Ok(None) };
+        let call = self.git(self.home(), ["log", "--max-count=1", "--no-notes", "--format=%B", commit.as_str(), "--"]);
+        let Some(note) = parse_note(&call.reading().text()?) else { return Ok(None) };
+        // Without a head there were no files. Branch and snapshot may have been deleted since, but not moved.
+        let is_same = |now: &Option<CommitId>, then: &Option<CommitId>| now.is_none() || now == then;
+        let holds_all = note.head.is_some()
+            && (&note.worker, &note.branch) == (&now.worker, &now.branch)
+            && is_same(&now.branch_head, &note.branch_head)
+            && is_same(&now.snapshot, &note.snapshot);
+        if !holds_all {
+            return Ok(None);
+        }
+        let facts = self.commit_facts(&commit)?;
+        let first = facts.parents.first().map(|first| self.commit_facts(first)).transpose()?;
+        Ok(Some(KeptWork {
+            worker: note.worker,
+            keep_ref,
+            commit,
+            branch: note.branch,
+            branch_head: now.branch_head.clone(),
+            has_uncommitted: first.is_none_or(|first| first.tree != facts.tree),
+            from_snapshot: false,
+            worktree: None,
+        }))
     }
 
     /// Gathers what the references know of a worker whose worktree is gone.
@@ -483,14 +527,7 @@ impl Repository {
     /// The numbers of a worker's keep refs.
     fn keep_numbers(&self, worker: &WorkerId) -> Result<Vec<u64>, GitError> {
         let prefix = format!("{KEEP}{worker}/");
-        let names: Vec<String> = if let Some(repo) = self.libgit() {
-            let attempt = || GitError::libgit("list references");
-            let mut found = repo.references_glob(&format!("{prefix}*")).map_err(attempt())?;
-            found.names().map(|name| name.map(str::to_owned)).collect::<Result<_, _>>().map_err(attempt())?
-        } else {
-            let call = self.git(self.home(), ["for-each-ref", "--format=%(refname)", prefix.as_str()]);
-            call.reading().text()?.lines().map(str::to_owned).collect()
-        };
+        let names = self.references(&prefix)?;
         Ok(names.iter().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect())
     }
 

@@ -32,6 +32,7 @@ mod merge;
 mod notes;
 mod object;
 mod patch;
+mod pristine;
 mod program;
 mod reference;
 mod remote;
@@ -46,6 +47,7 @@ mod stage;
 mod state;
 mod submodule;
 mod target;
+mod trash;
 mod worktree;
 
 use std::path::PathBuf;
@@ -74,6 +76,7 @@ pub(crate) use rewind::RewindTo;
 pub(crate) use scratch::ScratchWorktree;
 pub(crate) use state::Operation;
 pub(crate) use target::Advance;
+pub(crate) use trash::Trash;
 pub(crate) use worktree::{Head, Worktree};
 
 /// Something the repository could not do.

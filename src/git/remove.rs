@@ -6,13 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::keep::KeptWork;
+use super::pristine::By;
 use super::snapshot::Extent;
-use super::worktree::{Head, Linked, Worktree};
+use super::trash::Trash;
+use super::worktree::{Head, Linked, Worktree, is_locked};
 use super::{GitError, Repository, crash_point};
-use crate::files::{Access, FileError, FileLock, remove_if_exists, write_atomically};
+use crate::files::{Access, FileError, FileLock, read_if_exists, remove_if_exists, write_atomically};
 use crate::model::BranchName;
 
-/// Marks the registration of a worktree whose work is kept and whose removal has begun.
+/// Marks the registration of a worktree whose removal has begun; it holds the commit in which its work is kept.
 const REMOVAL: &str = "swarm-removal";
 
 impl Repository {
@@ -25,6 +27,11 @@ impl Repository {
     /// included; [`GitError::Refused`] when `kept` is for another worktree, when something changed since, or when
     /// a person locked it.
     pub(crate) fn remove_worktree(&self, path: &Path, kept: &KeptWork) -> Result<(), GitError> {
+        self.remove_worktree_into(&Trash::new(self), path, kept)
+    }
+
+    /// The same; the files are deleted with the trash.
+    pub(crate) fn remove_worktree_into(&self, trash: &Trash, path: &Path, kept: &KeptWork) -> Result<(), GitError> {
         let refuse = |why: &str, hint: &str| GitError::Refused {
             what: format!("removing `{}`", path.display()),
             why: why.to_owned(),
@@ -34,29 +41,34 @@ impl Repository {
             let why = "it is the main worktree".to_owned();
             return Err(GitError::NotOurWorktree { path: path.to_owned(), why });
         }
-        let registered = self.worktrees()?.into_iter().find(|worktree| is_same(&worktree.path, path));
-        if registered.as_ref().is_some_and(|worktree| worktree.locked) {
-            let hint = format!("unlock it: git worktree unlock {}", path.display());
-            return Err(refuse("it is locked", &hint));
-        }
+        let locked = || refuse("it is locked", &format!("unlock it: git worktree unlock {}", path.display()));
         if path.symlink_metadata().is_err() {
+            let registered = self.worktrees()?.into_iter().find(|worktree| is_same(&worktree.path, path));
             let Some(gone) = registered else {
                 return Ok(());
             };
+            if gone.locked {
+                return Err(locked());
+            }
             let lock = self.lock_worktrees()?;
-            // One whose removal was cut off is not somewhere else.
-            match gone.git_dir.join(REMOVAL).exists() {
-                true => self.forget_registration(&gone.git_dir)?,
-                false => self.set_aside(&gone)?,
+            // One whose removal was cut off is not somewhere else. In a mark of an earlier version there is nothing.
+            match read_if_exists(&gone.git_dir.join(REMOVAL))? {
+                Some(mark) if mark.is_empty() || mark == kept.commit.as_str().as_bytes() => {
+                    self.forget_registration(&gone.git_dir)?;
+                }
+                _ => self.set_aside(&gone)?,
             }
             drop(lock);
             return Ok(());
         }
         let linked = self.linked(path)?;
+        if is_locked(linked.git_dir()) {
+            return Err(locked());
+        }
         let snapshot_lock = self.check_kept(&linked, kept, "removing")?;
         let lock = self.lock_worktrees()?;
         self.linked(path)?;
-        self.remove_linked(&linked)?;
+        self.remove_linked(&linked, kept, trash)?;
         drop(lock);
         drop(snapshot_lock);
         Ok(())
@@ -88,6 +100,12 @@ impl Repository {
         let covered = kept.worktree.as_ref().filter(|covered| covered.path == linked.path());
         let covered = covered.ok_or_else(|| refuse("its files were not among what was kept"))?;
         let snapshot_lock = self.lock_snapshot(kept.worker())?;
+        if let Some((state, tree)) = self.pristine(linked, By::Content)?
+            && (&state.head, &tree) == (&covered.head, &covered.tree)
+            && covered.unsaved.is_empty()
+        {
+            return Ok(snapshot_lock);
+        }
         // Looked at through the index that keeping left, by whose dates every later change is seen.
         let extent = Extent { made_paths: &[], most_bytes: u64::MAX, anew: false };
         let now = self.take(linked, kept.worker(), extent, Some(covered.tree.clone()))?;
@@ -97,20 +115,18 @@ impl Repository {
         Ok(snapshot_lock)
     }
 
-    /// Removes a worktree as `git worktree remove --force` does, without a process: its files, then its registration.
-    /// The file that ties the two together goes last, so that one whose removal was cut off is still known as ours.
-    fn remove_linked(&self, linked: &Linked) -> Result<(), GitError> {
-        let (path, mark) = (linked.path(), linked.git_dir().join(REMOVAL));
-        write_atomically(&mark, b"", Access::Private)?;
-        if remove_files(path).is_err() {
-            // Tools leave folders that forbid writing (the module cache of Go does); deleting needs it.
-            make_folders_writable(path);
-            if let Err(error) = remove_files(path) {
-                remove_if_exists(&mark)?;
-                return Err(FileError::on("remove", path)(error).into());
-            }
+    /// Removes a worktree as `git worktree remove --force` does, without a process. It leaves its place as a whole, by
+    /// one rename, so nobody ever finds half of it there and takes that for what it held.
+    fn remove_linked(&self, linked: &Linked, kept: &KeptWork, trash: &Trash) -> Result<(), GitError> {
+        let (mark, place) = (linked.git_dir().join(REMOVAL), trash.place_for(linked)?);
+        write_atomically(&mark, kept.commit.as_str().as_bytes(), Access::Private)?;
+        crash_point!("removal begun");
+        if let Err(error) = move_away(linked.path(), &place) {
+            remove_if_exists(&mark)?;
+            return Err(FileError::on("remove", linked.path())(error).into());
         }
-        crash_point!("files removed");
+        crash_point!("moved away");
+        trash.delete(place);
         self.forget_registration(linked.git_dir())
     }
 
@@ -211,16 +227,13 @@ impl Repository {
     }
 }
 
-/// Removes a folder with all that is in it, its `.git` file last.
-fn remove_files(path: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name() == ".git" {
-            continue;
-        }
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
-    }
-    fs::remove_dir_all(path)
+/// Renames a folder.
+fn move_away(path: &Path, place: &Path) -> std::io::Result<()> {
+    fs::rename(path, place).or_else(|_| {
+        // A folder that forbids writing does not go into another one.
+        make_folders_writable(path);
+        fs::rename(path, place)
+    })
 }
 
 /// Whether two paths name the same place, which need not exist.
@@ -230,7 +243,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Gives the owner every right on the folders below `path`; links are not followed.
-fn make_folders_writable(path: &Path) {
+pub(super) fn make_folders_writable(path: &Path) {
     let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     if !is_folder(path) {
         return;

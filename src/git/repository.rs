@@ -7,7 +7,7 @@ use std::sync::Arc;
 use git2::{ErrorCode, ObjectType, RepositoryOpenFlags};
 
 use super::program::{Call, NEEDED, last_words, path_of, split_nul};
-use super::settled::{Handle, Settled};
+use super::settled::{Handle, Settled, Usage};
 use super::{GitError, commit_id};
 use crate::model::{BranchName, CommitId};
 
@@ -112,13 +112,23 @@ impl Repository {
 
     /// A handle of libgit2 for this thread; `None` where it cannot open the repository and the program must do.
     pub(crate) fn libgit(&self) -> Option<Handle> {
+        self.handle(Usage::Any)
+    }
+
+    /// The same for walks through histories, and nothing that looks at a commit otherwise.
+    pub(super) fn walker(&self) -> Option<Handle> {
+        self.handle(Usage::Walks)
+    }
+
+    /// A handle for this use.
+    fn handle(&self, usage: Usage) -> Option<Handle> {
         if !self.libgit {
             return None;
         }
-        let free = self.settled.as_ref().and_then(|settled| settled.free_handle());
+        let free = self.settled.as_ref().and_then(|settled| settled.free_handle(usage));
         // The worktree this was found from may be gone by now.
         let open = || git2::Repository::open(&self.git_dir).or_else(|_| git2::Repository::open(&self.common_dir)).ok();
-        Some(Handle::new(free.or_else(open)?, self.settled.clone()))
+        Some(Handle::new(free.or_else(open)?, self.settled.clone(), usage))
     }
 
     /// The same repository read by the program alone, which also sees objects that only its environment names.
@@ -141,7 +151,7 @@ impl Repository {
     }
 
     /// The same repository, whose settings are read once and hold from then on.
-    pub(super) fn for_one_landing(self) -> Self {
+    pub(crate) fn for_one_landing(self) -> Self {
         Self { settled: Some(Arc::default()), ..self }
     }
 

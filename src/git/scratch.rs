@@ -7,7 +7,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::pristine::By;
 use super::program::path_of;
+use super::remove::make_folders_writable;
+use super::state::WorktreeState;
 use super::{GitError, Repository, crash_point};
 use crate::files::{Access, FileError, FileLock, read_if_exists, remove_if_exists, write_durably};
 use crate::model::CommitId;
@@ -49,7 +52,7 @@ impl Repository {
     }
 
     /// A new id, where its path is to be written down, and the lock that says that its owner lives.
-    fn scratch_record(&self) -> Result<(String, PathBuf, FileLock), GitError> {
+    pub(super) fn scratch_record(&self) -> Result<(String, PathBuf, FileLock), GitError> {
         loop {
             let id = uuid::Uuid::new_v4().simple().to_string();
             let record = self.scratch_folder().join(format!("{id}.path"));
@@ -62,7 +65,8 @@ impl Repository {
         }
     }
 
-    /// Removes scratch worktrees whose process ended; answers how many.
+    /// Removes scratch worktrees whose process ended, and worktrees that it had begun to delete; answers how many. What
+    /// cannot be removed stays written down.
     pub(crate) fn sweep_scratch(&self) -> Result<usize, GitError> {
         let folder = self.scratch_folder();
         let entries = match fs::read_dir(&folder) {
@@ -81,14 +85,17 @@ impl Repository {
             }
             let Some(_dead) = FileLock::try_take(&record.with_extension("lock"))? else { continue };
             if let Some(path) = read_if_exists(&record)? {
-                self.remove_scratch(&path_of(&path), &record)?;
-                count += 1;
+                match self.remove_scratch(&path_of(&path), &record) {
+                    Ok(()) => count += 1,
+                    // Files of another user, which a container leaves, must not hold up the landings of everybody.
+                    Err(error) => tracing::warn!(%error, "what a dead process left could not be removed"),
+                }
             }
         }
         Ok(count)
     }
 
-    /// Folders of scratch worktrees whose process ended.
+    /// Folders of scratch worktrees, and of worktrees that are being deleted, whose process ended.
     pub(crate) fn dead_scratch(&self) -> Result<Vec<PathBuf>, GitError> {
         let folder = self.scratch_folder();
         let entries = match fs::read_dir(&folder) {
@@ -134,6 +141,7 @@ impl Repository {
             // It may never have been registered.
             let removed = call.run()?;
             if removed.code() != 0 && path.exists() {
+                make_folders_writable(path);
                 remove_folder(path)?;
             }
             // A git that was killed while it registered one leaves an entry that git does not list. The name is ours alone.
@@ -176,6 +184,42 @@ impl ScratchWorktree {
         }
         crash_point!("scratch registered");
         self.reset()
+    }
+
+    /// Makes it hold another commit, as a new one would; false where it holds anything besides its present one, or is not
+    /// known to hold only that.
+    pub(crate) fn move_to(&mut self, commit: &CommitId) -> Result<bool, GitError> {
+        let linked = self.repository.linked(&self.path)?;
+        let is_plain = |(state, _): (WorktreeState, String)| {
+            state.head.as_ref() == Some(&self.commit) && state.branch.is_none() && state.operation.is_none()
+        };
+        if !self.repository.pristine(&linked, By::Dates)?.is_some_and(is_plain) || !self.is_bare_of_state()? {
+            return Ok(false);
+        }
+        let attempt = || GitError::libgit("set the head of a worktree");
+        let repo = git2::Repository::open(&self.path).map_err(attempt())?;
+        let id = git2::Oid::from_str(commit.as_str()).map_err(attempt())?;
+        repo.set_head_detached(id).map_err(attempt())?;
+        self.commit = commit.clone();
+        self.reset().map(|()| true)
+    }
+
+    /// Whether its git folder holds nothing but what a new one holds.
+    fn is_bare_of_state(&self) -> Result<bool, GitError> {
+        let folder = self.git_dir();
+        let entries = fs::read_dir(&folder).map_err(FileError::on("read the folder", &folder))?;
+        for entry in entries {
+            let entry = entry.map_err(FileError::on("read the folder", &folder))?;
+            let is_known = match entry.file_name().as_encoded_bytes() {
+                b"HEAD" | b"commondir" | b"gitdir" | b"index" | b"logs" => true,
+                b"refs" => fs::read_dir(entry.path()).is_ok_and(|mut found| found.next().is_none()),
+                _ => false,
+            };
+            if !is_known {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Makes it hold exactly its commit again, whatever was changed, committed, begun or added there. Ignored files, such

@@ -28,6 +28,9 @@ pub(super) struct Settled {
     people: OnceLock<Option<People>>,
     /// Handles of libgit2 that nobody uses now: opening one costs more than most questions to it.
     handles: Mutex<Vec<git2::Repository>>,
+    /// Those of them that only walk histories. What a handle was asked for as a commit its walks read from the disk again
+    /// each time; what only its walks came by they remember.
+    walkers: Mutex<Vec<git2::Repository>>,
 }
 
 /// A handle of libgit2, used by one thread; for one landing it is used again afterwards.
@@ -36,12 +39,23 @@ pub(crate) struct Handle {
     repository: Option<git2::Repository>,
     /// Where it goes then.
     settled: Option<Arc<Settled>>,
+    /// What it is used for.
+    usage: Usage,
+}
+
+/// What a handle is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// Anything.
+    Any,
+    /// Walks through histories alone.
+    Walks,
 }
 
 impl Handle {
     /// One that was just opened.
-    pub(super) fn new(repository: git2::Repository, settled: Option<Arc<Settled>>) -> Self {
-        Self { repository: Some(repository), settled }
+    pub(super) fn new(repository: git2::Repository, settled: Option<Arc<Settled>>, usage: Usage) -> Self {
+        Self { repository: Some(repository), settled, usage }
     }
 }
 
@@ -56,21 +70,29 @@ impl Deref for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if let (Some(settled), Some(repository)) = (&self.settled, self.repository.take()) {
-            settled.handles.lock().unwrap_or_else(PoisonError::into_inner).push(repository);
+            settled.pool(self.usage).lock().unwrap_or_else(PoisonError::into_inner).push(repository);
         }
     }
 }
 
 impl Settled {
     /// A handle that was opened before and is not used.
-    pub(super) fn free_handle(&self) -> Option<git2::Repository> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    pub(super) fn free_handle(&self, usage: Usage) -> Option<git2::Repository> {
+        self.pool(usage).lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// The handles for a use.
+    fn pool(&self, usage: Usage) -> &Mutex<Vec<git2::Repository>> {
+        match usage {
+            Usage::Any => &self.handles,
+            Usage::Walks => &self.walkers,
+        }
     }
 
     /// What holds also where nothing is signed.
     pub(super) fn unsigned(&self) -> Self {
         let (is_plain, people) = (self.is_plain.clone(), self.people.clone());
-        Self { signs_commits: OnceLock::from(false), is_plain, people, handles: Mutex::default() }
+        Self { signs_commits: OnceLock::from(false), is_plain, people, ..Self::default() }
     }
 }
 

@@ -102,24 +102,29 @@ impl Repository {
         if let Some(main) = self.main_worktree() {
             all.push(read_worktree(main.to_owned(), self.common_dir().to_owned())?);
         }
-        let folder = self.common_dir().join("worktrees");
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(all),
-            Err(error) => return Err(FileError::on("list", &folder)(error).into()),
-        };
-        let mut git_dirs = Vec::new();
-        for entry in entries {
-            git_dirs.push(entry.map_err(FileError::on("list", &folder))?.path());
-        }
-        git_dirs.sort();
-        for git_dir in git_dirs {
+        for git_dir in self.registrations()? {
             // An entry without this file is being made by somebody at this moment and no worktree yet.
             if let Some(path) = registered_path(&git_dir)? {
                 all.push(read_worktree(path, git_dir)?);
             }
         }
         Ok(all)
+    }
+
+    /// The git folders of the linked worktrees, by name.
+    fn registrations(&self) -> Result<Vec<PathBuf>, GitError> {
+        let folder = self.common_dir().join("worktrees");
+        let mut git_dirs = Vec::new();
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(git_dirs),
+            Err(error) => return Err(FileError::on("list", &folder)(error).into()),
+        };
+        for entry in entries {
+            git_dirs.push(entry.map_err(FileError::on("list", &folder))?.path());
+        }
+        git_dirs.sort();
+        Ok(git_dirs)
     }
 
     /// The list where heads are not in files of their own.
@@ -149,7 +154,25 @@ impl Repository {
 
     /// The worktree that has `branch` checked out, or is in the middle of rebasing it.
     pub(crate) fn worktree_of_branch(&self, branch: &BranchName) -> Result<Option<PathBuf>, GitError> {
-        Ok(self.worktrees()?.into_iter().find(|worktree| worktree.uses(branch)).map(|worktree| worktree.path))
+        let in_use = |worktree: &Worktree| worktree.uses(branch);
+        // With many worktrees it counts what is read of each.
+        if !self.common_dir().join("reftable").is_dir() && !self.may_be_in_use(branch)? {
+            return Ok(None);
+        }
+        Ok(self.worktrees()?.into_iter().find(in_use).map(|worktree| worktree.path))
+    }
+
+    /// Whether a worktree has `branch` checked out, or any has a rebase under way.
+    fn may_be_in_use(&self, branch: &BranchName) -> Result<bool, GitError> {
+        let main = self.main_worktree().map(|_| self.common_dir().to_owned());
+        for git_dir in self.registrations()?.into_iter().chain(main) {
+            let is_rebasing = ["rebase-merge", "rebase-apply"].iter().any(|state| git_dir.join(state).exists());
+            // What cannot be read is for the look at all of it.
+            if is_rebasing || checked_out(&git_dir).map_or(true, |head| head == Head::Branch(branch.clone())) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The lock of this repository for what git itself does not make safe: making and removing worktrees, and
@@ -181,10 +204,19 @@ fn registered_path(git_dir: &Path) -> Result<Option<PathBuf>, GitError> {
 
 /// Reads what is checked out in a worktree from its files.
 fn read_worktree(path: PathBuf, git_dir: PathBuf) -> Result<Worktree, GitError> {
-    let head = read_if_exists(&git_dir.join("HEAD"))?.map_or(Head::Unknown, |text| parse_head(&text));
-    let rebasing = rebasing(&git_dir)?;
-    let locked = git_dir.join("locked").exists();
+    let (head, rebasing) = (checked_out(&git_dir)?, rebasing(&git_dir)?);
+    let locked = is_locked(&git_dir);
     Ok(Worktree { path, git_dir, head, rebasing, locked })
+}
+
+/// What is checked out in the worktree with this git folder, where heads are in files of their own.
+pub(in crate::git) fn checked_out(git_dir: &Path) -> Result<Head, GitError> {
+    Ok(read_if_exists(&git_dir.join("HEAD"))?.map_or(Head::Unknown, |text| parse_head(&text)))
+}
+
+/// Whether a person locked the worktree with this git folder.
+pub(super) fn is_locked(git_dir: &Path) -> bool {
+    git_dir.join("locked").exists()
 }
 
 /// The meaning of a `HEAD` file.

@@ -6,7 +6,8 @@
 //! then and lands; the piece goes back to its agent with the output; what lay above is stacked anew on what landed.
 //!
 //! A red batch costs more than testing its pieces one by one when several of them are red. So the next batch is half as
-//! large, down to a single piece, and twice as large again after a green one, up to the configured size.
+//! large, down to a single piece. Each green one makes the next twice as large again, up to the configured size, but
+//! only after several pieces in a row have passed: one green batch says little where every fifth piece is red.
 //!
 //! Work that does not fit the target is taken out before anything is tested. Work that only does not fit the work
 //! below it is put off to the next batch: what it conflicts with may not land.
@@ -14,18 +15,22 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::evidence::{Evidence, Tested};
-use super::gate::GateReport;
+use super::gate::{GateReport, Scratch};
 use super::land::{Candidate, LandOptions, Next, red};
 use super::outcome::{LandEvent, Outcome, Report, Waiting, WaitingReason};
 use super::review::Standing;
 use super::speculate::{Expected, Speculation};
 use super::{Landing, LandingError};
-use crate::git::{Advance, Forecast, crash_point};
+use crate::git::{Advance, Forecast, Trash, crash_point};
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::{BranchName, CommitId, Time, WorkerId};
 use crate::queue::Settlement;
 use crate::store::{IntentId, LandingIntent};
+
+/// How many pieces must pass in a row before batches grow. With fewer, batches cost more gates than single pieces do
+/// where every fifth is red (`benches/landing.rs` measures it); with more, they save less where few are.
+const STREAK: usize = 8;
 
 /// Work whose landing has begun, and what it would make of the target.
 struct Layer {
@@ -74,10 +79,16 @@ struct Batches<'a, 'e> {
     reports: Vec<Report>,
     /// Most workers in the next batch.
     size: usize,
+    /// How much work has passed since some was red.
+    streak: usize,
     /// How many of those to come do not merge with their target; they are a batch of their own.
     unmergeable: usize,
     /// Gates that run on what the next batch is expected to be.
     speculation: Option<Speculation>,
+    /// Where the gates of the last batch ran.
+    scratch: Option<Scratch>,
+    /// Where the worktrees of released workers go.
+    trash: Trash,
 }
 
 impl Landing<'_> {
@@ -89,9 +100,19 @@ impl Landing<'_> {
         events: &mut dyn FnMut(LandEvent<'_>),
     ) -> Result<Vec<Report>, LandingError> {
         let left = workers.iter().cloned().collect();
-        let (reports, size) = (Vec::new(), options.batch.max(1));
-        let mut batches =
-            Batches { landing: *self, options, events, left, reports, size, unmergeable: 0, speculation: None };
+        let mut batches = Batches {
+            landing: *self,
+            options,
+            events,
+            left,
+            reports: Vec::new(),
+            size: options.batch.max(1),
+            streak: 0,
+            unmergeable: 0,
+            speculation: None,
+            scratch: None,
+            trash: Trash::new(self.repository),
+        };
         batches.isolate();
         while !batches.left.is_empty() {
             if options.is_ended() {
@@ -354,9 +375,7 @@ impl Batches<'_, '_> {
                 }
             }
         }
-        // As many are tested together as pay: each red batch halves what the next one holds, each green one doubles it.
-        self.size =
-            if failed.is_some() { (self.size / 2).max(1) } else { (self.size * 2).min(self.options.batch.max(1)) };
+        self.adapt(green, failed.is_some());
         if let (Some(gates), Some(culprit)) = (failed, stack.first()) {
             let outcome = Outcome::Returned(red(&culprit.candidate, &culprit.next, gates));
             self.take_back(&culprit.candidate, outcome)?;
@@ -367,6 +386,17 @@ impl Batches<'_, '_> {
             stack.pop();
         }
         Ok(true)
+    }
+
+    /// Sets how much work is tested together: as much as pays where work is as often red as it was.
+    fn adapt(&mut self, green: usize, is_red: bool) {
+        let most = self.options.batch.max(1);
+        self.streak = if is_red { 0 } else { self.streak + green };
+        if is_red {
+            self.size = (self.size / 2).max(1);
+        } else if self.streak >= STREAK {
+            self.size = (self.size * 2).min(most);
+        }
     }
 
     /// Runs the gates on the tip, and where they fail, on ever smaller parts of the stack.
@@ -401,7 +431,8 @@ impl Batches<'_, '_> {
         let tip = &stack[count - 1];
         // A flaky gate would send the whole batch through a search for somebody who is innocent.
         let insists = stack.len() > 1;
-        self.landing.test((&tip.candidate, &tip.next), &stack[0].next.from, insists, self.options, self.events)
+        let place = (self.options, &mut self.scratch);
+        self.landing.test((&tip.candidate, &tip.next), &stack[0].next.from, insists, place, self.events)
     }
 
     /// Writes the intents of the lowest `green` layers, moves the target to the highest of them, and writes the facts.
@@ -427,19 +458,18 @@ impl Batches<'_, '_> {
                 Vec::new()
             }
             Advance::MovedUnderneath { .. } => {
-                opened.iter().try_for_each(|(id, _)| landing.store.close_intent(*id))?;
+                landing.close_intents(&opened)?;
                 return Ok(Moved::Underneath);
             }
             Advance::Busy(busy) => {
-                opened.iter().try_for_each(|(id, _)| landing.store.close_intent(*id))?;
+                landing.close_intents(&opened)?;
                 let why = format!("`{target}` is checked out in `{}`: {}", busy.worktree.display(), busy.why);
                 let reason = WaitingReason::TargetBusy;
                 return Ok(Moved::Waiting(Waiting { reason, why, files: busy.files }));
             }
         };
         crash_point!("advanced");
-        for (id, intent) in opened {
-            let mut landed = landing.finish(id, &intent, updated.clone(), self.options)?;
+        for mut landed in landing.finish(&opened, &updated, self.options, &self.trash)? {
             landed.warnings.extend(warning.clone());
             let layer = stack.remove(0);
             self.report(layer.candidate.worker.id, Ok(Outcome::Landed(landed)));
@@ -447,7 +477,7 @@ impl Batches<'_, '_> {
         Ok(Moved::Landed)
     }
 
-    /// Puts intents and evidence of layers that will land together on the device.
+    /// Puts intents with the evidence of layers that will land together on the device.
     fn open_intents(
         &self,
         layers: &[Layer],
@@ -459,7 +489,7 @@ impl Batches<'_, '_> {
         let mut intents = Vec::with_capacity(layers.len());
         for Layer { candidate, next } in layers {
             let worker = &candidate.worker;
-            let intent = LandingIntent {
+            let mut intent = LandingIntent {
                 ticket: worker.ticket.clone(),
                 worker: worker.id.clone(),
                 fence: candidate.fence,
@@ -468,10 +498,11 @@ impl Batches<'_, '_> {
                 from: next.from.clone(),
                 to: next.to.clone(),
                 at: Time::now(),
+                evidence: None,
             };
             let strategy = self.options.strategy;
-            Evidence::new(&intent, &next.tree, &tested, strategy, gates.clone(), &candidate.approval)
-                .save(landing.paths)?;
+            let evidence = Evidence::new(&intent, &next.tree, &tested, strategy, gates.clone(), &candidate.approval);
+            intent.evidence = Some(evidence.line());
             intents.push(intent);
         }
         let ids = landing.store.put_intents(&intents)?;
@@ -518,7 +549,7 @@ impl Batches<'_, '_> {
                 Err(error) => self.report(worker, Err(error)),
             }
         }
-        self.size = 1;
+        (self.size, self.streak) = (1, 0);
     }
 
     /// Finishes the landing of one piece of work after a failure, or takes it back: then `None`.

@@ -62,7 +62,7 @@ pub(crate) enum Thing {
         /// What it points to.
         commit: CommitId,
     },
-    /// A gate's worktree that a dead process left.
+    /// A gate's worktree that a dead process left, or what it had begun to delete.
     Scratch(PathBuf),
     /// Logs and recordings of a worker that is gone.
     Logs(WorkerId),
@@ -184,9 +184,12 @@ impl Landing<'_> {
                 let prefix = SNAPSHOTS.into_iter().find(|prefix| reference.starts_with(prefix)).unwrap_or_default();
                 self.judge_snapshots(reference, prefix, policy)?
             }
-            Thing::Scratch(_) => {
+            Thing::Scratch(path) => {
                 self.repository.sweep_scratch()?;
-                return Ok(Ok("Removed".to_owned()));
+                return Ok(match self.repository.dead_scratch()?.contains(path) {
+                    true => Err("not all of its files can be deleted; look whose they are".to_owned()),
+                    false => Ok("Removed".to_owned()),
+                });
             }
             Thing::Logs(worker) => self.judge_logs(worker, &self.repository.kept()?, policy)?,
         };

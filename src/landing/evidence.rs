@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LandingError;
 use super::gate::GateReport;
-use crate::files::{Access, read_if_exists, write_durably};
+use crate::files::read_if_exists;
 use crate::git::{ConflictFile, Repository};
 use crate::model::settings::Strategy;
 use crate::model::worker::Worker;
@@ -99,13 +99,11 @@ impl Evidence {
         }
     }
 
-    /// Puts it on the device, so that whoever finishes the landing has it.
-    pub(super) fn save(&self, paths: &StatePaths) -> Result<(), LandingError> {
-        Ok(write_durably(&path(paths, &self.worker, &self.commit), self.line().as_bytes(), Access::Shared)?)
-    }
-
-    /// Reads what was saved for an intent; `None` when it is not there or of another version.
+    /// What was saved with an intent; `None` when it is not there or of another version.
     pub(super) fn load(paths: &StatePaths, intent: &LandingIntent) -> Result<Option<Self>, LandingError> {
+        if let Some(line) = &intent.evidence {
+            return Ok(serde_json::from_str(line).ok());
+        }
         let bytes = read_if_exists(&path(paths, &intent.worker, intent.landed()))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
@@ -121,7 +119,7 @@ impl Evidence {
     }
 }
 
-/// Where the evidence of a landing is.
+/// Where earlier versions had the evidence of a landing, beside its intent.
 fn path(paths: &StatePaths, worker: &WorkerId, commit: &CommitId) -> PathBuf {
     paths.worker_dir(worker).join(format!("landing.{}.json", commit.short()))
 }

@@ -1,7 +1,8 @@
 //! Gates: commands that must pass on exactly the merged tree.
 //!
 //! A gate sees a whole checkout of the commit that will be the target, its standard input is empty, and what it
-//! leaves running is ended with it. Each one starts from the clean tree: what an earlier one changed, committed or
+//! leaves running is ended with it. The next batch's gates get the same worktree only where it is proven to hold nothing
+//! but its commit, so that it becomes what a new one would be. Each gate starts from the clean tree: what an earlier one changed, committed or
 //! added is taken back, only ignored files (build output) stay. A pass is remembered by tree and gate definition; a
 //! failure never is, because what was wrong may lie outside the tree.
 
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::LandingError;
 use crate::files::{Access, read_if_exists, write_atomically};
 use crate::git::ScratchWorktree;
+use crate::model::CommitId;
 use crate::model::settings::Gate;
 use crate::process::{Finished, Invocation, ProcessError, run, stop_marked};
 use crate::store::StatePaths;
@@ -93,6 +95,15 @@ impl Scratch {
     /// A fresh one.
     pub(super) fn new(worktree: ScratchWorktree) -> Self {
         Self { worktree, is_used: false }
+    }
+
+    /// One in `folder` that holds another commit and nothing else, where this one can become that.
+    pub(super) fn moved_to(mut self, commit: &CommitId, folder: &Path) -> Option<Self> {
+        let is_there = self.worktree.path().parent() == Some(folder);
+        // What cannot be told makes a new one.
+        let is_moved = is_there && self.worktree.move_to(commit).unwrap_or(false);
+        self.is_used = false;
+        is_moved.then_some(self)
     }
 
     /// Its folder, holding exactly its commit and ignored files.

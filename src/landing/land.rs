@@ -30,6 +30,8 @@ pub(crate) type WriteMessage<'a> = &'a dyn Fn(&Worker, Strategy) -> Result<Strin
 pub(crate) type PrepareScratch = Arc<dyn Fn(&Path) -> Result<(), String> + Send + Sync>;
 /// Stops a worker's supervisor.
 pub(crate) type Stop<'a> = &'a dyn Fn(&Worker) -> Result<(), String>;
+/// Stops the supervisors of several workers; an answer for each, in their order.
+pub(crate) type StopAll<'a> = &'a dyn Fn(&[Worker]) -> Vec<Result<(), String>>;
 
 /// How to land.
 pub(crate) struct LandOptions<'a> {
@@ -49,8 +51,8 @@ pub(crate) struct LandOptions<'a> {
     pub(crate) message: WriteMessage<'a>,
     /// Puts what gates need besides the tree into their worktree, such as copied ignored files.
     pub(crate) prepare: Option<PrepareScratch>,
-    /// Stops the worker's supervisor, so that it can be released; `None` leaves worktree and branch.
-    pub(crate) stop: Option<Stop<'a>>,
+    /// Stops the workers' supervisors, so that they can be released; `None` leaves worktrees and branches.
+    pub(crate) stop: Option<StopAll<'a>>,
     /// How often to begin again when the target moves underneath.
     pub(crate) rebuilds: u32,
     /// Most workers whose work is tested together, from 1.
@@ -369,13 +371,14 @@ impl Landing<'_> {
     }
 
     /// Runs the gates on exactly a commit that stands on the target's head `onto`; stops at the first red one, which
-    /// is then the last report. With `insists` a red gate is run once more before it counts.
+    /// is then the last report. With `insists` a red gate is run once more before it counts. `last` is the worktree of the
+    /// gates before, which is used again where it can be made what a new one would be.
     pub(super) fn test(
         &self,
         (candidate, next): (&Candidate, &Next),
         onto: &CommitId,
         insists: bool,
-        options: &LandOptions<'_>,
+        (options, last): (&LandOptions<'_>, &mut Option<Scratch>),
         events: &mut dyn FnMut(LandEvent<'_>),
     ) -> Result<Vec<GateReport>, LandingError> {
         let worker = &candidate.worker;
@@ -387,7 +390,7 @@ impl Landing<'_> {
                 report
             } else {
                 if scratch.is_none() {
-                    scratch = Some(self.scratch(worker, next, options)?);
+                    scratch = Some(self.scratch(worker, next, options, last.take())?);
                 }
                 let scratch = scratch.as_mut().expect("it was made above");
                 events(LandEvent::GateStarted(&worker.id, &gate.name));
@@ -401,13 +404,25 @@ impl Landing<'_> {
             }
         }
         crash_point!("gates passed");
+        *last = scratch.or(last.take());
         Ok(reports)
     }
 
     /// A scratch worktree of a commit, beside the worker's own.
-    fn scratch(&self, worker: &Worker, next: &Next, options: &LandOptions<'_>) -> Result<Scratch, LandingError> {
+    fn scratch(
+        &self,
+        worker: &Worker,
+        next: &Next,
+        options: &LandOptions<'_>,
+        last: Option<Scratch>,
+    ) -> Result<Scratch, LandingError> {
         let own = &worker.place.worktree;
         let parent = own.parent().ok_or_else(|| LandingError::BadPlace(own.clone()))?;
+        // What was put into it besides its files would be that of another commit.
+        let last = last.filter(|_| options.prepare.is_none());
+        if let Some(scratch) = last.and_then(|last| last.moved_to(&next.to, parent)) {
+            return Ok(scratch);
+        }
         let scratch = self.repository.scratch_worktree(&next.to, parent)?;
         if let Some(prepare) = &options.prepare {
             prepare(scratch.path()).map_err(LandingError::Prepare)?;

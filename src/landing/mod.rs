@@ -16,8 +16,8 @@
 //! 5. *Intent*: what was tested and what will move is on the device before anything moves.
 //! 6. *Move*: compare-and-swap of the target with the worktrees that have it checked out. When the target moved
 //!    underneath, back to 3; when a person's checkout is in the way, the ticket is `approved` again and waits.
-//! 7. *Facts*: the note with the evidence, the ticket `landed`, the event, the release of the worker, in that
-//!    order; then the intent is closed.
+//! 7. *Facts*: the note with the evidence, the ticket `landed` and the event of each that landed, then the releases of
+//!    their workers; then their intents are closed, all at once.
 //!
 //! **Who owns what.** One process lands at a time per repository: it holds the `landing` lock, so under that lock
 //! every `landing` ticket and every open intent is a dead process's. The target belongs to whoever wins its

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Landing, LandingError};
 use crate::files::FileLock;
-use crate::git::crash_point;
+use crate::git::{Trash, crash_point};
 use crate::model::event::Event;
 use crate::model::worker::{Outcome, Phase, Worker};
 use crate::model::{Time, WorkerId};
@@ -59,6 +59,16 @@ impl Landing<'_> {
     /// [`LandingError::IsSupervised`] while a supervisor or a spawn owns the worker: the caller stops it first. When
     /// the work cannot be kept, nothing is removed.
     pub(crate) fn release(&self, worker: &WorkerId, reason: &str) -> Result<Released, LandingError> {
+        self.release_into(&Trash::new(self.repository), worker, reason)
+    }
+
+    /// The same; the worktree's files are deleted with the trash.
+    pub(super) fn release_into(
+        &self,
+        trash: &Trash,
+        worker: &WorkerId,
+        reason: &str,
+    ) -> Result<Released, LandingError> {
         let worker = self.worker(worker)?;
         if let Phase::Released { keep, .. } = &worker.phase {
             let keep = keep.clone();
@@ -79,7 +89,7 @@ impl Landing<'_> {
             let keep = keep.clone();
             return Ok(Released { worker: worker.id, keep, was_released: true, has_uncommitted: false, missing: None });
         }
-        let Removed { keep, has_uncommitted, missing } = self.remove(&worker, reason)?;
+        let Removed { keep, has_uncommitted, missing } = self.remove(trash, &worker, reason)?;
         crash_point!("removed");
         let (outcome, ended_at) = last_outcome(&worker);
         let phase = Phase::Released { outcome, keep: keep.clone(), at: Time::now(), ended_at };
@@ -92,7 +102,7 @@ impl Landing<'_> {
     }
 
     /// Keeps and removes.
-    fn remove(&self, worker: &Worker, reason: &str) -> Result<Removed, LandingError> {
+    fn remove(&self, trash: &Trash, worker: &Worker, reason: &str) -> Result<Removed, LandingError> {
         let (worktree, branch) = (&worker.place.worktree, &worker.place.branch);
         let is_gone = worktree.symlink_metadata().is_err() && self.repository.branch_head(branch)?.is_none();
         if is_gone && let Some(entry) = self.kept_of(&worker.id)?.into_iter().next() {
@@ -103,7 +113,7 @@ impl Landing<'_> {
         let was_kept = self.kept_of(&worker.id)?.into_iter().any(|entry| head == Some(entry.head));
         let kept = self.repository.keep(&worker.id, Some(worktree), branch, reason)?;
         crash_point!("kept");
-        self.repository.remove_worktree(worktree, &kept)?;
+        self.repository.remove_worktree_into(trash, worktree, &kept)?;
         crash_point!("worktree removed");
         // A branch that was there before the worker is somebody's own.
         if worker.place.made_branch {

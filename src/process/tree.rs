@@ -199,7 +199,14 @@ fn each_environment(mut look: impl FnMut(u32, &[u8]) -> Result<(), ProcessError>
 
 /// Ends every process that [`find_marked`] finds: TERM, then KILL after `grace`. Returns how many there were.
 pub(crate) fn stop_marked(name: &str, value: &str, grace: Duration) -> Result<usize, ProcessError> {
-    let first = marked(name, value)?;
+    let mut first = marked(name, value)?;
+    if first.is_empty() {
+        // This finds what was started, and left by its parent, during the look above.
+        first = marked(name, value)?;
+    }
+    if first.is_empty() {
+        return Ok(0);
+    }
     for stat in &first {
         signal(stat, Signal::TERM);
         signal(stat, Signal::CONT);

@@ -57,6 +57,9 @@ pub(crate) struct LandingIntent {
     pub(crate) to: CommitId,
     /// When.
     pub(crate) at: Time,
+    /// What the landing rests on, as the line of its note; earlier versions had it in a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) evidence: Option<String>,
 }
 
 impl LandingIntent {
@@ -116,8 +119,9 @@ impl Store {
         })
     }
 
-    /// Closes an intent after its fact was written; no error when it is closed already.
-    pub(crate) fn close_intent(&self, id: IntentId) -> Result<(), StoreError> {
-        self.write(|txn| txn.run("DELETE FROM landing_intents WHERE id = ?1", [id.0]).map(|_| ()))
+    /// Closes intents after their facts were written, all or none; no error when some are closed already.
+    pub(crate) fn close_intents(&self, ids: impl IntoIterator<Item = IntentId>) -> Result<(), StoreError> {
+        let delete = "DELETE FROM landing_intents WHERE id = ?1";
+        self.write(|txn| ids.into_iter().try_for_each(|id| txn.run(delete, [id.0]).map(|_| ())))
     }
 }

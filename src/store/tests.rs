@@ -208,13 +208,14 @@ fn reviews_and_intents_are_kept_in_order() {
         from: commit.clone(),
         to: commit,
         at: Time::now(),
+        evidence: None,
     };
     let ids = store.put_intents(&[intent.clone(), intent.clone()]).unwrap();
     let [first, second] = ids[..] else { panic!("{ids:?}") };
     let seen = Store::open(&paths, Durability::Full).unwrap().intents().unwrap();
     assert_eq!(seen, [(first, intent.clone()), (second, intent.clone())]);
-    store.close_intent(first).unwrap();
-    store.close_intent(first).unwrap();
+    store.close_intents([first]).unwrap();
+    store.close_intents([first]).unwrap();
     assert_eq!(store.intents().unwrap(), [(second, intent)]);
 }
 

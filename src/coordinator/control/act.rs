@@ -5,10 +5,12 @@ use std::path::Path;
 use super::{Control, Known, is_released, partial};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
+use crate::files::FileLock;
 use crate::model::event::Event;
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
 use crate::model::{CommitId, Time};
+use crate::process;
 use crate::supervisor::protocol::{Reply, Request};
 use crate::supervisor::{ANSWER_WITHIN, Continue, MARKER, Spawned, Spawner};
 use crate::terminal::Tmux;
@@ -103,6 +105,29 @@ impl Control {
             return Ok(action(id, "stopped", format!("Stopped; {count} processes it had left behind were ended")));
         }
         Ok(action(id, "ended", "It had ended already".to_owned()))
+    }
+
+    /// Ends the agents of workers; an answer for each, in their order. Of those that have ended already, looks at the
+    /// process table together tell whether they left something behind.
+    pub(super) fn stop_many(&self, workers: &[Worker], reason: &str) -> Vec<Result<(), Failure>> {
+        let has_ended = |worker: &Worker| {
+            let has_ended = matches!(self.worker(worker.id.as_str())?.phase, Phase::Ended { .. });
+            let is_held = FileLock::is_held(&self.project.paths.supervisor_lock(&worker.id))?;
+            Ok::<_, Failure>(has_ended && !is_held && self.refuse_own(worker).is_ok())
+        };
+        let ended: Vec<_> = workers.iter().map(|worker| has_ended(worker).unwrap_or(false)).collect();
+        // The second look finds what was started, and left by its parent, during the first.
+        let looks = process::find_all_marked(MARKER).and_then(|one| Ok([one, process::find_all_marked(MARKER)?]));
+        let has_left = |worker: &Worker| {
+            let folder = self.project.paths.worker_dir(&worker.id);
+            let marker = folder.to_string_lossy();
+            looks.as_ref().map_or(true, |looks| looks.iter().any(|look| look.contains_key(marker.as_bytes())))
+        };
+        let stop = |(worker, ended): (&Worker, bool)| match ended && !has_left(worker) {
+            true => Ok(()),
+            false => self.stop_one(worker, reason).map(drop),
+        };
+        workers.iter().zip(ended).map(stop).collect()
     }
 
     /// Asks a worker's supervisor; `None` when it is gone, or has ended without doing anything of it.

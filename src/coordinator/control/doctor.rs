@@ -333,7 +333,10 @@ impl Control {
         }
         let scratch = repository.dead_scratch()?;
         for path in &scratch {
-            let text = format!("a gate that died left its worktree at {}", path.display());
+            let text = match path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"+gate-")) {
+                true => format!("a gate that died left its worktree at {}", path.display()),
+                false => format!("a removal that died left files to delete at {}", path.display()),
+            };
             let found = warning("worktrees", text, Some("swarm clean --apply".to_owned()));
             findings.push(found.mendable(Fault::Scratch(path.clone())));
         }

@@ -89,8 +89,13 @@ impl Control {
                 true => "Removed the registration".to_owned(),
                 false => IN_ORDER.to_owned(),
             },
-            Fault::Scratch(_) => {
-                self.project.repository.sweep_scratch()?;
+            Fault::Scratch(path) => {
+                let repository = &self.project.repository;
+                repository.sweep_scratch()?;
+                if repository.dead_scratch()?.contains(path) {
+                    let text = format!("not all files in {} can be deleted; look whose they are", path.display());
+                    return Err(Failure::new(FailureKind::Failed, text));
+                }
                 "Removed it".to_owned()
             }
             Fault::Session(tmux, session) => {

@@ -14,7 +14,7 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{
     ConflictView, GateView, LandedView, MergeView, ReturnedView, SettledView, VIEW_VERSION, WaitingView,
 };
-use crate::git::CommitInfo;
+use crate::git::{CommitInfo, Repository};
 use crate::landing::{
     ApprovedGates, Entry, GateReport, LandEvent, LandOptions, Landed, Missing, Outcome, Plan, PrepareScratch, Prospect,
     Report, Returned, Waiting, order,
@@ -87,10 +87,13 @@ impl Control {
         };
         self.set_aside(&mut view, &mut workers)?;
         let settings = self.project.settings()?;
-        let message =
-            |worker: &Worker, strategy: Strategy| self.commit_message(worker, strategy).map_err(|e| e.chain.join(": "));
-        let stop = |worker: &Worker| {
-            self.stop_one(worker, "its work landed").map(drop).map_err(|failure| failure.chain.join(": "))
+        let repository = self.project.repository.clone().for_one_landing();
+        let message = |worker: &Worker, strategy: Strategy| {
+            self.commit_message(&repository, worker, strategy).map_err(|e| e.chain.join(": "))
+        };
+        let stop = |workers: &[Worker]| {
+            let stopped = self.stop_many(workers, "its work landed").into_iter();
+            stopped.map(|answer| answer.map_err(|failure| failure.chain.join(": "))).collect()
         };
         let options = LandOptions {
             strategy: request.strategy.unwrap_or(settings.landing.strategy),
@@ -121,7 +124,7 @@ impl Control {
         let mut failures: Vec<_> =
             unjudged.into_iter().map(|(worker, failure)| (worker.to_string(), failure)).collect();
         for report in reports {
-            if let Err((id, failure)) = self.add_report(&mut view, report) {
+            if let Err((id, failure)) = self.add_report(&repository, &mut view, report) {
                 failures.push((id, failure));
             }
         }
@@ -251,8 +254,7 @@ impl Control {
     }
 
     /// The message of a merge or squashed commit.
-    fn commit_message(&self, worker: &Worker, strategy: Strategy) -> Result<String, Failure> {
-        let repository = &self.project.repository;
+    fn commit_message(&self, repository: &Repository, worker: &Worker, strategy: Strategy) -> Result<String, Failure> {
         let head = repository.branch_head(&worker.place.branch)?;
         let commits = match head {
             Some(head) => repository.commits_between(&repository.own_base(&worker.place, &head)?, &head)?,
@@ -265,6 +267,9 @@ impl Control {
     /// What copies ignored files that `copy` names into a gate's worktree.
     fn preparation(&self) -> Result<Option<PrepareScratch>, Failure> {
         let (repository, patterns) = (self.project.repository.clone(), self.project.settings()?.copy.clone());
+        if patterns.is_empty() {
+            return Ok(None);
+        }
         let Some(main) = repository.main_worktree().map(Path::to_owned) else { return Ok(None) };
         let copy = move |scratch: &Path| {
             repository.copy_ignored(&main, scratch, &patterns).map(drop).map_err(|error| error_text(&error))
@@ -316,7 +321,12 @@ impl Control {
     }
 
     /// Adds what became of a worker, and takes what goes back to its agent.
-    fn add_report(&self, view: &mut MergeView, report: Report) -> Result<(), (String, Failure)> {
+    fn add_report(
+        &self,
+        repository: &Repository,
+        view: &mut MergeView,
+        report: Report,
+    ) -> Result<(), (String, Failure)> {
         let id = report.worker.to_string();
         let told = self.worker(&id).and_then(|worker| {
             // A landing that a dead process had begun may have been finished before this worker's turn.
@@ -326,7 +336,7 @@ impl Control {
                 return Ok(());
             }
             match report.outcome? {
-                Outcome::Landed(landed) => view.landed.push(self.landed_view(&worker, landed)?),
+                Outcome::Landed(landed) => view.landed.push(self.landed_view(repository, &worker, landed)?),
                 Outcome::Waiting(waiting) => view.waiting.push(waiting_view(&worker.id, &waiting)),
                 Outcome::Returned(returned) => self.give_back(view, worker, &returned)?,
             }
@@ -336,14 +346,14 @@ impl Control {
     }
 
     /// The view of landed work.
-    fn landed_view(&self, worker: &Worker, landed: Landed) -> Result<LandedView, Failure> {
+    fn landed_view(&self, repository: &Repository, worker: &Worker, landed: Landed) -> Result<LandedView, Failure> {
         for text in &landed.warnings {
             self.log(worker, Event::Warning { text: text.clone() })?;
         }
         Ok(LandedView {
             worker: worker.id.to_string(),
             commit: Some(landed.commit.to_string()),
-            commits: self.landed_count(worker, &landed)?,
+            commits: landed_count(repository, worker, &landed)?,
             tree: landed.tree,
             tested: landed.tested,
             target: worker.place.target.to_string(),
@@ -352,17 +362,6 @@ impl Control {
             check: None,
             warnings: landed.warnings,
         })
-    }
-
-    /// Commits that came into the target with a landing and were not there before.
-    fn landed_count(&self, worker: &Worker, landed: &Landed) -> Result<usize, Failure> {
-        let repository = &self.project.repository;
-        let since = match &landed.from {
-            from if *from != landed.work => repository.merge_base(from, &landed.work)?,
-            _ => None,
-        };
-        let since = since.unwrap_or_else(|| worker.place.base.clone());
-        Ok(repository.count_between(&since, &landed.work)?)
     }
 
     /// Removes workers: stops them, keeps their work, then removes worktree and branch. `confirm` is asked once with the
@@ -404,6 +403,16 @@ impl Control {
         self.clear_released();
         Ok(acted)
     }
+}
+
+/// Commits that came into the target with a landing and were not there before.
+fn landed_count(repository: &Repository, worker: &Worker, landed: &Landed) -> Result<usize, Failure> {
+    let since = match &landed.from {
+        from if *from != landed.work => repository.merge_base(from, &landed.work)?,
+        _ => None,
+    };
+    let since = since.unwrap_or_else(|| worker.place.base.clone());
+    Ok(repository.count_between(&since, &landed.work)?)
 }
 
 /// The failure for the exit code: all landed, some, all returned, or a person needed.

@@ -20,15 +20,15 @@ impl Repository {
         let repo = self.in_process()?;
         let (ours, theirs) = (Oid::from_str(ours.as_str()).ok()?, Oid::from_str(theirs.as_str()).ok()?);
         // What the library cannot do, git does, or says why not.
-        merge(&repo, ours, theirs).ok().flatten().map(|tree| tree.to_string())
+        let bases = self.walker()?.merge_bases(ours, theirs).ok()?;
+        merge(&repo, &bases, ours, theirs).ok().flatten().map(|tree| tree.to_string())
     }
 }
 
 /// The merged tree, written to the repository.
-fn merge(repo: &Libgit, ours: Oid, theirs: Oid) -> Result<Option<Oid>, git2::Error> {
-    let bases = repo.merge_bases(ours, theirs)?;
+fn merge(repo: &Libgit, bases: &[Oid], ours: Oid, theirs: Oid) -> Result<Option<Oid>, git2::Error> {
     // Several common ancestors are merged first; that is git's.
-    let [base] = bases[..] else { return Ok(None) };
+    let [base] = *bases else { return Ok(None) };
     let tree_of = |commit| repo.find_commit(commit)?.tree();
     let (base, ours, theirs) = (tree_of(base)?, tree_of(ours)?, tree_of(theirs)?);
     let mut options = DiffOptions::new();

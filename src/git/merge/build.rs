@@ -218,7 +218,9 @@ impl Repository {
         if ancestor == descendant {
             return Ok(true);
         }
-        if let Some(answer) = self.in_process().and_then(|repo| descends(&repo, ancestor, descendant).ok()) {
+        if self.in_process().is_some()
+            && let Some(answer) = self.walker().and_then(|repo| descends(&repo, ancestor, descendant).ok())
+        {
             return Ok(answer);
         }
         let call = ["merge-base", "--is-ancestor", ancestor.as_str(), descendant.as_str()];
@@ -315,7 +317,7 @@ impl Repository {
 fn descends(repo: &git2::Repository, ancestor: &CommitId, descendant: &CommitId) -> Result<bool, git2::Error> {
     let (ancestor, descendant) = (git2::Oid::from_str(ancestor.as_str())?, git2::Oid::from_str(descendant.as_str())?);
     // Both must be there: a commit that is not known is no answer.
-    repo.find_commit(ancestor)?;
+    repo.odb()?.read_header(ancestor)?;
     repo.graph_descendant_of(descendant, ancestor)
 }
 

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use git2::{Delta, DiffOptions, FileMode};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
@@ -14,7 +16,10 @@ use super::Busy;
 use super::holder::Holder;
 use super::journal::Journal;
 use crate::files::FileError;
+use crate::git::pristine::Known;
 use crate::git::program::{failed, path_of, split_nul};
+use crate::git::repository::find_tree;
+use crate::git::worktree::{Head, checked_out};
 use crate::git::{Call, GitError, Repository, crash_point};
 use crate::model::{BranchName, CommitId};
 
@@ -107,30 +112,33 @@ impl<'a> Checkout<'a> {
 
     /// Checks that the worktree is still on the branch and that nothing of its owner is in the way.
     fn check(self) -> Result<Checked<'a>, GitError> {
-        let head = self.call(["symbolic-ref", "--quiet", "HEAD"]).reading().run()?;
-        if head.text().trim_end() != format!("refs/heads/{}", self.journal.branch) {
+        if !self.is_on_branch()? {
             return Ok(self.busy(Vec::new(), "it is being switched to another branch"));
         }
         self.journal.copy_index()?;
-        self.refresh()?;
         let touched = self.touched()?;
-        let (changed, staged) = (self.changed()?, self.staged()?);
-        let of = |paths: &BTreeSet<PathBuf>| -> Vec<PathBuf> {
-            touched.iter().filter(|file| paths.contains(&file.path)).map(|file| file.path.clone()).collect()
-        };
-        let mut files = of(&changed);
-        if !files.is_empty() {
-            return Ok(self.busy(files, "files that would change have uncommitted modifications"));
+        let unchanged = self.unchanged(&touched)?;
+        if unchanged.is_none() {
+            self.refresh()?;
+            let (changed, staged) = (self.changed()?, self.staged()?);
+            let of = |paths: &BTreeSet<PathBuf>| -> Vec<PathBuf> {
+                touched.iter().filter(|file| paths.contains(&file.path)).map(|file| file.path.clone()).collect()
+            };
+            let mut files = of(&changed);
+            if !files.is_empty() {
+                return Ok(self.busy(files, "files that would change have uncommitted modifications"));
+            }
+            files = of(&staged);
+            if !files.is_empty() {
+                return Ok(self.busy(files, "files that would change have staged modifications"));
+            }
         }
-        files = of(&staged);
-        if !files.is_empty() {
-            return Ok(self.busy(files, "files that would change have staged modifications"));
-        }
-        files = self.in_the_way(&touched)?;
+        let mut files = self.in_the_way(&touched)?;
         if !files.is_empty() {
             return Ok(self.busy(files, "untracked or ignored files are in the way"));
         }
-        files = self.hidden_by_case(&touched)?;
+        let may_hide = unchanged.is_none_or(|known| has_doubles(&known, &touched));
+        files = if may_hide { self.hidden_by_case(&touched)? } else { Vec::new() };
         if !files.is_empty() {
             return Ok(self.busy(files, "names differ only in case, and git is told to ignore case there"));
         }
@@ -160,8 +168,37 @@ impl<'a> Checkout<'a> {
         self.call(["update-index", "-q", "--refresh"]).run().map(drop)
     }
 
+    /// Whether the worktree has the branch checked out.
+    fn is_on_branch(&self) -> Result<bool, GitError> {
+        if self.repository.libgit().is_some() {
+            return Ok(checked_out(&self.journal.git_dir)? == Head::Branch(self.journal.branch.clone()));
+        }
+        let head = self.call(["symbolic-ref", "--quiet", "HEAD"]).reading().run()?;
+        Ok(head.text().trim_end() == format!("refs/heads/{}", self.journal.branch))
+    }
+
+    /// The private index, where without a process it is plain that it is the old commit's and that nobody changed the
+    /// files that the move touches.
+    fn unchanged(&self, touched: &[Touched]) -> Result<Option<Known>, GitError> {
+        let Some(repo) = self.repository.libgit() else { return Ok(None) };
+        let tree = self.repository.commit_facts(&self.journal.from)?.tree;
+        let known = Known::read(&self.journal.private_path()).and_then(|(known, mut index)| {
+            let is_old = index.write_tree_to(&repo).ok()?.to_string() == tree;
+            is_old.then_some(known)
+        });
+        let is_there = |known: &Known, file: &Touched| {
+            let path = self.journal.worktree.join(&file.path);
+            path.symlink_metadata().is_ok_and(|meta| known.has(file.path.as_os_str().as_bytes(), &path, &meta))
+        };
+        Ok(known.filter(|known| touched.iter().all(|file| file.is_added || is_there(known, file))))
+    }
+
     /// The files that the move touches.
     pub(super) fn touched(&self) -> Result<Vec<Touched>, GitError> {
+        let (from, to) = (&self.journal.from, &self.journal.to);
+        if let Some(touched) = self.repository.libgit().and_then(|repo| touched_by_libgit(&repo, from, to)) {
+            return Ok(touched);
+        }
         let (from, to) = (self.journal.from.as_str(), self.journal.to.as_str());
         let call = self.call(["diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", from, to]);
         let output = call.reading().output()?.stdout;
@@ -317,6 +354,34 @@ impl Drop for Checkout<'_> {
             self.journal.clear(self.repository).ok();
         }
     }
+}
+
+/// The files that differ between two commits, without a process; `None` where git has to say it.
+fn touched_by_libgit(repo: &git2::Repository, from: &CommitId, to: &CommitId) -> Option<Vec<Touched>> {
+    let (from, to) = (find_tree(repo, from).ok()?, find_tree(repo, to).ok()?);
+    let mut options = DiffOptions::new();
+    options.ignore_submodules(false).include_typechange(true).skip_binary_check(true);
+    let diff = repo.diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options)).ok()?;
+    let touched = diff.deltas().map(|delta| {
+        let (is_added, is_deleted) = (delta.status() == Delta::Added, delta.status() == Delta::Deleted);
+        let (old, new) = (delta.old_file(), delta.new_file());
+        let is_plain = |mode| matches!(mode, FileMode::Blob | FileMode::BlobExecutable | FileMode::Link);
+        let are_plain = (is_added || is_plain(old.mode())) && (is_deleted || is_plain(new.mode()));
+        let file = if is_deleted { &old } else { &new };
+        let path = file.path_bytes().filter(|_| are_plain).map(path_of)?;
+        let mode = if is_deleted { 0 } else { i32::from(file.mode()) };
+        let object = new.id().to_string();
+        Some(Touched { path, mode: format!("{mode:06o}"), object, is_added, is_deleted })
+    });
+    touched.collect()
+}
+
+/// Whether a new file has the name of another one but for the case of its letters.
+fn has_doubles(known: &Known, touched: &[Touched]) -> bool {
+    let folded = |path: &[u8]| String::from_utf8_lossy(path).to_lowercase();
+    let added: Vec<_> = touched.iter().filter(|file| file.is_added).collect();
+    let new: BTreeSet<_> = added.iter().map(|file| folded(file.path.as_os_str().as_bytes())).collect();
+    new.len() < added.len() || !new.is_empty() && known.paths().any(|path| new.contains(&folded(path)))
 }
 
 /// Whether the file system lets nobody, or not us, write.

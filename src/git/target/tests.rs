@@ -362,6 +362,19 @@ fn scratch_worktrees_of_dead_processes_are_swept_and_live_ones_are_not() {
 }
 
 #[test]
+fn what_cannot_be_deleted_holds_up_no_sweep_and_stays_written_down() {
+    let (fixture, _, to) = ahead();
+    let repository = fixture.open();
+    // No folder, so no user can delete it as one.
+    let stuck = fixture.worktrees.join("+gone-0000");
+    put(&stuck, "x");
+    put(&fixture.root.join(".git/swarm/scratch/0000.path"), stuck.to_str().unwrap());
+    drop(repository.scratch_worktree(&to, &fixture.worktrees).unwrap());
+    assert_eq!(repository.sweep_scratch().unwrap(), 0);
+    assert_eq!(repository.dead_scratch().unwrap(), [stuck]);
+}
+
+#[test]
 fn what_a_git_that_died_while_registering_left_goes_with_its_scratch_worktree() {
     let (fixture, _, to) = ahead();
     let repository = fixture.open();

@@ -8,6 +8,7 @@ mod discover;
 mod keep;
 mod leftovers;
 mod odd;
+mod pristine;
 mod rewind;
 mod snapshot;
 mod support;

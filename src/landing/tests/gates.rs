@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::support::{Yard, gate, gates, options, releasing};
 use crate::git::fixture::with_line;
-use crate::landing::{ApprovedGates, LandOptions, LandingError, PrepareScratch, ReturnReason};
+use crate::landing::{ApprovedGates, LandOptions, LandingError, Outcome, PrepareScratch, ReturnReason};
 use crate::model::settings::Gate;
 use crate::model::ticket::TicketState;
 
@@ -212,4 +212,45 @@ fn a_gate_that_merges_the_work_itself_is_found_out() {
     assert_eq!(landed.commit, landed.work);
     assert_ne!(landed.commit, yard.head());
     assert!(landed.warnings.iter().any(|warning| warning.contains("had this work already")), "{:?}", landed.warnings);
+}
+
+#[test]
+fn the_next_batch_has_the_worktree_of_the_last_one_only_where_that_is_as_new() {
+    let yard = Yard::new();
+    yard.git.write(".gitignore", "built\n");
+    yard.git.commit("ignore what is built");
+    let places = yard.git.worktrees.join("places");
+    let run = |names: [&str; 2], leave: &str| {
+        let workers = names.map(|name| yard.approved(name, &[(name, "x\n")]));
+        let script = format!(
+            "test ! -e built && test -z \"$(git status --porcelain --ignored)\" && git diff --quiet HEAD && \
+             test $(git rev-parse HEAD) = $SWARM_COMMIT && pwd >> '{}' && {leave}",
+            places.display()
+        );
+        let options = LandOptions { gates: gates(&[("look", &script)]), batch: 1, ..releasing() };
+        for report in yard.land_all(&workers, &options) {
+            assert!(matches!(report.outcome, Ok(Outcome::Landed(_))), "{leave}: {report:?}");
+        }
+        let text = yard.read(&places);
+        std::fs::remove_file(&places).unwrap();
+        yard.assert_tidy();
+        let places: Vec<_> = text.lines().map(str::to_owned).collect();
+        places[0] == places[1]
+    };
+    assert!(run(["n1", "n2"], "true"));
+    for (number, leave) in [
+        "touch built",
+        "touch new",
+        "echo x >> a",
+        "mkdir empty",
+        "git commit -qm x --allow-empty",
+        "chmod 600 a",
+        "git bisect start",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let names = [format!("l{number}a"), format!("l{number}b")];
+        assert!(!run([&names[0], &names[1]], leave), "{leave}");
+    }
 }

@@ -97,28 +97,56 @@ fn work_that_was_not_committed_does_not_land_unnoticed() {
     assert_eq!(yard.git.git(&yard.git.root, &["show", &kept]), "x");
 }
 
+/// Every point of a release in order.
+const POINTS: [&str; 6] = ["kept", "trash recorded", "removal begun", "moved away", "worktree removed", "removed"];
+
 #[test]
 fn a_release_cut_off_anywhere_is_finished_by_the_next() {
-    for point in ["kept", "files removed", "worktree removed", "removed"] {
+    for point in POINTS {
         let yard = Yard::new();
         let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+        // Older than what is kept.
+        yard.repository.snapshot(&yard.worktree("fix"), &worker, &[], false).unwrap();
         put(&yard.worktree("fix").join("new"), "untracked\n");
         crash::arm(point);
         assert!(yard.landing().release(&worker, "x").is_err());
         assert!(crash::revive(), "{point}");
+        let is_whole = yard.worktree("fix").join("a").exists() && yard.worktree("fix").join("new").exists();
+        assert_eq!(is_whole, yard.worktree("fix").exists(), "{point}: there as a whole, or gone");
+        // As the thread of a process that was killed leaves it: half deleted.
+        for gone in yard.repository.dead_scratch().unwrap() {
+            std::fs::remove_file(gone.join("1/new")).ok();
+        }
         let released = yard.landing().release(&worker, "x").unwrap();
         assert!(!yard.worktree("fix").exists());
         assert_eq!(yard.git.git(&yard.git.root, &["worktree", "list"]).lines().count(), 1, "{point}");
         assert!(!yard.repository.common_dir().join("worktrees").exists(), "{point}: a registration is left");
-        let refs = yard.keep_refs();
-        assert!(refs.lines().any(|reference| reference == released.keep), "{refs}");
-        // The uncommitted file is in one of the keep refs, whatever the second look found.
-        let holds = |reference: &str| {
-            yard.git.git(&yard.git.root, &["ls-tree", "--name-only", reference]).lines().any(|name| name == "new")
-        };
-        assert!(refs.lines().any(holds), "{point}: {refs}");
+        assert_eq!(yard.keep_refs(), released.keep, "{point}: one keep ref");
+        let names = yard.git.git(&yard.git.root, &["ls-tree", "--name-only", &released.keep]);
+        assert!(names.lines().any(|name| name == "new"), "{point}: {names}");
         assert!(matches!(yard.store.worker(&worker).unwrap().unwrap().phase, Phase::Released { .. }));
+        assert_eq!(yard.repository.sweep_scratch().unwrap(), usize::from(point != "kept"), "{point}");
+        yard.assert_tidy();
     }
+}
+
+#[test]
+fn what_is_done_after_a_removal_that_never_began_is_kept_anew() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    crash::arm("removal begun");
+    assert!(yard.landing().release(&worker, "x").is_err());
+    assert!(crash::revive());
+    yard.repository.sweep_scratch().unwrap();
+    put(&yard.worktree("fix").join("later"), "x\n");
+    yard.repository.snapshot(&yard.worktree("fix"), &worker, &[], false).unwrap();
+    let moved = yard.git.worktrees.join("moved");
+    std::fs::rename(yard.worktree("fix"), &moved).unwrap();
+    let released = yard.landing().release(&worker, "x").unwrap();
+    let kept = format!("{}:later", released.keep);
+    assert_eq!(yard.git.git(&yard.git.root, &["show", &kept]), "x");
+    // Moved by hand, not removed: it is a working repository as before.
+    assert_eq!(yard.git.git(&moved, &["status", "--porcelain"]), "?? later");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 
 /// Every point of a landing in order, and whether the target has moved by then.
-pub(super) const POINTS: [(&str, bool); 18] = [
+pub(super) const POINTS: [(&str, bool); 21] = [
     ("landing begun", false),
     ("scratch recorded", false),
     ("scratch registered", false),
@@ -24,6 +24,9 @@ pub(super) const POINTS: [(&str, bool); 18] = [
     ("note written", true),
     ("ticket landed", true),
     ("kept", true),
+    ("trash recorded", true),
+    ("removal begun", true),
+    ("moved away", true),
     ("worktree removed", true),
     ("removed", true),
     ("released", true),

@@ -72,7 +72,7 @@ pub(super) fn gate(name: &str, run: &str) -> Gate {
 
 /// Options that stop nobody, because nobody runs, and so release what landed.
 pub(super) fn releasing() -> LandOptions<'static> {
-    LandOptions { stop: Some(&|_| Ok(())), ..options() }
+    LandOptions { stop: Some(&|workers| workers.iter().map(|_| Ok(())).collect()), ..options() }
 }
 
 pub(super) fn id(worker: &str) -> WorkerId {
@@ -291,6 +291,10 @@ impl Yard {
             assert_eq!(std::fs::read_dir(common.join(folder)).map_or(0, Iterator::count), 0, "{folder}");
         }
         assert!(!self.git.git(&self.git.root, &["worktree", "list"]).contains("+gate"));
+        let names =
+            std::fs::read_dir(&self.git.worktrees).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let ours: Vec<_> = names.filter(|name| name.as_encoded_bytes().starts_with(b"+")).collect();
+        assert!(ours.is_empty(), "{ours:?}");
     }
 
     /// A further commit on a worker's branch.

@@ -210,6 +210,7 @@ fn intent() -> LandingIntent {
         from: commit(),
         to: commit(),
         at: moment(),
+        evidence: None,
     }
 }
 

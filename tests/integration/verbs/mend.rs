@@ -204,6 +204,16 @@ fn a_gates_worktree_of_a_dead_process_is_removed() {
 }
 
 #[test]
+fn what_a_dead_removal_had_begun_to_delete_is_deleted() {
+    let swarm = ended();
+    let path = swarm.root().join("project-worktrees/+gone-0123");
+    std::fs::create_dir_all(path.join("1/deep")).unwrap();
+    swarm.write(".git/swarm/scratch/0123.path", path.to_str().unwrap());
+    mended(&swarm, "a removal that died left files to delete");
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_session_of_a_released_worker_is_ended() {
     let swarm = ended();
     swarm.run(["rm", "work", "--yes"]).success();
