@@ -47,18 +47,20 @@ impl Interrupt {
         let heard = flag.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
+        // From here on, and not only when the thread gets its turn, no such signal ends the process.
+        let signals = runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok::<_, std::io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+        });
+        let (mut interrupt, mut terminate) =
+            signals.map_err(|error| Failure::from_error(FailureKind::Internal, &error))?;
         std::thread::spawn(move || {
             runtime.block_on(async {
-                use tokio::signal::unix::{SignalKind, signal};
-                if let (Ok(mut interrupt), Ok(mut terminate)) =
-                    (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-                {
-                    loop {
-                        let signal = tokio::select! { _ = interrupt.recv() => 2, _ = terminate.recv() => 15 };
-                        heard.flag.store(true, Ordering::SeqCst);
-                        if heard.signal.swap(signal, Ordering::Relaxed) != 0 && ends_at_second {
-                            kill_process(getpid(), Signal::KILL).ok();
-                        }
+                loop {
+                    let signal = tokio::select! { _ = interrupt.recv() => 2, _ = terminate.recv() => 15 };
+                    heard.flag.store(true, Ordering::SeqCst);
+                    if heard.signal.swap(signal, Ordering::Relaxed) != 0 && ends_at_second {
+                        kill_process(getpid(), Signal::KILL).ok();
                     }
                 }
             });

@@ -149,7 +149,7 @@ echo "$SWARM_TICKET" > shared; git add -A; git commit -qm "Work of $SWARM_TICKET
     swarm.write("shared", "somebody\n");
     swarm.git(["commit", "-qam", "Somebody changes it"]).success();
     swarm.run(["merge"]).expect_code(1).says("`shared` conflicts with `main`");
-    await_status(&swarm, "parser", "done");
+    swarm.run(["wait", "parser", "--for", "review", "--timeout", "60s"]).success();
     swarm.run(["review", "parser", "--approve"]).success();
     swarm.run(["merge"]).success();
     assert_eq!(swarm.read("shared"), "somebody, then parser\n");

@@ -133,16 +133,19 @@ impl Supervision {
             self.save_last_snapshot().await;
         }
         self.charge().await;
-        // Before the ticket moves, so that who sees it in review sees the figures and the status that belong to it, and
-        // whoever waits for what it came to finds that.
-        self.write_live();
+        // Before the ticket moves, so that whoever waits for what it came to finds that, and who sees it in review sees the
+        // figures and the status that belong to it; those last, since who sees the status looks for the ticket's state.
         if matches!(outcome, Outcome::Finished { .. } | Outcome::NoChanges) {
             let written = self.write_result();
             self.note_error(written);
         }
-        if self.concluded.as_ref() != Some(&outcome) {
+        let is_new = self.concluded.as_ref() != Some(&outcome);
+        if is_new {
             // Where the lease is gone, the queue refuses the end, and that is told.
             self.end_renewal().await;
+        }
+        self.write_live();
+        if is_new {
             let (fence, ended) = (self.assignment.fence, outcome.clone());
             self.book(move |ledger| ledger.complete(fence, &ended)).await;
             let used = Some(self.facts.figures);

@@ -150,7 +150,10 @@ fn our_own_loop_reviews_and_what_it_used_is_counted() {
 #[test]
 fn a_reviewer_is_not_asked_over_the_tickets_budget_nor_a_second_time() {
     let swarm = in_review("", "", "Write.");
-    swarm.write("script.yaml", "conversations:\n  - name: vague\n    turns:\n      - say: I think it is fine.\n");
+    swarm.write(
+        "script.yaml",
+        "conversations:\n  - name: vague\n    prompt: Review\n    turns:\n      - say: I think it is fine.\n",
+    );
     let head =
         "name: looper\ndescription: x\nruntime: replay\nmodel: script.yaml\ntools: [Read]\npermission_mode: default";
     swarm.write(".swarm/agents/looper.md", &format!("---\n{head}\n---\nReview.\n"));

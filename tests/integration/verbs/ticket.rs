@@ -149,7 +149,7 @@ fn a_ticket_that_only_the_queue_knows_is_listed() {
     let swarm = with_shell_agent();
     swarm.write_at(&swarm.root().join("elsewhere.md"), "---\nagent: script\n---\n# From elsewhere\n");
     swarm.run(["spawn", "../elsewhere.md", "--headless"]).success();
-    swarm.wait_until("the worker to end", || swarm.json(["status"])["workers"][0]["status"] == "done");
+    swarm.run(["wait", "elsewhere", "--timeout", "60s"]).success();
     let view = swarm.json(["ticket", "list"]);
     let ticket = &view["tickets"][0];
     assert_eq!((ticket["id"].as_str(), ticket["state"].as_str()), (Some("elsewhere"), Some("done")));
