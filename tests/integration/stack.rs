@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::scene::{await_status, worker};
+use crate::support::scene::worker;
 use crate::support::schema::assert_conforms;
 use crate::support::swarm::TestSwarm;
 
