@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
@@ -17,6 +18,8 @@ struct Terminal<'a> {
     master: Box<dyn MasterPty + Send>,
     keys: Box<dyn Write + Send>,
     shown: Arc<Mutex<Vec<u8>>>,
+    /// Reads until nobody has the terminal open any more.
+    reader: JoinHandle<()>,
 }
 
 /// A size of a terminal.
@@ -38,13 +41,13 @@ impl<'a> Terminal<'a> {
         let shown = Arc::new(Mutex::new(Vec::new()));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let (sink, mut buffer) = (shown.clone(), [0; 4096]);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             while let Ok(count @ 1..) = reader.read(&mut buffer) {
                 sink.lock().unwrap().extend_from_slice(&buffer[..count]);
             }
         });
         let keys = pair.master.take_writer().unwrap();
-        Self { swarm, child, master: pair.master, keys, shown }
+        Self { swarm, child, master: pair.master, keys, shown, reader }
     }
 
     /// Waits until something was shown.
@@ -59,7 +62,7 @@ impl<'a> Terminal<'a> {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the end; the exit code.
+    /// Waits for the end, and until all is shown; the exit code.
     #[track_caller]
     fn ends(mut self) -> u32 {
         let mut status = None;
@@ -67,6 +70,7 @@ impl<'a> Terminal<'a> {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        self.swarm.wait_until("its last words to be shown", || self.reader.is_finished());
         status.unwrap().exit_code()
     }
 }
