@@ -67,6 +67,7 @@ impl Repository {
         if let Some(why) = self.in_the_way(&linked, kept)? {
             return Ok(Begun::Refused { why });
         }
+        self.drop_dead_locks(worktree)?;
         let call = match what {
             Begin::Merge => {
                 let message = format!("Merge {name} into {}", kept.branch());
@@ -225,6 +226,18 @@ mod tests {
         assert_eq!(fixture.git(&folder, &["log", "-1", "--format=%s"]), "Merge main into x");
         assert_eq!(fixture.git(&folder, &["rev-parse", "HEAD^2"]), onto.as_str());
         assert_eq!(repository.conclude(&folder, Duration::from_secs(20)).unwrap(), Begun::Done);
+    }
+
+    #[test]
+    fn what_was_killed_as_it_began_is_begun_again() {
+        for what in [Begin::Merge, Begin::Rebase] {
+            let fixture = Fixture::new();
+            let (folder, onto, kept) = conflicted(&fixture);
+            let repository = fixture.open();
+            put(&repository.linked(&folder).unwrap().git_dir().join("index.lock"), "");
+            let begun = repository.begin(what, &folder, (&onto, "main"), &kept).unwrap();
+            assert!(matches!(begun, Begun::Open { .. }), "{begun:?}");
+        }
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl Repository {
         if who.code() != 0 {
             return Err(GitError::NoIdentity { detail: last_words(&who) });
         }
+        self.drop_dead_locks(worktree)?;
         let add = ["update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
         call(&add).stdin(nul_list(files)).output()?;
         let head = self.head_of(&linked)?;

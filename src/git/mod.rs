@@ -21,6 +21,7 @@ mod copy;
 #[cfg(test)]
 pub(crate) mod crash;
 mod create;
+mod dead_locks;
 mod diff;
 mod dropped;
 #[cfg(test)]

@@ -19,8 +19,8 @@ use std::time::Duration;
 pub(crate) use identity::{boot_id, identify, own_identity, since_boot};
 pub(crate) use run::{Finished, Invocation, run};
 pub(crate) use tree::{
-    ask_to_end, find_all_marked, find_marked, reap_orphans, signal_agent_tree, stop_agent_tree, stop_marked,
-    stop_process,
+    ask_to_end, find_all_marked, find_marked, is_used_by, reap_orphans, signal_agent_tree, stop_agent_tree,
+    stop_marked, stop_process,
 };
 pub(crate) use usage::{TreeUse, agent_tree_use, proportional_bytes};
 

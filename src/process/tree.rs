@@ -197,6 +197,24 @@ fn each_environment(mut look: impl FnMut(u32, &[u8]) -> Result<(), ProcessError>
     Ok(())
 }
 
+/// Whether a living process whose name begins with `program` works in or below one of `places`, or any process has
+/// `file` open. Processes of other users are not seen.
+pub(crate) fn is_used_by(program: &str, places: &[&Path], file: &Path) -> Result<bool, ProcessError> {
+    for pid in pids()? {
+        let entry = Path::new("/proc").join(pid.to_string());
+        let is_meant = || fs::read(entry.join("comm")).is_ok_and(|name| name.starts_with(program.as_bytes()));
+        let cwd = fs::read_link(entry.join("cwd")).unwrap_or_default();
+        if places.iter().any(|place| cwd.starts_with(place)) && is_meant() {
+            return Ok(true);
+        }
+        let open = fs::read_dir(entry.join("fd")).into_iter().flatten().flatten();
+        if open.filter_map(|open| fs::read_link(open.path()).ok()).any(|path| path == file) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Ends every process that [`find_marked`] finds: TERM, then KILL after `grace`. Returns how many there were.
 pub(crate) fn stop_marked(name: &str, value: &str, grace: Duration) -> Result<usize, ProcessError> {
     let mut first = marked(name, value)?;

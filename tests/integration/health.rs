@@ -184,14 +184,15 @@ fn a_restart_that_a_dead_coordinator_owes_is_made_by_the_next() {
 fn a_worker_that_is_lost_again_and_again_is_given_up() {
     let swarm = silent("{crash_loop: {count: 3, within: 10m}}", "{}");
     let mut run = swarm.command(SWARM, &swarm.repository()).args(["run", "T-1", "--headless"]).spawn().unwrap();
+    let mut killed = Value::Null;
     for count in 1..=3 {
-        let mut seen = Value::Null;
+        let mut supervisor = Value::Null;
         swarm.wait_until(&format!("start {count}"), || {
-            let status = swarm.json(["status"]);
-            seen = status["workers"][0].clone();
-            starts(&swarm) == count && seen["supervisor_pid"].is_u64()
+            supervisor = swarm.json(["status"])["workers"][0]["supervisor_pid"].clone();
+            starts(&swarm) == count && supervisor.is_u64() && supervisor != killed
         });
-        signal(&seen["supervisor_pid"], Signal::KILL);
+        signal(&supervisor, Signal::KILL);
+        killed = supervisor;
     }
     assert!(!run.wait().unwrap().success());
     let failed = worker(&swarm, "T-1");
@@ -206,6 +207,22 @@ fn a_worker_that_is_lost_again_and_again_is_given_up() {
     swarm.run(["resume", "T-1"]).success();
     swarm.wait_until("the fourth start", || starts(&swarm) == 4);
     swarm.run(["stop", "T-1"]).success();
+}
+
+#[test]
+fn a_worker_that_goes_on_finds_no_lock_of_the_git_that_was_killed_with_it() {
+    let swarm = limited(
+        "{}",
+        "set -e; echo 1 >> work.txt; git add work.txt; lock=$(git rev-parse --git-path index.lock); \
+         if [ $SWARM_ATTEMPT = 1 ]; then touch $lock up; exec sleep 1000; fi; git commit -q -m Work",
+    );
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    signal(&worker(&swarm, "T-1")["supervisor_pid"], Signal::KILL);
+    await_status(&swarm, "T-1", "lost");
+    swarm.run(["resume", "T-1"]).success();
+    await_status(&swarm, "T-1", "done");
+    assert_eq!(swarm.git(["show", "swarm/T-1:work.txt"]).success(), "1\n1\n");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod add;
 mod bundle;
 mod content;
 mod copy;
+mod dead_locks;
 mod discover;
 mod keep;
 mod leftovers;

@@ -2,10 +2,10 @@
 
 use super::{Continue, Spawned, Spawner, SupervisorError};
 use crate::files::FileLock;
-use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
+use crate::model::{Time, error_text};
 use crate::queue::{Claim, ClaimRequest, QueueError, Reopen};
 use crate::supervisor::LEASE;
 use crate::supervisor::ledger::{Ledger, node_name};
@@ -42,6 +42,10 @@ impl Spawner {
             return Err(SupervisorError::NoWorktree { worker: worker.id, path: worker.place.worktree });
         }
         self.clean_up_after(&worker)?;
+        if let Err(error) = self.repository.drop_dead_locks(&worker.place.worktree) {
+            let error = error_text(&error);
+            tracing::warn!(worker = worker.id.as_str(), error, "dead locks in its worktree could not be removed");
+        }
         if let Phase::Preparing { spawner, .. } = &worker.phase {
             // Whoever wanted to start it before died meanwhile.
             self.clean_runtime(&worker.id, worker.attempt.fence, spawner.pid)?;

@@ -207,8 +207,14 @@ impl Scenery {
         }
     }
 
-    /// A person resolves what conflicts with the target or fails its gate: work goes back to its agent only so often.
+    /// A person resolves what conflicts with the target or fails its gate: work goes back to its agent only so often. A
+    /// lock that a landing left when it was killed goes before, as git tells them; agents find none.
     pub(super) fn person_resolves(&self, ticket: &str) {
+        let lock = self.swarm.repository().join(".git/worktrees").join(ticket).join("index.lock");
+        if lock.exists() {
+            self.swarm.wait_until("nothing to run", || self.swarm.processes().is_empty());
+            std::fs::remove_file(lock).ok();
+        }
         let merged = self.swarm.git(["merge-tree", "--write-tree", "main", &format!("swarm/{ticket}")]);
         let files = self.swarm.git(["ls-tree", "--name-only", &format!("swarm/{ticket}")]).success();
         if merged.code != 0 || files.lines().any(|name| name.starts_with("red-")) {
@@ -227,18 +233,18 @@ impl Scenery {
         std::fs::remove_file(lock).is_ok()
     }
 
-    /// What to look at when something is wrong.
+    /// What to look at when something is wrong; what did not land comes first.
     pub(super) fn describe(&self) -> String {
-        let log = self.swarm.git(["log", "--graph", "--oneline", "-60", "main"]).stdout;
-        let status = self.swarm.run(["status", "--all"]).stdout;
+        let log = self.swarm.git(["log", "--oneline", "-60", "main"]).stdout;
         let reflog = self.swarm.git(["reflog", "main"]).stdout;
         let all = self.swarm.json(["status", "--all"]);
         let workers = all["workers"].as_array().unwrap().iter().filter(|worker| worker["ticket_state"] != "landed");
-        let more = workers.map(|worker| {
+        let open = workers.map(|worker| {
             let id = worker["id"].as_str().unwrap();
-            format!("{}\n{}", self.swarm.run(["why", id]).transcript(), self.swarm.run(["logs", id]).transcript())
+            let (why, logs) = (self.swarm.run(["why", id]).transcript(), self.swarm.run(["logs", id]).transcript());
+            format!("{worker:#}\n{why}\n{logs}\n")
         });
-        format!("{log}\n{reflog}\n{status}\n{}", more.collect::<String>())
+        format!("{}\n{log}\n{reflog}", open.collect::<String>())
     }
 }
 

@@ -1,0 +1,79 @@
+//! Locks that a killed git command left behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::support::{TestRepo, git_in, isolated, script, write};
+
+/// A worktree and where locks on its index, its head and its branch lie.
+fn worktree() -> (TestRepo, PathBuf, [PathBuf; 3]) {
+    let test = TestRepo::new();
+    let place = test.add("one");
+    let git_dir = test.repo.linked(&place).unwrap().git_dir().to_owned();
+    let branch = git_in(&place, &["symbolic-ref", "HEAD"]);
+    let branch = test.repo.common_dir().join(format!("{branch}.lock"));
+    (test, place, [git_dir.join("index.lock"), git_dir.join("HEAD.lock"), branch])
+}
+
+fn commit(place: &Path) {
+    write(&place.join("new.txt"), "new\n");
+    git_in(place, &["add", "-A"]);
+    git_in(place, &["commit", "-q", "-m", "New"]);
+}
+
+#[test]
+fn locks_of_the_dead_go_and_git_works_again() {
+    let (test, place, locks) = worktree();
+    locks.iter().for_each(|lock| write(lock, ""));
+    test.repo.drop_dead_locks(&place).unwrap();
+    assert!(locks.iter().all(|lock| !lock.exists()));
+    commit(&place);
+    test.repo.drop_dead_locks(&place).unwrap();
+}
+
+#[test]
+fn a_lock_that_a_process_has_open_stays() {
+    let (test, place, locks) = worktree();
+    for lock in &locks {
+        write(lock, "");
+        let held = fs::File::open(lock).unwrap();
+        test.repo.drop_dead_locks(&place).unwrap();
+        assert!(lock.exists(), "{}", lock.display());
+        drop(held);
+        test.repo.drop_dead_locks(&place).unwrap();
+        assert!(!lock.exists());
+    }
+}
+
+#[test]
+fn the_lock_of_a_commit_whose_message_is_being_written_stays() {
+    let (test, place, [index, ..]) = worktree();
+    write(&place.join("README.md"), "changed\n");
+    let editor = test.folder.path().join("editor");
+    let (open, done) = (test.folder.path().join("open"), test.folder.path().join("done"));
+    let wait = format!(
+        "touch '{}'; while [ ! -e '{}' ]; do sleep 0.01; done; echo Changed > \"$1\"",
+        open.display(),
+        done.display()
+    );
+    script(&editor, &wait);
+    let mut git = std::process::Command::new("git");
+    git.args(["commit", "-q", "-a"])
+        .current_dir(&place)
+        .envs(isolated(test.folder.path()))
+        .env("GIT_EDITOR", format!("'{}'", editor.display()));
+    let mut git = git.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !open.exists() {
+        assert!(Instant::now() < deadline, "the editor does not open");
+        std::thread::yield_now();
+    }
+    assert!(index.exists());
+    test.repo.drop_dead_locks(&place).unwrap();
+    assert!(index.exists(), "a person is writing their message");
+    write(&done, "");
+    assert!(git.wait().unwrap().success());
+    assert_eq!(git_in(&place, &["log", "-1", "--format=%s"]), "Changed");
+}
