@@ -1,8 +1,9 @@
-//! Locks that a git command left in a worker's worktree when it was killed.
+//! Locks that a process left when it was killed, on a worker's worktree and on references of ours.
 //!
-//! Git never removes them: every later command there fails until a person does. A lock is dead when no git command works
+//! Git never removes them: every later command fails until a person does. A lock is dead when no git command works
 //! where it could have been taken and no process has it open, as whoever locks through a library has meanwhile.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -20,9 +21,12 @@ impl Repository {
         let head = read_if_exists(&linked.git_dir().join("HEAD"))?.unwrap_or_default();
         let head = String::from_utf8_lossy(&head);
         let Some(reference) = head.trim().strip_prefix("ref: ") else { return Ok(()) };
-        // A branch can be moved from elsewhere too.
-        let mut places = vec![linked.path(), self.common_dir()];
-        places.extend(self.main_worktree());
+        self.drop_dead_reference_lock(reference, &[linked.path()])
+    }
+
+    /// Removes a dead lock on a reference that only `swarm` and those who work at `places` move.
+    pub(super) fn drop_dead_reference_lock(&self, reference: &str, places: &[&Path]) -> Result<(), GitError> {
+        let places: Vec<_> = places.iter().copied().chain([self.common_dir()]).chain(self.main_worktree()).collect();
         drop_if_dead(&self.common_dir().join(format!("{reference}.lock")), &places)
     }
 }
@@ -41,7 +45,8 @@ fn drop_if_dead(lock: &Path, places: &[&Path]) -> Result<(), GitError> {
 fn identity(file: &Path) -> Result<Option<(u64, i64, i64)>, GitError> {
     match file.symlink_metadata() {
         Ok(meta) => Ok(Some((meta.ino(), meta.mtime(), meta.mtime_nsec()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // Where references are kept in tables, `refs/heads` is a file.
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => Ok(None),
         Err(error) => Err(FileError::on("look at", file)(error).into()),
     }
 }

@@ -23,6 +23,7 @@ impl Repository {
         if old.lines().any(|known| known == line) {
             return Ok(());
         }
+        self.drop_dead_reference_lock(REFERENCE, &[])?;
         let text = format!("{old}{line}\n");
         if self.libgit().is_some_and(|repo| write_by_libgit(&repo, commit, &text).is_ok()) {
             return Ok(());

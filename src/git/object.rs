@@ -70,6 +70,7 @@ impl Repository {
     /// # Errors
     /// When it is elsewhere by now.
     pub(super) fn move_ref(&self, name: &str, old: Option<&CommitId>, new: &CommitId) -> Result<(), GitError> {
+        self.drop_dead_reference_lock(name, &[])?;
         if let Some(repo) = self.libgit() {
             let set = || {
                 let id = Oid::from_str(new.as_str())?;
@@ -87,6 +88,7 @@ impl Repository {
 
     /// Deletes a reference that is still at `old`; no error when it is gone already.
     pub(super) fn delete_ref(&self, name: &str, old: &CommitId) -> Result<(), GitError> {
+        self.drop_dead_reference_lock(name, &[])?;
         if let Some(repo) = self.libgit() {
             match repo.find_reference(name) {
                 // The library demands itself that the reference is still what was found. Of a person's hook on

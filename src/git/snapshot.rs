@@ -142,17 +142,8 @@ impl Repository {
     }
 
     /// Keeps two processes from using a worker's private index, or moving its snapshots, at once.
-    ///
-    /// Git's own locks on them are then those of a process that was killed, and go. Where git is called for references,
-    /// they stay: a git process may outlive the one of ours that held this lock.
     pub(super) fn lock_snapshot(&self, worker: &WorkerId) -> Result<FileLock, GitError> {
-        let lock = FileLock::wait(&self.worker_file(worker, "snapshot.lock"))?;
-        if self.libgit().is_some() {
-            for name in [Self::wip_ref(worker), Self::calls_ref(worker)] {
-                remove_if_exists(&self.common_dir().join(format!("{name}.lock")))?;
-            }
-        }
-        Ok(lock)
+        Ok(FileLock::wait(&self.worker_file(worker, "snapshot.lock"))?)
     }
 
     /// The index that snapshots of a worker are taken through.

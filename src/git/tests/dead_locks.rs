@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::support::{TestRepo, git_in, isolated, script, write};
+use super::support::{TestRepo, branch, git_in, isolated, script, worker, write};
 
 /// A worktree and where locks on its index, its head and its branch lie.
 fn worktree() -> (TestRepo, PathBuf, [PathBuf; 3]) {
@@ -31,6 +31,27 @@ fn locks_of_the_dead_go_and_git_works_again() {
     assert!(locks.iter().all(|lock| !lock.exists()));
     commit(&place);
     test.repo.drop_dead_locks(&place).unwrap();
+}
+
+#[test]
+fn references_of_ours_are_moved_and_deleted_past_the_locks_of_the_dead() {
+    let (test, place, [.., branch_lock]) = worktree();
+    write(&place.join("new.txt"), "new\n");
+    let lock = |name: &str| write(&test.repo.common_dir().join(format!("{name}.lock")), "");
+    lock("refs/swarm/wip/one");
+    let snapshot = test.snapshot("one");
+    assert_eq!(test.repo.ref_commit("refs/swarm/wip/one").unwrap(), Some(snapshot.commit));
+    lock("refs/swarm/keep/one/1");
+    let kept = test.repo.keep(&worker("one"), Some(&place), &branch("one"), "test").unwrap();
+    test.repo.remove_worktree(&place, &kept).unwrap();
+    write(&branch_lock, "");
+    lock("refs/swarm/wip/one");
+    test.repo.delete_branch(&branch("one"), &kept).unwrap();
+    test.repo.delete_snapshots(&kept).unwrap();
+    assert_eq!(git_in(&test.root, &["for-each-ref", "--format=%(refname)", "refs/heads/one", "refs/swarm/wip"]), "");
+    lock("refs/notes/swarm");
+    test.repo.add_note(&test.head(), "evidence").unwrap();
+    assert_eq!(git_in(&test.root, &["notes", "--ref=swarm", "show"]), "evidence");
 }
 
 #[test]

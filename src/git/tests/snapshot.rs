@@ -7,19 +7,6 @@ use crate::git::snapshot::UnsavedReason;
 use crate::git::{GitError, Repository};
 
 #[test]
-fn locks_that_a_killed_process_left_on_snapshots_are_in_nobodys_way() {
-    let test = TestRepo::new();
-    let place = test.add("one");
-    write(&place.join("new.txt"), "new\n");
-    let lock = test.repo.common_dir().join("refs/swarm/wip/one.lock");
-    fs::create_dir_all(lock.parent().unwrap()).unwrap();
-    write(&lock, "");
-    let snapshot = test.snapshot("one");
-    assert_eq!(test.repo.ref_commit("refs/swarm/wip/one").unwrap(), Some(snapshot.commit));
-    assert!(!lock.exists());
-}
-
-#[test]
 fn a_snapshot_holds_all_that_is_not_ignored_and_touches_nothing() {
     let test = TestRepo::new();
     let place = test.add("one");
