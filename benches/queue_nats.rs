@@ -4,7 +4,7 @@
 //! a replica each, as if each were a machine of its own, and a server on loopback with files for its streams and its own
 //! default of `sync_interval`. There is no bar: design section 10 names none for the NATS engine.
 //!
-//! Run it with `cargo bench --bench queue_nats --features nats`, after `tests/tools/install-nats`.
+//! Run it with `cargo bench --bench queue_nats --features bench-internals`, after `tests/tools/install-nats`.
 
 #![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
 #![expect(clippy::disallowed_methods, reason = "a bench is outside the program's own door")]

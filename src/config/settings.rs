@@ -13,15 +13,16 @@ use crate::model::health::ByteSize;
 use crate::model::settings::Settings;
 
 /// The variables of the environment that are settings, and the key each stands for. An empty one counts as
-/// not set. `swarm` gives its agents other `SWARM_*` variables; these six must not be among them, or a
+/// not set. `swarm` gives its agents other `SWARM_*` variables; these seven must not be among them, or a
 /// `swarm` that an agent starts would see them as a person's wish.
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 7] = [
     ("SWARM_AGENT", "agent"),
     ("SWARM_TARGET", "target"),
     ("SWARM_WORKTREES", "worktrees"),
     ("SWARM_MAX_WORKERS", "max_workers"),
     ("SWARM_TMUX_SOCKET", "tmux.socket"),
     ("SWARM_DURABILITY", "durability"),
+    ("SWARM_QUEUE", "queue.url"),
 ];
 
 /// Where settings come from, from the weakest up: built-in defaults, the user's `config.yaml`, the project's,
@@ -56,7 +57,8 @@ pub(crate) fn user_folder() -> Result<PathBuf, ConfigError> {
 pub(crate) fn load_settings(layers: &Layers<'_>) -> Result<Settings, ConfigError> {
     let mut tree = read_user_file(&layers.user_folder.join("config.yaml"))?;
     if let Some((path, text)) = &layers.project {
-        let project = Source::file(path, text).parse()?;
+        let mut project = Source::file(path, text).parse()?;
+        queue::expand(&mut project);
         check_kind(&project)?;
         tree = merge(tree, project);
     }
@@ -66,7 +68,9 @@ pub(crate) fn load_settings(layers: &Layers<'_>) -> Result<Settings, ConfigError
         }
     }
     for (key, value) in &layers.overrides {
-        tree = merge(tree, value_at(&format!("{key}={value}"), key, value));
+        let mut node = value_at(&format!("{key}={value}"), key, value);
+        queue::expand(&mut node);
+        tree = merge(tree, node);
     }
     let settings: Settings = fill(&tree)?;
     Check { tree: &tree }.all(&settings)?;
@@ -77,7 +81,8 @@ pub(crate) fn load_settings(layers: &Layers<'_>) -> Result<Settings, ConfigError
 fn read_user_file(path: &Path) -> Result<Node, ConfigError> {
     let bytes = files::read_if_exists(path)?.unwrap_or_default();
     let text = String::from_utf8(bytes).map_err(|_| Problem::in_file(path.display().to_string(), "not UTF-8 text"))?;
-    let node = Source::file(path, &text).parse()?;
+    let mut node = Source::file(path, &text).parse()?;
+    queue::expand(&mut node);
     check_kind(&node)?;
     Ok(node)
 }
@@ -163,6 +168,7 @@ impl Check<'_> {
             let cause = regex::Regex::new(pattern).err().map(|error| last_line(&error.to_string()));
             self.ensure(cause.is_none(), &key, &format!("not a regular expression: {}", cause.unwrap_or_default()))?;
         }
+        queue::check(self, &settings.queue)?;
         models::check(self, settings)
     }
 
@@ -354,5 +360,6 @@ fn last_line(message: &str) -> String {
 }
 
 mod models;
+mod queue;
 #[cfg(test)]
 mod tests;

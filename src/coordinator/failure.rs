@@ -10,7 +10,7 @@ use crate::git::GitError;
 use crate::landing::{ForgeError, LandingError};
 use crate::model::{IdError, causes};
 use crate::process::ProcessError;
-use crate::queue::QueueError;
+use crate::queue::{Elsewhere, QueueError};
 use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
 use crate::terminal::{RecordingError, TmuxError};
@@ -124,7 +124,7 @@ failure_from!(FileError, |_| FailureKind::Failed, |_| None);
 failure_from!(IdError, |_| FailureKind::Usage, |_| None);
 failure_from!(ProcessError, |_| FailureKind::Failed, |_| None);
 failure_from!(StoreError, |_| FailureKind::Failed, |error| error.hint().map(str::to_owned));
-failure_from!(QueueError, queue_kind, |_| None);
+failure_from!(QueueError, queue_kind, QueueError::hint);
 failure_from!(GitError, git_kind, GitError::hint);
 failure_from!(AgentError, |_| FailureKind::Failed, AgentError::hint);
 failure_from!(TmuxError, |_| FailureKind::Failed, |_| None);
@@ -176,6 +176,7 @@ fn queue_kind(error: &QueueError) -> FailureKind {
     match error {
         QueueError::NotFound(_) => FailureKind::NotFound,
         QueueError::Cycle(_) | QueueError::CaseClash { .. } => FailureKind::Usage,
+        QueueError::Elsewhere(Elsewhere::InFile { .. } | Elsewhere::OnServer(_)) => FailureKind::Usage,
         _ => FailureKind::Failed,
     }
 }

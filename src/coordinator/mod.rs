@@ -10,6 +10,7 @@ pub(crate) mod demo;
 mod failure;
 mod history;
 mod project;
+mod queue_place;
 mod run;
 pub(crate) mod views;
 

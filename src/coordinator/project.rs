@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::{Failure, FailureKind};
-use super::history;
+use super::{history, queue_place};
 use crate::config::{
     self, AgentBook, AgentSources, Environment, Layers, TrustStore, load_agents, load_settings, parse_ticket,
 };
 use crate::files;
 use crate::git::Repository;
+use crate::model::RunId;
 use crate::model::agent::Agent;
+use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::settings::{Durability, Settings};
 use crate::model::ticket::Ticket;
-use crate::model::{AgentName, TicketId, Time};
-use crate::queue::{FileQueue, Queue};
+use crate::model::{AgentName, TicketId, Time, causes};
+use crate::queue::{self, NatsError, Queue};
 use crate::store::{StatePaths, Store};
 use crate::supervisor::node_name;
 use crate::terminal::Tmux;
@@ -47,14 +49,39 @@ pub(crate) struct Project {
     settings: OnceCell<Settings>,
     agents: OnceCell<AgentBook>,
     store: OnceCell<Arc<Store>>,
+    queue: OnceCell<Arc<dyn Queue>>,
+    /// This command, in events.
+    run: RunId,
+    /// Hears what is going on while a call takes its time.
+    listener: Box<dyn Fn(&str)>,
 }
 
 impl Project {
     /// Finds the repository around the call's folder.
-    pub(crate) fn open(call: Call) -> Result<Self, Failure> {
+    pub(crate) fn open(call: Call, run: RunId) -> Result<Self, Failure> {
         let repository = Repository::discover(&call.directory)?;
         let paths = StatePaths::new(repository.common_dir());
-        Ok(Self { call, repository, paths, settings: OnceCell::new(), agents: OnceCell::new(), store: OnceCell::new() })
+        Ok(Self {
+            call,
+            repository,
+            paths,
+            settings: OnceCell::new(),
+            agents: OnceCell::new(),
+            store: OnceCell::new(),
+            queue: OnceCell::new(),
+            run,
+            listener: Box::new(|_| ()),
+        })
+    }
+
+    /// The same project, which says what a person who waits should know: a clause at a time.
+    pub(crate) fn with_listener(self, listener: impl Fn(&str) + 'static) -> Self {
+        Self { listener: Box::new(listener), ..self }
+    }
+
+    /// Says what is going on.
+    pub(crate) fn tell(&self, what: &str) {
+        (self.listener)(what);
     }
 
     /// The resolved settings.
@@ -142,9 +169,30 @@ impl Project {
         Ok(())
     }
 
-    /// The queue.
+    /// The queue, connected where it is on a server.
     pub(crate) fn queue(&self) -> Result<Arc<dyn Queue>, Failure> {
-        Ok(Arc::new(FileQueue::new(self.store()?.clone(), &node_name())))
+        if let Some(queue) = self.queue.get() {
+            return Ok(queue.clone());
+        }
+        let engine = queue_place::engine(&self.settings()?.queue, &self.repository, &self.call.environment)?;
+        let repository = queue::Repository {
+            founder: &|| self.repository.first_commit().ok().flatten().map(String::from),
+            has: &|commit| self.repository.begins_with(commit).unwrap_or(false),
+        };
+        let opened = queue::open(self.store()?, &engine, &repository, &node_name())?;
+        if let Some(error) = opened.fell_back {
+            self.tell_fall_back(&error)?;
+        }
+        Ok(self.queue.get_or_init(|| opened.queue).clone())
+    }
+
+    /// Says that the store takes the place of a server.
+    fn tell_fall_back(&self, error: &NatsError) -> Result<(), Failure> {
+        let why = causes(error).join(": ");
+        self.tell(&format!("warning: tickets are queued in this repository, because {why}"));
+        let fact = SwarmRecord::now(&self.run, SwarmEvent::QueueFellBack { why });
+        self.store()?.append_swarm_event(&fact)?;
+        Ok(())
     }
 
     /// The tmux server of the settings; `None` where tmux is missing or too old.

@@ -19,12 +19,12 @@ use serde::Serialize;
 pub(crate) use crate::git::LooseEnd;
 pub(crate) use crate::landing::Evidence as LandingEvidence;
 pub(crate) use crate::landing::{OverlapVerdict, PullState};
-use crate::model::Time;
 use crate::model::agent::{AgentOrigin, RuntimeKind};
 use crate::model::coordination::Hold;
 use crate::model::health::{Pace, Resources};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
+use crate::model::{Time, short_age};
 
 pub(crate) use budget::{BudgetView, LimitView, SpendView};
 pub(crate) use events::{EventView, Fact, QueueFact, StreamFact};
@@ -65,6 +65,44 @@ pub(crate) struct StatusView {
     pub(crate) holds: Vec<Hold>,
     /// Models that want to be left alone, by name: a coordinator starts nothing new for them until then.
     pub(crate) paced: Vec<Pace>,
+    /// Where the tickets are; null where there is no state yet.
+    pub(crate) queue: Option<QueuePlaceView>,
+}
+
+/// Where the tickets of a project are.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct QueuePlaceView {
+    /// What keeps them.
+    pub(crate) engine: QueueEngine,
+    /// The server; null without one.
+    pub(crate) address: Option<String>,
+    /// The project's name there.
+    pub(crate) project: Option<String>,
+    /// When this machine last had all that the server has; null without one.
+    pub(crate) as_of: Option<Time>,
+    /// Why what is shown may be older than what the server has; null where it is not.
+    pub(crate) problem: Option<String>,
+}
+
+impl QueuePlaceView {
+    /// How old what is shown may be at a moment, as a sentence; `None` where it is as new as can be.
+    pub(crate) fn staleness(&self, at: Time) -> Option<String> {
+        let problem = self.problem.as_ref()?;
+        Some(match self.as_of {
+            Some(as_of) => format!("The queue is shown as it was {} ago: {problem}", short_age(as_of.age_at(at))),
+            None => format!("The queue is shown as far as it is known here: {problem}"),
+        })
+    }
+}
+
+/// What keeps a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum QueueEngine {
+    /// The project's own store.
+    File,
+    /// A NATS server.
+    Nats,
 }
 
 /// One worker.

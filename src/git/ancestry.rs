@@ -74,6 +74,21 @@ impl Repository {
         Ok(straight.into_iter().chain(all).collect())
     }
 
+    /// A commit that the history of the checked out branch begins with; `None` where there is no commit yet. It walks the
+    /// whole history.
+    pub(crate) fn first_commit(&self) -> Result<Option<CommitId>, GitError> {
+        let done = self.git(self.home(), ["rev-list", "--max-parents=0", "HEAD"]).reading().run()?;
+        if done.code() == 0 { done.text().lines().last().map(commit_id).transpose() } else { Ok(None) }
+    }
+
+    /// Whether a commit is in the history of the checked out branch.
+    pub(crate) fn begins_with(&self, first: &str) -> Result<bool, GitError> {
+        match (self.resolve(first)?, self.resolve("HEAD")?) {
+            (Some(first), Some(head)) => self.is_ancestor(&first, &head),
+            _ => Ok(false),
+        }
+    }
+
     /// How many commits [`Repository::commits_between`] would name.
     pub(crate) fn count_between(&self, base: &CommitId, head: &CommitId) -> Result<usize, GitError> {
         let count = |repo: &git2::Repository| {

@@ -310,6 +310,11 @@ pub(crate) enum SwarmEvent {
         /// Which, and how to raise it, as a clause.
         why: String,
     },
+    /// Tickets are queued in the repository, because there was no server that could be used.
+    QueueFellBack {
+        /// Why, as a clause.
+        why: String,
+    },
     /// Something inconsistent was put right.
     Mended {
         /// What, as a clause in the past tense.

@@ -14,6 +14,7 @@ pub(crate) mod health;
 mod id;
 pub(crate) mod preset;
 pub(crate) mod providers;
+pub(crate) mod queue;
 pub(crate) mod scope;
 pub(crate) mod settings;
 pub(crate) mod ticket;

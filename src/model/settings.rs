@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::BudgetSettings;
 use super::health::HealthSettings;
+
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
+use super::queue::QueueSettings;
 use super::ticket::StartFrom;
 use super::{AgentName, BranchName, serde_duration};
 
@@ -40,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) recover: RecoverSettings,
     /// Who looks at it before, and what approval takes.
     pub(crate) review: ReviewSettings,
+    /// Where tickets wait.
+    pub(crate) queue: QueueSettings,
     /// Where tmux sessions live.
     pub(crate) tmux: TmuxSettings,
     /// Durations and sizes.
@@ -96,6 +100,7 @@ impl Default for Settings {
             landing: LandingSettings::default(),
             recover: RecoverSettings::default(),
             review: ReviewSettings::default(),
+            queue: QueueSettings::default(),
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
             health: HealthSettings::default(),

@@ -4,28 +4,36 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ClaimRequest, Completion, FileQueue, NewTicket, Queue};
+use super::{ClaimRequest, Completion, Engine, FileQueue, Login, NewTicket, Queue, Repository, Server};
+use crate::model::queue::TlsFiles;
 use crate::model::settings::Durability;
 use crate::model::ticket::Ticket;
 use crate::store::{StatePaths, Store};
 
 /// A queue with plain arguments; every failure panics.
-pub struct QueueBench(Box<dyn Queue>);
+pub struct QueueBench(Arc<dyn Queue>);
 
 impl QueueBench {
     /// Opens the queue whose state is under `folder`.
     pub fn open(folder: &Path) -> Self {
         let store = Store::open(&StatePaths::new(folder), Durability::Normal);
-        Self(Box::new(FileQueue::new(Arc::new(store.expect("the bench has a folder of its own")), "bench")))
+        Self(Arc::new(FileQueue::new(Arc::new(store.expect("the bench has a folder of its own")), "bench")))
     }
 
     /// Opens the queue of the server at `url`, with a replica of its own under `folder`.
-    #[cfg(feature = "nats")]
     pub fn open_nats(url: &str, folder: &Path) -> Self {
         let store = Store::open(&StatePaths::new(folder), Durability::Normal);
-        let log = super::nats::Log::open(url, "bench").expect("the bench's server answers");
         let store = Arc::new(store.expect("the bench has a folder of its own"));
-        Self(Box::new(super::nats::NatsQueue::new(log, store, "bench")))
+        let server = Server {
+            address: url.to_owned(),
+            project: "bench".to_owned(),
+            login: Login::Nobody,
+            tls: TlsFiles::default(),
+        };
+        let engine = Engine::Server { server, falls_back: false };
+        let repository = Repository { founder: &|| Some("bench".to_owned()), has: &|_| true };
+        let opened = super::open(&store, &engine, &repository, "bench").expect("the bench's server answers");
+        Self(opened.queue)
     }
 
     /// Publishes a ticket of ordinary size.

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::operation::{Lease, Operation, entry};
+use super::engine::check_in_file;
+use super::server::Server;
 use super::{
     Claim, ClaimRequest, Completion, Lead, LeadRequest, Leader, NewTicket, Published, Queue, QueueError, QueueEvent,
     QueueTicket, Renewed, Reopen, Settlement,
@@ -32,6 +34,12 @@ pub(crate) trait Keeper: Send + Sync {
 
     /// Runs `body` on one unchanging view of the tables, which has all that was acknowledged before.
     fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError>;
+
+    /// The server that counts, where one does.
+    fn server(&self) -> Option<&Server>;
+
+    /// Brings the tables up to date with it.
+    fn refresh(&self) -> Result<(), QueueError>;
 }
 
 /// The project's own store as the one place of the tables.
@@ -40,11 +48,22 @@ pub(crate) struct Local(Arc<Store>);
 
 impl Keeper for Local {
     fn write<T>(&self, by: &str, body: impl Fn(&Operation<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
-        self.0.write(|txn| body(&Operation::new(txn, by)))
+        self.0.write(|txn| {
+            check_in_file(txn)?;
+            body(&Operation::new(txn, by))
+        })
     }
 
     fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
         self.0.read(body)
+    }
+
+    fn server(&self) -> Option<&Server> {
+        None
+    }
+
+    fn refresh(&self) -> Result<(), QueueError> {
+        Ok(())
     }
 }
 
@@ -316,6 +335,14 @@ impl<K: Keeper> Queue for TableQueue<K> {
     fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError> {
         let known = self.keeper.read(|txn| Ok::<_, QueueError>(txn.leadership(role)?))?.map(leader);
         Ok(known.filter(|known| known.lease_until > Time::now()))
+    }
+
+    fn server(&self) -> Option<&Server> {
+        self.keeper.server()
+    }
+
+    fn refresh(&self) -> Result<(), QueueError> {
+        self.keeper.refresh()
     }
 }
 

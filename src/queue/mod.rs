@@ -46,9 +46,10 @@
 pub(crate) mod bench;
 #[cfg(test)]
 mod contract;
+mod engine;
 mod file;
-#[cfg(feature = "nats")]
 mod nats;
+mod server;
 
 use std::time::Duration;
 
@@ -59,7 +60,10 @@ use crate::model::ticket::{Dependency, IllegalEdge, Ticket, TicketEvent, TicketS
 use crate::model::{TicketId, Time};
 use crate::store::StoreError;
 
+pub(crate) use engine::{Elsewhere, Engine, Place, Repository, open, open_again, place};
 pub(crate) use file::FileQueue;
+pub(crate) use nats::{NatsError, seen};
+pub(crate) use server::{Login, Server};
 
 /// Version of the shape of [`QueueEvent`].
 pub(crate) const QUEUE_EVENT_SCHEMA: u32 = 1;
@@ -169,6 +173,14 @@ pub(crate) trait Queue: Send + Sync {
 
     /// Who leads in a role now; `None` when nobody's lease is good.
     fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError>;
+
+    /// The server that keeps it; `None` where the project's own store does. What another process of this machine needs
+    /// to open the same queue.
+    fn server(&self) -> Option<&Server>;
+
+    /// Brings the tables in the project's store up to date with the server, without patience; nothing where they are the
+    /// queue itself.
+    fn refresh(&self) -> Result<(), QueueError>;
 }
 
 /// Who wants the lead in a role.
@@ -425,7 +437,26 @@ pub(crate) enum QueueError {
     #[error("the queue could not be read or written")]
     Store(#[from] StoreError),
     /// The server of a queue shared by many machines failed.
-    #[cfg(feature = "nats")]
     #[error("the queue could not be read or written")]
-    Nats(#[from] nats::NatsError),
+    Nats(#[from] NatsError),
+    /// The tickets are not where they are looked for.
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
+}
+
+impl QueueError {
+    /// Whether the same may work in a moment: a server is away.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::Nats(error) if error.is_away())
+    }
+
+    /// What to do about it, as one sentence without a full stop.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Nats(error) => error.hint(),
+            Self::Elsewhere(elsewhere) => Some(elsewhere.hint()),
+            Self::Store(error) => error.hint().map(str::to_owned),
+            _ => None,
+        }
+    }
 }

@@ -23,10 +23,14 @@
 
 mod change;
 mod connection;
+mod error;
 mod log;
 mod replica;
-#[cfg(test)]
+mod stream;
+#[cfg(all(test, feature = "real-agents"))]
 mod tests;
 
-pub(crate) use log::{Log, NatsError};
-pub(crate) use replica::NatsQueue;
+pub(crate) use error::NatsError;
+pub(crate) use log::Log;
+pub(crate) use replica::{NatsQueue, forget_applied, seen};
+pub(crate) use stream::{Identity, foreign};

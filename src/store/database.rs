@@ -254,6 +254,11 @@ impl Txn<'_> {
         self.run(sql, [key, value]).map(|_| ())
     }
 
+    /// Forgets a fact about the project as a whole.
+    pub(crate) fn forget_meta(&self, key: &str) -> Result<(), StoreError> {
+        self.run("DELETE FROM meta WHERE key = ?1", [key]).map(|_| ())
+    }
+
     /// Runs one statement that answers no rows; the number of rows it changed.
     pub(super) fn run(&self, sql: &'static str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
         let run = || -> rusqlite::Result<usize> { self.connection.prepare_cached(sql)?.execute(params) };

@@ -251,7 +251,6 @@ impl Txn<'_> {
     }
 
     /// Stores an entry as it is in the tables of another database, whatever this one had.
-    #[cfg(feature = "nats")]
     pub(crate) fn mirror_ticket(&self, row: &TicketRow) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO tickets(id, state, priority, position, capabilities, max_attempts, attempts,
             attempts_before, counted, fence, node, lease_until, retry_at, error, published_at, changed_at, publication,
@@ -280,13 +279,21 @@ impl Txn<'_> {
     }
 
     /// Stores what was published into another database. Its entry has been mirrored before.
-    #[cfg(feature = "nats")]
     pub(crate) fn mirror_content(&self, content: &Content<'_>) -> Result<(), StoreError> {
         let id = content.ticket.id.as_str();
         let sql = "INSERT INTO publications(key, ticket, document) VALUES(?1, ?2, ?3)";
         self.run(sql, params![content.key, id, content.document])?;
         self.run("DELETE FROM dependencies WHERE ticket = ?1", [id])?;
         self.put_dependencies(content.ticket)
+    }
+
+    /// Deletes all entries, everything published, and who leads.
+    pub(crate) fn clear_queue(&self) -> Result<(), StoreError> {
+        for sql in ["DELETE FROM tickets", "DELETE FROM publications", "DELETE FROM dependencies", "DELETE FROM leases"]
+        {
+            self.run(sql, [])?;
+        }
+        Ok(())
     }
 
     /// The content of an entry.

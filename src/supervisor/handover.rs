@@ -16,6 +16,7 @@ use crate::model::providers::ModelSettings;
 use crate::model::settings::{Durability, Limits};
 use crate::model::ticket::Ticket;
 use crate::model::{AgentName, CommitId, WorkerId, error_text};
+use crate::queue::Server;
 
 /// Everything a supervisor needs besides the store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +56,9 @@ pub(crate) struct Handover {
     pub(crate) redact: Vec<String>,
     /// How hard the store writes.
     pub(crate) durability: Durability,
+    /// The server that keeps the queue, where one does.
+    #[serde(default)]
+    pub(crate) queue: Option<Server>,
     /// The repository's template overrides, by file.
     pub(crate) templates: Vec<(PathBuf, String)>,
     /// The tmux session it is started in; without one it runs detached.

@@ -2,16 +2,21 @@
 //! the loop calls them through [`crate::supervisor::run`]'s blocking helper.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{LEASE, SupervisorError};
 use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
 use crate::model::health::{BadEnd, Pace, Pacing};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
-use crate::model::{AgentName, RunId, TicketId, Time, WorkerId};
+use crate::model::{AgentName, RunId, TicketId, Time, WorkerId, error_text};
 use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
 use crate::store::{Charge, Charged, Counted, Role, StatePaths, Store, clocks};
+
+/// How long the server of the queue may be away when an attempt ended, until that is given up.
+const AWAY_AT_MOST: Duration = Duration::from_secs(3_600);
+/// The pause before it is asked again.
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Where facts about one worker go.
 #[derive(Clone)]
@@ -139,13 +144,13 @@ impl Ledger {
     /// Ends the attempt in the queue. A ticket that has moved on is left alone; one that was only held to be lost is
     /// taken back first, so that work which is finished does not stay lost.
     pub(crate) fn complete(&self, fence: u64, outcome: &Outcome) -> Result<(), SupervisorError> {
-        let done = match outcome {
+        let done = self.await_queue(|| match outcome {
             Outcome::Finished { .. } => self.complete_well(fence, Completion::Review),
             Outcome::NoChanges => self.complete_well(fence, Completion::Done),
             Outcome::Failed { reason, .. } | Outcome::Stopped { reason } | Outcome::LimitReached { reason } => {
                 self.queue.fail(&self.ticket, fence, reason, None)
             }
-        };
+        });
         self.count_end(fence, outcome)?;
         match done {
             Ok(_) => Ok(()),
@@ -153,6 +158,26 @@ impl Ledger {
                 self.log(Event::Warning { text: "the ticket had moved on when the attempt ended".to_owned() })
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells the queue how it ended, again and again while its server is away: what was worked for is not given up for a
+    /// server that is restarted.
+    fn await_queue<T>(&self, tell: impl Fn() -> Result<T, QueueError>) -> Result<T, QueueError> {
+        let started = Instant::now();
+        let mut is_waiting = false;
+        loop {
+            match tell() {
+                Err(error) if error.is_away() && started.elapsed() < AWAY_AT_MOST => {
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        let text =
+                            format!("its end is told to the queue as soon as that answers: {}", error_text(&error));
+                        self.log(Event::Warning { text }).ok();
+                    }
+                    std::thread::sleep(TELL_AGAIN_AFTER);
+                }
+                told => return told,
+            }
         }
     }
 

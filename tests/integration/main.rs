@@ -16,6 +16,8 @@ mod finish;
 mod health;
 mod landing;
 mod layering;
+#[cfg(feature = "real-agents")]
+mod nats;
 mod own_loop;
 mod plan;
 mod processes;

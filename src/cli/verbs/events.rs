@@ -119,7 +119,7 @@ fn worker_style(event: &crate::model::event::Event) -> Style {
 fn swarm_style(event: &SwarmEvent) -> Style {
     match event {
         SwarmEvent::Stuck { .. } | SwarmEvent::LimitReached { .. } | SwarmEvent::Paced { .. } => Style::Yellow,
-        SwarmEvent::Reconfigured { used: false, .. } => Style::Yellow,
+        SwarmEvent::Reconfigured { used: false, .. } | SwarmEvent::QueueFellBack { .. } => Style::Yellow,
         SwarmEvent::RunEnded { exit_code: 0, .. } => Style::Green,
         SwarmEvent::RunEnded { .. } => Style::Red,
         SwarmEvent::Held { .. } | SwarmEvent::HoldEnded => Style::Dim,
@@ -152,6 +152,7 @@ fn swarm_text(event: &SwarmEvent, at: Time) -> String {
         }
         SwarmEvent::Nudged => "asked how it is getting on".to_owned(),
         SwarmEvent::LimitReached { why } => format!("limit reached: {why}"),
+        SwarmEvent::QueueFellBack { why } => format!("tickets are queued in this repository, because {why}"),
         SwarmEvent::Mended { what } => what.clone(),
     }
 }

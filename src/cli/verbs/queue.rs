@@ -29,6 +29,9 @@ fn show(view: &QueueView, when_empty: &str, context: &Context) -> Result<(), Fai
     if context.output.json {
         return context.output.document(view);
     }
+    if let Some(stale) = view.queue.as_ref().and_then(|queue| queue.staleness(view.at)) {
+        context.output.warn(&stale);
+    }
     if view.tickets.is_empty() {
         return context.output.line(when_empty);
     }

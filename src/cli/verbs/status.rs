@@ -104,8 +104,11 @@ fn next_step(view: &StatusView) -> &'static str {
 
 /// Who leads, and what does not move.
 fn coordination(view: &StatusView, output: &Output) -> String {
-    let Some(coordinator) = &view.coordinator else { return String::new() };
-    let mut text = format!("{}\n", output.paint(Style::Dim, &one_line(&coordinator.text)));
+    let stale = view.queue.as_ref().and_then(|queue| queue.staleness(view.at));
+    let mut text =
+        stale.map(|stale| format!("{}\n", output.paint(Style::Yellow, &one_line(&stale)))).unwrap_or_default();
+    let Some(coordinator) = &view.coordinator else { return text };
+    text.push_str(&format!("{}\n", output.paint(Style::Dim, &one_line(&coordinator.text))));
     for hold in view.holds.iter().take(HOLDS_SHOWN) {
         writeln!(text, "`{}` {}", hold.ticket, one_line(&hold.why)).expect("a string takes all text");
     }

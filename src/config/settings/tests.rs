@@ -98,6 +98,49 @@ fn stronger_layers_win_key_by_key() {
 }
 
 #[test]
+fn the_queue_is_one_word_or_keys_in_any_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let user = "queue:\n  credentials: ~/me.creds\n  url: nats://elsewhere\n";
+    files::write_new(&folder.path().join("config.yaml"), user.as_bytes()).unwrap();
+    let queue =
+        |project: &str, variables: &[(&str, &str)]| load_from(folder.path(), project, variables, &[]).unwrap().queue;
+    let merged = queue("queue: nats://box:4222\n", &[]);
+    assert_eq!((merged.url.as_str(), merged.credentials), ("nats://box:4222", Some("~/me.creds".into())));
+    assert_eq!(queue("queue: {url: auto, fallback: file}\n", &[("SWARM_QUEUE", "file")]).url, "file");
+}
+
+#[test]
+fn what_is_wrong_with_the_queue_is_said_without_its_secrets() {
+    let said = |text: &str| shown(&load(text, &[], &[]).unwrap_err());
+    let word = said("queue: fiel\n");
+    assert!(
+        word.starts_with(".swarm/config.yaml:1:8: `queue.url`: unknown value `fiel`; valid values: file, auto, "),
+        "{word}"
+    );
+    assert!(word.contains("hint: did you mean `file`?"), "{word}");
+    let key = said("queue:\n  url: auto\n  creds: x\n");
+    assert!(
+        key.starts_with(".swarm/config.yaml:3:3: unknown key `creds` in `queue`; valid keys: url, project, "),
+        "{key}"
+    );
+    for address in ["nats://me:hush@box", "tls://hush@box", "hush@box"] {
+        let text = said(&format!("queue: {address}\n"));
+        assert!(text.contains("an address cannot hold") && !text.contains("hush"), "{text}");
+    }
+    for (text, words) in [
+        ("queue: http://box\n", "expected an address that begins with `nats://` or `tls://`"),
+        ("queue: {user: me}\n", "`queue.user`: `user` and `password_env` belong together"),
+        ("queue: {nkey: a, token_env: B}\n", "`queue.token_env`: `nkey` says already who you are"),
+        ("queue: {tls: {cert: a}}\n", "`queue.tls.cert`: `cert` and `key` belong together"),
+        ("queue: {token_env: a b}\n", "`a b` is not the name of a variable"),
+        ("queue: {fallback: nats}\n", "unknown value `nats`; valid values: file"),
+        ("queue: [file]\n", "expected keys and values, found a list"),
+    ] {
+        assert!(said(text).contains(words), "{text}: {}", said(text));
+    }
+}
+
+#[test]
 fn providers_are_put_on_top_of_the_built_in_ones() {
     let text = "providers:\n  ollama: {context_window: 8192}\n  openai: {kind: anthropic, url: \"http://x:1\"}\n  \
                 lmstudio: {kind: openai, url: \"http://127.0.0.1:1234/v1\"}\nmodels:\n  v1.5: [lmstudio/x]\n";

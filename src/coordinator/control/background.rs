@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::queue_place::Tables;
 use crate::coordinator::views::{CoordinatorState, CoordinatorView, VIEW_VERSION};
 use crate::files::{self, Access, FileLock};
 use crate::model::coordination::COORDINATOR;
 use crate::model::worker::{ProcessIdentity, TmuxSession};
 use crate::model::{Time, counted};
 use crate::process;
+use crate::queue::{Leader, Queue};
 use crate::supervisor::node_name;
 use crate::terminal::{NewTmuxSession, Size, Tmux, TmuxError, session_name_of};
 
@@ -147,9 +149,9 @@ impl Control {
     }
 
     /// Who leads now, and what it holds back; nothing where nobody's lease is good.
-    pub(in crate::coordinator) fn leader_view(&self) -> Result<Option<CoordinatorView>, Failure> {
+    pub(in crate::coordinator) fn leader_view(&self, queue: &dyn Queue) -> Result<Option<CoordinatorView>, Failure> {
         let record = self.background()?;
-        let view = self.coordinator_view(record.as_ref(), "runs")?;
+        let view = self.coordinator_view_of(record.as_ref(), "runs", queue.leader(COORDINATOR)?)?;
         Ok((view.state != CoordinatorState::None || view.leader.is_some()).then_some(view))
     }
 
@@ -252,11 +254,20 @@ impl Control {
 
     /// What is to be said of the process in the background, and of who leads.
     fn coordinator_view(&self, record: Option<&UpRecord>, what: &str) -> Result<CoordinatorView, Failure> {
-        use crate::queue::Queue;
-        let leader = match crate::store::Store::open_read_only(&self.project.paths)? {
-            Some(store) => crate::queue::FileQueue::new(std::sync::Arc::new(store), "status").leader(COORDINATOR)?,
+        let leader = match self.project.tables()? {
+            Some(Tables { queue, .. }) => queue.leader(COORDINATOR)?,
             None => None,
         };
+        self.coordinator_view_of(record, what, leader)
+    }
+
+    /// The same where it is known who leads.
+    fn coordinator_view_of(
+        &self,
+        record: Option<&UpRecord>,
+        what: &str,
+        leader: Option<Leader>,
+    ) -> Result<CoordinatorView, Failure> {
         let state = match (record, &leader) {
             (None, _) => CoordinatorState::None,
             (Some(record), Some(leader)) if leader.holder == record.holder => CoordinatorState::Leads,

@@ -85,8 +85,6 @@ pub(crate) struct Control {
     run: RunId,
     /// Whether commands of the repository that this call runs become trusted.
     trusts: bool,
-    /// Hears what is going on while a call takes its time.
-    listener: Box<dyn Fn(&str)>,
 }
 
 /// What is known about a worker at one moment.
@@ -113,17 +111,22 @@ impl Control {
     /// Control of the repository around the call's folder. With `trusts`, set-up and gate commands that a call
     /// runs become trusted.
     pub(crate) fn open(call: Call, trusts: bool) -> Result<Self, Failure> {
-        Ok(Self { project: Project::open(call)?, run: RunId::random(), trusts, listener: Box::new(|_| ()) })
+        Self::open_as(call, trusts, RunId::random())
+    }
+
+    /// The same as a part of the run `run`.
+    fn open_as(call: Call, trusts: bool, run: RunId) -> Result<Self, Failure> {
+        Ok(Self { project: Project::open(call, run.clone())?, run, trusts })
     }
 
     /// The same control, which says what a person who waits should know: a clause at a time.
     pub(crate) fn with_listener(self, listener: impl Fn(&str) + 'static) -> Self {
-        Self { listener: Box::new(listener), ..self }
+        Self { project: self.project.with_listener(listener), ..self }
     }
 
     /// Says what is going on.
     fn tell(&self, what: &str) {
-        (self.listener)(what);
+        self.project.tell(what);
     }
 
     /// The history of the target as a graph for a person.

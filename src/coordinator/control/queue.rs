@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use super::Control;
 use super::act::{Acted, action};
 use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::queue_place::Tables;
 use crate::coordinator::views::{ActionView, ActionsView, QueueEntryView, QueueView, VIEW_VERSION};
 use crate::model::coordination::{COORDINATOR, Hold};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase};
 use crate::model::{TicketId, Time, WorkerId};
-use crate::queue::{FileQueue, Queue, QueueTicket};
-use crate::store::Store;
+use crate::queue::{Queue, QueueTicket};
 
 /// Which entries are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +27,10 @@ pub(crate) enum QueueFilter {
 impl Control {
     /// The entries of the queue in claim order, with what holds them while somebody leads.
     pub(crate) fn queue_view(&self, filter: QueueFilter) -> Result<QueueView, Failure> {
-        let mut view = QueueView { version: VIEW_VERSION, at: Time::now(), leader: None, tickets: Vec::new() };
-        let Some(store) = Store::open_read_only(&self.project.paths)? else { return Ok(view) };
-        let store = std::sync::Arc::new(store);
-        let queue = FileQueue::new(store.clone(), "status");
+        let mut view =
+            QueueView { version: VIEW_VERSION, at: Time::now(), leader: None, queue: None, tickets: Vec::new() };
+        let Some(Tables { store, queue, view: place }) = self.project.tables()? else { return Ok(view) };
+        view.queue = Some(place);
         view.leader = queue.leader(COORDINATOR)?.map(|leader| leader.holder);
         let holds = if view.leader.is_some() { store.holds()? } else { Vec::new() };
         let holds: HashMap<&TicketId, &Hold> = holds.iter().map(|hold| (&hold.ticket, hold)).collect();
@@ -55,9 +55,8 @@ impl Control {
 
     /// What holds each ticket, while somebody leads.
     pub(super) fn holds(&self) -> Result<Vec<Hold>, Failure> {
-        let Some(store) = Store::open_read_only(&self.project.paths)? else { return Ok(Vec::new()) };
-        let store = std::sync::Arc::new(store);
-        let leads = FileQueue::new(store.clone(), "status").leader(COORDINATOR)?.is_some();
+        let Some(Tables { store, queue, .. }) = self.project.tables()? else { return Ok(Vec::new()) };
+        let leads = queue.leader(COORDINATOR)?.is_some();
         Ok(if leads { store.holds()? } else { Vec::new() })
     }
 

@@ -67,7 +67,7 @@ pub(in crate::coordinator) struct Beside {
 impl Beside {
     /// A control of its own.
     pub(in crate::coordinator) fn open(self) -> Result<Control, Failure> {
-        let control = Control { run: self.run, ..Control::open(self.call, self.trusts)? };
+        let control = Control::open_as(self.call, self.trusts, self.run)?;
         if let Some(settings) = self.settings {
             control.project.adopt_settings(settings);
         }
@@ -85,7 +85,7 @@ impl Control {
     /// A control by what the configuration says now, where a run could begin by that. It trusts nothing new by itself:
     /// whoever said yes to the commands of the repository meant those of then.
     pub(in crate::coordinator) fn anew(&self, lands: bool) -> Result<Self, Failure> {
-        let control = Self { run: self.run.clone(), ..Self::open(self.project.call.clone(), false)? };
+        let control = Self::open_as(self.project.call.clone(), false, self.run.clone())?;
         control.check_run(lands)?;
         Ok(control)
     }

@@ -8,14 +8,14 @@ use super::mend::processes;
 use super::pull_request::pull_view;
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::queue_place::Tables;
 use crate::coordinator::views::{StatusView, VIEW_VERSION, WorkerView};
 use crate::model::health::Resources;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Outcome, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
 use crate::process;
-use crate::queue::{FileQueue, Queue};
-use crate::store::Store;
+use crate::queue::Queue;
 use crate::supervisor::MARKER;
 
 /// Processes that are named in one clause at most.
@@ -34,8 +34,9 @@ impl Control {
             paced: Vec::new(),
             coordinator: None,
             holds: Vec::new(),
+            queue: None,
         };
-        let Some(store) = Store::open_read_only(&self.project.paths)? else {
+        let Some(Tables { store, queue, view: place }) = self.project.tables()? else {
             if let Some(name) = names.first() {
                 return Err(no_worker(name));
             }
@@ -43,10 +44,9 @@ impl Control {
             view.tickets = tickets;
             return Ok(view);
         };
-        let store = std::sync::Arc::new(store);
+        view.queue = Some(place);
         view.paced = store.paces()?.into_iter().filter(|pace| pace.holds_at(view.at)).collect();
-        let states: HashMap<TicketId, TicketState> =
-            FileQueue::new(store.clone(), "status").states()?.into_iter().collect();
+        let states: HashMap<TicketId, TicketState> = queue.states()?.into_iter().collect();
         let mut workers = store.workers()?;
         if names.is_empty() {
             workers.retain(|worker| all || !is_released(worker));
@@ -67,7 +67,9 @@ impl Control {
             .collect();
         let mut states = states;
         self.find_left_behind(&mut known);
-        for known in &mut known {
+        let is_away = view.queue.as_ref().is_some_and(|place| place.problem.is_some());
+        // A server that is away hears it from the next look.
+        for known in known.iter_mut().filter(|_| !is_away) {
             if self.reconcile(known)? {
                 states.insert(known.worker.ticket.clone(), TicketState::Lost);
             }
@@ -77,7 +79,7 @@ impl Control {
         }
         *tickets.entry(TicketState::Open.as_str().to_owned()).or_default() += self.unspawned(&states)?;
         view.tickets = tickets;
-        view.coordinator = self.leader_view()?;
+        view.coordinator = self.leader_view(&queue)?;
         if view.coordinator.as_ref().is_some_and(|coordinator| coordinator.leader.is_some()) {
             view.holds = store.holds()?;
         }

@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::json;
 
 use super::Control;
 use crate::config::{Template, Templates, parse_ticket, ticket_text};
 use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::queue_place::Tables;
 use crate::coordinator::views::{TicketView, TicketsView, VIEW_VERSION};
 use crate::files::{self, FileError};
 use crate::model::ticket::{Dependency, DependencyKind, StartFrom, Ticket, TicketState, cycle, cycle_text};
 use crate::model::{AgentName, TicketId};
 use crate::queue::{FileQueue, Queue};
-use crate::store::Store;
 
 /// Where ticket files are, from the top of the repository.
 const FOLDER: &str = ".swarm/tickets";
@@ -274,10 +273,9 @@ impl Control {
 
     /// What the queue knows, without making its state.
     fn known_tickets(&self) -> Result<Known, Failure> {
-        let Some(store) = Store::open_read_only(&self.project.paths)? else {
+        let Some(Tables { queue, .. }) = self.project.tables()? else {
             return Ok(Known { queue: None, states: HashMap::new() });
         };
-        let queue = FileQueue::new(Arc::new(store), "tickets");
         let states = queue.states()?.into_iter().collect();
         Ok(Known { queue: Some(queue), states })
     }

@@ -9,7 +9,7 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::run::{Standing, decide};
 use crate::coordinator::views::{VIEW_VERSION, WhyTicketView, WhyView};
 use crate::landing::PullRecord;
-use crate::model::coordination::{Hold, HoldKind};
+use crate::model::coordination::{COORDINATOR, Hold, HoldKind};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text};
@@ -92,7 +92,7 @@ impl Control {
 
     /// What a coordinator says of a ticket, or would say if it was to bring it and what it needs to an end.
     fn outlook(&self, id: &TicketId) -> Result<Outlook, Failure> {
-        let leader = self.leader_view()?.and_then(|view| view.leader);
+        let leader = self.project.queue()?.leader(COORDINATOR)?.map(|leader| leader.holder);
         let (workers, mut tickets) = self.observe()?;
         let known = tickets.iter().find(|entry| entry.ticket.id == *id).cloned();
         let mut outlook = Outlook { is_queued: known.is_some(), entry: known, hold: None, end: None, leader };

@@ -78,6 +78,8 @@ const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const LAND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 /// How long an engine whose every look fails goes on trying before it ends.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// The same where the queue is on a server, which may be away for a while.
+const GIVE_UP_SERVER_AFTER: Duration = Duration::from_secs(600);
 /// Events that are told at one look.
 const HEARD_AT_ONCE: usize = 1_000;
 /// How long an engine that was told to end waits for a landing.
@@ -301,7 +303,9 @@ impl<'a> Engine<'a> {
             self.face.tell(&News::Said(&format!("could not look or act, and tries again: {text}")));
             *told = text;
         }
-        if !self.request.is_endless && since.elapsed() > GIVE_UP_AFTER { Err(failure) } else { Ok(()) }
+        let is_on_server = self.control.project().queue()?.server().is_some();
+        let patience = if is_on_server { GIVE_UP_SERVER_AFTER } else { GIVE_UP_AFTER };
+        if !self.request.is_endless && since.elapsed() > patience { Err(failure) } else { Ok(()) }
     }
 
     /// One look and what follows from it; whether the run is over.

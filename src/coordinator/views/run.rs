@@ -92,6 +92,8 @@ pub(crate) struct QueueView {
     pub(crate) at: Time,
     /// Who starts what is queued; null where nobody does.
     pub(crate) leader: Option<String>,
+    /// Where they are; null where there is no state yet.
+    pub(crate) queue: Option<super::QueuePlaceView>,
     /// The tickets, in the order in which they are taken.
     pub(crate) tickets: Vec<QueueEntryView>,
 }

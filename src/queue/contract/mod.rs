@@ -7,6 +7,7 @@ pub(crate) mod crowd;
 pub(crate) mod model;
 pub(crate) mod rules;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Claim, ClaimRequest, NewTicket, Queue, QueueError, Reopen};
@@ -19,13 +20,13 @@ pub(crate) trait Engine: Sized + Sync {
     fn fresh() -> Self;
 
     /// A handle on the queue, as another process would make it.
-    fn handle(&self) -> Box<dyn Queue>;
+    fn handle(&self) -> Arc<dyn Queue>;
 
     /// A text by which another process finds the queue.
     fn address(&self) -> String;
 
     /// A handle made in another process.
-    fn handle_at(address: &str) -> Box<dyn Queue>;
+    fn handle_at(address: &str) -> Arc<dyn Queue>;
 }
 
 /// Makes a test of every rule for one engine; `$path` is the path of the calling module without the crate name, by

@@ -80,7 +80,6 @@ impl<'a> Operation<'a> {
     }
 
     /// The same, and `recorder` is told what it changes.
-    #[cfg(feature = "nats")]
     pub(in crate::queue) fn told_to(self, recorder: &'a dyn Recorder) -> Self {
         Self { recorder: Some(recorder), ..self }
     }

@@ -20,7 +20,7 @@ impl Engine for FileEngine {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn handle(&self) -> Box<dyn Queue> {
+    fn handle(&self) -> Arc<dyn Queue> {
         Self::handle_at(&self.address())
     }
 
@@ -28,9 +28,9 @@ impl Engine for FileEngine {
         self.0.path().to_str().unwrap().to_owned()
     }
 
-    fn handle_at(address: &str) -> Box<dyn Queue> {
+    fn handle_at(address: &str) -> Arc<dyn Queue> {
         let paths = StatePaths::new(address.as_ref());
-        Box::new(FileQueue::new(Arc::new(Store::open(&paths, Durability::Normal).unwrap()), "tests"))
+        Arc::new(FileQueue::new(Arc::new(Store::open(&paths, Durability::Normal).unwrap()), "tests"))
     }
 }
 

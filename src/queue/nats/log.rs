@@ -3,23 +3,26 @@
 use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, StorageType, Stream};
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use tokio::task::JoinSet;
 
 use super::change::Change;
 use super::connection::Driver;
+use super::error::NatsError;
+use super::stream::{self, Identity, Names};
+use crate::queue::server::Server;
 
 /// What one request waits for its answer. A server that is restarted answers nothing to what was under way.
-const ANSWER: Duration = Duration::from_secs(2);
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
 /// What an operation waits for a server that does not answer, all its requests together.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages asked for at once by a replica that is behind.
 const WINDOW: u64 = 64;
-/// The oldest server: older ones take options they do not have without a word, and do as if they had them.
-const OLDEST: (u32, u32) = (2, 11);
+/// The pause before a request is repeated that was refused at once.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// The stream that is one project's log.
 #[derive(Debug)]
@@ -34,91 +37,32 @@ pub(crate) struct Log {
     subject: String,
     /// The server, for messages.
     address: String,
-}
-
-/// Why the log could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NatsError {
-    /// Nobody answers there.
-    #[error("no NATS server answered at `{address}`")]
-    Unreachable {
-        /// The address as configured, without secrets.
-        address: String,
-        /// The client's reason.
-        #[source]
-        source: Option<async_nats::Error>,
-    },
-    /// The server lacks what is needed.
-    #[error("the NATS server at `{address}` is version {found}, and swarm needs 2.11 or newer")]
-    TooOld {
-        /// The address as configured, without secrets.
-        address: String,
-        /// What it says it is.
-        found: String,
-    },
-    /// The stream could not be made or found.
-    #[error("the NATS server at `{address}` has no stream for this project")]
-    NoStream {
-        /// The address as configured, without secrets.
-        address: String,
-        /// The client's reason.
-        #[source]
-        source: async_nats::Error,
-    },
-    /// The server stopped answering in the middle of a change.
-    #[error("the NATS server at `{address}` did not answer, and it is not known whether it took the change")]
-    Unanswered {
-        /// The address as configured, without secrets.
-        address: String,
-    },
-    /// The server refused.
-    #[error("the NATS server at `{address}` refused")]
-    Refused {
-        /// The address as configured, without secrets.
-        address: String,
-        /// The client's reason.
-        #[source]
-        source: async_nats::Error,
-    },
-    /// A message that no program of ours wrote, or a newer one.
-    #[error("message {seq} of the log is not a change of a queue that this program knows")]
-    Unreadable {
-        /// Its number.
-        seq: u64,
-        /// What is wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The replica is of another log, or the log was cut.
-    #[error("the log ends at {last}, but this machine's replica has {applied} of its messages")]
-    Shorter {
-        /// The log's last number.
-        last: u64,
-        /// The replica's.
-        applied: u64,
-    },
+    /// Whose log it is.
+    identity: Identity,
 }
 
 impl Log {
-    /// Connects to a server and finds the project's stream, or makes it.
-    pub(crate) fn open(address: &str, project: &str) -> Result<Self, NatsError> {
-        let driver = Driver::start().map_err(|error| unreachable(address, Some(error.into())))?;
-        let (to, subject) = (address.to_owned(), format!("swarm.{project}.changes"));
-        let config = Config {
-            name: format!("SWARM_{project}"),
-            subjects: vec![subject.clone()],
-            storage: StorageType::File,
-            allow_direct: true,
-            ..Config::default()
-        };
-        let opened = driver.run(async move { open(&to, config).await });
-        let (context, stream) = opened.ok_or_else(|| unreachable(address, None))??;
-        Ok(Self { driver, context, stream, subject, address: address.to_owned() })
+    /// Connects to a server and finds the project's stream, or makes it for the repository that begins with the commit
+    /// `founder`.
+    pub(crate) fn open(server: &Server, founder: Option<String>) -> Result<Self, NatsError> {
+        let address = server.address.clone();
+        let driver = Driver::start().map_err(|error| NatsError::unreachable(&address, Some(error.into())))?;
+        let (to, names) = (server.clone(), Names::of(&server.project));
+        let subject = names.changes.clone();
+        let opened = driver.run(async move { stream::open(&to, &names, founder.as_deref()).await });
+        let (context, stream) = opened.ok_or_else(|| NatsError::unreachable(&address, None))??;
+        let identity = Identity::of(&stream.cached_info().config, server)?;
+        Ok(Self { driver, context, stream, subject, address, identity })
+    }
+
+    /// Whose log it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The number of the last message; 0 before the first.
-    pub(super) fn last(&self) -> Result<u64, NatsError> {
-        self.patiently(|| {
+    pub(super) fn last(&self, patience: Duration) -> Result<u64, NatsError> {
+        self.patiently(patience, || {
             let (stream, subject) = (self.stream.clone(), self.subject.clone());
             async move {
                 match stream.get_last_raw_message_by_subject(&subject).await {
@@ -135,7 +79,7 @@ impl Log {
         let mut messages = Vec::new();
         for from in (first..=last).step_by(WINDOW as usize) {
             let until = last.min(from + WINDOW - 1);
-            messages.extend(self.patiently(|| {
+            messages.extend(self.patiently(PATIENCE, || {
                 let stream = self.stream.clone();
                 async move {
                     let mut asked = JoinSet::new();
@@ -171,7 +115,10 @@ impl Log {
                 None if started.elapsed() > PATIENCE => {
                     return Err(NatsError::Unanswered { address: self.address.clone() });
                 }
-                None => is_repeated = true,
+                None => {
+                    is_repeated = true;
+                    std::thread::sleep(AGAIN_AFTER);
+                }
             }
         }
     }
@@ -194,7 +141,7 @@ impl Log {
     }
 
     /// Repeats a request that changes nothing until it is answered.
-    fn patiently<T, F>(&self, request: impl Fn() -> F) -> Result<T, NatsError>
+    fn patiently<T, F>(&self, patience: Duration, request: impl Fn() -> F) -> Result<T, NatsError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, async_nats::Error>> + Send + 'static,
@@ -203,10 +150,10 @@ impl Log {
         loop {
             match self.within_time(request()) {
                 Some(Ok(answer)) => return Ok(answer),
-                failed if started.elapsed() > PATIENCE => {
-                    return Err(unreachable(&self.address, failed.and_then(Result::err)));
+                failed if started.elapsed() > patience => {
+                    return Err(NatsError::unreachable(&self.address, failed.and_then(Result::err)));
                 }
-                _ => {}
+                _ => std::thread::sleep(AGAIN_AFTER),
             }
         }
     }
@@ -219,49 +166,5 @@ impl Log {
     /// The server's refusal.
     fn refused(&self, source: async_nats::Error) -> NatsError {
         NatsError::Refused { address: self.address.clone(), source }
-    }
-}
-
-/// Connects, checks the version and finds or makes the stream.
-async fn open(address: &str, config: Config) -> Result<(Context, Stream), NatsError> {
-    let options = async_nats::ConnectOptions::new().name("swarm").connection_timeout(ANSWER);
-    let client = options.connect(address).await.map_err(|error| unreachable(address, Some(error.into())))?;
-    let found = client.server_info().version;
-    if !is_new_enough(&found) {
-        return Err(NatsError::TooOld { address: address.to_owned(), found });
-    }
-    let mut context = jetstream::new(client);
-    context.set_timeout(ANSWER);
-    let made = context.get_or_create_stream(config).await;
-    let stream = made.map_err(|source| NatsError::NoStream { address: address.to_owned(), source: source.into() })?;
-    Ok((context, stream))
-}
-
-/// Whether a server of this version has all that is used.
-fn is_new_enough(version: &str) -> bool {
-    let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) => (major, minor) >= OLDEST,
-        _ => false,
-    }
-}
-
-/// The failure to reach a server.
-fn unreachable(address: &str, source: Option<async_nats::Error>) -> NatsError {
-    NatsError::Unreachable { address: address.to_owned(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_new_enough;
-
-    #[test]
-    fn servers_before_2_11_are_too_old() {
-        for version in ["2.11.0", "2.15.1", "3.0.0-beta.1"] {
-            assert!(is_new_enough(version), "{version}");
-        }
-        for version in ["2.9.10", "2.10.29", "1.99.0", "", "new"] {
-            assert!(!is_new_enough(version), "{version}");
-        }
     }
 }

@@ -4,14 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::change::{Change, Draft};
-use super::log::{Log, NatsError};
+use super::error::NatsError;
+use super::log::{ANSWER, Log, PATIENCE};
+use crate::model::Time;
 use crate::queue::QueueError;
+use crate::queue::engine::check_in_log;
 use crate::queue::file::operation::Operation;
 use crate::queue::file::{Keeper, TableQueue};
+use crate::queue::server::Server;
 use crate::store::{Store, StoreError, Txn};
 
 /// Where the store keeps how far in the log its tables are.
 const APPLIED: &str = "queue_log_applied";
+/// Where it keeps when that was all of the log.
+const SEEN: &str = "queue_log_seen";
+/// How old that may be while nothing happens.
+const SEEN_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The longest pause before an operation that others were faster than runs again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
@@ -19,9 +27,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 pub(crate) type NatsQueue = TableQueue<Replica>;
 
 impl NatsQueue {
-    /// A queue in `log`, with its replica in an open store; `by` names who acts in events.
-    pub(crate) fn new(log: Log, store: Arc<Store>, by: &str) -> Self {
-        Self::on(Replica { log, store }, by)
+    /// A queue in the log on `server`, with its replica in an open store; `by` names who acts in events.
+    pub(crate) fn new(log: Log, server: Server, store: Arc<Store>, by: &str) -> Self {
+        Self::on(Replica { log, server, store }, by)
     }
 }
 
@@ -30,6 +38,8 @@ impl NatsQueue {
 pub(crate) struct Replica {
     /// What counts.
     log: Log,
+    /// Where it is.
+    server: Server,
     /// Where the tables are, for all processes of this machine.
     store: Arc<Store>,
 }
@@ -41,7 +51,7 @@ impl Keeper for Replica {
         loop {
             let Trial { answer, change, applied } = self.try_out(by, &body)?;
             if answer.is_err() || change.is_empty() {
-                if is_current || !self.catch_up()? {
+                if is_current || !self.catch_up(PATIENCE)? {
                     return answer;
                 }
                 is_current = true;
@@ -53,14 +63,22 @@ impl Keeper for Replica {
             }
             refused += 1;
             pause(refused);
-            self.catch_up()?;
+            self.catch_up(PATIENCE)?;
             is_current = true;
         }
     }
 
     fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
-        self.catch_up()?;
+        self.catch_up(PATIENCE)?;
         self.store.read(body)
+    }
+
+    fn server(&self) -> Option<&Server> {
+        Some(&self.server)
+    }
+
+    fn refresh(&self) -> Result<(), QueueError> {
+        self.catch_up(ANSWER).map(drop)
     }
 }
 
@@ -102,6 +120,7 @@ impl Replica {
         body: impl Fn(&Operation<'_>) -> Result<T, QueueError>,
     ) -> Result<Trial<T>, QueueError> {
         let undone = self.store.write(|txn| -> Result<std::convert::Infallible, Undone<T>> {
+            check_in_log(txn, self.log.identity())?;
             let applied = applied(txn)?;
             let draft = Draft::new(i64::try_from(applied + 1).unwrap_or(i64::MAX));
             let answer = body(&Operation::new(txn, by).told_to(&draft));
@@ -116,14 +135,15 @@ impl Replica {
     }
 
     /// Takes over what the log has and the replica has not; whether there was anything.
-    fn catch_up(&self) -> Result<bool, QueueError> {
-        let has = self.store.read(applied)?;
-        let last = self.log.last()?;
+    fn catch_up(&self, patience: Duration) -> Result<bool, QueueError> {
+        let (has, seen) = self.store.read(|txn| Ok::<_, QueueError>((applied(txn)?, seen(txn)?)))?;
+        let last = self.log.last(patience)?;
         if last < has {
             return Err(NatsError::Shorter { last, applied: has }.into());
         }
-        if last > has {
-            self.apply(&self.log.read(has + 1, last)?)?;
+        if last > has || seen.is_none_or(|seen| seen.age_at(Time::now()) > SEEN_AGAIN_AFTER) {
+            let changes = if last > has { self.log.read(has + 1, last)? } else { Vec::new() };
+            self.apply(&changes)?;
         }
         Ok(last > has)
     }
@@ -131,6 +151,7 @@ impl Replica {
     /// Applies numbered changes, in order; those that another process of this machine applied are passed over.
     fn apply(&self, changes: &[(u64, Change)]) -> Result<(), QueueError> {
         self.store.write(|txn| {
+            check_in_log(txn, self.log.identity())?;
             let mut has = applied(txn)?;
             for (seq, change) in changes {
                 // One that does not follow waits for those before it, which the next look brings.
@@ -139,7 +160,8 @@ impl Replica {
                     has = *seq;
                 }
             }
-            Ok(txn.set_meta(APPLIED, &has.to_string())?)
+            txn.set_meta(APPLIED, &has.to_string())?;
+            Ok(txn.set_meta(SEEN, &Time::now().as_millis().to_string())?)
         })
     }
 }
@@ -147,6 +169,17 @@ impl Replica {
 /// How much of the log the tables have.
 fn applied(txn: &Txn<'_>) -> Result<u64, QueueError> {
     Ok(txn.meta(APPLIED)?.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// When the tables last had all of the log; `None` where they never had.
+pub(crate) fn seen(txn: &Txn<'_>) -> Result<Option<Time>, QueueError> {
+    Ok(txn.meta(SEEN)?.and_then(|text| text.parse().ok()).map(Time::from_millis))
+}
+
+/// Forgets how far in a log the tables are.
+pub(crate) fn forget_applied(txn: &Txn<'_>) -> Result<(), StoreError> {
+    txn.forget_meta(APPLIED)?;
+    txn.forget_meta(SEEN)
 }
 
 /// Waits a little, at random and longer each time, so that those who were refused together do not meet again.

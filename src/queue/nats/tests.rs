@@ -10,27 +10,28 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::change::{Change, Draft};
-use super::{Log, NatsQueue};
+use super::{Log, NatsError};
+use crate::model::queue::TlsFiles;
 use crate::model::settings::Durability;
 use crate::model::ticket::{DependencyKind, Ticket, TicketState};
 use crate::process;
 use crate::queue::contract::{Engine, needs, publish, queue_contract, request, ticket};
 use crate::queue::file::operation::Operation;
-use crate::queue::{ClaimRequest, Completion, Queue, QueueError};
+use crate::queue::{ClaimRequest, Completion, Login, Queue, QueueError, Repository, Server};
 use crate::store::{Content, StatePaths, Store};
 
 /// No test waits longer for a server.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A server of its own, ended with the value.
-struct Server {
+/// A server process of its own, ended with the value.
+struct Process {
     /// The process.
     child: Child,
     /// Where it can be reached.
     url: String,
 }
 
-impl Server {
+impl Process {
     /// Starts one that keeps its streams in `folder`, on a port that the system chose.
     fn start(folder: &Path) -> Self {
         Self::start_at(folder, "-1")
@@ -38,8 +39,13 @@ impl Server {
 
     /// Starts one on that port.
     fn start_at(folder: &Path, port: &str) -> Self {
+        Self::start_with(folder, port, &["-js"])
+    }
+
+    /// Starts one with these arguments.
+    fn start_with(folder: &Path, port: &str, args: &[&str]) -> Self {
         let mut command = process::command(program());
-        command.args(["-js", "-a", "127.0.0.1", "-p", port, "-sd"]).arg(folder.join("streams"));
+        command.args(args).args(["-a", "127.0.0.1", "-p", port, "-sd"]).arg(folder.join("streams"));
         command.arg("--ports_file_dir").arg(folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = process::spawn(&mut command).unwrap();
@@ -49,7 +55,8 @@ impl Server {
             assert!(started.elapsed() < DEADLINE, "the server did not start");
             let text = std::fs::read_to_string(&ports).unwrap_or_default();
             let found = serde_json::from_str::<serde_json::Value>(&text).ok();
-            if let Some(url) = found.as_ref().and_then(|found| found["nats"][0].as_str()) {
+            let url = found.as_ref().and_then(|found| found["nats"][0].as_str().or(found["tls"][0].as_str()));
+            if let Some(url) = url {
                 break url.to_owned();
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -58,7 +65,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Process {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -80,7 +87,7 @@ fn program() -> String {
 /// A queue on a server of its own; every handle has its own replica, as a machine would.
 struct NatsEngine {
     /// Ended before its folder goes.
-    server: Server,
+    server: Process,
     /// Streams and replicas.
     folder: TempDir,
 }
@@ -88,10 +95,10 @@ struct NatsEngine {
 impl Engine for NatsEngine {
     fn fresh() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { server: Server::start(folder.path()), folder }
+        Self { server: Process::start(folder.path()), folder }
     }
 
-    fn handle(&self) -> Box<dyn Queue> {
+    fn handle(&self) -> Arc<dyn Queue> {
         Self::handle_at(&self.address())
     }
 
@@ -99,20 +106,38 @@ impl Engine for NatsEngine {
         format!("{} {}", self.server.url, self.folder.path().display())
     }
 
-    fn handle_at(address: &str) -> Box<dyn Queue> {
+    fn handle_at(address: &str) -> Arc<dyn Queue> {
         static REPLICAS: AtomicUsize = AtomicUsize::new(0);
         let (url, folder) = address.split_once(' ').unwrap();
         let number = REPLICAS.fetch_add(1, Ordering::Relaxed);
         let replica = Path::new(folder).join(format!("replica-{}-{number}", std::process::id()));
         std::fs::create_dir(&replica).unwrap();
-        Box::new(queue(url, &replica))
+        queue(url, &replica)
     }
 }
 
 /// A queue with its replica in a folder.
-fn queue(url: &str, replica: &Path) -> NatsQueue {
+fn queue(url: &str, replica: &Path) -> Arc<dyn Queue> {
+    open(&server(url), "founder", replica).unwrap()
+}
+
+/// The project `tests` on the server at `url`.
+fn server(url: &str) -> Server {
+    let (address, project) = (url.to_owned(), "tests".to_owned());
+    Server { address, project, login: Login::Nobody, tls: TlsFiles::default() }
+}
+
+/// A queue with its replica in a folder, of the repository with this one commit.
+fn open(server: &Server, commit: &str, replica: &Path) -> Result<Arc<dyn Queue>, QueueError> {
     let store = Arc::new(Store::open(&StatePaths::new(replica), Durability::Normal).unwrap());
-    NatsQueue::new(Log::open(url, "tests").unwrap(), store, "tests")
+    let engine = crate::queue::Engine::Server { server: server.clone(), falls_back: false };
+    let repository = Repository { founder: &|| Some(commit.to_owned()), has: &|other| other == commit };
+    crate::queue::open(&store, &engine, &repository, "tests").map(|opened| opened.queue)
+}
+
+/// The log of the project `tests`.
+fn log(url: &str) -> Result<Log, NatsError> {
+    Log::open(&server(url), Some("founder".to_owned()))
 }
 
 queue_contract!(NatsEngine, "queue::nats::tests");
@@ -133,30 +158,30 @@ fn change(name: &str) -> Change {
 #[test]
 fn a_change_whose_answer_was_lost_is_offered_again_without_harm() {
     let engine = NatsEngine::fresh();
-    let log = Log::open(&engine.server.url, "tests").unwrap();
+    let log = log(&engine.server.url).unwrap();
     let (first, second) = (change("first"), change("second"));
     assert!(log.append(0, &first).unwrap());
     assert_eq!(log.offer(0, &first, true).unwrap(), Some(true), "it had arrived");
     assert_eq!(log.offer(0, &second, true).unwrap(), Some(false), "the place is another's");
     assert!(!log.append(0, &second).unwrap());
     assert!(log.append(1, &second).unwrap());
-    let found: Vec<_> = log.read(1, log.last().unwrap()).unwrap();
+    let found: Vec<_> = log.read(1, log.last(DEADLINE).unwrap()).unwrap();
     assert_eq!(found.iter().map(|(_, change)| &change.id).collect::<Vec<_>>(), [&first.id, &second.id]);
 }
 
 #[test]
 fn what_was_acknowledged_survives_the_end_of_the_server_and_callers_wait_for_the_next() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path());
+    let server = Process::start(folder.path());
     let (url, port) = (server.url.clone(), server.url.rsplit(':').next().unwrap().to_owned());
     let replicas: Vec<_> = ["one", "two"].map(|name| folder.path().join(name)).into();
     replicas.iter().for_each(|replica| std::fs::create_dir(replica).unwrap());
     let (one, two) = (queue(&url, &replicas[0]), queue(&url, &replicas[1]));
-    publish(&one, ticket("before")).unwrap();
+    publish(&*one, ticket("before")).unwrap();
     drop(server);
     let (published, server) = std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| publish(&one, ticket("meanwhile")));
-        let server = Server::start_at(folder.path(), &port);
+        let waiting = scope.spawn(|| publish(&*one, ticket("meanwhile")));
+        let server = Process::start_at(folder.path(), &port);
         (waiting.join().unwrap(), server)
     });
     assert_eq!(published.unwrap(), TicketState::Queued);
@@ -168,10 +193,10 @@ fn what_was_acknowledged_survives_the_end_of_the_server_and_callers_wait_for_the
 #[test]
 fn without_a_server_the_caller_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path());
+    let server = Process::start(folder.path());
     let url = server.url.clone();
     drop(server);
-    let refused = Log::open(&url, "tests").unwrap_err();
+    let refused = log(&url).unwrap_err();
     assert_eq!(refused.to_string(), format!("no NATS server answered at `{url}`"));
 }
 
@@ -202,13 +227,77 @@ fn a_log_that_lost_what_the_replica_has_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let replica = folder.path().join("replica");
     std::fs::create_dir(&replica).unwrap();
-    let server = Server::start(folder.path());
-    publish(&queue(&server.url, &replica), ticket("kept")).unwrap();
+    let server = Process::start(folder.path());
+    publish(&*queue(&server.url, &replica), ticket("kept")).unwrap();
     drop(server);
     let other = folder.path().join("other");
     std::fs::create_dir(&other).unwrap();
-    let server = Server::start(&other);
-    let refused = queue(&server.url, &replica).snapshot().unwrap_err();
+    let server = Process::start(&other);
+    let refused = open(&self::server(&server.url), "founder", &replica).err().unwrap();
     let reason = std::error::Error::source(&refused).unwrap().to_string();
-    assert_eq!(reason, "the log ends at 0, but this machine's replica has 1 of its messages");
+    assert!(reason.contains("gave no stream for the project `tests`"), "{reason}");
+    drop(log(&server.url).unwrap());
+    let refused = open(&self::server(&server.url), "founder", &replica).err().unwrap();
+    let reason = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(reason.contains("was made anew; this machine knows another one"), "{reason}");
+}
+
+#[test]
+fn the_name_of_one_repository_is_refused_to_another() {
+    let engine = NatsEngine::fresh();
+    let folders: Vec<_> = ["own", "clone", "other"].map(|name| engine.folder.path().join(name)).into();
+    folders.iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    let server = server(&engine.server.url);
+    publish(&*open(&server, "a", &folders[0]).unwrap(), ticket("one")).unwrap();
+    let of_clone = open(&server, "a", &folders[1]).unwrap();
+    assert_eq!(of_clone.states().unwrap().len(), 1, "a clone has the same history");
+    let refused = open(&server, "b", &folders[2]).err().unwrap();
+    assert!(matches!(refused, QueueError::Nats(NatsError::Foreign { .. })), "{refused:?}");
+    let renamed = Server { project: "other.tests".to_owned(), ..server };
+    assert_eq!(open(&renamed, "b", &folders[2]).unwrap().states().unwrap(), []);
+}
+
+#[test]
+fn a_server_without_jetstream_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start_with(folder.path(), "-1", &[]);
+    let refused = log(&server.url).unwrap_err();
+    assert!(matches!(refused, NatsError::NoJetStream { .. }), "{refused:?}");
+}
+
+#[test]
+fn a_server_tells_the_right_user_from_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start_with(folder.path(), "-1", &["-js", "--user", "me", "--pass", "sesame"]);
+    let login = |password: &str| Login::Password { user: "me".to_owned(), password: password.to_owned() };
+    let with = |login| Log::open(&Server { login, ..server(&process.url) }, Some("founder".to_owned()));
+    assert!(with(login("sesame")).is_ok());
+    for login in [login("wrong"), Login::Nobody, Login::Token("sesame".to_owned())] {
+        let refused = with(login).unwrap_err();
+        assert!(matches!(refused, NatsError::Denied { .. }), "{refused:?}");
+        let shown = format!("{refused:?} {}", crate::model::error_text(&refused));
+        assert!(!shown.contains("sesame") && !shown.contains("wrong"), "{shown}");
+    }
+    let missing = with(Login::Credentials(folder.path().join("no.creds"))).unwrap_err();
+    assert!(matches!(missing, NatsError::Login { .. }), "{missing:?}");
+}
+
+#[test]
+fn a_certificate_counts_when_its_authority_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["127.0.0.1".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, text) in [("cert.pem", certificate.pem()), ("key.pem", key.serialize_pem())] {
+        crate::files::write_new(&path(name), text.as_bytes()).unwrap();
+    }
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    let args = ["-js", "--tls", "--tlscert", cert.to_str().unwrap(), "--tlskey", key.to_str().unwrap()];
+    let process = Process::start_with(folder.path(), "-1", &args);
+    let url = process.url.replace("nats://", "tls://");
+    let unknown = log(&url).unwrap_err();
+    assert!(matches!(unknown, NatsError::Tls { .. }), "{unknown:?}");
+    let tls = TlsFiles { ca: Some(cert), ..TlsFiles::default() };
+    assert!(Log::open(&Server { tls, ..server(&url) }, Some("founder".to_owned())).is_ok());
 }

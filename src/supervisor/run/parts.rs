@@ -17,7 +17,7 @@ use crate::model::tool_call::ToolOrigin;
 use crate::model::worker::{Changes, CheckResult, Figures, Phase, Status, TmuxSession, Worker};
 use crate::model::{CommitId, Time};
 use crate::process;
-use crate::queue::FileQueue;
+use crate::queue;
 use crate::store::{StatePaths, Store, read_live, read_messages, write_messages};
 use crate::supervisor::SupervisorError;
 use crate::supervisor::attached::{Pane, Seen, Viewers};
@@ -59,7 +59,7 @@ impl Assignment {
         let lock = FileLock::take_within(&paths.supervisor_lock(&handover.worker), LOCK_WITHIN)?;
         let lock = lock.ok_or_else(|| SupervisorError::Taken { worker: handover.worker.clone() })?;
         let store = Arc::new(Store::open(&paths, handover.durability)?);
-        let queue = Arc::new(FileQueue::new(store.clone(), &ledger::node_name()));
+        let queue = queue::open_again(&store, handover.queue.clone(), &ledger::node_name())?;
         let worker = store.worker(&handover.worker)?.ok_or(SupervisorError::NoRow)?;
         if worker.attempt.fence != handover.fence || !matches!(worker.phase, Phase::Preparing { .. }) {
             return Err(SupervisorError::Superseded { worker: worker.id });

@@ -118,6 +118,7 @@ impl Spawner {
             models: self.settings.for_models(),
             redact: self.settings.redact.clone(),
             durability: self.settings.durability,
+            queue: self.queue.server().cloned(),
             templates: self.templates.clone(),
             socket: runtime.socket(),
             ready: runtime.ready(),

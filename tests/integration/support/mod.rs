@@ -2,6 +2,8 @@
 
 pub(crate) mod claude;
 pub(crate) mod model_server;
+#[cfg(feature = "real-agents")]
+pub(crate) mod nats;
 pub(crate) mod scene;
 pub(crate) mod schema;
 pub(crate) mod swarm;

@@ -1,0 +1,170 @@
+//! How a queue on a server fails.
+
+use std::path::PathBuf;
+
+/// Why a server's queue could not be read or written. Addresses in it hold no secrets.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NatsError {
+    /// Nobody answers there.
+    #[error("no NATS server answered at `{address}`")]
+    Unreachable {
+        /// The address as configured.
+        address: String,
+        /// The client's reason.
+        #[source]
+        source: Option<async_nats::Error>,
+    },
+    /// The server does not let us in.
+    #[error("the NATS server at `{address}` refused the credentials")]
+    Denied {
+        /// The address as configured.
+        address: String,
+        /// The client's reason.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// No encrypted connection came about.
+    #[error("no encrypted connection to the NATS server at `{address}` came about")]
+    Tls {
+        /// The address as configured.
+        address: String,
+        /// The client's reason.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// A file that says who we are could not be used.
+    #[error("`{}` could not be used to log in at the NATS server", path.display())]
+    Login {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server lacks what is needed.
+    #[error(
+        "the NATS server at `{address}` is version {found}, and swarm needs 2.11 or newer: \
+         older ones take options that they do not know without a word and do as if they had them"
+    )]
+    TooOld {
+        /// The address as configured.
+        address: String,
+        /// What it says it is.
+        found: String,
+    },
+    /// The server keeps nothing.
+    #[error("JetStream is switched off on the NATS server at `{address}`, or for this account")]
+    NoJetStream {
+        /// The address as configured.
+        address: String,
+    },
+    /// The stream could not be made or found.
+    #[error("the NATS server at `{address}` gave no stream for the project `{project}`")]
+    NoStream {
+        /// The address as configured.
+        address: String,
+        /// The project's name there.
+        project: String,
+        /// The client's reason.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// There is no stream, and the repository has nothing by which others could tell that it is theirs.
+    #[error("a repository without a commit cannot have its queue on a NATS server")]
+    NoCommit,
+    /// Another repository uses the name.
+    #[error("the project `{project}` on the NATS server at `{address}` is another repository's")]
+    Foreign {
+        /// The address as configured.
+        address: String,
+        /// The project's name there.
+        project: String,
+    },
+    /// The stream is not the one that this machine's replica is of.
+    #[error("the queue `{project}` on the NATS server at `{address}` was made anew; this machine knows another one")]
+    Replaced {
+        /// The address as configured.
+        address: String,
+        /// The project's name there.
+        project: String,
+    },
+    /// The server stopped answering in the middle of a change.
+    #[error("the NATS server at `{address}` did not answer, and it is not known whether it took the change")]
+    Unanswered {
+        /// The address as configured.
+        address: String,
+    },
+    /// The server refused.
+    #[error("the NATS server at `{address}` refused")]
+    Refused {
+        /// The address as configured.
+        address: String,
+        /// The client's reason.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// A message that no program of ours wrote, or a newer one.
+    #[error("message {seq} of the log is not a change of a queue that this program knows")]
+    Unreadable {
+        /// Its number.
+        seq: u64,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The replica is of another log, or the log was cut.
+    #[error("the log ends at {last}, but this machine's replica has {applied} of its messages")]
+    Shorter {
+        /// The log's last number.
+        last: u64,
+        /// The replica's.
+        applied: u64,
+    },
+}
+
+impl NatsError {
+    /// The failure to reach a server.
+    pub(super) fn unreachable(address: &str, source: Option<async_nats::Error>) -> Self {
+        Self::Unreachable { address: address.to_owned(), source }
+    }
+
+    /// Whether the server may be back in a moment.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Unanswered { .. })
+    }
+
+    /// Whether there is no server that could be used, whoever asks.
+    pub(crate) fn is_no_server(&self) -> bool {
+        self.is_away()
+            || matches!(self, Self::Denied { .. } | Self::Tls { .. } | Self::TooOld { .. } | Self::NoJetStream { .. })
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unreachable { address, .. } | Self::Unanswered { address } => {
+                let port = address.rsplit(':').next().unwrap_or("4222");
+                format!("is it running? nats-server -js -p {port} starts one; `queue` in .swarm/config.yaml names it")
+            }
+            Self::Denied { .. } => {
+                "set `credentials`, `nkey`, `user` with `password_env`, or `token_env` of `queue` in .swarm/config.yaml"
+                    .to_owned()
+            }
+            Self::Tls { .. } => {
+                "if an authority of your own signed its certificate, name that in `queue.tls.ca`".to_owned()
+            }
+            Self::TooOld { .. } => "install a newer nats-server, or set `queue: file`".to_owned(),
+            Self::NoJetStream { .. } => {
+                "start it with `nats-server -js`, or allow JetStream for the account".to_owned()
+            }
+            Self::NoCommit => "make a first commit".to_owned(),
+            Self::Foreign { .. } => "if it is the same project, fetch its history first (git fetch --unshallow); else \
+                                     give this one another name: `queue.project` in .swarm/config.yaml"
+                .to_owned(),
+            Self::Replaced { .. } | Self::Shorter { .. } => {
+                "what this machine knows of the old one can be kept: swarm queue migrate --to file --offline".to_owned()
+            }
+            Self::Login { .. } | Self::NoStream { .. } | Self::Refused { .. } | Self::Unreadable { .. } => return None,
+        })
+    }
+}

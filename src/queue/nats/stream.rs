@@ -1,0 +1,241 @@
+//! Connecting to a server, and the stream that is a project's.
+
+use std::collections::HashMap;
+
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, StorageType, Stream};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr};
+use uuid::Uuid;
+
+use super::error::NatsError;
+use super::log::ANSWER;
+use crate::queue::server::{Login, Server, encoded};
+
+/// The oldest server: older ones take options they do not have without a word, and do as if they had them.
+const OLDEST: (u32, u32) = (2, 11);
+/// The key of a stream's metadata that names its log.
+const LOG: &str = "swarm-log";
+/// The key with the commit that the history of its repository begins with.
+const FOUNDER: &str = "swarm-founder";
+
+/// What things are called on the server.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// The stream.
+    stream: String,
+    /// The subject of its messages.
+    pub(super) changes: String,
+}
+
+impl Names {
+    /// Those of a project.
+    pub(super) fn of(project: &str) -> Self {
+        let project = encoded(project);
+        Self { stream: format!("SWARM_{project}"), changes: format!("swarm.{project}.changes") }
+    }
+}
+
+/// Whose log a stream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Names the log; a stream that is made anew has another one.
+    pub(crate) log: String,
+    /// The commit that the history of its repository begins with.
+    pub(crate) founder: String,
+}
+
+impl Identity {
+    /// Reads it off a stream.
+    pub(super) fn of(config: &Config, server: &Server) -> Result<Self, NatsError> {
+        match (config.metadata.get(LOG), config.metadata.get(FOUNDER)) {
+            (Some(log), Some(founder)) => Ok(Self { log: log.clone(), founder: founder.clone() }),
+            _ => Err(foreign(server)),
+        }
+    }
+}
+
+/// That a stream is somebody else's.
+pub(crate) fn foreign(server: &Server) -> NatsError {
+    NatsError::Foreign { address: server.address.clone(), project: server.project.clone() }
+}
+
+/// Connects, checks the version, and finds the stream or, with a founder, makes it.
+pub(super) async fn open(
+    server: &Server,
+    names: &Names,
+    founder: Option<&str>,
+) -> Result<(Context, Stream), NatsError> {
+    let address = || server.address.clone();
+    let client = connect(server).await?;
+    let info = client.server_info();
+    if !is_new_enough(&info.version) {
+        return Err(NatsError::TooOld { address: address(), found: info.version });
+    }
+    if !info.jetstream {
+        return Err(NatsError::NoJetStream { address: address() });
+    }
+    let mut context = jetstream::new(client);
+    context.set_timeout(ANSWER);
+    let found = match (context.get_stream(&names.stream).await, founder) {
+        (Err(error), Some(founder)) if is_missing(&error.kind()) => make(&context, names, founder).await,
+        (found, _) => found.map_err(|error| (is_switched_off_for_account(&error.kind()), error.into())),
+    };
+    let stream = found.map_err(|(is_off, source)| match is_off {
+        true => NatsError::NoJetStream { address: address() },
+        false => NatsError::NoStream { address: address(), project: server.project.clone(), source },
+    })?;
+    Ok((context, stream))
+}
+
+/// Makes the stream. Where somebody else does so at the same time, theirs counts.
+async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream, (bool, async_nats::Error)> {
+    let log = Uuid::new_v4().to_string();
+    let config = Config {
+        name: names.stream.clone(),
+        subjects: vec![names.changes.clone()],
+        storage: StorageType::File,
+        allow_direct: true,
+        metadata: HashMap::from([(LOG.to_owned(), log), (FOUNDER.to_owned(), founder.to_owned())]),
+        ..Config::default()
+    };
+    match context.create_stream(config).await {
+        Ok(stream) => Ok(stream),
+        Err(error) => match context.get_stream(&names.stream).await {
+            Ok(stream) => Ok(stream),
+            Err(_) => {
+                let is_off = matches!(error.kind(), CreateStreamErrorKind::JetStream(ref error) if is_off(error));
+                Err((is_off, error.into()))
+            }
+        },
+    }
+}
+
+/// Connects to one of the servers.
+async fn connect(server: &Server) -> Result<Client, NatsError> {
+    let mut options = ConnectOptions::new().name("swarm").connection_timeout(ANSWER);
+    options = log_in(options, &server.login).await?;
+    if let Some(ca) = &server.tls.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let (Some(cert), Some(key)) = (&server.tls.cert, &server.tls.key) {
+        options = options.add_client_certificate(cert.clone(), key.clone());
+    }
+    let failed = |error: ConnectError| {
+        let address = server.address.clone();
+        match error.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                NatsError::Denied { address, source: error.into() }
+            }
+            ConnectErrorKind::Tls => NatsError::Tls { address, source: error.into() },
+            _ if is_of_tls(&error) => NatsError::Tls { address, source: error.into() },
+            _ => NatsError::Unreachable { address, source: Some(error.into()) },
+        }
+    };
+    let addresses = server.address.split(',').map(str::parse::<ServerAddr>).collect::<Result<Vec<_>, _>>();
+    let addresses = addresses.map_err(|error| NatsError::unreachable(&server.address, Some(error.into())))?;
+    options.connect(addresses).await.map_err(failed)
+}
+
+/// Whether an error is one of the encryption, which the client hands on as one of the connection.
+fn is_of_tls(error: &ConnectError) -> bool {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
+}
+
+/// Says who we are.
+async fn log_in(options: ConnectOptions, login: &Login) -> Result<ConnectOptions, NatsError> {
+    Ok(match login {
+        Login::Nobody => options,
+        Login::Credentials(path) => {
+            let read = options.credentials_file(path).await;
+            read.map_err(|source| NatsError::Login { path: path.clone(), source })?
+        }
+        Login::Nkey(path) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|source| NatsError::Login { path: path.clone(), source })?;
+            // What `nk` writes may have comments around the seed.
+            let seed = text.lines().map(str::trim).find(|line| line.starts_with('S')).unwrap_or_default();
+            options.nkey(seed.to_owned())
+        }
+        Login::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
+        Login::Token(token) => options.token(token.clone()),
+    })
+}
+
+/// Whether a server of this version has all that is used.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= OLDEST,
+        _ => false,
+    }
+}
+
+/// Whether there is no stream of that name.
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Whether the account may have no streams.
+fn is_switched_off_for_account(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if is_off(error))
+}
+
+/// Whether JetStream says that it is off.
+fn is_off(error: &jetstream::Error) -> bool {
+    let codes = [ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT];
+    codes.contains(&error.error_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::is_new_enough;
+    use crate::model::queue::TlsFiles;
+    use crate::queue::nats::{Log, NatsError};
+    use crate::queue::server::{Login, Server};
+
+    /// A server that says it is of this version, and answers nobody but with a pong; its address.
+    fn scripted(version: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("nats://{}", listener.local_addr().unwrap());
+        let info = format!(
+            "INFO {{\"server_id\":\"x\",\"version\":\"{version}\",\"proto\":1,\"jetstream\":true,\"headers\":true,\
+             \"max_payload\":1048576}}\r\n"
+        );
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(info.as_bytes()).unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while let Some(Ok(line)) = lines.next() {
+                if line.starts_with("PING") {
+                    stream.write_all(b"PONG\r\n").unwrap();
+                }
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_with_the_reason() {
+        let (address, project) = (scripted("2.9.10"), "tests".to_owned());
+        let server = Server { address: address.clone(), project, login: Login::Nobody, tls: TlsFiles::default() };
+        let refused = Log::open(&server, Some("founder".to_owned())).unwrap_err();
+        assert!(matches!(refused, NatsError::TooOld { .. }), "{refused:?}");
+        let said = format!("the NATS server at `{address}` is version 2.9.10, and swarm needs 2.11 or newer: ");
+        assert!(refused.to_string().starts_with(&said), "{refused}");
+    }
+
+    #[test]
+    fn servers_before_2_11_are_too_old() {
+        for version in ["2.11.0", "2.15.1", "3.0.0-beta.1"] {
+            assert!(is_new_enough(version), "{version}");
+        }
+        for version in ["2.9.10", "2.10.29", "1.99.0", "", "new"] {
+            assert!(!is_new_enough(version), "{version}");
+        }
+    }
+}
