@@ -27,7 +27,8 @@ pub(in crate::cli) use look::{
     StatusArgs,
 };
 pub(in crate::cli) use tickets::{
-    PlanArgs, PlanVerb, QueueVerb, TextArgs, TicketImportArgs, TicketNewArgs, TicketShowArgs, TicketVerb,
+    PlanArgs, PlanVerb, QueueMigrateArgs, QueueVerb, TextArgs, TicketImportArgs, TicketNewArgs, TicketShowArgs,
+    TicketVerb,
 };
 pub(in crate::cli) use work::{
     AttachArgs, DownArgs, LeadArgs, PauseArgs, ReportArgs, RunArgs, SendArgs, SpawnArgs, WaitArgs, WorkArgs,

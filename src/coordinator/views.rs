@@ -39,7 +39,9 @@ pub(crate) use review::{
     ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
     VerdictView,
 };
-pub(crate) use run::{CoordinatorState, CoordinatorView, QueueEntryView, QueueView, RunTicketView, RunView};
+pub(crate) use run::{
+    CoordinatorState, CoordinatorView, MigrateView, MovedTicketView, QueueEntryView, QueueView, RunTicketView, RunView,
+};
 pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 pub(crate) use tickets::{
     ImportView, ImportWord, ImportedView, PlanView, PlannedTicketView, PlansView, TicketView, TicketsView,

@@ -14,13 +14,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::migrate::settle;
 use super::nats::{Identity, Log, NatsError, NatsQueue, foreign};
 use super::server::Server;
 use super::{FileQueue, Queue, QueueError};
-use crate::store::{Store, Txn};
+use crate::store::{Store, StoreError, Txn};
 
 /// The store's word for the place.
 const PLACE: &str = "queue_place";
+/// Its word for the end of the log of that place.
+const CLOSED: &str = "queue_log_closed";
 
 /// What settings ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,16 @@ pub(crate) enum Engine {
         /// Whether the store is as good where there is none.
         falls_back: bool,
     },
+}
+
+impl Engine {
+    /// The server, where one is asked for.
+    fn server(&self) -> Option<&Server> {
+        match self {
+            Self::File => None,
+            Self::Server { server, .. } => Some(server),
+        }
+    }
 }
 
 /// What a stream is told from another repository's by.
@@ -75,6 +88,9 @@ pub(crate) enum Elsewhere {
     /// They are on a server.
     #[error("the tickets of this project are in the queue `{}` at `{}`", .0.project, .0.address)]
     OnServer(Place),
+    /// Another machine took them off the server.
+    #[error("the tickets of this project were moved away from the queue `{}` at `{}`", .0.project, .0.address)]
+    Closed(Place),
     /// They went somewhere else since this process opened the queue.
     #[error("the tickets of this project were moved to another queue")]
     Moved,
@@ -90,6 +106,7 @@ impl Elsewhere {
             Self::OnServer(Place { address, .. }) => {
                 format!("set `queue: {address}` in .swarm/config.yaml, or move them: swarm queue migrate --to file")
             }
+            Self::Closed(_) => "whoever moved them has them: swarm queue migrate moves them back".to_owned(),
             Self::Moved => "run the command again".to_owned(),
         }
     }
@@ -102,6 +119,7 @@ pub(crate) fn open(
     repository: &Repository<'_>,
     by: &str,
 ) -> Result<Opened, QueueError> {
+    settle(store, engine.server())?;
     let (place, tables) = store.read(|txn| Ok::<_, QueueError>((place(txn)?, Tables::of(txn)?)))?;
     let in_file = |fell_back| {
         let queue: Arc<dyn Queue> = Arc::new(FileQueue::new(store.clone(), by));
@@ -144,26 +162,28 @@ fn on_server(
     place: Option<Place>,
     by: &str,
 ) -> Result<NatsQueue, QueueError> {
-    let founder = match place {
+    let closed = store.read(is_closed)?;
+    let founder = match &place {
+        Some(place) if place.project != server.project => return Err(Elsewhere::OnServer(place.clone()).into()),
         // A stream that was there is not made again: what it had would seem never to have been.
-        Some(ref place) if place.project == server.project => None,
-        Some(place) => return Err(Elsewhere::OnServer(place).into()),
+        Some(_) => None,
         None => Some((repository.founder)().ok_or(NatsError::NoCommit)?),
     };
-    let is_new = founder.is_some();
-    let log = Log::open(server, founder)?;
-    if is_new {
+    let log = match (Log::open(server, founder), &place) {
+        (Err(NatsError::NoStream { .. }), Some(place)) if closed => return Err(Elsewhere::Closed(place.clone()).into()),
+        (opened, _) => opened?,
+    };
+    if place.as_ref().is_none_or(|place| place.log != log.identity().log) {
+        if place.is_some() && !closed {
+            let (address, project) = (server.address.clone(), server.project.clone());
+            return Err(NatsError::Replaced { address, project }.into());
+        }
         if !(repository.has)(&log.identity().founder) {
             return Err(foreign(server).into());
         }
         enter(store, server, log.identity())?;
     }
-    check_place(store, log.identity()).map_err(|error| match error {
-        QueueError::Elsewhere(Elsewhere::Moved) if !is_new => {
-            NatsError::Replaced { address: server.address.clone(), project: server.project.clone() }.into()
-        }
-        error => error,
-    })?;
+    check_place(store, log.identity())?;
     Ok(NatsQueue::new(log, server.clone(), store.clone(), by))
 }
 
@@ -207,6 +227,7 @@ pub(super) fn check_in_file(txn: &Txn<'_>) -> Result<(), QueueError> {
 /// Refuses to write where the tickets are not in this log any more.
 pub(super) fn check_in_log(txn: &Txn<'_>, identity: &Identity) -> Result<(), QueueError> {
     match place(txn)? {
+        Some(place) if place.log == identity.log && is_closed(txn)? => Err(Elsewhere::Closed(place).into()),
         Some(place) if place.log == identity.log => Ok(()),
         _ => Err(Elsewhere::Moved.into()),
     }
@@ -225,8 +246,8 @@ fn enter(store: &Store, server: &Server, identity: &Identity) -> Result<(), Queu
                 return Err(Elsewhere::InFile { address: server.address.clone() }.into());
             }
             // Another process was faster.
-            Some(_) => return Ok(()),
-            None => {}
+            Some(_) if !is_closed(txn)? => return Ok(()),
+            _ => {}
         }
         txn.clear_queue()?;
         put_place(txn, server, identity)
@@ -234,17 +255,32 @@ fn enter(store: &Store, server: &Server, identity: &Identity) -> Result<(), Queu
 }
 
 /// Notes that the tickets are on a server, and that nothing of its log was applied.
-fn put_place(txn: &Txn<'_>, server: &Server, identity: &Identity) -> Result<(), QueueError> {
+pub(super) fn put_place(txn: &Txn<'_>, server: &Server, identity: &Identity) -> Result<(), QueueError> {
     let place = Place { address: server.address.clone(), project: server.project.clone(), log: identity.log.clone() };
     let text = serde_json::to_string(&place).expect("a place is plain text");
     txn.set_meta(PLACE, &text)?;
+    txn.forget_meta(CLOSED)?;
     Ok(super::nats::forget_applied(txn)?)
 }
 
 /// Makes the tables the queue itself.
 fn leave(store: &Store) -> Result<(), QueueError> {
-    store.write(|txn| {
-        super::nats::forget_applied(txn)?;
-        Ok(txn.forget_meta(PLACE)?)
-    })
+    store.write(|txn| Ok(leave_in(txn)?))
+}
+
+/// The same in a transaction under way.
+pub(super) fn leave_in(txn: &Txn<'_>) -> Result<(), StoreError> {
+    super::nats::forget_applied(txn)?;
+    txn.forget_meta(CLOSED)?;
+    txn.forget_meta(PLACE)
+}
+
+/// Notes that the log of the tables ended.
+pub(super) fn close(txn: &Txn<'_>) -> Result<(), QueueError> {
+    Ok(txn.set_meta(CLOSED, "1")?)
+}
+
+/// Whether the log of the tables ended.
+fn is_closed(txn: &Txn<'_>) -> Result<bool, QueueError> {
+    Ok(txn.meta(CLOSED)?.is_some())
 }

@@ -48,6 +48,7 @@ pub(crate) mod bench;
 mod contract;
 mod engine;
 mod file;
+mod migrate;
 mod nats;
 mod server;
 
@@ -62,6 +63,7 @@ use crate::store::StoreError;
 
 pub(crate) use engine::{Elsewhere, Engine, Place, Repository, open, open_again, place};
 pub(crate) use file::FileQueue;
+pub(crate) use migrate::{MoveError, load, to_file, to_server};
 pub(crate) use nats::{NatsError, seen};
 pub(crate) use server::{Login, Server};
 
@@ -442,6 +444,9 @@ pub(crate) enum QueueError {
     /// The tickets are not where they are looked for.
     #[error(transparent)]
     Elsewhere(#[from] Elsewhere),
+    /// The tickets cannot be moved.
+    #[error(transparent)]
+    Move(#[from] MoveError),
 }
 
 impl QueueError {
@@ -455,6 +460,7 @@ impl QueueError {
         match self {
             Self::Nats(error) => error.hint(),
             Self::Elsewhere(elsewhere) => Some(elsewhere.hint()),
+            Self::Move(error) => error.hint(),
             Self::Store(error) => error.hint().map(str::to_owned),
             _ => None,
         }

@@ -11,6 +11,10 @@
 //! over what others logged meanwhile and the operation runs again. So every promise of the file engine holds across
 //! machines: whatever an operation looked at was true when its change was made.
 //!
+//! A change that only prolongs a lease has a subject of its own, by ticket or role, and the server deletes the one before
+//! it on that subject: what it said is said again by the next. So the log grows with work that is done and not with time,
+//! and its numbers have gaps.
+//!
 //! An answer that changes nothing, a refusal for example, counts only when the replica had all of the log.
 //!
 //! **What survives**: an operation returns after the server has its change on file, so it survives the end of any process,
@@ -30,7 +34,8 @@ mod stream;
 #[cfg(all(test, feature = "real-agents"))]
 mod tests;
 
+pub(crate) use change::Change;
 pub(crate) use error::NatsError;
-pub(crate) use log::Log;
-pub(crate) use replica::{NatsQueue, forget_applied, seen};
+pub(crate) use log::{Log, PATIENCE};
+pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
 pub(crate) use stream::{Identity, foreign};

@@ -30,6 +30,14 @@ impl Txn<'_> {
         })
     }
 
+    /// Who has or last had each role.
+    pub(crate) fn leaderships(&self) -> Result<Vec<(String, Leadership)>, StoreError> {
+        self.rows("SELECT role, holder, fence, lease_until FROM leases ORDER BY role", [], |row| {
+            let (holder, fence) = (row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs());
+            Ok((row.get(0)?, Leadership { holder, fence, lease_until: Time::from_millis(row.get(3)?) }))
+        })
+    }
+
     /// Stores who has a role.
     pub(crate) fn put_leadership(&self, role: &str, who: &Leadership) -> Result<(), StoreError> {
         let sql = "INSERT INTO leases(role, holder, fence, lease_until) VALUES(?1, ?2, ?3, ?4)

@@ -287,6 +287,21 @@ impl Txn<'_> {
         self.put_dependencies(content.ticket)
     }
 
+    /// All that was published: key, ticket, and the length of it as stored. What an entry has now comes after what it had.
+    pub(crate) fn publications(&self) -> Result<Vec<(String, Ticket, usize)>, StoreError> {
+        let sql = "SELECT p.key, p.ticket, p.document FROM publications p JOIN tickets t ON t.id = p.ticket
+            ORDER BY t.publication = p.key, p.key";
+        let rows: Vec<(String, String, String)> =
+            self.rows(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        rows.into_iter().map(|(key, id, text)| Ok((key, parse("ticket", &id, &text)?, text.len()))).collect()
+    }
+
+    /// Makes every entry older than whatever is published from now on, in any engine; their order stays.
+    pub(crate) fn age_queue(&self) -> Result<(), StoreError> {
+        let sql = "UPDATE tickets SET position = position - 1 - (SELECT max(0, max(position)) FROM tickets)";
+        self.run(sql, []).map(|_| ())
+    }
+
     /// Deletes all entries, everything published, and who leads.
     pub(crate) fn clear_queue(&self) -> Result<(), StoreError> {
         for sql in ["DELETE FROM tickets", "DELETE FROM publications", "DELETE FROM dependencies", "DELETE FROM leases"]

@@ -183,3 +183,45 @@ fn two_repositories_of_one_name_do_not_meet() {
     assert_eq!((state(&other, "other"), state(&other, "one")), ("queued".into(), Value::Null));
     assert_eq!((state(&swarm, "one"), state(&swarm, "other")), ("queued".into(), Value::Null));
 }
+
+#[test]
+fn a_backlog_moves_to_a_server_and_back_wholly_or_not_at_all() {
+    let swarm = repository("file", &["one", "two", "three"]);
+    let server = NatsServer::start(&swarm);
+    swarm.run(["run", "one", "--merge"]).success();
+    swarm.write_ticket("after", "shell", "Do after.");
+    swarm.write(".swarm/tickets/after.md", "---\nagent: shell\ndepends_on: [two]\n---\nDo after.\n");
+    swarm.run(["queue", "add", "three", "after"]).success();
+    let before = swarm.json(["queue", "list", "--all"])["tickets"].clone();
+    let to = ["queue", "migrate", "--to", server.url()];
+    let plan = swarm.json(to.into_iter().chain(["--dry-run"]));
+    assert_conforms(&plan, "queue_migrate");
+    assert_eq!((&plan["moved"], plan["tickets"].as_array().unwrap().len()), (&false.into(), 4));
+    assert_eq!(swarm.json(["status"])["queue"]["engine"], "file");
+    configure(&swarm, server.url());
+    swarm.run(["queue", "add", "three"]).expect_code(2).says("are in its own store, not at `");
+    swarm.run(to).expect_code(0).says("Moved 4 tickets from this repository to nats://127.0.0.1:");
+    let list = || swarm.json(["queue", "list", "--all"])["tickets"].clone();
+    assert_eq!((list(), &swarm.json(["status"])["queue"]["engine"]), (before.clone(), &"nats".into()));
+    let clone = swarm.root().join("clone/project");
+    swarm.git(["clone", "--quiet", ".", clone.to_str().unwrap()]).success();
+    swarm.write_at(&clone.join(".swarm/config.yaml"), &swarm.read(".swarm/config.yaml"));
+    let seen = swarm.run_in(&clone, ["queue", "list", "--all", "--json"]).expect_code(0).json();
+    assert_eq!(seen["tickets"], before);
+    swarm.run(to).expect_code(2);
+    // Not while an agent works by the queue as it is.
+    swarm.write_at(&swarm.root().join("wait"), "");
+    swarm.run(["spawn", "three"]).success();
+    swarm.run(["queue", "migrate", "--to", "file"]).expect_code(1).says("worker `three` runs by the queue as it is");
+    std::fs::remove_file(swarm.root().join("wait")).unwrap();
+    swarm.run(["wait", "three", "--timeout", "60s"]).success();
+    swarm
+        .wait_until("its supervisor to end", || swarm.run(["queue", "migrate", "--to", "file", "--dry-run"]).code == 0);
+    swarm.run(["queue", "migrate", "--to", "file"]).expect_code(0).says("hint: set `queue: file`");
+    configure(&swarm, "file");
+    swarm.run(["run", "--all", "--merge"]).success();
+    for id in ["one", "two", "three", "after"] {
+        assert_eq!(state(&swarm, id), "landed", "{id}");
+    }
+    swarm.run_in(&clone, ["queue", "add", "one"]).expect_code(1);
+}

@@ -119,6 +119,19 @@ pub(in crate::cli) enum QueueVerb {
     Cancel(QueueTicketsArgs),
     /// List tickets that failed, with why.
     Dead,
+    /// Move all tickets between this repository and a NATS server, or none of them.
+    Migrate(QueueMigrateArgs),
+}
+
+// `queue migrate`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct QueueMigrateArgs {
+    /// Where to: `file` (this repository), or the address of a server such as nats://HOST:PORT.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) to: String,
+    /// Only say what would move.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 // `queue list`.

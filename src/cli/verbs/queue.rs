@@ -2,12 +2,12 @@
 
 use super::act;
 use crate::cli::Context;
-use crate::cli::args::QueueVerb;
+use crate::cli::args::{QueueMigrateArgs, QueueVerb};
 use crate::cli::output::{Style, Table, one_line, width};
 use crate::coordinator::views::{QueueEntryView, QueueView};
-use crate::coordinator::{Failure, QueueFilter};
-use crate::model::short_age;
+use crate::coordinator::{Control, Failure, QueueFilter};
 use crate::model::ticket::TicketState;
+use crate::model::{counted, short_age};
 
 /// Runs the verb.
 pub(super) fn run(verb: &QueueVerb, context: &Context) -> Result<(), Failure> {
@@ -20,8 +20,31 @@ pub(super) fn run(verb: &QueueVerb, context: &Context) -> Result<(), Failure> {
         QueueVerb::Dead => show(&control.queue_view(QueueFilter::Failed)?, "No ticket has failed", context),
         QueueVerb::Add(args) => act::show(control.queue_add(&args.tickets, args.all)?, context),
         QueueVerb::Retry(args) => act::show(control.queue_retry(&args.tickets)?, context),
+        QueueVerb::Migrate(args) => migrate(&control, args, context),
         QueueVerb::Cancel(args) => act::show(control.queue_cancel(&args.tickets)?, context),
     }
+}
+
+/// Moves the tickets.
+fn migrate(control: &Control, args: &QueueMigrateArgs, context: &Context) -> Result<(), Failure> {
+    let view = control.queue_migrate(&args.to, args.dry_run)?;
+    if context.output.json {
+        return context.output.document(&view);
+    }
+    for ticket in &view.tickets {
+        context.output.line(&format!(
+            "{} {}",
+            ticket.ticket,
+            context.output.paint(Style::Dim, ticket.state.as_str())
+        ))?;
+    }
+    let what = if view.moved { "Moved" } else { "Would move" };
+    let count = counted(view.tickets.len(), "ticket");
+    context.output.line(&format!("{what} {count} from {} to {}", view.from, view.to))?;
+    if view.moved && !control.names_queue(&args.to) {
+        context.output.narrate(&format!("hint: set `queue: {}` in .swarm/config.yaml", args.to));
+    }
+    Ok(())
 }
 
 /// Prints a list of tickets.

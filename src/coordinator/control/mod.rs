@@ -17,6 +17,7 @@ mod import;
 mod init;
 mod mend;
 mod merge;
+mod migrate;
 mod plan;
 mod pull_request;
 mod queue;

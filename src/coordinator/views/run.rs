@@ -98,6 +98,30 @@ pub(crate) struct QueueView {
     pub(crate) tickets: Vec<QueueEntryView>,
 }
 
+/// `queue migrate --json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct MigrateView {
+    /// [`super::VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Where the tickets were: the address of a server, or `this repository`.
+    pub(crate) from: String,
+    /// Where they go.
+    pub(crate) to: String,
+    /// Whether they were moved; false with `--dry-run`.
+    pub(crate) moved: bool,
+    /// All of them, by id.
+    pub(crate) tickets: Vec<MovedTicketView>,
+}
+
+/// A ticket that moves.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct MovedTicketView {
+    /// Its id.
+    pub(crate) ticket: String,
+    /// Its state, which moving does not change.
+    pub(crate) state: TicketState,
+}
+
 /// One ticket of the queue.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct QueueEntryView {

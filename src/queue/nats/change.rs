@@ -9,9 +9,16 @@ use uuid::Uuid;
 
 use crate::model::TicketId;
 use crate::model::ticket::Ticket;
+use crate::queue::engine::close;
 use crate::queue::file::operation::Recorder;
+use crate::queue::server::encoded;
 use crate::queue::{QueueError, QueueEvent};
 use crate::store::{Content, Leadership, TicketRow, Txn};
+
+/// Entries of one part of everything, and bytes of what was published; a server takes a message of 1 MB.
+const ROWS: usize = 200;
+/// See [`ROWS`].
+const BYTES: usize = 256 * 1024;
 
 /// Version of the shape of [`Change`].
 const CHANGE_SCHEMA: u32 = 1;
@@ -19,11 +26,11 @@ const CHANGE_SCHEMA: u32 = 1;
 /// Everything that one operation changed. It holds what is true afterwards and no rules, so that programs of different
 /// versions make the same tables of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Change {
+pub(crate) struct Change {
     /// [`CHANGE_SCHEMA`].
     schema: u32,
     /// Names this change: the same in every repetition of the attempt to log it.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// The entries that changed, as they are now.
     tickets: Vec<TicketRow>,
     /// What was published, for the entries above.
@@ -32,6 +39,9 @@ pub(super) struct Change {
     events: Vec<QueueEvent>,
     /// The roles whose lead changed.
     leads: Vec<Lead>,
+    /// Whether it is the last one, because the tickets went somewhere else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) closes: bool,
 }
 
 /// Content under the key that published it.
@@ -54,9 +64,58 @@ struct Lead {
 }
 
 impl Change {
+    /// One of nothing yet.
+    fn nothing() -> Self {
+        Self {
+            schema: CHANGE_SCHEMA,
+            id: Uuid::new_v4().to_string(),
+            tickets: Vec::new(),
+            publications: Vec::new(),
+            events: Vec::new(),
+            leads: Vec::new(),
+            closes: false,
+        }
+    }
+
+    /// The last one of a log.
+    pub(crate) fn closing() -> Self {
+        Self { closes: true, ..Self::nothing() }
+    }
+
+    /// Everything in the tables but events, in parts that a server takes.
+    pub(crate) fn everything(txn: &Txn<'_>) -> Result<Vec<Self>, QueueError> {
+        let mut parts = Vec::new();
+        for rows in txn.tickets()?.chunks(ROWS) {
+            parts.push(Self { tickets: rows.to_vec(), ..Self::nothing() });
+        }
+        let (mut part, mut bytes) = (Self::nothing(), 0);
+        for (key, ticket, length) in txn.publications()? {
+            if bytes > 0 && bytes + length > BYTES {
+                parts.push(std::mem::replace(&mut part, Self::nothing()));
+                bytes = 0;
+            }
+            part.publications.push(Publication { key, ticket });
+            bytes += length;
+        }
+        part.leads = txn.leaderships()?.into_iter().map(|(role, who)| Lead { role, who }).collect();
+        parts.push(part);
+        Ok(parts)
+    }
+
     /// Whether nothing changed.
     pub(super) fn is_empty(&self) -> bool {
         self.tickets.is_empty() && self.publications.is_empty() && self.events.is_empty() && self.leads.is_empty()
+    }
+
+    /// What it prolongs the lease of, where it does nothing else; as part of a subject. The next one of the same makes it
+    /// superfluous: what it says is said again, and everything in between says it, too.
+    pub(super) fn renewed(&self) -> Option<String> {
+        match (&self.tickets[..], &self.leads[..]) {
+            _ if !self.events.is_empty() || !self.publications.is_empty() || self.closes => None,
+            ([row], []) => Some(format!("ticket.{}", encoded(row.id.as_str()))),
+            ([], [lead]) => Some(format!("role.{}", encoded(&lead.role))),
+            _ => None,
+        }
     }
 
     /// Makes the same change in other tables, which had all changes before it.
@@ -73,7 +132,7 @@ impl Change {
         for Lead { role, who } in &self.leads {
             txn.put_leadership(role, who)?;
         }
-        Ok(())
+        if self.closes { close(txn) } else { Ok(()) }
     }
 }
 
@@ -91,15 +150,7 @@ pub(super) struct Draft {
 impl Draft {
     /// Of a change that will have this number in the log.
     pub(super) fn new(position: i64) -> Self {
-        let change = Change {
-            schema: CHANGE_SCHEMA,
-            id: Uuid::new_v4().to_string(),
-            tickets: Vec::new(),
-            publications: Vec::new(),
-            events: Vec::new(),
-            leads: Vec::new(),
-        };
-        Self { position, touched: RefCell::default(), change: RefCell::new(change) }
+        Self { position, touched: RefCell::default(), change: RefCell::new(Change::nothing()) }
     }
 
     /// The whole change, with the entries as the operation's transaction has them now.

@@ -88,6 +88,14 @@ pub(crate) enum NatsError {
         /// The project's name there.
         project: String,
     },
+    /// There is a queue where one was to be made.
+    #[error("there is a queue `{project}` on the NATS server at `{address}` already")]
+    Occupied {
+        /// The address as configured.
+        address: String,
+        /// The project's name there.
+        project: String,
+    },
     /// The server stopped answering in the middle of a change.
     #[error("the NATS server at `{address}` did not answer, and it is not known whether it took the change")]
     Unanswered {
@@ -162,8 +170,9 @@ impl NatsError {
                                      give this one another name: `queue.project` in .swarm/config.yaml"
                 .to_owned(),
             Self::Replaced { .. } | Self::Shorter { .. } => {
-                "what this machine knows of the old one can be kept: swarm queue migrate --to file --offline".to_owned()
+                "what this machine knows of the old one can be kept: swarm queue migrate --to file".to_owned()
             }
+            Self::Occupied { .. } => "give this one another name: `queue.project` in .swarm/config.yaml".to_owned(),
             Self::Login { .. } | Self::NoStream { .. } | Self::Refused { .. } | Self::Unreadable { .. } => return None,
         })
     }

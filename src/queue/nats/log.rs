@@ -3,10 +3,11 @@
 use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
+use async_nats::header::NATS_ROLLUP;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
 use tokio::task::JoinSet;
 
 use super::change::Change;
@@ -18,7 +19,7 @@ use crate::queue::server::Server;
 /// What one request waits for its answer. A server that is restarted answers nothing to what was under way.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 /// What an operation waits for a server that does not answer, all its requests together.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages asked for at once by a replica that is behind.
 const WINDOW: u64 = 64;
 /// The pause before a request is repeated that was refused at once.
@@ -33,8 +34,8 @@ pub(crate) struct Log {
     context: Context,
     /// The stream.
     stream: Stream,
-    /// Its only subject.
-    subject: String,
+    /// Its subjects.
+    names: Names,
     /// The server, for messages.
     address: String,
     /// Whose log it is.
@@ -48,11 +49,55 @@ impl Log {
         let address = server.address.clone();
         let driver = Driver::start().map_err(|error| NatsError::unreachable(&address, Some(error.into())))?;
         let (to, names) = (server.clone(), Names::of(&server.project));
-        let subject = names.changes.clone();
-        let opened = driver.run(async move { stream::open(&to, &names, founder.as_deref()).await });
+        let opened = {
+            let names = names.clone();
+            driver.run(async move { stream::open(&to, &names, founder.as_deref()).await })
+        };
         let (context, stream) = opened.ok_or_else(|| NatsError::unreachable(&address, None))??;
         let identity = Identity::of(&stream.cached_info().config, server)?;
-        Ok(Self { driver, context, stream, subject, address, identity })
+        Ok(Self { driver, context, stream, names, address, identity })
+    }
+
+    /// Makes a stream that is nobody's queue before it is named, for the repository that begins with the commit `founder`.
+    ///
+    /// # Errors
+    /// [`NatsError::Occupied`] where there is a queue of that name that is in use.
+    pub(crate) fn begin(server: &Server, founder: &str) -> Result<Self, NatsError> {
+        let address = server.address.clone();
+        let driver = Driver::start().map_err(|error| NatsError::unreachable(&address, Some(error.into())))?;
+        let (to, names, founder) = (server.clone(), Names::of(&server.project), founder.to_owned());
+        let begun = {
+            let names = names.clone();
+            driver.run(async move { stream::begin(&to, &names, &founder).await })
+        };
+        let (context, stream, identity) = begun.ok_or_else(|| NatsError::unreachable(&address, None))??;
+        Ok(Self { driver, context, stream, names, address, identity })
+    }
+
+    /// Gives the stream the name of its log, so that it is a queue from now on.
+    pub(crate) fn name(&self) -> Result<(), NatsError> {
+        let (context, config) = (self.context.clone(), stream::named(&self.stream, &self.identity));
+        match self.within_time(async move { context.update_stream(config).await }) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(self.refused(error.into())),
+            None => Err(NatsError::Unanswered { address: self.address.clone() }),
+        }
+    }
+
+    /// Deletes the stream.
+    pub(crate) fn delete(&self) -> Result<(), NatsError> {
+        let (context, name) = (self.context.clone(), self.stream.cached_info().config.name.clone());
+        match self.within_time(async move { context.delete_stream(name).await }) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(self.refused(error.into())),
+            None => Err(NatsError::Unanswered { address: self.address.clone() }),
+        }
+    }
+
+    /// Whether its last message is the change of this name.
+    pub(crate) fn ends_with(&self, id: &str) -> Result<bool, NatsError> {
+        let last = self.last(PATIENCE)?;
+        Ok(last > 0 && self.read(last, last)?.iter().any(|(_, change)| change.id == id))
     }
 
     /// Whose log it is.
@@ -61,9 +106,9 @@ impl Log {
     }
 
     /// The number of the last message; 0 before the first.
-    pub(super) fn last(&self, patience: Duration) -> Result<u64, NatsError> {
+    pub(crate) fn last(&self, patience: Duration) -> Result<u64, NatsError> {
         self.patiently(patience, || {
-            let (stream, subject) = (self.stream.clone(), self.subject.clone());
+            let (stream, subject) = (self.stream.clone(), self.names.all.clone());
             async move {
                 match stream.get_last_raw_message_by_subject(&subject).await {
                     Ok(message) => Ok(message.sequence),
@@ -74,29 +119,40 @@ impl Log {
         })
     }
 
-    /// The changes with the numbers `first` to `last`.
+    /// The changes with the numbers `first` to `last`; without those that later ones made superfluous.
     pub(super) fn read(&self, first: u64, last: u64) -> Result<Vec<(u64, Change)>, NatsError> {
         let mut messages = Vec::new();
-        for from in (first..=last).step_by(WINDOW as usize) {
+        let mut from = first;
+        while from <= last {
             let until = last.min(from + WINDOW - 1);
-            messages.extend(self.patiently(PATIENCE, || {
+            let found: Vec<(u64, Vec<u8>)> = self.patiently(PATIENCE, || {
                 let stream = self.stream.clone();
                 async move {
                     let mut asked = JoinSet::new();
                     for seq in from..=until {
                         let stream = stream.clone();
                         asked.spawn(async move {
-                            stream.direct_get(seq).await.map(|message| (seq, Vec::from(message.payload)))
+                            match stream.direct_get(seq).await {
+                                Ok(message) => Ok(Some((seq, Vec::from(message.payload)))),
+                                Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+                                Err(error) => Err(error),
+                            }
                         });
                     }
                     let mut found = Vec::new();
                     while let Some(answer) = asked.join_next().await {
-                        found.push(answer??);
+                        found.extend(answer??);
                     }
                     found.sort_by_key(|(seq, _)| *seq);
                     Ok(found)
                 }
-            })?);
+            })?;
+            let has_end = found.last().is_some_and(|(seq, _)| *seq == until);
+            messages.extend(found);
+            from = until + 1;
+            if !has_end && from <= last {
+                from = self.next_from(from)?.unwrap_or(last + 1);
+            }
         }
         let parse = |(seq, payload): (u64, Vec<u8>)| {
             let change = serde_json::from_slice(&payload).map_err(|source| NatsError::Unreadable { seq, source })?;
@@ -105,8 +161,22 @@ impl Log {
         messages.into_iter().map(parse).collect()
     }
 
+    /// The number of the first message from `first` on that is there.
+    fn next_from(&self, first: u64) -> Result<Option<u64>, NatsError> {
+        self.patiently(PATIENCE, || {
+            let (stream, subject) = (self.stream.clone(), self.names.all.clone());
+            async move {
+                match stream.direct_get_next_for_subject(&subject, Some(first)).await {
+                    Ok(message) => Ok(Some(message.sequence)),
+                    Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        })
+    }
+
     /// Appends a change as the message after `after`; `false` when another one is there already.
-    pub(super) fn append(&self, after: u64, change: &Change) -> Result<bool, NatsError> {
+    pub(crate) fn append(&self, after: u64, change: &Change) -> Result<bool, NatsError> {
         let started = Instant::now();
         let mut is_repeated = false;
         loop {
@@ -126,8 +196,16 @@ impl Log {
     /// Offers a change once, or again: then the message in its place may be itself. `None` when no answer came.
     pub(super) fn offer(&self, after: u64, change: &Change, is_repeated: bool) -> Result<Option<bool>, NatsError> {
         let payload = serde_json::to_vec(change).map_err(|error| self.refused(error.into()))?;
-        let message = PublishMessage::build().payload(payload.into()).expected_last_sequence(after);
-        let (context, subject) = (self.context.clone(), self.subject.clone());
+        let mut message = PublishMessage::build().payload(payload.into()).expected_last_sequence(after);
+        let subject = match change.renewed() {
+            Some(what) => {
+                // The server deletes the one before.
+                message = message.header(NATS_ROLLUP, "sub");
+                format!("{}.{what}", self.names.renewals)
+            }
+            None => self.names.changes.clone(),
+        };
+        let context = self.context.clone();
         let sent = self.within_time(async move { context.send_publish(subject, message).await?.into_future().await });
         match sent {
             Some(Ok(_)) => Ok(Some(true)),

@@ -58,7 +58,7 @@ impl Keeper for Replica {
                 continue;
             }
             if self.log.append(applied, &change)? {
-                self.apply(&[(applied + 1, change)])?;
+                self.apply(applied, &[(applied + 1, change)], applied + 1)?;
                 return answer;
             }
             refused += 1;
@@ -143,32 +143,38 @@ impl Replica {
         }
         if last > has || seen.is_none_or(|seen| seen.age_at(Time::now()) > SEEN_AGAIN_AFTER) {
             let changes = if last > has { self.log.read(has + 1, last)? } else { Vec::new() };
-            self.apply(&changes)?;
+            self.apply(has, &changes, last)?;
         }
         Ok(last > has)
     }
 
-    /// Applies numbered changes, in order; those that another process of this machine applied are passed over.
-    fn apply(&self, changes: &[(u64, Change)]) -> Result<(), QueueError> {
+    /// Applies the changes between the numbers `after` and `last`, in order; those that another process of this machine
+    /// applied are passed over.
+    fn apply(&self, after: u64, changes: &[(u64, Change)], last: u64) -> Result<(), QueueError> {
         self.store.write(|txn| {
             check_in_log(txn, self.log.identity())?;
-            let mut has = applied(txn)?;
-            for (seq, change) in changes {
-                // One that does not follow waits for those before it, which the next look brings.
-                if *seq == has + 1 {
-                    change.apply(txn)?;
-                    has = *seq;
-                }
+            let has = applied(txn)?;
+            if has < after {
+                // They wait for those before them, which the next look brings.
+                return Ok(());
             }
-            txn.set_meta(APPLIED, &has.to_string())?;
-            Ok(txn.set_meta(SEEN, &Time::now().as_millis().to_string())?)
+            for (_, change) in changes.iter().filter(|(seq, _)| *seq > has) {
+                change.apply(txn)?;
+            }
+            set_applied(txn, has.max(last))
         })
     }
 }
 
 /// How much of the log the tables have.
-fn applied(txn: &Txn<'_>) -> Result<u64, QueueError> {
+pub(crate) fn applied(txn: &Txn<'_>) -> Result<u64, QueueError> {
     Ok(txn.meta(APPLIED)?.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// Notes that the tables have this much of the log, which is all of it.
+pub(crate) fn set_applied(txn: &Txn<'_>, has: u64) -> Result<(), QueueError> {
+    txn.set_meta(APPLIED, &has.to_string())?;
+    Ok(txn.set_meta(SEEN, &Time::now().as_millis().to_string())?)
 }
 
 /// When the tables last had all of the log; `None` where they never had.

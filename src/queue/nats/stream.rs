@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, StorageType, Stream};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr};
 use uuid::Uuid;
 
+use super::change::Change;
 use super::error::NatsError;
 use super::log::ANSWER;
 use crate::queue::server::{Login, Server, encoded};
@@ -26,13 +27,34 @@ pub(super) struct Names {
     stream: String,
     /// The subject of its messages.
     pub(super) changes: String,
+    /// What the subjects of renewals begin with.
+    pub(super) renewals: String,
+    /// All of them.
+    pub(super) all: String,
 }
 
 impl Names {
     /// Those of a project.
     pub(super) fn of(project: &str) -> Self {
         let project = encoded(project);
-        Self { stream: format!("SWARM_{project}"), changes: format!("swarm.{project}.changes") }
+        Self {
+            stream: format!("SWARM_{project}"),
+            changes: format!("swarm.{project}.changes"),
+            renewals: format!("swarm.{project}.renewals"),
+            all: format!("swarm.{project}.>"),
+        }
+    }
+
+    /// The stream, nobody's yet.
+    fn config(&self) -> Config {
+        Config {
+            name: self.stream.clone(),
+            subjects: vec![self.changes.clone(), format!("{}.>", self.renewals)],
+            storage: StorageType::File,
+            allow_direct: true,
+            allow_rollup: true,
+            ..Config::default()
+        }
     }
 }
 
@@ -67,16 +89,7 @@ pub(super) async fn open(
     founder: Option<&str>,
 ) -> Result<(Context, Stream), NatsError> {
     let address = || server.address.clone();
-    let client = connect(server).await?;
-    let info = client.server_info();
-    if !is_new_enough(&info.version) {
-        return Err(NatsError::TooOld { address: address(), found: info.version });
-    }
-    if !info.jetstream {
-        return Err(NatsError::NoJetStream { address: address() });
-    }
-    let mut context = jetstream::new(client);
-    context.set_timeout(ANSWER);
+    let context = context(server).await?;
     let found = match (context.get_stream(&names.stream).await, founder) {
         (Err(error), Some(founder)) if is_missing(&error.kind()) => make(&context, names, founder).await,
         (found, _) => found.map_err(|error| (is_switched_off_for_account(&error.kind()), error.into())),
@@ -88,17 +101,27 @@ pub(super) async fn open(
     Ok((context, stream))
 }
 
+/// Connects to a server that has all that is needed.
+async fn context(server: &Server) -> Result<Context, NatsError> {
+    let address = || server.address.clone();
+    let client = connect(server).await?;
+    let info = client.server_info();
+    if !is_new_enough(&info.version) {
+        return Err(NatsError::TooOld { address: address(), found: info.version });
+    }
+    if !info.jetstream {
+        return Err(NatsError::NoJetStream { address: address() });
+    }
+    let mut context = jetstream::new(client);
+    context.set_timeout(ANSWER);
+    Ok(context)
+}
+
 /// Makes the stream. Where somebody else does so at the same time, theirs counts.
 async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream, (bool, async_nats::Error)> {
     let log = Uuid::new_v4().to_string();
-    let config = Config {
-        name: names.stream.clone(),
-        subjects: vec![names.changes.clone()],
-        storage: StorageType::File,
-        allow_direct: true,
-        metadata: HashMap::from([(LOG.to_owned(), log), (FOUNDER.to_owned(), founder.to_owned())]),
-        ..Config::default()
-    };
+    let metadata = HashMap::from([(LOG.to_owned(), log), (FOUNDER.to_owned(), founder.to_owned())]);
+    let config = Config { metadata, ..names.config() };
     match context.create_stream(config).await {
         Ok(stream) => Ok(stream),
         Err(error) => match context.get_stream(&names.stream).await {
@@ -109,6 +132,48 @@ async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream,
             }
         },
     }
+}
+
+/// Connects and makes a stream that has no name of a log yet.
+pub(super) async fn begin(
+    server: &Server,
+    names: &Names,
+    founder: &str,
+) -> Result<(Context, Stream, Identity), NatsError> {
+    let context = context(server).await?;
+    let failed = |source: async_nats::Error| NatsError::NoStream {
+        address: server.address.clone(),
+        project: server.project.clone(),
+        source,
+    };
+    if let Ok(found) = context.get_stream(&names.stream).await {
+        let config = &found.cached_info().config;
+        let is_half_made = config.metadata.contains_key(FOUNDER) && !config.metadata.contains_key(LOG);
+        if !is_half_made && !(config.metadata.contains_key(LOG) && is_over(&found, &names.all).await) {
+            let (address, project) = (server.address.clone(), server.project.clone());
+            return Err(NatsError::Occupied { address, project });
+        }
+        context.delete_stream(&names.stream).await.map_err(|error| failed(error.into()))?;
+    }
+    let mut config = names.config();
+    config.metadata.insert(FOUNDER.to_owned(), founder.to_owned());
+    let stream = context.create_stream(config).await.map_err(|error| failed(error.into()))?;
+    Ok((context, stream, Identity { log: Uuid::new_v4().to_string(), founder: founder.to_owned() }))
+}
+
+/// Whether a log is empty or closed.
+async fn is_over(stream: &Stream, subject: &str) -> bool {
+    match stream.get_last_raw_message_by_subject(subject).await {
+        Ok(last) => serde_json::from_slice::<Change>(&last.payload).is_ok_and(|change| change.closes),
+        Err(error) => error.kind() == LastRawMessageErrorKind::NoMessageFound,
+    }
+}
+
+/// The configuration of a stream with the name of its log.
+pub(super) fn named(stream: &Stream, identity: &Identity) -> Config {
+    let mut config = stream.cached_info().config.clone();
+    config.metadata.insert(LOG.to_owned(), identity.log.clone());
+    config
 }
 
 /// Connects to one of the servers.

@@ -301,3 +301,23 @@ fn a_certificate_counts_when_its_authority_is_named() {
     let tls = TlsFiles { ca: Some(cert), ..TlsFiles::default() };
     assert!(Log::open(&Server { tls, ..server(&url) }, Some("founder".to_owned())).is_ok());
 }
+
+#[test]
+fn renewals_of_a_lease_are_one_message_of_the_log_and_a_replica_that_is_behind_passes_over_the_rest() {
+    let engine = NatsEngine::fresh();
+    let (one, two) = (engine.handle(), engine.handle());
+    publish(&*one, ticket("held")).unwrap();
+    assert_eq!(two.states().unwrap().len(), 1);
+    let claim = one.claim(&request()).unwrap().pop().unwrap();
+    for _ in 0..200 {
+        one.renew(&claim.ticket.id, claim.fence, Duration::from_secs(60)).unwrap();
+    }
+    let log = log(&engine.server.url).unwrap();
+    let kept: Vec<_> = log.read(1, log.last(DEADLINE).unwrap()).unwrap().into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(kept, [1, 2, 202]);
+    let newcomer = engine.handle();
+    let expected = one.snapshot().unwrap();
+    assert_eq!((two.snapshot().unwrap(), newcomer.snapshot().unwrap()), (expected.clone(), expected));
+    two.complete(&claim.ticket.id, claim.fence, Completion::Done).unwrap();
+    assert_eq!(newcomer.states().unwrap(), [(claim.ticket.id, TicketState::Done)]);
+}
