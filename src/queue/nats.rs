@@ -31,7 +31,8 @@ mod error;
 mod log;
 mod replica;
 mod stream;
-#[cfg(all(test, feature = "real-agents"))]
+#[cfg(test)]
+#[cfg(feature = "real-agents")]
 mod tests;
 
 pub(crate) use change::Change;

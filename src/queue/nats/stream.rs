@@ -149,7 +149,8 @@ pub(super) async fn begin(
     if let Ok(found) = context.get_stream(&names.stream).await {
         let config = &found.cached_info().config;
         let is_half_made = config.metadata.contains_key(FOUNDER) && !config.metadata.contains_key(LOG);
-        if !is_half_made && !(config.metadata.contains_key(LOG) && is_over(&found, &names.all).await) {
+        let may_go = is_half_made || config.metadata.contains_key(LOG) && is_over(&found, &names.all).await;
+        if !may_go {
             let (address, project) = (server.address.clone(), server.project.clone());
             return Err(NatsError::Occupied { address, project });
         }

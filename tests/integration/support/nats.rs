@@ -34,14 +34,17 @@ impl NatsServer {
         command.args(["-js", "-a", "127.0.0.1", "-p", port, "-sd"]).arg(folder.join("streams"));
         command.arg("--ports_file_dir").arg(&folder);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let ports = folder.join(format!("nats-server_{}.ports", child.id()));
+        // Ended with the value, also when it never says where it is.
+        let mut server = Self { child, url: String::new() };
+        let ports = folder.join(format!("nats-server_{}.ports", server.child.id()));
         let started = Instant::now();
         loop {
             assert!(started.elapsed() < PATIENCE, "the server did not start");
             let text = std::fs::read_to_string(&ports).unwrap_or_default();
             let found = serde_json::from_str::<Value>(&text).ok();
             if let Some(url) = found.as_ref().and_then(|found| found["nats"][0].as_str()) {
-                return Self { child, url: url.to_owned() };
+                url.clone_into(&mut server.url);
+                return server;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
