@@ -1,4 +1,4 @@
-//! Locks that a process left when it was killed, on a worker's worktree and on references of ours.
+//! Locks that a process left when it was killed, on a worker's worktree, on references of ours and on git's own upkeep.
 //!
 //! Git never removes them: every later command fails until a person does. A lock is dead when no git command works
 //! where it could have been taken and no process has it open, as whoever locks through a library has meanwhile.
@@ -12,12 +12,15 @@ use crate::files::{FileError, read_if_exists, remove_if_exists};
 use crate::process;
 
 impl Repository {
-    /// Removes the dead locks on the index and the head of a linked worktree, and on the branch it is on.
+    /// Removes the dead locks on the index and the head of a linked worktree, on the branch it is on, and on the upkeep
+    /// that git begins after a commit, which otherwise never takes place again.
     pub(crate) fn drop_dead_locks(&self, worktree: &Path) -> Result<(), GitError> {
         let linked = self.linked(worktree)?;
         for name in ["index.lock", "HEAD.lock"] {
             drop_if_dead(&linked.git_dir().join(name), &[linked.path()])?;
         }
+        // Whoever has taken this one keeps it open (`hold_lock_file_for_update` in git's `builtin/gc.c`).
+        drop_if_dead(&self.common_dir().join("objects/maintenance.lock"), &[])?;
         let head = read_if_exists(&linked.git_dir().join("HEAD"))?.unwrap_or_default();
         let head = String::from_utf8_lossy(&head);
         let Some(reference) = head.trim().strip_prefix("ref: ") else { return Ok(()) };

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::support::{TestRepo, branch, git_in, isolated, script, worker, write};
 
-/// A worktree and where locks on its index, its head and its branch lie.
-fn worktree() -> (TestRepo, PathBuf, [PathBuf; 3]) {
+/// A worktree and where locks on its index, its head, git's upkeep and its branch lie.
+fn worktree() -> (TestRepo, PathBuf, [PathBuf; 4]) {
     let test = TestRepo::new();
     let place = test.add("one");
     let git_dir = test.repo.linked(&place).unwrap().git_dir().to_owned();
     let branch = git_in(&place, &["symbolic-ref", "HEAD"]);
     let branch = test.repo.common_dir().join(format!("{branch}.lock"));
-    (test, place, [git_dir.join("index.lock"), git_dir.join("HEAD.lock"), branch])
+    let upkeep = test.repo.common_dir().join("objects/maintenance.lock");
+    (test, place, [git_dir.join("index.lock"), git_dir.join("HEAD.lock"), upkeep, branch])
 }
 
 fn commit(place: &Path) {

@@ -122,6 +122,7 @@ pub(super) fn strike(place: &mut Place, team: &mut Coordinators, fault: Fault, d
         Fault::Everything => {
             place.kill_everything();
             team.await_end();
+            place.await_silence();
             struck.awaited.tickets = everybody();
         }
         Fault::Suspension => {
@@ -178,6 +179,10 @@ fn kill_coordinators(place: &Place, team: &mut Coordinators, leader: u32, all: b
     if !pids.contains(&leader) {
         return None;
     }
-    send(pids.into_iter().filter(|pid| all || *pid == leader), Signal::KILL);
+    let killed: Vec<_> = pids.into_iter().filter(|pid| all || *pid == leader).collect();
+    send(killed.iter().copied(), Signal::KILL);
+    team.take_leave_of(&killed);
+    let lives = || place.swarm.processes().iter().any(|(pid, _)| killed.contains(pid));
+    place.swarm.wait_until("who was killed to be gone", || !lives());
     Some(leader)
 }

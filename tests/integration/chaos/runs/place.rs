@@ -143,14 +143,23 @@ impl Place {
         self.freeze().into_iter().filter(|pid| signal(*pid, Signal::KILL)).count()
     }
 
+    /// Waits until nothing of ours runs.
+    pub(super) fn await_silence(&self) {
+        self.swarm.wait_until("everything to be gone", || self.swarm.processes().is_empty());
+    }
+
     /// Cuts the power: everything stops at once, what is on the disk then is what is left, and the machine starts again
     /// with nothing running and nothing in its runtime folder. `reap` takes leave of the test's own children.
     pub(super) fn cut_power(&mut self, reap: impl FnOnce()) {
         let all = self.freeze();
         self.call(&["cp", "-a", "disk", "after"]);
+        let log = self.swarm.root().join("work.log");
+        let work = fs::read_to_string(&log).unwrap();
         send(all, Signal::KILL);
         reap();
-        self.swarm.wait_until("everything to be gone", || self.swarm.processes().is_empty());
+        self.await_silence();
+        // Who is stopped and loses their parent or terminal is continued, and writes on until it is killed in turn.
+        self.swarm.write_at(&log, &work);
         for name in ["project", "project-worktrees"] {
             fs::remove_dir_all(self.disk().join(name)).unwrap();
             self.call(&["cp", "-a", &format!("after/{name}"), "disk/"]);
