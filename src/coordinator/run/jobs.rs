@@ -84,6 +84,8 @@ pub(crate) enum CareOf {
         /// Why, as a clause.
         why: String,
     },
+    /// Write down the end that its ticket has come to.
+    Close,
 }
 
 /// What a job reports.

@@ -219,10 +219,11 @@ fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<
         None => {}
     }
     let judged = match entry.state {
-        S::Landed | S::Done => Judged::Made,
+        S::Landed => Judged::Made,
+        S::Done => unclosed(entry, seen).unwrap_or(Judged::Made),
         S::Review | S::Approved if !rules.lands => Judged::Made,
         S::Landing if !rules.lands => Judged::Moving,
-        S::Cancelled => Judged::Failed("was cancelled".to_owned()),
+        S::Cancelled => unclosed(entry, seen).unwrap_or_else(|| Judged::Failed("was cancelled".to_owned())),
         S::Dead => dead(world, entry, seen),
         // Whatever is queued is another thing than whatever is written.
         S::Open if world.chosen.is_none() => Judged::Moving,
@@ -389,10 +390,23 @@ fn is_new(seen: &Seen, now: Time) -> bool {
     seen.since.is_some_and(|since| since <= now && since.age_at(now) < QUESTION_SETTLES)
 }
 
+/// The worker of a ticket that came to its end, whose supervisor was killed when it had told the queue and nobody else.
+fn unclosed<'a>(entry: &QueueTicket, seen: Option<&'a Seen>) -> Option<Judged<'a>> {
+    let seen =
+        seen.filter(|seen| seen.status == Status::Lost && matches!(seen.worker.phase, Phase::Supervised { .. }))?;
+    if seen.worker.attempt.fence != entry.fence {
+        return None;
+    }
+    Some(Judged::Care(&seen.worker.id, CareOf::Close))
+}
+
 /// A ticket without attempts left.
 fn dead<'a>(world: &World, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     if let Some(seen) = seen.filter(|seen| owes_restart(world, entry, seen)) {
         return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
+    }
+    if let Some(judged) = unclosed(entry, seen) {
+        return judged;
     }
     let attempts = counted(entry.attempts as usize, "attempt");
     Judged::Failed(format!("failed, after {attempts}: {}", failure(entry, seen)))

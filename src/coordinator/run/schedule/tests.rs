@@ -693,3 +693,14 @@ fn a_restart_that_is_owed_is_made_whether_attempts_are_left_or_not() {
         assert_eq!(decide(&owed(0), &rules()).steps, [], "it ended for another reason since");
     }
 }
+
+#[test]
+fn the_end_of_a_worker_that_was_killed_behind_that_of_its_ticket_is_written_down() {
+    for state in [S::Dead, S::Done, S::Cancelled] {
+        let steps = decide(&world(vec![entry("l", state)], vec![lost("l")]), &rules()).steps;
+        assert_eq!(steps, [care_step("l", CareOf::Close)], "{state:?}");
+        let of_before = QueueTicket { fence: 2, ..entry("l", state) };
+        assert_eq!(decide(&world(vec![of_before], vec![lost("l")]), &rules()).steps, []);
+        assert_eq!(decide(&world(vec![entry("l", state)], vec![ended("l", broke())]), &rules()).steps, []);
+    }
+}
