@@ -81,7 +81,7 @@ fn the_lock_of_a_commit_whose_message_is_being_written_stays() {
         done.display()
     );
     script(&editor, &wait);
-    let mut git = std::process::Command::new("git");
+    let mut git = crate::process::command("git");
     git.args(["commit", "-q", "-a"])
         .current_dir(&place)
         .envs(isolated(test.folder.path()))
