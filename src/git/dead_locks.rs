@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::{GitError, Repository};
 use crate::files::{FileError, read_if_exists, remove_if_exists};
+use crate::model::BranchName;
 use crate::process;
 
 impl Repository {
@@ -22,6 +23,11 @@ impl Repository {
         let head = String::from_utf8_lossy(&head);
         let Some(reference) = head.trim().strip_prefix("ref: ") else { return Ok(()) };
         self.drop_dead_reference_lock(reference, &[linked.path()])
+    }
+
+    /// Removes the dead lock on a branch that is gone.
+    pub(crate) fn drop_dead_branch_lock(&self, branch: &BranchName) -> Result<(), GitError> {
+        self.drop_dead_reference_lock(&format!("refs/heads/{branch}"), &[])
     }
 
     /// Removes a dead lock on a reference that only `swarm` and those who work at `places` move.

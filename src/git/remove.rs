@@ -170,10 +170,9 @@ impl Repository {
     /// has it checked out.
     pub(crate) fn delete_branch(&self, branch: &BranchName, kept: &KeptWork) -> Result<(), GitError> {
         let lock = self.lock_worktrees()?;
-        let reference = format!("refs/heads/{branch}");
         let Some(head) = self.branch_head(branch)? else {
             // One that was killed as it deleted the branch may have left its lock.
-            return self.drop_dead_reference_lock(&reference, &[]);
+            return self.drop_dead_branch_lock(branch);
         };
         if branch != kept.branch() || kept.branch_head() != Some(&head) {
             return Err(GitError::Refused {
@@ -185,7 +184,7 @@ impl Repository {
         if let Some(worktree) = self.worktree_of_branch(branch)? {
             return Err(GitError::BranchInUse { branch: branch.clone(), worktree });
         }
-        self.delete_ref(&reference, &head)?;
+        self.delete_ref(&format!("refs/heads/{branch}"), &head)?;
         drop(lock);
         Ok(())
     }

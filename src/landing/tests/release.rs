@@ -98,7 +98,8 @@ fn work_that_was_not_committed_does_not_land_unnoticed() {
 }
 
 /// Every point of a release in order.
-const POINTS: [&str; 6] = ["kept", "trash recorded", "removal begun", "moved away", "worktree removed", "removed"];
+const POINTS: [&str; 7] =
+    ["kept", "trash recorded", "removal begun", "moved away", "worktree removed", "snapshots deleted", "removed"];
 
 #[test]
 fn a_release_cut_off_anywhere_is_finished_by_the_next() {
