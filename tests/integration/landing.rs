@@ -1,6 +1,8 @@
 //! From finished work to a moved target, by the real program: review, merge, return to the agent, release, recovery.
 
+use std::fs::File;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -506,6 +508,22 @@ fn a_lock_that_a_killed_git_left_on_the_target_is_named_with_what_to_do() {
     std::fs::remove_file(&lock).unwrap();
     swarm.run(["merge"]).success();
     assert_eq!(state(&swarm, "alpha"), "landed");
+}
+
+#[test]
+fn a_lock_on_the_target_that_is_older_than_any_git_that_runs_goes() {
+    for name in ["refs/heads/main.lock", "HEAD.lock"] {
+        let swarm = finished(&["alpha"]);
+        swarm.run(["review", "alpha", "--approve"]).success();
+        let lock = leave_lock(&swarm, name);
+        let held = File::open(&lock).unwrap();
+        held.set_modified(SystemTime::now() - Duration::from_secs(90)).unwrap();
+        // Somebody has it open.
+        swarm.run(["merge"]).expect_code(1).says(&format!("rm {lock}"));
+        drop(held);
+        swarm.run(["merge"]).success();
+        assert_eq!(state(&swarm, "alpha"), "landed");
+    }
 }
 
 #[test]
