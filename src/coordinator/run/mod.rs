@@ -59,6 +59,7 @@ pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Report};
 use lease::Lease;
+use reread::Configuration;
 pub(crate) use schedule::{Decision, Standing, Step, decide};
 pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
@@ -152,8 +153,7 @@ struct Engine<'a> {
     request: &'a RunRequest,
     face: &'a mut dyn RunFace,
     rules: Rules,
-    /// The texts of the configuration as they were read last.
-    config: [Option<Vec<u8>>; 2],
+    configuration: Configuration,
     /// Settings and agents since the configuration changed; `None` where it has not.
     changed: Option<Control>,
     /// The tickets to bring to an end; `None` is every one.
@@ -193,7 +193,7 @@ impl<'a> Engine<'a> {
             request,
             face,
             rules,
-            config: control.project().config_files(),
+            configuration: Configuration::of(control),
             changed: None,
             chosen: None,
             lease: Lease::new(control.project().queue()?, holder, control.project().paths.clone()),

@@ -118,3 +118,22 @@ fn it_goes_by_the_configuration_as_it_is_now_and_keeps_the_last_good_one() {
     await_state(&swarm, "b", "review");
     swarm.run(["down"]).success();
 }
+
+#[test]
+fn gates_that_wait_for_trust_hold_from_the_moment_that_they_have_it() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    swarm.run(["up", "--merge", "--headless"]).success();
+    let gated = swarm.root().join("gated");
+    let gate = format!("gates: [{{name: g, run: 'touch \"{}\"'}}]\n", gated.display());
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{gate}"));
+    let told = |text: &str| swarm.run(["events", "--json"]).stdout.matches(text).count();
+    swarm.wait_until("the gate without trust to be told", || told("cannot be used, so the one from before holds") > 0);
+    swarm.run(["trust", "--yes"]).success();
+    swarm.wait_until("the gate with trust to be told", || told("holds from now on") > 0);
+    assert_eq!(told("cannot be used, so the one from before holds"), 1);
+    swarm.run(["queue", "add", "a"]).success();
+    await_state(&swarm, "a", "landed");
+    assert!(gated.exists(), "it landed by the gates of before");
+    swarm.run(["down"]).success();
+}
