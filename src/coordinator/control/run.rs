@@ -12,7 +12,7 @@ use crate::coordinator::views::{MergeView, SpawnedView};
 use crate::landing::LandingError;
 use crate::model::settings::{Approval, LandingMode, Settings};
 use crate::model::ticket::{Ticket, TicketState, unmet};
-use crate::model::worker::SpawnStep;
+use crate::model::worker::{Liveness, SpawnStep};
 use crate::model::{AgentName, BranchName, RunId, TicketId, Time, WorkerId};
 use crate::queue::{NewTicket, Queue, QueueError, QueueTicket};
 
@@ -210,6 +210,8 @@ impl Control {
         let store = self.project.store()?;
         Ok(World {
             now: Time::now(),
+            nobody_lands: self.with_landing(|landing| Ok(landing.is_idle()?))?,
+            unfinished: self.unfinished_landings(&workers, &tickets)?,
             past,
             spent: self.spent(&tickets)?,
             tickets,
@@ -222,6 +224,21 @@ impl Control {
             paces: store.paces()?,
             cares: store.cares()?.into_iter().collect(),
         })
+    }
+
+    /// Landings that are not over though the target has their work, as when their process was killed in between or the disk
+    /// was full: of each ticket the worker that is not released, or whose intent is open.
+    fn unfinished_landings(
+        &self,
+        workers: &[Seen],
+        tickets: &[QueueTicket],
+    ) -> Result<BTreeMap<TicketId, WorkerId>, Failure> {
+        let landed = tickets.iter().filter(|entry| entry.state == TicketState::Landed);
+        let landed: BTreeSet<&TicketId> = landed.map(|entry| &entry.ticket.id).collect();
+        let dead = workers.iter().filter(|seen| seen.liveness == Liveness::Dead);
+        let dead = dead.map(|seen| (seen.worker.ticket.clone(), seen.worker.id.clone()));
+        let intents = self.project.store()?.intents()?.into_iter().map(|(_, intent)| (intent.ticket, intent.worker));
+        Ok(dead.chain(intents).filter(|(ticket, _)| landed.contains(ticket)).collect())
     }
 
     /// The tickets to bring to an end: those named with everything they need, or all that are not over. Changes nothing.

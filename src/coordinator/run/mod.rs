@@ -285,9 +285,9 @@ impl<'a> Engine<'a> {
         self.hear_lead(leading)?;
         self.reread()?;
         let (workers, tickets) = self.control.observe()?;
-        world::forget_changed(&mut self.setbacks, &tickets);
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
+        world::forget_changed(&mut self.setbacks, &world);
         (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
         world.told = self.told_by_leader()?;
         let decision = decide(&world, &self.rules);

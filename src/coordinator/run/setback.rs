@@ -62,6 +62,11 @@ impl Engine<'_> {
     /// Notes what did not land and is not with its agent again.
     pub(super) fn landed(&mut self, landing: &Landing) {
         for (ticket, at) in &landing.after {
+            if at.0 == TicketState::Landed {
+                // The next look forgets it where nothing is left to be done.
+                self.not_landed(ticket.clone(), *at, HoldKind::Time, "is still to be released".to_owned());
+                continue;
+            }
             let is_waiting = matches!(at.0, TicketState::Review | TicketState::Approved | TicketState::Landing);
             // What went back to its agent may be in review anew before the landing of the others is over.
             let is_returned = landing.view.returned.iter().any(|returned| returned.worker == ticket.as_str());

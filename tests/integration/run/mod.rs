@@ -3,6 +3,7 @@
 
 mod background;
 mod hundred;
+mod landing;
 mod queue;
 mod scenery;
 
