@@ -28,37 +28,31 @@ impl Engine<'_> {
         }
     }
 
-    /// Hears where it stands in the role, and says what changed about it.
+    /// Hears where it stands in the role, and says what changed about it. That it cannot be written down changes nothing
+    /// about who leads.
     pub(super) fn hear_lead(&mut self, leading: Leading) -> Result<(), Failure> {
-        let fact = |leader: &Leader, make: fn(String, String, u64) -> SwarmEvent| {
-            let role = COORDINATOR.to_owned();
-            SwarmRecord::now(&self.record.id, make(role, leader.holder.clone(), leader.fence))
+        self.leads = leading.leads();
+        let noted = match leading.fact() {
+            Some(event) => self.note(SwarmRecord::now(&self.record.id, event)),
+            None => Ok(()),
         };
         match leading {
-            Leading::Leads => {}
-            Leading::Began(leader) => {
-                self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseTaken { role, holder, fence }))?;
+            Leading::Began(_) => {
+                self.held = None;
                 if let Some(other) = self.other.take() {
                     self.face.tell(&News::Said(&format!("took over from {other}")));
                 }
-                self.leads = true;
-                self.held = None;
                 for (worker, count) in self.control.reap_orphans()? {
                     self.face.tell(&News::Said(&format!("ended {count} that `{worker}` had left running")));
                 }
             }
-            Leading::Lost(leader) => {
-                self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseLost { role, holder, fence }))?;
-                self.leads = false;
+            Leading::StandsBy(leader) if self.other.as_ref() != Some(&leader.holder) => {
+                self.face.tell(&News::Said(&format!("{} leads; this one stands by", leader.holder)));
+                self.other = Some(leader.holder);
             }
-            Leading::StandsBy(leader) => {
-                if self.other.as_ref() != Some(&leader.holder) {
-                    self.face.tell(&News::Said(&format!("{} leads; this one stands by", leader.holder)));
-                    self.other = Some(leader.holder);
-                }
-            }
+            Leading::Leads | Leading::Lost(_) | Leading::StandsBy(_) => {}
         }
-        Ok(())
+        noted
     }
 
     /// What the leader says holds tickets for somebody; nothing where this one leads.
@@ -81,10 +75,54 @@ impl Engine<'_> {
 
     /// Gives the lead up.
     pub(super) fn release(&mut self) -> Result<(), Failure> {
-        if let Some(Leader { holder, fence, .. }) = self.lease.release()? {
-            let role = COORDINATOR.to_owned();
-            self.note(SwarmRecord::now(&self.record.id, SwarmEvent::LeaseLost { role, holder, fence }))?;
+        if let Some(leader) = self.lease.release()?
+            && let Some(event) = Leading::Lost(leader).fact()
+        {
+            self.note(SwarmRecord::now(&self.record.id, event))?;
         }
         Ok(())
+    }
+}
+
+impl Leading {
+    /// Whether this process leads from now on.
+    fn leads(&self) -> bool {
+        matches!(self, Self::Leads | Self::Began(_))
+    }
+
+    /// What is to be written down, where the role went from one to another.
+    fn fact(&self) -> Option<SwarmEvent> {
+        let parts = |leader: &Leader| (COORDINATOR.to_owned(), leader.holder.clone(), leader.fence);
+        match self {
+            Self::Began(leader) => {
+                let (role, holder, fence) = parts(leader);
+                Some(SwarmEvent::LeaseTaken { role, holder, fence })
+            }
+            Self::Lost(leader) => {
+                let (role, holder, fence) = parts(leader);
+                Some(SwarmEvent::LeaseLost { role, holder, fence })
+            }
+            Self::Leads | Self::StandsBy(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Time;
+
+    #[test]
+    fn only_who_took_the_lease_or_kept_it_leads_and_only_a_change_is_written_down() {
+        let now = Time::from_millis(0);
+        let leader = || Leader { holder: "me".to_owned(), fence: 3, lease_until: now };
+        let heard = |leading: Leading| (leading.leads(), leading.fact());
+        let (role, holder, fence) = (COORDINATOR.to_owned(), "me".to_owned(), 3);
+        let taken = SwarmEvent::LeaseTaken { role: role.clone(), holder: holder.clone(), fence };
+        assert_eq!(heard(Leading::Began(leader())), (true, Some(taken)));
+        assert_eq!(heard(Leading::Leads), (true, None));
+        let lost = SwarmEvent::LeaseLost { role, holder, fence };
+        assert_eq!(heard(Leading::Lost(leader())), (false, Some(lost)));
+        assert_eq!(heard(Leading::StandsBy(leader())), (false, None));
     }
 }

@@ -356,6 +356,20 @@ fn an_engine_that_slept_through_its_lease_stops_acting() {
 }
 
 #[test]
+fn a_lease_that_cannot_be_written_down_is_held_all_the_same() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    swarm.run(["queue", "add", "a"]).success();
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON events WHEN NEW.data LIKE '%lease_taken%'
+                  BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    database.execute(broken, []).unwrap();
+    let output = swarm.run(["run", "a", "--headless", "--timeout", "60s"]).expect_code(0);
+    output.says("could not look or act, and tries again");
+    assert_eq!(states(&swarm)["a"], "review");
+}
+
+#[test]
 fn the_time_limit_ends_the_agents_keeps_their_work_and_leaves_their_tickets_queued() {
     let swarm = repository();
     ticket(&swarm, "a", &[]);
