@@ -221,6 +221,7 @@ impl Control {
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
             told: BTreeMap::new(),
+            never_lands: None,
             paces: store.paces()?,
             cares: store.cares()?.into_iter().collect(),
         })

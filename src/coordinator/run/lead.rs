@@ -13,19 +13,25 @@ use crate::queue::Leader;
 impl Engine<'_> {
     /// Refuses to wait for landings of a coordinator that goes on without an end and lands nothing.
     pub(super) fn check_leader(&self) -> Result<(), Failure> {
-        if self.request.is_endless || !self.request.lands {
-            return Ok(());
-        }
-        let project = self.control.project();
-        let Some(leader) = project.queue()?.leader(COORDINATOR)? else { return Ok(()) };
-        match project.store()?.run_of(&leader.holder)? {
-            Some(run) if run.tickets.is_none() && !run.lands => {
-                let text = format!("{} coordinates in the background and lands nothing", leader.holder);
+        match self.who_never_lands()? {
+            Some(holder) => {
+                let text = format!("{holder} coordinates in the background and lands nothing");
                 Err(Failure::new(FailureKind::NeedsPerson, text)
                     .hint("swarm down, then swarm up --merge; or leave --merge out, and swarm merge afterwards"))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
+    }
+
+    /// Who leads without an end and lands nothing, where this one would land and come to an end.
+    pub(super) fn who_never_lands(&self) -> Result<Option<String>, Failure> {
+        if self.request.is_endless || !self.request.lands || self.leads {
+            return Ok(None);
+        }
+        let project = self.control.project();
+        let Some(leader) = project.queue()?.leader(COORDINATOR)? else { return Ok(None) };
+        let run = project.store()?.run_of(&leader.holder)?;
+        Ok(run.filter(|run| run.tickets.is_none() && !run.lands).map(|_| leader.holder))
     }
 
     /// Hears where it stands in the role, and says what changed about it. That it cannot be written down changes nothing

@@ -287,9 +287,13 @@ impl<'a> Engine<'a> {
         let (workers, tickets) = self.control.observe()?;
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
+        if !self.leads {
+            // Whether that can be done only the leader knows, and no run waits for it.
+            world.unfinished.clear();
+        }
         world::forget_changed(&mut self.setbacks, &world);
         (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
-        world.told = self.told_by_leader()?;
+        (world.told, world.never_lands) = (self.told_by_leader()?, self.who_never_lands()?);
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         if self.leads {

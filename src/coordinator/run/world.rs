@@ -39,6 +39,8 @@ pub(crate) struct World {
     /// What whoever leads says holds tickets for somebody, while this coordinator stands by: only the leader knows what it
     /// tried in vain.
     pub(crate) told: BTreeMap<TicketId, Hold>,
+    /// Who leads and lands nothing for as long as it lives, while this coordinator stands by and would land.
+    pub(crate) never_lands: Option<String>,
     /// Whether no process lands: then whatever is landing was left so by a dead one.
     pub(crate) nobody_lands: bool,
     /// Landings that are not over though the target has their work: of each ticket the worker that is not released, or
@@ -157,6 +159,7 @@ impl World {
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
             told: BTreeMap::new(),
+            never_lands: None,
             nobody_lands: false,
             unfinished: BTreeMap::new(),
             paces: Vec::new(),

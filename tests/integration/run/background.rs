@@ -137,3 +137,29 @@ fn gates_that_wait_for_trust_hold_from_the_moment_that_they_have_it() {
     assert!(gated.exists(), "it landed by the gates of before");
     swarm.run(["down"]).success();
 }
+
+#[test]
+fn a_run_that_lands_does_not_wait_for_one_that_took_the_lead_and_never_does() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["up", "--headless"]).says("and leads");
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let lands = |lands: bool| {
+        let sql = format!(
+            "UPDATE runs SET document = json_set(document, '$.lands', json('{lands}'))
+             WHERE json_extract(document, '$.tickets') IS NULL"
+        );
+        assert_eq!(database.execute(&sql, []).unwrap(), 1);
+    };
+    // When the run begins, somebody leads who lands; then it is one who does not.
+    lands(true);
+    let mut run = Beside::start(&swarm, "run", &["run", "a", "--merge"]);
+    run.await_words(&swarm, "leads; this one stands by");
+    lands(false);
+    let_go(&swarm, "wait-a");
+    assert_eq!(run.end(&swarm), 4, "{}", run.says(&swarm));
+    assert!(run.says(&swarm).contains("coordinates and lands nothing: swarm merge"), "{}", run.says(&swarm));
+    assert_eq!(swarm.json(["queue", "list"])["tickets"][0]["state"], "review");
+    swarm.run(["down"]).success();
+}

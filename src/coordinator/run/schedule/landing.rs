@@ -15,16 +15,21 @@ const LANDING_SETTLES: Duration = Duration::from_secs(3);
 /// Looks at a ticket whose work is finished.
 pub(super) fn judge<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
+    let lands = rules.lands && world.never_lands.is_none();
     match entry.state {
         S::Landing if entry.changed_at.age_at(world.now) < LANDING_SETTLES => Judged::Moving,
-        S::Landing if !rules.lands && world.nobody_lands => {
+        S::Landing if !lands && world.nobody_lands => {
             person(id, "was interrupted while it landed: swarm merge".to_owned())
         }
-        S::Landing if !rules.lands => Judged::Moving,
+        S::Landing if !lands => Judged::Moving,
         _ if !rules.lands => Judged::Made,
         S::Review if !rules.approves => {
             let worker = seen.map_or(id.as_str(), |seen| seen.worker.id.as_str());
             person(id, format!("waits for a verdict: swarm review {worker}"))
+        }
+        _ if !lands => {
+            let leader = world.never_lands.as_deref().unwrap_or_default();
+            person(id, format!("waits to land, and {leader} coordinates and lands nothing: swarm merge"))
         }
         _ => match seen {
             Some(seen) => match lands_after(world, seen) {

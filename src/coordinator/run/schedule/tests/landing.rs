@@ -88,3 +88,15 @@ fn a_landing_that_was_left_unfinished_is_finished_though_its_ticket_has_landed()
     forget_changed(&mut setbacks, &World { unfinished: BTreeMap::new(), ..left });
     assert!(setbacks.is_empty());
 }
+
+#[test]
+fn who_stands_by_behind_one_that_never_lands_does_not_wait_for_it() {
+    let tickets = vec![entry("a", S::Approved), entry("b", S::Running)];
+    let never_lands = Some("process 7 on here".to_owned());
+    let standing_by = World { never_lands, ..world(tickets, vec![working("a"), working("b")]) };
+    let decision = decide(&standing_by, &rules());
+    let why = "waits to land, and process 7 on here coordinates and lands nothing: swarm merge";
+    assert_eq!(hold(&decision, "a").why, why);
+    assert!(!decision.is_over(), "what runs is waited for");
+    assert!(matches!(&decide(&World { never_lands: None, ..standing_by }, &rules()).steps[..], [Step::Land { .. }]));
+}
