@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::lease::Leading;
+use super::schedule::HOLD_SETTLES;
 use super::{Engine, News};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::model::TicketId;
@@ -61,12 +62,17 @@ impl Engine<'_> {
         noted
     }
 
-    /// What the leader says holds tickets for somebody; nothing where this one leads.
+    /// What the leader says holds tickets for somebody; nothing where this one leads, or where the leader seems to be gone.
+    /// What it said before this one began may have been mended since: that counts only where the leader does not try again
+    /// by itself, and has had the time to see what changed.
     pub(super) fn told_by_leader(&self) -> Result<BTreeMap<TicketId, Hold>, Failure> {
-        if self.leads {
+        if self.leads || self.lease.misses_leader() {
             return Ok(BTreeMap::new());
         }
-        let holds = self.control.project().store()?.holds()?.into_iter().filter(|hold| !hold.kind.passes());
+        let is_seen = self.began_at.elapsed() >= HOLD_SETTLES;
+        let counts = |hold: &Hold| !self.old_holds.contains(hold) || hold.until.is_none() && is_seen;
+        let holds = self.control.project().store()?.holds()?.into_iter();
+        let holds = holds.filter(|hold| !hold.kind.passes() && counts(hold));
         Ok(holds.map(|hold| (hold.ticket.clone(), hold)).collect())
     }
 

@@ -123,6 +123,11 @@ impl Lease {
         Ok(Some(held))
     }
 
+    /// Whether the leader seemed to be gone when it was looked at last.
+    pub(super) fn misses_leader(&self) -> bool {
+        self.gone.is_some()
+    }
+
     /// The lock that the holder of a lease holds.
     fn lock_of(&self, fence: u64) -> PathBuf {
         self.paths.lock(&format!("coordinator-{fence}"))

@@ -168,6 +168,8 @@ struct Engine<'a> {
     heard: i64,
     /// The holds that were stored last, or told where it stands by; `None` before the first.
     held: Option<Vec<Hold>>,
+    /// What was held before this one began.
+    old_holds: Vec<Hold>,
     record: RunRecord,
     began_at: Instant,
     /// The last look.
@@ -203,6 +205,7 @@ impl<'a> Engine<'a> {
             setbacks: BTreeMap::new(),
             heard: control.project().store()?.last_seq()?,
             held: None,
+            old_holds: control.project().store()?.holds()?,
             record,
             began_at: Instant::now(),
             last: None,
@@ -313,6 +316,10 @@ impl<'a> Engine<'a> {
     fn tell_changes(&mut self, world: &World) -> Result<(), Failure> {
         for (seq, event) in self.control.project().queue()?.events_since(self.heard, HEARD_AT_ONCE)? {
             self.heard = seq;
+            if event.from == Some(event.to) {
+                // Somebody published it anew, whatever was tried in vain.
+                self.setbacks.remove(&event.ticket);
+            }
             if let Some(entry) = world.ticket(&event.ticket).filter(|_| world.is_chosen(&event.ticket)) {
                 let reason = world.worker_of(&event.ticket).map(|seen| seen.reason.as_str());
                 self.face.tell(&News::Changed { event: &event, entry, reason });

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Engine, News};
 use crate::coordinator::control::Control;
 use crate::coordinator::failure::Failure;
+use crate::coordinator::project::ConfigFiles;
 use crate::model::event::{SwarmEvent, SwarmRecord};
 
 /// How often a configuration that cannot be used is tried again: what is in its way may be elsewhere than in its files, as
@@ -13,8 +14,7 @@ const TRY_AGAIN_EVERY: Duration = Duration::from_secs(3);
 
 /// The configuration as it was read last.
 pub(super) struct Configuration {
-    /// The texts of its files.
-    files: [Option<Vec<u8>>; 2],
+    files: ConfigFiles,
     /// Why it cannot be used, and when that was found; `None` where it holds.
     unusable: Option<(String, Instant)>,
 }
@@ -36,7 +36,10 @@ impl Engine<'_> {
             return Ok(());
         }
         let lands = self.request.lands;
-        let read = self.control.anew(lands).and_then(|control| Ok((control.rules(lands)?, control)));
+        let read = self.control.anew(lands).and_then(|control| {
+            control.agent_facts()?;
+            Ok((control.rules(lands)?, control))
+        });
         let before = self.configuration.unusable.take().map(|(why, _)| why);
         self.configuration.files = files;
         let (used, why) = match read {
@@ -44,6 +47,8 @@ impl Engine<'_> {
                 self.rules = rules;
                 self.jobs.work_by(control.beside());
                 self.changed = Some(control);
+                // What was missing may be there now.
+                self.setbacks.clear();
                 (true, "holds from now on".to_owned())
             }
             Err(failure) => {

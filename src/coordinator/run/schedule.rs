@@ -29,7 +29,7 @@ use crate::queue::QueueTicket;
 /// How long a claim may be without a worker: whoever took it may be about to write the worker down.
 const CLAIM_SETTLES: Duration = Duration::from_secs(3);
 /// How long a ticket stays as it is before what the leader says holds it counts for others.
-const HOLD_SETTLES: Duration = Duration::from_secs(3);
+pub(super) const HOLD_SETTLES: Duration = Duration::from_secs(3);
 /// How long an agent asks for a person before the run counts on none.
 const QUESTION_SETTLES: Duration = Duration::from_secs(5);
 

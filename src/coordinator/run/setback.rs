@@ -35,7 +35,8 @@ impl Engine<'_> {
         world.ticket(ticket).map(|entry| (entry.state, entry.fence))
     }
 
-    /// Notes that a worker could not be started. What a person has to mend is not tried again before the ticket changes.
+    /// Notes that a worker could not be started. What a person has to mend is not tried again before the ticket or the
+    /// configuration changes; who goes on without an end looks again all the same, since it may have been mended elsewhere.
     pub(super) fn not_started(&mut self, ticket: TicketId, failure: &Failure) {
         use TicketState as S;
         let Some(at) = self.found_at(&ticket) else { return };
@@ -50,7 +51,10 @@ impl Engine<'_> {
         let (kind, until, count) = match failure.kind {
             // Somebody else took the last place, or the ticket went its own way.
             FailureKind::Limit => (HoldKind::Place, Some(Time::now().after(LOOK_EVERY)), count - 1),
-            FailureKind::NeedsPerson | FailureKind::Usage | FailureKind::NotFound => (HoldKind::Person, None, count),
+            FailureKind::NeedsPerson | FailureKind::Usage | FailureKind::NotFound => {
+                let again = self.request.is_endless.then(|| Time::now().after(START_AGAIN_AFTER));
+                (HoldKind::Person, again, count)
+            }
             // It may be the machine, as when its disk is full; whoever goes on without an end looks again.
             _ if count >= START_TRIES => (HoldKind::Person, Some(Time::now().after(START_AGAIN_AFTER)), count),
             _ => (HoldKind::Time, Some(Time::now().after(wait)), count),

@@ -1,10 +1,13 @@
 //! The coordinator in the background.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scenery::{Beside, QUICK, await_state, hold_back, let_go, repository, ticket};
 use crate::support::scene::{assert_no_processes, signal};
+use crate::support::swarm::TestSwarm;
 
 #[test]
 fn a_coordinator_in_the_background_works_until_it_is_ended() {
@@ -161,5 +164,52 @@ fn a_run_that_lands_does_not_wait_for_one_that_took_the_lead_and_never_does() {
     assert_eq!(run.end(&swarm), 4, "{}", run.says(&swarm));
     assert!(run.says(&swarm).contains("coordinates and lands nothing: swarm merge"), "{}", run.says(&swarm));
     assert_eq!(swarm.json(["queue", "list"])["tickets"][0]["state"], "review");
+    swarm.run(["down"]).success();
+}
+
+/// A coordinator in the background that could not start `a`, whose agent is missing.
+fn parked() -> (TestSwarm, Value) {
+    let swarm = repository();
+    swarm.write_ticket("a", "late", "Work.");
+    let up = swarm.json(["up", "--headless"]);
+    swarm.run(["queue", "add", "a"]).success();
+    swarm.wait_until("it to be told that it cannot be started", || {
+        let queue = swarm.json(["queue", "list"]);
+        queue["tickets"][0]["why"].as_str().is_some_and(|why| why.contains("could not be started"))
+    });
+    assert_ne!(swarm.json(["queue", "list"])["tickets"][0]["until"], Value::Null, "it is tried again in any case");
+    (swarm, up["pid"].clone())
+}
+
+#[test]
+fn what_an_agent_was_missing_for_starts_when_it_is_there_and_nobody_believes_the_reason_of_before() {
+    let (swarm, _) = parked();
+    swarm.write_shell_agent("late", "echo late > late.txt");
+    swarm.run(["run", "a", "--headless", "--timeout", "50s"]).expect_code(0).says("leads; this one stands by");
+    assert_eq!(swarm.json(["queue", "list"])["tickets"][0]["state"], "review");
+    swarm.run(["down"]).success();
+}
+
+#[test]
+fn what_a_killed_coordinator_said_holds_nothing() {
+    let (swarm, pid) = parked();
+    signal(&pid, Signal::KILL);
+    swarm.write_shell_agent("late", "echo late > late.txt");
+    swarm.run(["run", "a", "--headless", "--timeout", "50s"]).expect_code(0);
+}
+
+#[test]
+fn a_ticket_that_could_not_be_started_is_tried_again_when_somebody_says_so() {
+    let swarm = repository();
+    swarm.write(".swarm/tickets/a.md", "---\nagent: shell\nbase: later\n---\nWork.\n");
+    swarm.run(["up", "--headless"]).success();
+    swarm.run(["queue", "add", "a"]).success();
+    let why = || swarm.json(["queue", "list"])["tickets"][0]["why"].to_string();
+    swarm.wait_until("it to be told that it cannot be started", || why().contains("could not be started"));
+    swarm.git(["branch", "later"]).success();
+    swarm.run(["queue", "retry", "a"]).success();
+    let begun = Instant::now();
+    await_state(&swarm, "a", "review");
+    assert!(begun.elapsed() < Duration::from_secs(30), "it waited for its time");
     swarm.run(["down"]).success();
 }
