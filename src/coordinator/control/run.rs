@@ -12,9 +12,11 @@ use crate::coordinator::views::{MergeView, SpawnedView};
 use crate::landing::LandingError;
 use crate::model::settings::{Approval, LandingMode, Settings};
 use crate::model::ticket::{Ticket, TicketState, unmet};
-use crate::model::worker::{Liveness, SpawnStep};
+use crate::model::worker::{Liveness, Phase, SpawnStep};
 use crate::model::{AgentName, BranchName, RunId, TicketId, Time, WorkerId};
+use crate::process;
 use crate::queue::{NewTicket, Queue, QueueError, QueueTicket};
+use crate::supervisor::MARKER;
 
 /// The tickets that a run is to bring to an end.
 #[derive(Debug, Clone, Default)]
@@ -361,6 +363,17 @@ impl Control {
         let worker = self.worker(worker.as_str())?;
         self.note_lost(&worker)?;
         self.resume_one(worker, Some(&[TicketState::Lost])).map(drop)
+    }
+
+    /// Ends the set-up commands of the worker that is being started for a ticket; one whose agent runs is left alone.
+    pub(in crate::coordinator) fn end_set_up(&self, ticket: &TicketId) -> Result<(), Failure> {
+        let Some(worker) = self.project.store()?.worker(&WorkerId::of(ticket, 1))? else { return Ok(()) };
+        if let Phase::Preparing { step: SpawnStep::Setup, .. } = worker.phase {
+            let marker = self.project.paths.worker_dir(&worker.id);
+            let grace = self.project.settings()?.limits.grace;
+            process::stop_marked(MARKER, &marker.to_string_lossy(), grace)?;
+        }
+        Ok(())
     }
 
     /// Ends a worker's agent because the run is over, with its work kept, and queues its ticket again for the next run.

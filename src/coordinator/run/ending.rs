@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::jobs::Job;
 use super::schedule::{Decision, decide};
 use super::world::World;
-use super::{Ending, Engine, News, PEEK_EVERY, summary};
+use super::{Ending, Engine, LOOK_EVERY, News, PEEK_EVERY, summary};
 use crate::coordinator::failure::Failure;
 use crate::coordinator::views::RunView;
 use crate::model::coordination::RunEnd;
@@ -17,16 +17,20 @@ use crate::model::{TicketId, Time};
 
 /// How long an engine that was told to end waits for a landing.
 const LANDING_ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// How long an engine that was told to end waits for what it has begun.
+/// How long an engine that was told to end waits for set-up commands until it ends them.
+const STARTS_END_WITHIN: Duration = Duration::from_secs(10);
+/// How long it waits for whatever else it has begun.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
 impl Engine<'_> {
-    /// Ends the agents of the chosen tickets, all at once.
+    /// Ends the agents of the chosen tickets, all at once. Where somebody else leads, they are that one's to end.
     pub(super) fn stop_all(&mut self, reason: &str) -> Result<(), Failure> {
-        self.face.tell(&News::Said(&format!("{reason}; ending the agents, their work is kept")));
-        self.drain(END_WITHIN)?;
         if !self.still_leads()? {
-            // They are somebody else's to end.
+            return Ok(());
+        }
+        self.face.tell(&News::Said(&format!("{reason}; ending the agents, their work is kept")));
+        self.drain()?;
+        if !self.still_leads()? {
             return Ok(());
         }
         let (workers, tickets) = self.control.observe()?;
@@ -35,15 +39,30 @@ impl Engine<'_> {
             |id: &TicketId| tickets.iter().any(|entry| entry.ticket.id == *id && entry.state == TicketState::Running);
         for seen in workers {
             let (ticket, worker) = (seen.worker.ticket.clone(), seen.worker.id.clone());
-            if seen.liveness == Liveness::Alive && is_chosen(&ticket) && is_running(&ticket) {
+            // What is still being started has no agent to end.
+            let is_ours = is_chosen(&ticket) && is_running(&ticket) && !self.jobs.doing().contains_key(&ticket);
+            if seen.liveness == Liveness::Alive && is_ours {
                 self.jobs.begin(Job::Stop { ticket, worker, reason: reason.to_owned() });
             }
         }
-        self.drain(END_WITHIN)
+        self.await_short(END_WITHIN)
     }
 
-    /// Waits for what was begun and is short; a landing is finished by the next one where it does not end in time.
-    fn drain(&mut self, within: Duration) -> Result<(), Failure> {
+    /// Waits for what was begun and is short; a landing is finished by the next one where it does not end in time. A set-up
+    /// that goes on is ended, and its start is taken back: nobody would hear of it when this process is gone.
+    fn drain(&mut self) -> Result<(), Failure> {
+        self.await_short(STARTS_END_WITHIN)?;
+        let begun = Instant::now();
+        while self.jobs.has_short_ones() && begun.elapsed() < END_WITHIN {
+            // It may be about to begin.
+            self.jobs.end_set_ups();
+            self.await_short(LOOK_EVERY)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what was begun, but for landings.
+    fn await_short(&mut self, within: Duration) -> Result<(), Failure> {
         let begun = Instant::now();
         while self.jobs.has_short_ones() && begun.elapsed() < within {
             self.await_report()?;
@@ -92,7 +111,7 @@ impl Engine<'_> {
 
     /// Ends the run: gives the lead up, says how it ended.
     pub(super) fn end(mut self, ending: Ending) -> Result<(RunView, Result<(), Failure>), Failure> {
-        self.drain(END_WITHIN)?;
+        self.drain()?;
         self.await_landing(ending)?;
         let (workers, tickets) = self.control.observe()?;
         let (mut world, _) = match self.last.take() {

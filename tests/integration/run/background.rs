@@ -213,3 +213,19 @@ fn a_ticket_that_could_not_be_started_is_tried_again_when_somebody_says_so() {
     assert!(begun.elapsed() < Duration::from_secs(30), "it waited for its time");
     swarm.run(["down"]).success();
 }
+
+#[test]
+fn a_run_that_stands_by_ends_no_agent_when_its_time_is_over_and_says_so() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["up", "--headless"]).success();
+    swarm.run(["queue", "add", "a"]).success();
+    await_state(&swarm, "a", "running");
+    let output = swarm.run(["run", "a", "--timeout", "1s"]).expect_code(6);
+    output.says("its workers run on");
+    assert!(!output.stderr.contains("ending the agents"), "{}", output.stderr);
+    let_go(&swarm, "wait-a");
+    await_state(&swarm, "a", "review");
+    swarm.run(["down"]).success();
+}

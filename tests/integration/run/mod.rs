@@ -388,6 +388,20 @@ fn the_time_limit_ends_the_agents_keeps_their_work_and_leaves_their_tickets_queu
 }
 
 #[test]
+fn a_set_up_that_goes_on_when_the_time_is_over_is_ended_and_its_start_is_taken_back() {
+    let swarm = repository();
+    let setup = "setup: [{run: 'touch \"$SWARM_REPO/../setup\"; sleep 1000'}]\n";
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{setup}"));
+    ticket(&swarm, "a", &[]);
+    let output = swarm.run(["run", "--all", "--headless", "--yes", "--timeout", "1s"]).expect_code(6);
+    output.says("the rest is queued and its work is kept");
+    assert!(swarm.root().join("setup").exists());
+    assert_eq!(states(&swarm)["a"], "queued");
+    assert_no_processes(&swarm);
+    assert!(!swarm.worktree("a").exists());
+}
+
+#[test]
 fn an_engine_that_ends_leads_until_it_has_ended() {
     let swarm = repository();
     // Longer than a lease lasts.
