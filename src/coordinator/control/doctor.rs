@@ -253,6 +253,11 @@ impl Control {
             if known.liveness == Liveness::Dead {
                 findings.extend(self.unsupervised(worker)?);
             }
+            if self.awaits_release(worker)? {
+                let text = format!("the work of `{id}` landed, and it was not released");
+                let found = warning("workers", text, Some(format!("swarm rm {id} keeps its work")));
+                findings.push(found.mendable(Fault::Unreleased(id.clone())));
+            }
             if known.ticket_state.is_none() && !is_released(worker) && !is_preparing(worker) {
                 let text = format!("the queue knows no ticket `{}` of worker `{id}`", worker.ticket);
                 let found = problem("workers", text, Some(format!("swarm rm {id} keeps its work")));

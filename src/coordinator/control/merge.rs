@@ -129,20 +129,17 @@ impl Control {
             }
         }
         self.tell_stacked_of(&view);
-        self.release_landed()?;
+        self.release_landed(&[])?;
         self.clear_released();
         let result = outcome(&view, failures);
         Ok((view, result))
     }
 
-    /// Releases workers whose work landed and who could not be released then, as when the disk was full; what fails again
-    /// is for the next landing. Of a ticket with variants nobody can tell here which one landed.
-    fn release_landed(&self) -> Result<(), Failure> {
-        let workers = self.project.store()?.workers()?;
-        for worker in workers.iter().filter(|worker| !is_released(worker)) {
-            let is_only = workers.iter().filter(|other| other.ticket == worker.ticket).count() == 1;
-            let has_landed = || Ok::<_, Failure>(self.ticket_state(&worker.ticket)? == Some(TicketState::Landed));
-            if !is_only || self.liveness(worker) != Liveness::Dead || !has_landed()? {
+    /// Releases workers whose work landed and who could not be released then, as when the disk was full, but for those
+    /// that were judged just now; what fails again is for the next landing.
+    pub(super) fn release_landed(&self, judged: &[WorkerId]) -> Result<(), Failure> {
+        for worker in self.project.store()?.workers()?.iter().filter(|worker| !judged.contains(&worker.id)) {
+            if !self.awaits_release(worker)? {
                 continue;
             }
             if let Err(failure) = self.with_landing(|landing| Ok(landing.release(&worker.id, "landed")?)) {
@@ -151,6 +148,26 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    /// Whether a worker's work landed, and it was not released and nobody supervises it.
+    pub(super) fn awaits_release(&self, worker: &Worker) -> Result<bool, Failure> {
+        let is_left = !is_released(worker) && self.liveness(worker) == Liveness::Dead;
+        if !is_left || self.ticket_state(&worker.ticket)? != Some(TicketState::Landed) {
+            return Ok(false);
+        }
+        let workers = self.project.store()?.workers()?;
+        if workers.iter().filter(|other| other.ticket == worker.ticket).count() == 1 {
+            return Ok(true);
+        }
+        // Which of several landed, their own logs tell; what landed before an attempt is not that attempt's work.
+        let log = read_log::<EventRecord>(&self.project.paths.events(&worker.id))?;
+        let last = log.records.iter().rev().find_map(|record| match record.event {
+            Event::Landed { .. } => Some(true),
+            Event::AgentStarted { .. } => Some(false),
+            _ => None,
+        });
+        Ok(last == Some(true))
     }
 
     /// The workers to land, in the order they go in: as named, or as [`order`] says.

@@ -65,6 +65,7 @@ impl Control {
         }
         let answer = self.answer(&workers, answers, &first, has_run_out)?;
         self.tell_stacked_of(&answer.0);
+        self.release_landed(&workers)?;
         self.clear_released();
         Ok(answer)
     }
