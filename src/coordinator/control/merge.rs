@@ -232,7 +232,7 @@ impl Control {
     }
 
     /// What to say of a worker with nothing to land; `None` where there may be something.
-    fn settled(&self, worker: &Worker) -> Result<Option<SettledView>, Failure> {
+    pub(super) fn settled(&self, worker: &Worker) -> Result<Option<SettledView>, Failure> {
         let (commit, why) = match self.ticket_state(&worker.ticket)? {
             Some(TicketState::Landed) => {
                 let commit = self.landed_commit(worker)?;
