@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{Control, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::files::{self, FileLock};
-use crate::git::NewWorktree;
+use crate::git::{NewWorktree, is_gone};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, ProcessIdentity, Status, TmuxSession, Worker};
@@ -136,7 +136,7 @@ impl Control {
             return Ok(IN_ORDER.to_owned());
         };
         let is_supervised = FileLock::is_held(&self.project.paths.supervisor_lock(&worker.id))?;
-        if place.worktree.symlink_metadata().is_ok() || is_supervised || is_released(worker) {
+        if !is_gone(&place.worktree) || is_supervised || is_released(worker) {
             return Ok(IN_ORDER.to_owned());
         }
         let kept = repository.keep(&worker.id, Some(&place.worktree), &place.branch, "its worktree was gone")?;

@@ -155,6 +155,15 @@ fn a_worktree_that_vanished_is_made_anew_and_what_was_not_committed_is_kept() {
     assert_eq!(swarm.git_in(&swarm.worktree("work"), ["branch", "--show-current"]).success(), "swarm/work\n");
 }
 
+#[test]
+fn a_worktree_that_was_emptied_is_made_anew() {
+    let swarm = ended();
+    std::fs::remove_dir_all(swarm.worktree("work")).unwrap();
+    std::fs::create_dir(swarm.worktree("work")).unwrap();
+    mended(&swarm, "the worktree of `work` is not usable");
+    assert_eq!(std::fs::read_to_string(swarm.worktree("work").join("made.txt")).unwrap(), "made\n");
+}
+
 /// A commit with all files of the worktree of `work`, made without touching its index.
 fn snapshot_of(swarm: &TestSwarm) -> String {
     let worktree = swarm.worktree("work");
