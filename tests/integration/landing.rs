@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -482,6 +483,25 @@ fn no_control_character_of_an_agent_reaches_a_terminal() {
     assert!(swarm.run(["diff", "beta"]).success().contains('\x1b'));
     let shown = swarm.run_in_terminal(["diff", "beta"], "").stdout.replace('\r', "");
     assert_harmless(&shown, "diff in a terminal");
+}
+
+#[test]
+fn an_interrupted_landing_that_cannot_be_finished_is_told_as_that_and_as_landed_when_it_was() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let database = Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let deny = "CREATE TRIGGER deny BEFORE DELETE ON landing_intents BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    database.execute_batch(deny).unwrap();
+    swarm.run(["merge"]).expect_code(1).says("not now");
+    // Nobody names it: what is open is open.
+    let merged = swarm.run(["merge"]).expect_code(1);
+    merged.says("not now");
+    assert!(!merged.transcript().contains("finished a landing"), "{}", merged.transcript());
+    database.execute_batch("DROP TRIGGER deny").unwrap();
+    let merged = swarm.json(["merge"]);
+    assert_conforms(&merged, "merge");
+    assert_eq!(merged["landed"][0]["worker"], "alpha");
+    assert_eq!(swarm.run(["merge"]).expect_code(0).stdout, "Nothing to land\n");
 }
 
 /// A lock as a git that was killed leaves it.

@@ -16,8 +16,8 @@ use crate::coordinator::views::{
 };
 use crate::git::{CommitInfo, Repository};
 use crate::landing::{
-    ApprovedGates, Entry, GateReport, LandEvent, LandOptions, Landed, Missing, Outcome, Plan, PrepareScratch, Prospect,
-    Report, Returned, Waiting, order,
+    ApprovedGates, Entry, GateReport, LandEvent, LandOptions, Landed, LandingError, Missing, Outcome, Plan,
+    PrepareScratch, Prospect, Report, Returned, Waiting, order,
 };
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{LandingMode, Strategy};
@@ -346,9 +346,13 @@ impl Control {
     ) -> Result<(), (String, Failure)> {
         let id = report.worker.to_string();
         let told = self.worker(&id).and_then(|worker| {
-            // A landing that a dead process had begun may have been finished before this worker's turn.
-            let has_landed = matches!(report.outcome, Ok(Outcome::Landed(_)));
-            if let Some(settled) = self.settled(&worker)?.filter(|_| !has_landed) {
+            // Another process may have landed it before this worker's turn.
+            let is_late = match &report.outcome {
+                Ok(Outcome::Landed(_)) => false,
+                Ok(Outcome::Waiting(_) | Outcome::Returned(_)) => true,
+                Err(error) => matches!(error, LandingError::IsReleased(_) | LandingError::NoWork { .. }),
+            };
+            if is_late && let Some(settled) = self.settled(&worker)? {
                 view.settled.push(settled);
                 return Ok(());
             }
@@ -460,7 +464,14 @@ fn speculation_delay(is_wanted: bool) -> Option<Duration> {
 fn tell(progress: &mut dyn MergeProgress, event: &LandEvent<'_>) {
     match event {
         LandEvent::WaitingForOthers => progress.tell("", "waiting for another landing to end"),
-        LandEvent::Resumed(report) => progress.tell(report.worker.as_str(), "finished a landing that was interrupted"),
+        LandEvent::Resumed(report) => {
+            let what = match &report.outcome {
+                Ok(Outcome::Landed(_)) => "finished a landing that was interrupted".to_owned(),
+                Ok(_) => "took back a landing that was interrupted".to_owned(),
+                Err(error) => format!("could not finish a landing that was interrupted: {}", error_text(error)),
+            };
+            progress.tell(report.worker.as_str(), &what);
+        }
         LandEvent::Started(worker) => progress.tell(worker.as_str(), "test merge"),
         LandEvent::GateStarted(worker, gate) => progress.tell(worker.as_str(), &format!("gate {gate}")),
         LandEvent::GateEnded(worker, gate) => {
