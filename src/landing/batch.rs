@@ -404,7 +404,7 @@ impl Batches<'_, '_> {
         let guess = self.speculation.take();
         self.speculate(stack)?;
         if let (Some(guess), Some(top)) = (guess, stack.last()) {
-            guess.settle(&top.next.tree);
+            guess.settle(&top.next.tree, &self.options.ends);
         }
         let whole = self.test(stack, stack.len())?;
         if passes(&whole) {
