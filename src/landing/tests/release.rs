@@ -195,3 +195,16 @@ fn a_missing_worktree_is_told_when_its_worker_is_released() {
     assert_eq!(released.missing, Some(crate::landing::Missing::CommitsOnly));
     assert!(!released.has_uncommitted);
 }
+
+#[test]
+fn a_worker_whose_worktree_was_emptied_is_released_like_one_whose_worktree_is_missing() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    std::fs::remove_dir_all(yard.worktree("fix")).unwrap();
+    std::fs::create_dir(yard.worktree("fix")).unwrap();
+    let released = yard.landing().release(&worker, "x").unwrap();
+    assert_eq!(released.missing, Some(crate::landing::Missing::CommitsOnly));
+    assert!(matches!(yard.store.worker(&worker).unwrap().unwrap().phase, Phase::Released { .. }));
+    assert!(!yard.worktree("fix").exists());
+    assert_eq!(yard.git.git(&yard.git.root, &["branch", "--list", "swarm/*"]), "");
+}
