@@ -88,7 +88,7 @@ fn a_coordinator_of_other_tickets_is_not_about_to_act_on_this_one() {
     write(&swarm, "other", "");
     swarm.run(["queue", "add", "mine"]).success();
     let mut run = swarm.command(SWARM, &swarm.repository());
-    let mut run = run.args(["run", "other", "--headless"]).stdin(Stdio::null()).spawn().unwrap();
+    let mut run = run.args(["run", "other", "--headless"]).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     swarm.wait_until("the other one to run", || swarm.json(["status"])["tickets"]["running"] == 1);
     swarm.run(["why", "mine"]).says("no coordinator runs that would start it: swarm run mine, or swarm up");
     std::fs::remove_file(swarm.root().join("wait")).unwrap();

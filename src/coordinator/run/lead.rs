@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use super::lease::Leading;
 use super::schedule::HOLD_SETTLES;
+use super::world::World;
 use super::{Engine, News};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::model::TicketId;
-use crate::model::coordination::{COORDINATOR, Hold};
+use crate::model::coordination::{COORDINATOR, Hold, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::queue::Leader;
 
 impl Engine<'_> {
     /// Refuses to wait for landings of a coordinator that goes on without an end and lands nothing.
     pub(super) fn check_leader(&self) -> Result<(), Failure> {
-        match self.who_never_lands()? {
+        match self.leader_run()?.and_then(|run| self.never_lands(&run)) {
             Some(holder) => {
                 let text = format!("{holder} coordinates in the background and lands nothing");
                 Err(Failure::new(FailureKind::NeedsPerson, text)
@@ -24,15 +25,33 @@ impl Engine<'_> {
         }
     }
 
-    /// Who leads without an end and lands nothing, where this one would land and come to an end.
-    pub(super) fn who_never_lands(&self) -> Result<Option<String>, Failure> {
-        if self.request.is_endless || !self.request.lands || self.leads {
-            return Ok(None);
-        }
+    /// The run of whoever leads.
+    fn leader_run(&self) -> Result<Option<RunRecord>, Failure> {
         let project = self.control.project();
         let Some(leader) = project.queue()?.leader(COORDINATOR)? else { return Ok(None) };
-        let run = project.store()?.run_of(&leader.holder)?;
-        Ok(run.filter(|run| run.tickets.is_none() && !run.lands).map(|_| leader.holder))
+        Ok(project.store()?.run_of(&leader.holder)?)
+    }
+
+    /// Who leads in a run, where it lands nothing and has no end, and this one would land and come to an end.
+    fn never_lands(&self, run: &RunRecord) -> Option<String> {
+        let waits = self.request.lands && !self.request.is_endless;
+        (waits && !run.lands && run.tickets.is_none()).then(|| run.holder.clone())
+    }
+
+    /// Adds to a look what whoever stands by knows of the leader. Of one that seems to be gone nothing counts any more.
+    pub(super) fn add_leader(&self, world: &mut World) -> Result<(), Failure> {
+        // Whether that can be done only the leader knows, and no run waits for it.
+        world.unfinished.clear();
+        if self.lease.misses_leader() {
+            return Ok(());
+        }
+        world.told = self.told_by_leader()?;
+        if let Some(run) = self.leader_run()? {
+            world.never_lands = self.never_lands(&run);
+            // One that lands goes on with what was left by a dead one.
+            world.nobody_lands &= !run.lands;
+        }
+        Ok(())
     }
 
     /// Hears where it stands in the role, and says what changed about it. That it cannot be written down changes nothing
@@ -62,13 +81,9 @@ impl Engine<'_> {
         noted
     }
 
-    /// What the leader says holds tickets for somebody; nothing where this one leads, or where the leader seems to be gone.
-    /// What it said before this one began may have been mended since: that counts only where the leader does not try again
-    /// by itself, and has had the time to see what changed.
-    pub(super) fn told_by_leader(&self) -> Result<BTreeMap<TicketId, Hold>, Failure> {
-        if self.leads || self.lease.misses_leader() {
-            return Ok(BTreeMap::new());
-        }
+    /// What the leader says holds tickets for somebody. What it said before this one began may have been mended since: that
+    /// counts only where the leader does not try again by itself, and has had the time to see what changed.
+    fn told_by_leader(&self) -> Result<BTreeMap<TicketId, Hold>, Failure> {
         let is_seen = self.began_at.elapsed() >= HOLD_SETTLES;
         let counts = |hold: &Hold| !self.old_holds.contains(hold) || hold.until.is_none() && is_seen;
         let holds = self.control.project().store()?.holds()?.into_iter();

@@ -26,7 +26,8 @@
 //!
 //! **The end.** A run is over when none of its tickets moves any more: each reached its end, failed for good, or waits for
 //! somebody. An interruption ends scheduling and nothing else: workers run on. The time limit of a run, and in CI an
-//! interruption, ends its agents too, keeps their work, and leaves their tickets queued.
+//! interruption, ends its agents too, keeps their work, and leaves their tickets queued. However it ends, a set-up that goes
+//! on is ended with it and its start taken back.
 
 mod backoff;
 mod crash_loop;
@@ -291,12 +292,10 @@ impl<'a> Engine<'a> {
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
         if !self.leads {
-            // Whether that can be done only the leader knows, and no run waits for it.
-            world.unfinished.clear();
+            self.add_leader(&mut world)?;
         }
         world::forget_changed(&mut self.setbacks, &world);
         (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
-        (world.told, world.never_lands) = (self.told_by_leader()?, self.who_never_lands()?);
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         if self.leads {

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use super::scenery::{Beside, QUICK, await_state, hold_back, let_go, repository, states, ticket};
-use crate::support::scene::signal;
+use crate::support::scene::{assert_no_processes, signal};
 use crate::support::swarm::TestSwarm;
 
 /// Two tickets whose work is in the target and whose process was killed before it had released their workers: `b`'s intent
@@ -13,6 +13,7 @@ fn left_behind() -> (TestSwarm, rusqlite::Connection) {
     ticket(&swarm, "a", &[]);
     ticket(&swarm, "b", &[]);
     swarm.run(["run", "--all", "--headless"]).expect_code(0);
+    assert_no_processes(&swarm);
     let head = |branch: &str| swarm.git(["rev-parse", branch]).success().trim().to_owned();
     swarm.git(["merge", "--no-ff", "--quiet", "-m", "a", "swarm/a"]).success();
     let from = head("HEAD");
