@@ -2,7 +2,7 @@
 
 use super::support::{Yard, gates, releasing};
 use crate::git::crash;
-use crate::git::fixture::with_line;
+use crate::git::fixture::{put, with_line};
 use crate::landing::{LandOptions, Outcome, Report};
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
@@ -161,6 +161,15 @@ fn intent_and_landing_are_in_the_event_log() {
     assert!(matches!(&events[2], Event::Landed { commit, .. } if *commit == landed.commit));
     assert!(matches!(&events[3], Event::Released { keep } if Some(keep) == landed.keep.as_ref()));
     assert_eq!(events.len(), 4);
+}
+
+#[test]
+fn one_that_died_as_it_wrote_its_turn_down_leaves_nothing() {
+    let yard = Yard::new();
+    let left = yard.git.root.join(".git/swarm/locks/.swarm-4194305-x");
+    put(&left, "half");
+    drop(yard.landing().take_turn(&mut |_| ()).unwrap());
+    assert!(!left.exists());
 }
 
 #[test]
