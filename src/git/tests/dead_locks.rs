@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::support::{TestRepo, branch, git_in, isolated, script, worker, write};
+use crate::process::{command, spawn};
 
 /// A worktree and where locks on its index, its head and its branch lie.
 fn worktree() -> (TestRepo, PathBuf, [PathBuf; 3]) {
@@ -87,12 +88,12 @@ fn the_lock_of_a_commit_whose_message_is_being_written_stays() {
         done.display()
     );
     script(&editor, &wait);
-    let mut git = std::process::Command::new("git");
+    let mut git = command("git");
     git.args(["commit", "-q", "-a"])
         .current_dir(&place)
         .envs(isolated(test.folder.path()))
         .env("GIT_EDITOR", format!("'{}'", editor.display()));
-    let mut git = git.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut git = spawn(git.stdin(Stdio::null()).stdout(Stdio::null())).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while !open.exists() {
         assert!(Instant::now() < deadline, "the editor does not open");
