@@ -245,15 +245,26 @@ fn each_environment(mut look: impl FnMut(u32, &[u8]) -> Result<(), ProcessError>
     Ok(())
 }
 
-/// Whether a living process whose name begins with `program` works in or below one of `places`, or any process has
-/// `file` open. Processes of other users are not seen.
+/// Whether a living process whose name begins with `program` works in or below one of `places`, or names one in its
+/// arguments or in a variable of its own (`PROGRAM_...`), or any process has `file` open. Processes of other users are not
+/// seen.
 pub(crate) fn is_used_by(program: &str, places: &[&Path], file: &Path) -> Result<bool, ProcessError> {
+    let prefix = format!("{}_", program.to_uppercase());
     for pid in pids()? {
         let entry = Path::new("/proc").join(pid.to_string());
-        let is_meant = || fs::read(entry.join("comm")).is_ok_and(|name| name.starts_with(program.as_bytes()));
-        let cwd = fs::read_link(entry.join("cwd")).unwrap_or_default();
-        if places.iter().any(|place| cwd.starts_with(place)) && is_meant() {
-            return Ok(true);
+        if fs::read(entry.join("comm")).is_ok_and(|name| name.starts_with(program.as_bytes())) {
+            let cwd = fs::read_link(entry.join("cwd")).unwrap_or_default();
+            let arguments = fs::read(entry.join("cmdline")).unwrap_or_default();
+            let environ = environ(pid)?;
+            let own = environ.split(|byte| *byte == 0).filter(|variable| variable.starts_with(prefix.as_bytes()));
+            let said: Vec<&[u8]> = own.chain([arguments.as_slice()]).collect();
+            let names = |place: &Path| {
+                let place = place.as_os_str().as_encoded_bytes();
+                said.iter().any(|text| text.windows(place.len()).any(|part| part == place))
+            };
+            if places.iter().any(|place| cwd.starts_with(place) || names(place)) {
+                return Ok(true);
+            }
         }
         let open = fs::read_dir(entry.join("fd")).into_iter().flatten().flatten();
         if open.filter_map(|open| fs::read_link(open.path()).ok()).any(|path| path == file) {
