@@ -1,10 +1,12 @@
 //! Ctrl-C as a fact that a loop can ask for, where leaving at once would leave something behind.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::Context;
 use crate::coordinator::{Failure, FailureKind};
 
 /// Whether the person pressed Ctrl-C or the program was asked to end.
@@ -76,6 +78,17 @@ impl Interrupt {
     /// What is set when it happens, for those who know nothing of signals.
     pub(super) fn flag(&self) -> Arc<AtomicBool> {
         self.flag.clone()
+    }
+
+    /// The exit code of what may have been interrupted: that of the signal, and why there is no answer is told all the same.
+    pub(super) fn exit(&self, result: Result<(), Failure>, context: &Context) -> Result<ExitCode, Failure> {
+        match (self.signal(), result) {
+            (Some(signal), Err(failure)) => {
+                context.output.failure(&failure);
+                Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)))
+            }
+            (_, result) => result.map(|()| ExitCode::SUCCESS),
+        }
     }
 
     /// The signal by which it happened.

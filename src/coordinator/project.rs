@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::failure::{Failure, FailureKind};
 use super::{history, queue_place};
@@ -24,6 +25,20 @@ use crate::terminal::Tmux;
 
 /// The project's configuration.
 const CONFIG: &str = ".swarm/config.yaml";
+
+/// Folders of a project with what agents are made of.
+const AGENT_FOLDERS: [&str; 3] = [".swarm/presets", ".claude/agents", ".swarm/agents"];
+/// The same of a user's folder.
+const AGENT_FOLDERS_OF_USER: [&str; 2] = ["presets", "agents"];
+
+/// What settings and agents come from at one moment, for whoever wants to know whether it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigFiles {
+    /// The texts of the project's and the user's settings; `None` where one cannot be read.
+    settings: [Option<Vec<u8>>; 2],
+    /// The files of agents, each with when it was written and its length. Those of a bare repository are not looked at.
+    agents: Vec<(PathBuf, SystemTime, u64)>,
+}
 
 /// Where and how a command was called.
 #[derive(Debug, Clone, Default)]
@@ -107,12 +122,17 @@ impl Project {
         self.settings.set(settings).ok();
     }
 
-    /// The texts of the files that settings come from, the project's and the user's; `None` where one cannot be read.
-    pub(crate) fn config_files(&self) -> [Option<Vec<u8>>; 2] {
+    /// What settings and agents come from, as it is now.
+    pub(crate) fn config_files(&self) -> ConfigFiles {
         let project = self.project_file(Path::new(CONFIG)).ok().flatten().map(String::into_bytes);
-        let user =
-            config::user_folder().ok().and_then(|folder| files::read_if_exists(&folder.join("config.yaml")).ok());
-        [project, user.flatten()]
+        let user_folder = config::user_folder().ok();
+        let user = user_folder.as_ref().and_then(|folder| files::read_if_exists(&folder.join("config.yaml")).ok());
+        let of_user = user_folder.iter().flat_map(|folder| AGENT_FOLDERS_OF_USER.map(|name| folder.join(name)));
+        let top = self.repository.main_worktree();
+        let of_project = top.iter().flat_map(|top| AGENT_FOLDERS.map(|name| top.join(name)));
+        let mut agents: Vec<_> = of_user.chain(of_project).flat_map(|folder| stamps(&folder)).collect();
+        agents.sort();
+        ConfigFiles { settings: [project, user.flatten()], agents }
     }
 
     /// The resolved settings; where the configuration is broken, those of nobody having configured anything. For what
@@ -126,11 +146,12 @@ impl Project {
         if let Some(agents) = self.agents.get() {
             return Ok(agents);
         }
+        let [presets, claude, own] = AGENT_FOLDERS;
         let agents = load_agents(&AgentSources {
             user_folder: Some(config::user_folder()?),
-            presets: self.project_files(Path::new(".swarm/presets"))?,
-            claude_project: self.project_files(Path::new(".claude/agents"))?,
-            project: self.project_files(Path::new(".swarm/agents"))?,
+            presets: self.project_files(Path::new(presets))?,
+            claude_project: self.project_files(Path::new(claude))?,
+            project: self.project_files(Path::new(own))?,
         })?;
         Ok(self.agents.get_or_init(|| agents))
     }
@@ -290,6 +311,17 @@ impl Project {
         }
         Ok(found)
     }
+}
+
+/// The plain files right in a folder, each with when it was written and its length; none where it cannot be read.
+fn stamps(folder: &Path) -> Vec<(PathBuf, SystemTime, u64)> {
+    let names = list_folder(folder).unwrap_or_default();
+    let stamp = |name: PathBuf| {
+        let path = folder.join(name);
+        let about = std::fs::metadata(&path).ok()?;
+        Some((path, about.modified().ok()?, about.len()))
+    };
+    names.into_iter().filter_map(stamp).collect()
 }
 
 /// The text of a file.

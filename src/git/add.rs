@@ -14,6 +14,7 @@ use super::worktree::{Head, Linked};
 use super::{GitError, Repository};
 use crate::files::{FileError, FileLock, make_folder};
 use crate::model::{BranchName, CommitId};
+use crate::process;
 
 /// Registrations that are tried before giving up: `git worktree add` fails on the half-written entry of another
 /// one running at the same time, and not everybody holds our lock.
@@ -97,7 +98,11 @@ impl Repository {
     pub(crate) fn undo_add_worktree(&self, new: &NewWorktree, made_paths: &[PathBuf]) -> Result<(), GitError> {
         let lock = self.lock_worktrees()?;
         stage::clear(&new.path)?;
-        if new.path.join(".git").symlink_metadata().is_ok() {
+        if let Some(headless) = self.headless(&new.path)? {
+            let remove = |folder: &Path| std::fs::remove_dir_all(folder).map_err(FileError::on("remove", folder));
+            remove(headless.path())?;
+            remove(headless.git_dir())?;
+        } else if new.path.join(".git").symlink_metadata().is_ok() {
             let linked = self.linked(&new.path)?;
             let unfinished = self.unfinished(&linked, new)?.is_some();
             if !unfinished && !self.is_untouched(&linked, new, made_paths)? {
@@ -119,6 +124,18 @@ impl Repository {
         }
         drop(lock);
         Ok(())
+    }
+
+    /// The worktree at `path` where `git worktree add` was killed before it had written a head: nothing but the link to
+    /// the registration is there, and no command of git can do anything with it.
+    pub(crate) fn headless(&self, path: &Path) -> Result<Option<Linked>, GitError> {
+        let Ok(linked) = self.linked(path) else { return Ok(None) };
+        let entries = std::fs::read_dir(path).map_err(FileError::on("list", path))?;
+        let is_empty = entries.count() == 1;
+        let is_headless = is_empty && !linked.git_dir().join("HEAD").exists();
+        // Whoever is about to write it has its lock open.
+        let is_made = || process::is_used_by("git", &[], &linked.git_dir().join("HEAD.lock"));
+        Ok(if is_headless && !is_made()? { Some(linked) } else { None })
     }
 
     /// Whether a finished worktree is as it was made.

@@ -1,44 +1,83 @@
-//! Locks that a process left when it was killed, on a worker's worktree and on references of ours.
+//! Locks that a process left when it was killed, on a worker's worktree, on references of ours and on git's own upkeep.
 //!
 //! Git never removes them: every later command fails until a person does. A lock is dead when no git command works
-//! where it could have been taken and no process has it open, as whoever locks through a library has meanwhile.
+//! where it could have been taken, or names that place, and no process has it open, as whoever locks through a library has
+//! meanwhile. On references that others move too it must also be older than any move takes.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{GitError, Repository};
 use crate::files::{FileError, read_if_exists, remove_if_exists};
+use crate::model::BranchName;
 use crate::process;
 
+/// No move of a reference takes longer, but for hooks, and while those run so does git.
+const MOVES_WITHIN: Duration = Duration::from_secs(60);
+
 impl Repository {
-    /// Removes the dead locks on the index and the head of a linked worktree, and on the branch it is on.
+    /// Removes the dead locks on the index and the head of a linked worktree, on the branch it is on, and on the upkeep
+    /// that git begins after a commit, which otherwise never takes place again.
     pub(crate) fn drop_dead_locks(&self, worktree: &Path) -> Result<(), GitError> {
         let linked = self.linked(worktree)?;
         for name in ["index.lock", "HEAD.lock"] {
             drop_if_dead(&linked.git_dir().join(name), &[linked.path()])?;
         }
+        // Whoever has taken this one keeps it open (`hold_lock_file_for_update` in git's `builtin/gc.c`).
+        drop_if_dead(&self.common_dir().join("objects/maintenance.lock"), &[])?;
         let head = read_if_exists(&linked.git_dir().join("HEAD"))?.unwrap_or_default();
         let head = String::from_utf8_lossy(&head);
         let Some(reference) = head.trim().strip_prefix("ref: ") else { return Ok(()) };
         self.drop_dead_reference_lock(reference, &[linked.path()])
     }
 
+    /// Removes the dead lock on a branch that is gone.
+    pub(crate) fn drop_dead_branch_lock(&self, branch: &BranchName) -> Result<(), GitError> {
+        self.drop_dead_reference_lock(&format!("refs/heads/{branch}"), &[])
+    }
+
+    /// Removes dead locks on a branch that anybody may move, and on the heads of the worktrees that are on it; whether there
+    /// was one.
+    pub(super) fn drop_dead_target_locks(&self, branch: &BranchName) -> Result<bool, GitError> {
+        let worktrees = self.worktrees()?;
+        let places: Vec<_> = worktrees.iter().map(|worktree| worktree.path.as_path()).collect();
+        let heads = worktrees.iter().filter(|worktree| worktree.uses(branch));
+        let heads = heads.map(|worktree| worktree.git_dir.join("HEAD.lock"));
+        let mut was_one = false;
+        for lock in heads.chain([self.common_dir().join(format!("refs/heads/{branch}.lock"))]) {
+            was_one |= is_old(&lock) && drop_if_dead(&lock, &self.with_own(&places))?;
+        }
+        Ok(was_one)
+    }
+
     /// Removes a dead lock on a reference that only `swarm` and those who work at `places` move.
     pub(super) fn drop_dead_reference_lock(&self, reference: &str, places: &[&Path]) -> Result<(), GitError> {
-        let places: Vec<_> = places.iter().copied().chain([self.common_dir()]).chain(self.main_worktree()).collect();
-        drop_if_dead(&self.common_dir().join(format!("{reference}.lock")), &places)
+        drop_if_dead(&self.common_dir().join(format!("{reference}.lock")), &self.with_own(places)).map(drop)
+    }
+
+    /// Places, and those where the repository itself lies.
+    fn with_own<'p>(&'p self, places: &[&'p Path]) -> Vec<&'p Path> {
+        places.iter().copied().chain([self.common_dir()]).chain(self.main_worktree()).collect()
     }
 }
 
-/// Removes a lock that nobody who lives can have taken.
-fn drop_if_dead(lock: &Path, places: &[&Path]) -> Result<(), GitError> {
-    let Some(found) = identity(lock)? else { return Ok(()) };
+/// Removes a lock that nobody who lives can have taken; whether there was one.
+fn drop_if_dead(lock: &Path, places: &[&Path]) -> Result<bool, GitError> {
+    let Some(found) = identity(lock)? else { return Ok(false) };
     if process::is_used_by("git", places, lock)? || identity(lock)? != Some(found) {
-        return Ok(());
+        return Ok(false);
     }
     tracing::warn!(lock = %lock.display(), "the lock of a git command that was killed is removed");
-    Ok(remove_if_exists(lock)?)
+    remove_if_exists(lock)?;
+    Ok(true)
+}
+
+/// Whether a file is older than a move of a reference takes; one from the future is not.
+fn is_old(lock: &Path) -> bool {
+    let age = lock.symlink_metadata().and_then(|meta| meta.modified()).map(|modified| modified.elapsed());
+    age.is_ok_and(|age| age.is_ok_and(|age| age > MOVES_WITHIN))
 }
 
 /// What tells a file from another one of its name.

@@ -594,7 +594,7 @@ impl Repository {
 }
 
 /// Whether a worktree's folder is gone, or only an empty one is left.
-fn is_gone(path: &Path) -> bool {
+pub(crate) fn is_gone(path: &Path) -> bool {
     match std::fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,

@@ -63,7 +63,7 @@ pub(crate) use begin::{Begin, Begun};
 pub(crate) use calls::{CallStates, StateOf};
 pub(crate) use content::{Check, Held};
 pub(crate) use diff::DiffOptions;
-pub(crate) use keep::{KeepEntry, LooseEnd};
+pub(crate) use keep::{KeepEntry, LooseEnd, is_gone};
 pub(crate) use leftovers::CommitOutcome;
 #[cfg(test)]
 pub(crate) use merge::ConflictKind;

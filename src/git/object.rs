@@ -119,7 +119,7 @@ impl Repository {
     /// What a call that could not change a reference failed for: a lock of git's, where one is there.
     pub(super) fn locked(&self, reference: &str, error: GitError) -> GitError {
         let locks =
-            [format!("{reference}.lock"), "packed-refs.lock".to_owned()].map(|lock| self.common_dir().join(lock));
+            [&format!("{reference}.lock"), "HEAD.lock", "packed-refs.lock"].map(|lock| self.common_dir().join(lock));
         match locks.into_iter().find(|lock| lock.symlink_metadata().is_ok()) {
             Some(lock) => GitError::Locked { reference: reference.to_owned(), lock },
             None => error,

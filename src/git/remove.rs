@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::keep::KeptWork;
+use super::keep::{KeptWork, is_gone};
 use super::pristine::By;
 use super::snapshot::Extent;
 use super::trash::Trash;
@@ -19,8 +19,8 @@ const REMOVAL: &str = "swarm-removal";
 
 impl Repository {
     /// Removes a linked worktree of this repository whose work is in `kept`; ignored files go with it. One whose
-    /// folder is gone may have been moved by hand, and the moved one needs its registration: that is set aside, so that
-    /// path and branch are free. No error when both are gone.
+    /// folder is gone, or empty and was kept as that, may have been moved by hand, and the moved one needs its
+    /// registration: that is set aside, so that path and branch are free. No error when both are gone.
     ///
     /// # Errors
     /// [`GitError::NotOurWorktree`] for anything that is not a linked worktree of this repository, the main one
@@ -42,14 +42,16 @@ impl Repository {
             return Err(GitError::NotOurWorktree { path: path.to_owned(), why });
         }
         let locked = || refuse("it is locked", &format!("unlock it: git worktree unlock {}", path.display()));
-        if path.symlink_metadata().is_err() {
+        if path.symlink_metadata().is_err() || (kept.is_worktree_missing() && is_gone(path)) {
             let registered = self.worktrees()?.into_iter().find(|worktree| is_same(&worktree.path, path));
+            // The folder of a locked one may be where a disk is mounted.
+            if registered.as_ref().is_some_and(|gone| gone.locked) {
+                return Err(locked());
+            }
+            remove_empty(path)?;
             let Some(gone) = registered else {
                 return Ok(());
             };
-            if gone.locked {
-                return Err(locked());
-            }
             let lock = self.lock_worktrees()?;
             // One whose removal was cut off is not somewhere else. In a mark of an earlier version there is nothing.
             match read_if_exists(&gone.git_dir.join(REMOVAL))? {
@@ -171,7 +173,8 @@ impl Repository {
     pub(crate) fn delete_branch(&self, branch: &BranchName, kept: &KeptWork) -> Result<(), GitError> {
         let lock = self.lock_worktrees()?;
         let Some(head) = self.branch_head(branch)? else {
-            return Ok(());
+            // One that was killed as it deleted the branch may have left its lock.
+            return self.drop_dead_branch_lock(branch);
         };
         if branch != kept.branch() || kept.branch_head() != Some(&head) {
             return Err(GitError::Refused {
@@ -224,6 +227,14 @@ impl Repository {
             self.git(self.common_dir(), ["worktree", "remove", "--force"]).args([path]).output()?;
         }
         Ok(())
+    }
+}
+
+/// Removes a folder, where it is there, that is empty.
+fn remove_empty(path: &Path) -> Result<(), GitError> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FileError::on("remove", path)(error).into()),
+        _ => Ok(()),
     }
 }
 

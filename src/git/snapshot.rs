@@ -143,7 +143,12 @@ impl Repository {
 
     /// Keeps two processes from using a worker's private index, or moving its snapshots, at once.
     pub(super) fn lock_snapshot(&self, worker: &WorkerId) -> Result<FileLock, GitError> {
-        Ok(FileLock::wait(&self.worker_file(worker, "snapshot.lock"))?)
+        let lock = FileLock::wait(&self.worker_file(worker, "snapshot.lock"))?;
+        // One that was killed as it deleted them may have left locks on what is no longer there.
+        for name in [Self::wip_ref(worker), Self::calls_ref(worker)] {
+            self.drop_dead_reference_lock(&name, &[])?;
+        }
+        Ok(lock)
     }
 
     /// The index that snapshots of a worker are taken through.

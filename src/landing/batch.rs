@@ -404,7 +404,7 @@ impl Batches<'_, '_> {
         let guess = self.speculation.take();
         self.speculate(stack)?;
         if let (Some(guess), Some(top)) = (guess, stack.last()) {
-            guess.settle(&top.next.tree);
+            guess.settle(&top.next.tree, &self.options.ends);
         }
         let whole = self.test(stack, stack.len())?;
         if passes(&whole) {
@@ -536,11 +536,12 @@ impl Batches<'_, '_> {
     /// Those have their turn again one by one, so that the failure is told of the one it concerns.
     fn take_stock(&mut self, batch: Vec<Candidate>, failure: LandingError) {
         let mut failure = Some(failure);
+        let is_one_of_several = batch.len() > 1;
         for candidate in batch.into_iter().rev() {
             let worker = candidate.worker.id.clone();
             match self.aftermath(&candidate) {
                 Ok(Some(outcome)) => self.report(worker, Ok(outcome)),
-                Ok(None) if self.size > 1 => self.left.push_front(worker),
+                Ok(None) if is_one_of_several => self.left.push_front(worker),
                 Ok(None) => {
                     if let Some(failure) = failure.take() {
                         self.report(worker, Err(failure));

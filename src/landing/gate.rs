@@ -21,15 +21,13 @@ use crate::files::{Access, read_if_exists, write_atomically};
 use crate::git::ScratchWorktree;
 use crate::model::CommitId;
 use crate::model::settings::Gate;
-use crate::process::{Finished, Invocation, ProcessError, run, stop_marked};
+use crate::process::{Finished, Invocation, ProcessError, run_until, stop_marked};
 use crate::store::StatePaths;
 
 /// How much of a gate's output is kept, in bytes: the end, where failures are summed up.
 const TAIL: usize = 16 * 1024;
 /// Time that leftovers of a gate get to end by themselves.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often a gate that runs is looked at whether it is still wanted.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Marks what a gate started.
 const MARKER: &str = "SWARM_GATE_RUN";
 
@@ -172,7 +170,8 @@ impl Bench<'_> {
     /// Runs a gate once and ends what it leaves behind.
     fn try_once(&self, gate: &Gate, cwd: &Path, tries: u32) -> Result<GateReport, LandingError> {
         let started = Instant::now();
-        let answer = self.run_until_cancelled(&self.invocation(gate, cwd));
+        let stop = || drop(stop_run(&self.token));
+        let answer = run_until(&self.invocation(gate, cwd), || self.is_cancelled(), stop);
         let elapsed = started.elapsed();
         stop_run(&self.token)?;
         let mut report = GateReport {
@@ -195,26 +194,6 @@ impl Bench<'_> {
             Err(error) => return Err(error.into()),
         }
         Ok(report)
-    }
-
-    /// Runs a gate to its end, or ends it with all that it started when it is cancelled.
-    fn run_until_cancelled(&self, call: &Invocation) -> Result<Finished, ProcessError> {
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let watcher = scope.spawn(|| {
-                while !is_over.load(Ordering::SeqCst) {
-                    if self.is_cancelled() {
-                        // Again and again: it may be about to start more.
-                        stop_run(&self.token).ok();
-                    }
-                    std::thread::park_timeout(LOOK_EVERY);
-                }
-            });
-            let answer = run(call);
-            is_over.store(true, Ordering::SeqCst);
-            watcher.thread().unpark();
-            answer
-        })
     }
 
     /// The call of a gate.

@@ -97,7 +97,8 @@ pub(super) type Step<T> = Result<T, Outcome>;
 
 impl Landing<'_> {
     /// Lands workers in the order given, several at once as [`super::batch`] says, and tells what happens through
-    /// `events`. The reports are in the order of `workers`.
+    /// `events`. The reports are in the order of `workers`, after those of others whose interrupted landings were
+    /// finished or could not be.
     ///
     /// Takes turns with other processes, and finishes what a dead one left first. One worker's failure does not stop
     /// the next.
@@ -110,10 +111,13 @@ impl Landing<'_> {
         let turn = self.take_turn_unless(&options.ends, events)?.ok_or(LandingError::Ended)?;
         let repository = turn.marked(self.repository);
         let landing = Landing { repository: &repository, ..*self };
-        for report in landing.resume_in_turn(options)? {
-            events(LandEvent::Resumed(&report));
-        }
-        let mut reports = landing.land_in_batches(workers, options, events)?;
+        let mut reports = landing.resume_in_turn(options)?;
+        reports.iter().for_each(|report| events(LandEvent::Resumed(report)));
+        // What was taken back has its turn like any other.
+        reports.retain(|report| !matches!(report.outcome, Ok(Outcome::Waiting(_) | Outcome::Returned(_))));
+        let is_left = |worker: &&WorkerId| !reports.iter().any(|report| report.worker == **worker);
+        let left: Vec<_> = workers.iter().filter(is_left).cloned().collect();
+        reports.extend(landing.land_in_batches(&left, options, events)?);
         reports.sort_by_key(|report| workers.iter().position(|worker| *worker == report.worker));
         Ok(reports)
     }

@@ -22,6 +22,9 @@ use crate::model::{BranchName, CommitId, Time, WorkerId, error_text};
 use crate::queue::Settlement;
 use crate::store::StatePaths;
 
+/// Why the keep ref of a worker was made that landed.
+const RELEASE_REASON: &str = "landed as a pull request";
+
 /// Writes title and body of a pull request.
 pub(crate) type Describe<'a> = &'a dyn Fn(&Worker) -> Result<(String, String), String>;
 
@@ -100,6 +103,8 @@ pub(crate) enum Offered {
     },
     /// The target has its work, and it was released.
     Landed(PullLanded),
+    /// It had landed before, and its release was cut off and is through now.
+    Released,
     /// The remote's target has the dependency that its branch stands on as other commits, so that its own have to be
     /// brought there before they can be offered.
     Behind {
@@ -147,11 +152,16 @@ impl Landing<'_> {
         }
         let worker = self.live_worker(id)?;
         let (branch, target) = (&worker.place.branch, &worker.place.target);
+        let is_landed = self.ticket_of(&worker)?.state == TicketState::Landed;
+        if is_landed && self.repository.branch_head(branch)?.is_none() {
+            let _turn = self.take_turn(&mut |_| ())?;
+            self.release(id, RELEASE_REASON)?;
+            return Ok(Offered::Released);
+        }
         let work = self.head_of(&worker)?;
         let fetched = self.repository.fetch_branch(remote, target)?;
         let fetched = fetched.ok_or_else(|| LandingError::NoTarget(target.clone()))?;
         self.free_abandoned(&worker)?;
-        let is_landed = self.ticket_of(&worker)?.state == TicketState::Landed;
         if !is_landed && let Err(outcome) = self.judge(id)? {
             self.void(id, &outcome)?;
             let why = match outcome {
@@ -351,7 +361,7 @@ impl Landing<'_> {
         warnings.extend(self.follow(&worker.place.target, &target, options.remote)?);
         let mut keep = None;
         match (options.stop)(worker)
-            .and_then(|()| self.release(&worker.id, "landed as a pull request").map_err(|error| error_text(&error)))
+            .and_then(|()| self.release(&worker.id, RELEASE_REASON).map_err(|error| error_text(&error)))
         {
             Ok(released) => {
                 if released.has_uncommitted {

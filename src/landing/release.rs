@@ -106,6 +106,7 @@ impl Landing<'_> {
         let (worktree, branch) = (&worker.place.worktree, &worker.place.branch);
         let is_gone = worktree.symlink_metadata().is_err() && self.repository.branch_head(branch)?.is_none();
         if is_gone && let Some(entry) = self.kept_of(&worker.id)?.into_iter().next() {
+            self.repository.drop_dead_branch_lock(branch)?;
             return Ok(Removed { keep: entry.reference, has_uncommitted: entry.has_uncommitted, missing: None });
         }
         // A removal that was cut off kept everything before it began.
@@ -115,11 +116,12 @@ impl Landing<'_> {
         crash_point!("kept");
         self.repository.remove_worktree_into(trash, worktree, &kept)?;
         crash_point!("worktree removed");
-        // A branch that was there before the worker is somebody's own.
+        self.repository.delete_snapshots(&kept)?;
+        crash_point!("snapshots deleted");
+        // A branch that was there before the worker is somebody's own. Without it all is gone: it goes last.
         if worker.place.made_branch {
             self.repository.delete_branch(branch, &kept)?;
         }
-        self.repository.delete_snapshots(&kept)?;
         let missing = (kept.is_worktree_missing() && !was_kept).then(|| match kept.is_from_snapshot() {
             true => Missing::Snapshot,
             false => Missing::CommitsOnly,

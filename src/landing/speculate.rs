@@ -24,7 +24,7 @@ use crate::model::worker::Worker;
 use crate::model::{CommitId, Time};
 use crate::store::StatePaths;
 
-/// How often a guess that was wrong is looked at until it is gone.
+/// How often a guess that nobody waits for is looked at until it is gone, and one who waits whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Work that is expected in the next batch.
@@ -107,13 +107,18 @@ impl Speculation {
         Ok(Some(Self { begin: Some(begin), is_cancelled, token, trees, thread: Some(thread) }))
     }
 
-    /// Waits for its gates when they run on `tree`, and ends it otherwise. Afterwards the memory of passed gates
-    /// holds what it found.
-    pub(super) fn settle(mut self, tree: &str) {
-        let is_right = self.trees.try_iter().any(|guessed| guessed == tree);
-        if is_right {
-            self.begin.take();
-            self.thread.take().map(JoinHandle::join);
+    /// Waits for its gates when they run on `tree`, until somebody sets `ends`, and ends it otherwise. Afterwards the
+    /// memory of passed gates holds what it found.
+    pub(super) fn settle(mut self, tree: &str, ends: &AtomicBool) {
+        if !self.trees.try_iter().any(|guessed| guessed == tree) {
+            return;
+        }
+        while !ends.load(Ordering::SeqCst) {
+            // The thread has nothing more to tell; it hangs up when it is through.
+            if matches!(self.trees.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Disconnected)) {
+                self.thread.take().map(JoinHandle::join);
+                return;
+            }
         }
     }
 }

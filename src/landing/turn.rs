@@ -40,6 +40,9 @@ impl Turn {
         if let Some(left) = read_if_exists(&record)? {
             stop_marked(MARKER, &String::from_utf8_lossy(&left), GRACE)?;
             sweep(paths)?;
+        } else if let Some(folder) = record.parent() {
+            // One that died as it wrote its token down left nothing else.
+            sweep_half_written(folder, &is_alive)?;
         }
         let token = uuid::Uuid::new_v4().to_string();
         write_atomically(&record, token.as_bytes(), Access::Private)?;
@@ -56,8 +59,6 @@ impl Turn {
 fn sweep(paths: &StatePaths) -> Result<(), LandingError> {
     let root = paths.root();
     let Some(common_dir) = root.parent() else { return Ok(()) };
-    // What cannot be told lives.
-    let is_alive = |pid| !matches!(identify(pid), Ok(None));
     for folder in [common_dir, root, &root.join("moves"), &root.join("scratch"), &root.join("locks")] {
         sweep_half_written(folder, &is_alive)?;
     }
@@ -67,6 +68,11 @@ fn sweep(paths: &StatePaths) -> Result<(), LandingError> {
         }
     }
     Ok(())
+}
+
+/// Whether a process lives; what cannot be told does.
+fn is_alive(pid: u32) -> bool {
+    !matches!(identify(pid), Ok(None))
 }
 
 impl Drop for Turn {

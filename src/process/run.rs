@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,6 +16,8 @@ use super::{ProcessError, command, forget, spawn, tree};
 
 /// Bytes of output that are kept of a call that took too long, where it says nothing itself.
 const LATE_OUTPUT: usize = 8 * 1024;
+/// How often it is asked whether a call is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A program to run to its end.
 #[derive(Debug, Clone)]
@@ -117,6 +120,30 @@ pub(crate) fn run(call: &Invocation) -> Result<Finished, ProcessError> {
             Err(ProcessError::TimedOut { program, limit, output: last_text(&[stdout, stderr].concat(), call.tail) })
         }
     }
+}
+
+/// Runs to the end like [`run`], or until `is_ended` says so: then `stop` ends it, again and again, because it may be
+/// about to start more.
+pub(crate) fn run_until(
+    call: &Invocation,
+    is_ended: impl Fn() -> bool + Sync,
+    stop: impl Fn() + Sync,
+) -> Result<Finished, ProcessError> {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                if is_ended() {
+                    stop();
+                }
+                std::thread::park_timeout(LOOK_EVERY);
+            }
+        });
+        let answer = run(call);
+        is_over.store(true, Ordering::SeqCst);
+        watcher.thread().unpark();
+        answer
+    })
 }
 
 /// The last bytes as text, from the beginning of a character.

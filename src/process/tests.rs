@@ -78,6 +78,19 @@ fn marked_processes_are_found_and_stopped_even_when_they_ignore_term() {
 }
 
 #[test]
+fn a_process_is_found_while_it_becomes_another_program() {
+    let again = "exec sh -c \"$0\" \"$0\"";
+    let mut cmd = command("sh");
+    cmd.args(["-c", again, again]).env("SWARM_TEST_TREE", "restless");
+    let mut child = spawn(&mut cmd).unwrap();
+    let looks = (0..500).filter(|_| find_marked("SWARM_TEST_TREE", "restless").unwrap().is_empty());
+    assert_eq!(looks.count(), 0, "looks that missed it");
+    assert_eq!(stop_marked("SWARM_TEST_TREE", "restless", Duration::from_secs(5)).unwrap(), 1);
+    child.wait().unwrap();
+    forget(child.id());
+}
+
+#[test]
 fn a_missing_program_is_named() {
     let error = run(&Invocation::new("no-such-program-here", "/")).unwrap_err();
     assert_eq!(error.to_string(), "could not start `no-such-program-here`");

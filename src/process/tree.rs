@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use crate::model::worker::ProcessIdentity;
 
 /// How often a process that was asked to end is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long a process may take to become another program; it hangs when a file system does.
+const LONGEST_EXEC: Duration = Duration::from_secs(1);
 
 /// The pids of all processes, in no order.
 fn pids() -> Result<Vec<u32>, ProcessError> {
@@ -61,12 +64,51 @@ pub(super) fn stands_apart(pid: u32) -> Result<bool, ProcessError> {
 }
 
 /// The environment that a process was started with; empty for a zombie and for one that is gone or another user's.
+///
+/// In the middle of becoming another program a process shows none for a moment, and whoever believed that would let it go.
 fn environ(pid: u32) -> Result<Vec<u8>, ProcessError> {
     let path = format!("/proc/{pid}/environ");
-    match fs::read(&path) {
-        Ok(environ) => Ok(environ),
-        Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => Ok(Vec::new()),
-        Err(source) => Err(ProcessError::Table { path: path.into(), source }),
+    let (deadline, mut before) = (Instant::now() + LONGEST_EXEC, None);
+    loop {
+        match read_at_once(&path) {
+            Ok(environ) if environ.is_empty() => {}
+            Ok(environ) => return Ok(environ),
+            Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
+            Err(source) => return Err(ProcessError::Table { path: path.into(), source }),
+        }
+        let place = environment_place(pid);
+        // Where it is being written down, beginning and end may be the same for a moment, but not at two looks.
+        let is_empty = |[start, end]: &[String; 2]| start == end && start != "0" && place == before;
+        if place.as_ref().is_none_or(is_empty) || Instant::now() >= deadline {
+            return Ok(Vec::new());
+        }
+        before = place;
+        std::thread::yield_now();
+    }
+}
+
+/// Where the environment of a process begins and ends (fields 50 and 51 of proc_pid_stat(5)), 0 as long as that is not
+/// known; `None` where there is no program: it has ended, or is of the kernel.
+fn environment_place(pid: u32) -> Option<[String; 2]> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(50 - 3).map(str::to_owned);
+    Some([fields.next()?, fields.next()?])
+}
+
+/// Reads a file of the process table in one call: what a process has is gone between two calls when it becomes another
+/// program.
+fn read_at_once(path: &str) -> io::Result<Vec<u8>> {
+    let mut room = 1 << 18;
+    loop {
+        let mut bytes = vec![0; room];
+        let length = fs::File::open(path)?.read(&mut bytes)?;
+        if length < room {
+            bytes.truncate(length);
+            return Ok(bytes);
+        }
+        room *= 2;
     }
 }
 
@@ -188,6 +230,12 @@ fn marked(name: &str, value: &str) -> Result<Vec<Stat>, ProcessError> {
     Ok(found)
 }
 
+/// The same; where there is none, a second look finds what was started, and left by its parent, during the first.
+fn marked_at_last(name: &str, value: &str) -> Result<Vec<Stat>, ProcessError> {
+    let found = marked(name, value)?;
+    if found.is_empty() { marked(name, value) } else { Ok(found) }
+}
+
 /// Shows the environment of every process but this one, as far as it may be read; that of a zombie is empty.
 fn each_environment(mut look: impl FnMut(u32, &[u8]) -> Result<(), ProcessError>) -> Result<(), ProcessError> {
     let own = std::process::id();
@@ -197,15 +245,26 @@ fn each_environment(mut look: impl FnMut(u32, &[u8]) -> Result<(), ProcessError>
     Ok(())
 }
 
-/// Whether a living process whose name begins with `program` works in or below one of `places`, or any process has
-/// `file` open. Processes of other users are not seen.
+/// Whether a living process whose name begins with `program` works in or below one of `places`, or names one in its
+/// arguments or in a variable of its own (`PROGRAM_...`), or any process has `file` open. Processes of other users are not
+/// seen.
 pub(crate) fn is_used_by(program: &str, places: &[&Path], file: &Path) -> Result<bool, ProcessError> {
+    let prefix = format!("{}_", program.to_uppercase());
     for pid in pids()? {
         let entry = Path::new("/proc").join(pid.to_string());
-        let is_meant = || fs::read(entry.join("comm")).is_ok_and(|name| name.starts_with(program.as_bytes()));
-        let cwd = fs::read_link(entry.join("cwd")).unwrap_or_default();
-        if places.iter().any(|place| cwd.starts_with(place)) && is_meant() {
-            return Ok(true);
+        if fs::read(entry.join("comm")).is_ok_and(|name| name.starts_with(program.as_bytes())) {
+            let cwd = fs::read_link(entry.join("cwd")).unwrap_or_default();
+            let arguments = fs::read(entry.join("cmdline")).unwrap_or_default();
+            let environ = environ(pid)?;
+            let own = environ.split(|byte| *byte == 0).filter(|variable| variable.starts_with(prefix.as_bytes()));
+            let said: Vec<&[u8]> = own.chain([arguments.as_slice()]).collect();
+            let names = |place: &Path| {
+                let place = place.as_os_str().as_encoded_bytes();
+                said.iter().any(|text| text.windows(place.len()).any(|part| part == place))
+            };
+            if places.iter().any(|place| cwd.starts_with(place) || names(place)) {
+                return Ok(true);
+            }
         }
         let open = fs::read_dir(entry.join("fd")).into_iter().flatten().flatten();
         if open.filter_map(|open| fs::read_link(open.path()).ok()).any(|path| path == file) {
@@ -217,11 +276,7 @@ pub(crate) fn is_used_by(program: &str, places: &[&Path], file: &Path) -> Result
 
 /// Ends every process that [`find_marked`] finds: TERM, then KILL after `grace`. Returns how many there were.
 pub(crate) fn stop_marked(name: &str, value: &str, grace: Duration) -> Result<usize, ProcessError> {
-    let mut first = marked(name, value)?;
-    if first.is_empty() {
-        // This finds what was started, and left by its parent, during the look above.
-        first = marked(name, value)?;
-    }
+    let first = marked_at_last(name, value)?;
     if first.is_empty() {
         return Ok(0);
     }
@@ -229,7 +284,7 @@ pub(crate) fn stop_marked(name: &str, value: &str, grace: Duration) -> Result<us
         signal(stat, Signal::TERM);
         signal(stat, Signal::CONT);
     }
-    finish(|| marked(name, value), grace)?;
+    finish(|| marked_at_last(name, value), grace)?;
     Ok(first.len())
 }
 

@@ -204,9 +204,10 @@ impl Ledger {
         self.update(|worker| worker.phase = Phase::Ended { outcome, at: Time::now() })
     }
 
-    /// Takes the ticket back under a new lease, because its agent got more to do; the new fence.
+    /// Takes the ticket back under a new lease, because its agent got more to do; the new fence. One that a person
+    /// cancelled stays so.
     pub(crate) fn reopen(&self, expected_fence: u64) -> Result<u64, SupervisorError> {
-        self.take_back(expected_fence, None)
+        self.take_back(expected_fence, FROM_IDLE)
     }
 
     /// Takes the ticket back under a new lease, where it is in one of these states.
@@ -243,6 +244,17 @@ impl Ledger {
 
 /// Where a ticket is whose lease may be taken again.
 const FROM_LOST: Option<&[TicketState]> = Some(&[TicketState::Lost]);
+
+/// Where a ticket is whose agent may get more to do.
+const FROM_IDLE: Option<&[TicketState]> = Some(&[
+    TicketState::Review,
+    TicketState::Approved,
+    TicketState::Landing,
+    TicketState::Lost,
+    TicketState::Failed,
+    TicketState::Dead,
+    TicketState::Done,
+]);
 
 /// The answer to a renewal.
 #[derive(Debug, Clone, PartialEq, Eq)]

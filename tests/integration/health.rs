@@ -226,6 +226,29 @@ fn a_worker_that_goes_on_finds_no_lock_of_the_git_that_was_killed_with_it() {
 }
 
 #[test]
+fn a_worker_that_was_killed_behind_the_end_of_its_ticket_is_not_lost_for_ever() {
+    let swarm = limited("{}", "touch up; until [ -e go ]; do sleep 0.01; done; exit 3");
+    swarm.write(".swarm/tickets/T-1.md", "---\nid: T-1\ntitle: Work\nagent: shell\nmax_attempts: 1\n---\nWork.\n");
+    swarm.run(["spawn", "T-1", "--headless"]).success();
+    await_file(&swarm, "T-1", "up");
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let row = "SELECT phase, document FROM workers";
+    let (phase, document): (String, String) =
+        database.query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    swarm.write_at(&swarm.worktree("T-1").join("go"), "");
+    await_status(&swarm, "T-1", "failed");
+    assert_no_processes(&swarm);
+    // As a supervisor leaves it that is killed when it has told the queue.
+    database.execute("UPDATE workers SET phase = ?1, document = ?2", [&phase, &document]).unwrap();
+    let lost = worker(&swarm, "T-1");
+    assert_eq!((&lost["status"], &lost["ticket_state"]), (&"lost".into(), &"dead".into()), "{lost:#}");
+    swarm.run(["run", "T-1", "--headless"]).expect_code(1);
+    let failed = worker(&swarm, "T-1");
+    assert_eq!((&failed["status"], &failed["ticket_state"]), (&"failed".into(), &"dead".into()), "{failed:#}");
+    assert_eq!(failed["reason"], "its command exited with code 3");
+}
+
+#[test]
 fn a_coordinator_ends_what_nobody_supervises_even_where_it_starts_nothing_again() {
     let swarm = silent("{}", "{restart: never}");
     swarm.run(["spawn", "T-1", "--headless"]).success();

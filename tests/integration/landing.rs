@@ -1,7 +1,10 @@
 //! From finished work to a moved target, by the real program: review, merge, return to the agent, release, recovery.
 
+use std::fs::File;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime};
 
+use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -484,6 +487,51 @@ fn no_control_character_of_an_agent_reaches_a_terminal() {
     assert_harmless(&shown, "diff in a terminal");
 }
 
+#[test]
+fn an_interrupted_landing_that_cannot_be_finished_is_told_as_that_and_as_landed_when_it_was() {
+    let swarm = finished(&["alpha"]);
+    swarm.run(["review", "alpha", "--approve"]).success();
+    let database = Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let deny = "CREATE TRIGGER deny BEFORE DELETE ON landing_intents BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    database.execute_batch(deny).unwrap();
+    swarm.run(["merge"]).expect_code(1).says("not now");
+    // Nobody names it: what is open is open.
+    let merged = swarm.run(["merge"]).expect_code(1);
+    merged.says("not now");
+    assert!(!merged.transcript().contains("finished a landing"), "{}", merged.transcript());
+    database.execute_batch("DROP TRIGGER deny").unwrap();
+    let merged = swarm.json(["merge"]);
+    assert_conforms(&merged, "merge");
+    assert_eq!(merged["landed"][0]["worker"], "alpha");
+    assert_eq!(swarm.run(["merge"]).expect_code(0).stdout, "Nothing to land\n");
+}
+
+#[test]
+fn work_that_went_its_own_way_while_others_landed_is_not_given_back_to_its_agent() {
+    let agent = "echo $SWARM_TICKET >> \"$SWARM_REPO/../started\"; echo done > $SWARM_TICKET.txt";
+    let swarm = finished_by(agent, &["alpha", "beta"]);
+    // Once the first is red and has nobody's attention any more, the user cancels it.
+    let gate = swarm.root().join("gate.sh");
+    let repository = swarm.repository();
+    let cancel = format!("'{SWARM}' -C '{}' queue cancel alpha", repository.display());
+    swarm.write_at(&gate, &format!("case $SWARM_TICKET in alpha) exit 1 ;; *) {cancel} ;; esac\n"));
+    let config =
+        format!("gates: [{{name: test, run: 'sh {}'}}]\nlanding: {{batch: 1, speculate: false}}\n", gate.display());
+    swarm.write(".swarm/config.yaml", &config);
+    for ticket in ["alpha", "beta"] {
+        swarm.run(["review", ticket, "--approve"]).success();
+    }
+    let merged = swarm.run(["merge", "alpha", "beta", "--yes", "--json"]).expect_code(0).json();
+    assert_conforms(&merged, "merge");
+    assert_eq!((&merged["landed"][0]["worker"], &merged["returned"]), (&"beta".into(), &Value::Array(Vec::new())));
+    let settled = &merged["settled"][0];
+    assert_eq!(settled["worker"], "alpha");
+    assert!(settled["why"].as_str().unwrap().starts_with("went its own way, its ticket is cancelled now"), "{settled}");
+    assert_eq!(state(&swarm, "alpha"), "cancelled");
+    let started = std::fs::read_to_string(swarm.root().join("started")).unwrap();
+    assert_eq!(started.lines().filter(|line| *line == "alpha").count(), 1, "{started}");
+}
+
 /// A lock as a git that was killed leaves it.
 fn leave_lock(swarm: &TestSwarm, name: &str) -> String {
     let lock = swarm.repository().join(".git").join(name);
@@ -506,6 +554,22 @@ fn a_lock_that_a_killed_git_left_on_the_target_is_named_with_what_to_do() {
     std::fs::remove_file(&lock).unwrap();
     swarm.run(["merge"]).success();
     assert_eq!(state(&swarm, "alpha"), "landed");
+}
+
+#[test]
+fn a_lock_on_the_target_that_is_older_than_any_git_that_runs_goes() {
+    for name in ["refs/heads/main.lock", "HEAD.lock"] {
+        let swarm = finished(&["alpha"]);
+        swarm.run(["review", "alpha", "--approve"]).success();
+        let lock = leave_lock(&swarm, name);
+        let held = File::open(&lock).unwrap();
+        held.set_modified(SystemTime::now() - Duration::from_secs(90)).unwrap();
+        // Somebody has it open.
+        swarm.run(["merge"]).expect_code(1).says(&format!("rm {lock}"));
+        drop(held);
+        swarm.run(["merge"]).success();
+        assert_eq!(state(&swarm, "alpha"), "landed");
+    }
 }
 
 #[test]

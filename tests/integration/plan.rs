@@ -1,13 +1,16 @@
 //! Plans of a planner agent, and tickets from issues: proposals that nothing runs before a person says so.
 
 use std::fs::{self, Permissions};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::schema::assert_conforms;
-use crate::support::swarm::TestSwarm;
+use crate::support::swarm::{SWARM, TestSwarm};
 
 /// A planner that proposes two tickets, the later one first.
 const GOOD: &str = r#"
@@ -83,6 +86,26 @@ fn what_is_no_plan_is_asked_for_once_more_and_its_answer_is_kept() {
     assert!(swarm.repository().join(".swarm/plans/second/parser.md").exists());
     swarm.run(["plan", "x", "--agent", "drafts", "--name", "second"]).expect_code(1).says("a plan `second` already");
     swarm.run(["plan", " ", "--agent", "drafts"]).expect_code(2).says("needs a goal");
+}
+
+#[test]
+fn a_planner_nobody_waits_for_any_more_is_ended_and_paid_for() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let swarm = stage("touch \"$SWARM_REPO/planning\"; setsid sleep 1000 & sleep 1000");
+        let mut plan = swarm.command(SWARM, &swarm.repository());
+        let mut plan =
+            plan.args(["plan", "Build a parser", "--agent", "drafts"]).stderr(Stdio::piped()).spawn().unwrap();
+        swarm.wait_until("the planner to begin", || swarm.repository().join("planning").exists());
+        kill_process(Pid::from_child(&plan), signal).unwrap();
+        assert_eq!(plan.wait().unwrap().code(), Some(code));
+        let mut said = String::new();
+        plan.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(said.contains("it was interrupted"), "{said}");
+        swarm.wait_until("every process to be gone", || swarm.processes().is_empty());
+        assert_eq!(swarm.git(["worktree", "list"]).success().lines().count(), 1);
+        let spent = swarm.json(["budget", "--by", "agent"]);
+        assert_eq!(spent["rows"][0]["name"], "drafts", "{spent:#}");
+    }
 }
 
 #[test]

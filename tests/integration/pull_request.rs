@@ -444,3 +444,19 @@ fn a_kill_after_the_push_or_after_the_opening_opens_no_second_pull_request() {
     team.merge().expect_code(0).says("waits in pull request");
     assert_eq!(team.count("[create]"), 1);
 }
+
+#[test]
+fn a_worker_that_could_not_be_released_when_it_landed_is_by_a_later_call() {
+    let team = Team::new("gh");
+    // Landed by hand, so that there is no pull request to look at again.
+    team.swarm.git(["push", "-q", "origin", "swarm/alpha:main"]).success();
+    let inner = team.swarm.worktree("alpha").join("inner");
+    team.swarm.git(["init", "-q", inner.to_str().unwrap()]).success();
+    team.swarm.write_at(&inner.join("only-here.txt"), "x\n");
+    team.merge().expect_code(0).says("it was not released");
+    assert_eq!(team.state(), "landed");
+    fs::remove_dir_all(inner).unwrap();
+    team.merge().expect_code(0);
+    assert!(!team.swarm.worktree("alpha").exists());
+    assert_eq!(team.swarm.git(["branch", "--list", "swarm/*"]).success(), "");
+}

@@ -1,7 +1,9 @@
 //! `swarm why` of a ticket that no worker works on: where it is, and what it waits for.
 
+use std::process::Stdio;
+
 use crate::support::schema::assert_conforms;
-use crate::support::swarm::TestSwarm;
+use crate::support::swarm::{SWARM, TestSwarm};
 
 fn write(swarm: &TestSwarm, id: &str, front: &str) {
     swarm.write(&format!(".swarm/tickets/{id}.md"), &format!("---\nagent: shell\n{front}---\n# Do {id}\n\nWork.\n"));
@@ -76,4 +78,19 @@ fn a_dead_ticket_and_one_that_waits_for_its_next_attempt_say_so() {
     swarm.run(["why", "dies"]).says("failed, after 1 attempt: ");
     swarm.run(["why", "fails"]).says("waits before attempt 2, because it failed: ");
     swarm.run(["rm", "dies", "--yes"]).success();
+}
+
+#[test]
+fn a_coordinator_of_other_tickets_is_not_about_to_act_on_this_one() {
+    let swarm = scene("while [ -e \"$SWARM_REPO/../wait\" ]; do sleep 0.05; done");
+    swarm.write_at(&swarm.root().join("wait"), "");
+    write(&swarm, "mine", "");
+    write(&swarm, "other", "");
+    swarm.run(["queue", "add", "mine"]).success();
+    let mut run = swarm.command(SWARM, &swarm.repository());
+    let mut run = run.args(["run", "other", "--headless"]).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    swarm.wait_until("the other one to run", || swarm.json(["status"])["tickets"]["running"] == 1);
+    swarm.run(["why", "mine"]).says("no coordinator runs that would start it: swarm run mine, or swarm up");
+    std::fs::remove_file(swarm.root().join("wait")).unwrap();
+    assert!(run.wait().unwrap().success());
 }

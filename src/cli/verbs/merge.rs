@@ -49,13 +49,7 @@ pub(super) fn merge(args: &MergeArgs, context: &Context) -> Result<ExitCode, Fai
             context.output.narrate("approve finished work first: swarm review WORKER --approve");
         }
     }
-    match (interrupt.signal(), result) {
-        (Some(signal), Err(failure)) => {
-            context.output.failure(&failure);
-            Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)))
-        }
-        (_, result) => result.map(|()| ExitCode::SUCCESS),
-    }
+    interrupt.exit(result, context)
 }
 
 /// Whether no worker was looked at.

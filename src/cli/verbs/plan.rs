@@ -1,34 +1,46 @@
 //! `swarm plan`.
 
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
 use crate::cli::Context;
 use crate::cli::args::{PlanArgs, PlanVerb, TextArgs};
+use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{Style, Table, one_line, width};
 use crate::coordinator::views::PlanView;
 use crate::coordinator::{Failure, PlanRequest};
 use crate::model::budget::usd_text;
 
 /// Runs the verb.
-pub(super) fn run(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn run(args: &PlanArgs, context: &Context) -> Result<ExitCode, Failure> {
     match &args.verb {
-        None => plan(args, context),
-        Some(PlanVerb::List) => list(context),
-        Some(PlanVerb::Show(named)) => {
-            let view = context.control()?.show_plan(&named.plan)?;
-            if context.output.json {
-                return context.output.document(&view);
-            }
-            context.output.print(&table(&view, context))
+        None => {
+            // A planner has a process group of its own, and would outlive a command that just ends.
+            let interrupt = Interrupt::listen_twice()?;
+            return interrupt.exit(plan(args, &interrupt.flag(), context), context);
         }
-        Some(PlanVerb::Approve(named)) => approve(&named.plan, context),
+        Some(PlanVerb::List) => list(context)?,
+        Some(PlanVerb::Show(named)) => show(&named.plan, context)?,
+        Some(PlanVerb::Approve(named)) => approve(&named.plan, context)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `plan show`.
+fn show(name: &str, context: &Context) -> Result<(), Failure> {
+    let view = context.control()?.show_plan(name)?;
+    if context.output.json {
+        return context.output.document(&view);
+    }
+    context.output.print(&table(&view, context))
 }
 
 /// `plan GOAL`.
-fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
+fn plan(args: &PlanArgs, ends: &AtomicBool, context: &Context) -> Result<(), Failure> {
     let text = TextArgs { prompt: args.goal.clone(), file: args.file.clone() };
     let goal = super::spawn::text(&text, context)?.unwrap_or_default();
     let request = PlanRequest { goal, agent: args.agent.clone(), name: args.name.clone() };
-    let view = context.control()?.plan(&request)?;
+    let view = context.control()?.plan(&request, ends)?;
     if context.output.json {
         return context.output.document(&view);
     }

@@ -1,11 +1,14 @@
 //! `swarm diff` and `swarm review`.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use self::page::Viewer;
 use crate::cli::Context;
 use crate::cli::args::{DiffArgs, ReviewArgs};
 use crate::cli::diff::render_patch;
+use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{one_line, width};
 use crate::coordinator::views::ActionsView;
 use crate::coordinator::{Control, Failure, FailureKind, ReviewRequest};
@@ -97,25 +100,28 @@ fn difference(
 }
 
 /// `review`.
-pub(super) fn review(args: &ReviewArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn review(args: &ReviewArgs, context: &Context) -> Result<ExitCode, Failure> {
     let control = context.control()?;
     let request = request(args);
     if request.verdict.is_none() && args.message.is_some() {
         return Err(Failure::new(FailureKind::Usage, "a message needs a verdict").hint("add --approve or --reject"));
     }
     if args.editor || args.file.is_some() {
-        return written(&control, args, context);
+        return written(&control, args, context).map(|()| ExitCode::SUCCESS);
     }
-    if says_something(&request) {
+    let says_something = says_something(&request);
+    if says_something {
         judge(&control, &request, context)?;
-        if args.ask.is_none() {
-            return Ok(());
-        }
     }
     if let Some(named) = &args.ask {
-        return ask(&control, &args.worker, named, context);
+        // A reviewer has a process group of its own, and would outlive a command that just ends.
+        let interrupt = Interrupt::listen_twice()?;
+        return interrupt.exit(ask(&control, &args.worker, named, &interrupt.flag(), context), context);
     }
-    show(&control, args, context)
+    if !says_something {
+        show(&control, args, context)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Takes a review that the person writes, or wrote, as a text.
@@ -171,8 +177,8 @@ fn judge(control: &Control, request: &ReviewRequest, context: &Context) -> Resul
 }
 
 /// Asks reviewer agents.
-fn ask(control: &Control, worker: &str, named: &[String], context: &Context) -> Result<(), Failure> {
-    let (view, result) = control.ask_reviewers(worker, named, &mut |what| context.output.narrate(what))?;
+fn ask(control: &Control, worker: &str, named: &[String], ends: &AtomicBool, context: &Context) -> Result<(), Failure> {
+    let (view, result) = control.ask_reviewers(worker, named, ends, &mut |what| context.output.narrate(what))?;
     if context.output.json {
         context.output.document(&view)?;
     } else if view.done.is_empty() && result.is_ok() {

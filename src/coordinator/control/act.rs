@@ -34,16 +34,18 @@ impl Control {
             return Err(Failure::new(FailureKind::Usage, "the message is empty"));
         }
         let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.deliver(worker, text, None, Admission::Limited)))
+        Ok(self.each(workers, |worker| self.deliver(worker, text, None, Admission::Limited, None)))
     }
 
-    /// Brings a message to a worker's agent: to its living supervisor, or by starting the agent again with it.
+    /// Brings a message to a worker's agent: to its living supervisor, or by starting the agent again with it, which is
+    /// done only where its ticket is in one of the states given.
     pub(super) fn deliver(
         &self,
         worker: Worker,
         text: &str,
         returned_at: Option<CommitId>,
         admission: Admission,
+        from: Option<&'static [TicketState]>,
     ) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
         let request = Request::Send { text: text.to_owned(), returned_at: returned_at.clone() };
@@ -60,7 +62,7 @@ impl Control {
             };
         }
         let again = self.continuation(self.worker(id.as_str())?, Some(text.to_owned()), true, false)?;
-        let spawned = self.go_on(&Continue { returned_at, ..again }, admission)?;
+        let spawned = self.go_on(&Continue { returned_at, from, ..again }, admission)?;
         let text = format!("Started attempt {} with the message", spawned.worker.attempt.number);
         Ok(action(&id, "restarted", text))
     }

@@ -107,6 +107,34 @@ impl Control {
         self.tell_swarm(worker, SwarmEvent::LimitReached { why: why.to_owned() })
     }
 
+    /// Writes down the end of a worker whose supervisor was killed when it had told only the queue: nobody continues one
+    /// whose ticket has come to its end, and it would be called lost for ever.
+    fn close(&self, worker: &Worker) -> Result<(), Failure> {
+        self.reap(worker)?;
+        let Some(entry) = self.project.queue()?.ticket(&worker.ticket)? else { return Ok(()) };
+        let outcome = match entry.state {
+            TicketState::Dead => {
+                let reason = entry.error.unwrap_or_else(|| "its supervisor was lost".to_owned());
+                Outcome::Failed { reason, exit_code: None }
+            }
+            TicketState::Done => Outcome::NoChanges,
+            TicketState::Cancelled => Outcome::Stopped { reason: "its ticket was cancelled".to_owned() },
+            _ => return Ok(()),
+        };
+        if !matches!(worker.phase, Phase::Supervised { .. }) || self.liveness(worker) != Liveness::Dead {
+            return Ok(());
+        }
+        self.log(worker, Event::AttemptEnded { outcome: outcome.clone(), used: None })?;
+        self.project.store()?.update_worker::<Failure>(&worker.id, |row| {
+            // Somebody may have started it again meanwhile.
+            if row == worker {
+                row.phase = Phase::Ended { outcome, at: Time::now() };
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     /// Does what is to be done about a worker that does not go on.
     pub(in crate::coordinator) fn care_for(&self, id: &WorkerId, what: &CareOf) -> Result<(), Failure> {
         let worker = self.worker(id.as_str())?;
@@ -116,6 +144,7 @@ impl Control {
             CareOf::RestartOwed => self.restart_owed(id),
             CareOf::Fail { why } => self.fail_stuck(&worker, why),
             CareOf::GiveUp { why } => self.give_up(&worker, why),
+            CareOf::Close => self.close(&worker),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::agent::Probe;
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{DoctorView, FindingView, VIEW_VERSION};
 use crate::files::{self, FileLock};
+use crate::git::is_gone;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, TmuxSession, Worker};
 use crate::model::{Time, counted, duration_text};
@@ -253,6 +254,11 @@ impl Control {
             if known.liveness == Liveness::Dead {
                 findings.extend(self.unsupervised(worker)?);
             }
+            if self.awaits_release(worker)? {
+                let text = format!("the work of `{id}` landed, and it was not released");
+                let found = warning("workers", text, Some(format!("swarm rm {id} keeps its work")));
+                findings.push(found.mendable(Fault::Unreleased(id.clone())));
+            }
             if known.ticket_state.is_none() && !is_released(worker) && !is_preparing(worker) {
                 let text = format!("the queue knows no ticket `{}` of worker `{id}`", worker.ticket);
                 let found = problem("workers", text, Some(format!("swarm rm {id} keeps its work")));
@@ -319,7 +325,7 @@ impl Control {
             if let Err(error) = repository.linked(&place.worktree) {
                 let text = format!("the worktree of `{id}` is not usable: {error}");
                 let found = problem("worktrees", text, hint.clone());
-                let is_gone = place.worktree.symlink_metadata().is_err() && self.liveness(worker) == Liveness::Dead;
+                let is_gone = is_gone(&place.worktree) && self.liveness(worker) == Liveness::Dead;
                 let fault = (is_gone && has_branch).then(|| Fault::NoWorktree(id.clone()));
                 findings.push(match fault {
                     Some(fault) => found.mendable(fault),

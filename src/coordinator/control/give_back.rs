@@ -9,11 +9,12 @@ use super::act::Admission;
 use super::merge::{conflicts, gate_view, returned_view};
 use crate::config::Template;
 use crate::coordinator::failure::Failure;
-use crate::coordinator::views::{MergeView, WaitingView};
+use crate::coordinator::views::{MergeView, SettledView, WaitingView};
 use crate::git::{Begin, Begun, CommitInfo, ConflictPlace};
-use crate::landing::{ReturnReason, Returned};
+use crate::landing::{LandingError, ReturnReason, Returned};
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::OnConflict;
+use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
 use crate::model::{AgentName, CommitId, duration_text};
 use crate::queue::Settlement;
@@ -24,6 +25,11 @@ use crate::supervisor::Continue;
 const LANDED_SHOWN: usize = 20;
 /// Output of a gate from which on its beginning is missing; the length that landing keeps.
 const OUTPUT_SHOWN: usize = 16 * 1024;
+
+/// Where a ticket is that landing left for its agent.
+const FROM_APPROVED: Option<&[TicketState]> = Some(&[TicketState::Approved]);
+/// Where it is when an agent at work on it was stopped for another one.
+const FROM_STOPPED: Option<&[TicketState]> = Some(&[TicketState::Approved, TicketState::Failed, TicketState::Dead]);
 
 /// Who gets returned work.
 enum Next {
@@ -36,8 +42,17 @@ enum Next {
 }
 
 impl Control {
-    /// Brings the evidence to an agent, or to a person when that was done often enough.
+    /// Brings the evidence to an agent, or to a person when that was done often enough. A ticket that somebody cancelled
+    /// or sent back since it was judged is left as it is.
     pub(super) fn give_back(&self, view: &mut MergeView, worker: Worker, returned: &Returned) -> Result<(), Failure> {
+        let entry = self.project.queue()?.ticket(&worker.ticket)?;
+        let entry = entry.ok_or_else(|| LandingError::NoTicket(worker.ticket.clone()))?;
+        if (entry.state, entry.fence) != (TicketState::Approved, returned.fence) {
+            let why =
+                format!("went its own way, its ticket is {} now; what landing found: {}", entry.state, returned.why);
+            view.settled.push(SettledView { worker: worker.id.to_string(), commit: None, why });
+            return Ok(());
+        }
         let mut next = self.next_to_try(&worker, returned)?;
         if let Next::Resolver(agent) = &next
             && let Err(failure) = self.ready_agent(agent)
@@ -59,7 +74,7 @@ impl Control {
         let prompt = self.evidence(&worker, returned, begun.as_ref(), resolver.is_some())?;
         let entry = returned_view(&worker.id, returned);
         match resolver {
-            None => self.deliver(worker, &prompt, head, Admission::Always).map(drop)?,
+            None => self.deliver(worker, &prompt, head, Admission::Always, FROM_APPROVED).map(drop)?,
             Some(agent) => self.hand_over(&worker, &agent, prompt, head)?,
         }
         view.returned.push(entry);
@@ -142,7 +157,7 @@ impl Control {
             counts_attempt: false,
             returned_at,
             headless,
-            from: None,
+            from: FROM_STOPPED,
         };
         self.go_on(&again, Admission::Always).map(drop)
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{Control, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::files::{self, FileLock};
-use crate::git::NewWorktree;
+use crate::git::{NewWorktree, is_gone};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, ProcessIdentity, Status, TmuxSession, Worker};
@@ -46,6 +46,8 @@ pub(super) enum Fault {
     Unattended(TicketId),
     /// A worker whose ticket the queue does not know.
     NoTicket(WorkerId),
+    /// A worker whose work landed.
+    Unreleased(WorkerId),
 }
 
 impl Fault {
@@ -69,7 +71,7 @@ impl Fault {
             Self::RuntimeFile(_) => "removes the file".to_owned(),
             Self::Ports(_) => "frees them".to_owned(),
             Self::Unattended(ticket) => format!("notes the attempt as failed; swarm spawn {ticket} begins again"),
-            Self::NoTicket(_) => "keeps its work in a keep ref and releases it".to_owned(),
+            Self::NoTicket(_) | Self::Unreleased(_) => "keeps its work in a keep ref and releases it".to_owned(),
         }
     }
 }
@@ -109,6 +111,7 @@ impl Control {
             }
             Fault::Unattended(ticket) => self.mend_ticket(ticket)?,
             Fault::NoTicket(id) => self.mend_without_ticket(&self.worker(id.as_str())?)?,
+            Fault::Unreleased(id) => self.mend_unreleased(&self.worker(id.as_str())?)?,
         };
         if done != IN_ORDER {
             let fact = SwarmRecord::now(&self.run, SwarmEvent::Mended { what: format!("{}: {done}", fault.subject()) });
@@ -133,7 +136,7 @@ impl Control {
             return Ok(IN_ORDER.to_owned());
         };
         let is_supervised = FileLock::is_held(&self.project.paths.supervisor_lock(&worker.id))?;
-        if place.worktree.symlink_metadata().is_ok() || is_supervised || is_released(worker) {
+        if !is_gone(&place.worktree) || is_supervised || is_released(worker) {
             return Ok(IN_ORDER.to_owned());
         }
         let kept = repository.keep(&worker.id, Some(&place.worktree), &place.branch, "its worktree was gone")?;
@@ -199,8 +202,21 @@ impl Control {
             let text = format!("`{}` is live; it is left alone", worker.id);
             return Err(Failure::new(FailureKind::Failed, text).hint(format!("swarm stop {}", worker.id)));
         }
+        self.mend_by_release(worker, "its ticket was gone")
+    }
+
+    /// Releases a worker whose work landed.
+    fn mend_unreleased(&self, worker: &Worker) -> Result<String, Failure> {
+        match self.awaits_release(worker)? {
+            true => self.mend_by_release(worker, "landed"),
+            false => Ok(IN_ORDER.to_owned()),
+        }
+    }
+
+    /// Ends what a worker left running and releases it.
+    fn mend_by_release(&self, worker: &Worker, reason: &str) -> Result<String, Failure> {
         self.reap(worker)?;
-        let released = self.with_landing(|landing| Ok(landing.release(&worker.id, "its ticket was gone")?))?;
+        let released = self.with_landing(|landing| Ok(landing.release(&worker.id, reason)?))?;
         Ok(format!("Released it; its work is kept in {}", released.keep))
     }
 
@@ -253,7 +269,8 @@ impl Fault {
             | Self::NoWorktree(id)
             | Self::Snapshots(id)
             | Self::Ports(id)
-            | Self::NoTicket(id) => format!("worker `{id}`"),
+            | Self::NoTicket(id)
+            | Self::Unreleased(id) => format!("worker `{id}`"),
             Self::StaleRegistration(path) | Self::Scratch(path) | Self::RuntimeFile(path) => {
                 format!("`{}`", path.display())
             }

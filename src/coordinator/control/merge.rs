@@ -16,8 +16,8 @@ use crate::coordinator::views::{
 };
 use crate::git::{CommitInfo, Repository};
 use crate::landing::{
-    ApprovedGates, Entry, GateReport, LandEvent, LandOptions, Landed, Missing, Outcome, Plan, PrepareScratch, Prospect,
-    Report, Returned, Waiting, order,
+    ApprovedGates, Entry, GateReport, LandEvent, LandOptions, Landed, LandingError, Missing, Outcome, Plan,
+    PrepareScratch, Prospect, Report, Returned, Waiting, order,
 };
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::{LandingMode, Strategy};
@@ -129,20 +129,17 @@ impl Control {
             }
         }
         self.tell_stacked_of(&view);
-        self.release_landed()?;
+        self.release_landed(&[])?;
         self.clear_released();
         let result = outcome(&view, failures);
         Ok((view, result))
     }
 
-    /// Releases workers whose work landed and who could not be released then, as when the disk was full; what fails again
-    /// is for the next landing. Of a ticket with variants nobody can tell here which one landed.
-    fn release_landed(&self) -> Result<(), Failure> {
-        let workers = self.project.store()?.workers()?;
-        for worker in workers.iter().filter(|worker| !is_released(worker)) {
-            let is_only = workers.iter().filter(|other| other.ticket == worker.ticket).count() == 1;
-            let has_landed = || Ok::<_, Failure>(self.ticket_state(&worker.ticket)? == Some(TicketState::Landed));
-            if !is_only || self.liveness(worker) != Liveness::Dead || !has_landed()? {
+    /// Releases workers whose work landed and who could not be released then, as when the disk was full, but for those
+    /// that were judged just now; what fails again is for the next landing.
+    pub(super) fn release_landed(&self, judged: &[WorkerId]) -> Result<(), Failure> {
+        for worker in self.project.store()?.workers()?.iter().filter(|worker| !judged.contains(&worker.id)) {
+            if !self.awaits_release(worker)? {
                 continue;
             }
             if let Err(failure) = self.with_landing(|landing| Ok(landing.release(&worker.id, "landed")?)) {
@@ -151,6 +148,26 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    /// Whether a worker's work landed, and it was not released and nobody supervises it.
+    pub(super) fn awaits_release(&self, worker: &Worker) -> Result<bool, Failure> {
+        let is_left = !is_released(worker) && self.liveness(worker) == Liveness::Dead;
+        if !is_left || self.ticket_state(&worker.ticket)? != Some(TicketState::Landed) {
+            return Ok(false);
+        }
+        let workers = self.project.store()?.workers()?;
+        if workers.iter().filter(|other| other.ticket == worker.ticket).count() == 1 {
+            return Ok(true);
+        }
+        // Which of several landed, their own logs tell; what landed before an attempt is not that attempt's work.
+        let log = read_log::<EventRecord>(&self.project.paths.events(&worker.id))?;
+        let last = log.records.iter().rev().find_map(|record| match record.event {
+            Event::Landed { .. } => Some(true),
+            Event::AgentStarted { .. } => Some(false),
+            _ => None,
+        });
+        Ok(last == Some(true))
     }
 
     /// The workers to land, in the order they go in: as named, or as [`order`] says.
@@ -215,7 +232,7 @@ impl Control {
     }
 
     /// What to say of a worker with nothing to land; `None` where there may be something.
-    fn settled(&self, worker: &Worker) -> Result<Option<SettledView>, Failure> {
+    pub(super) fn settled(&self, worker: &Worker) -> Result<Option<SettledView>, Failure> {
         let (commit, why) = match self.ticket_state(&worker.ticket)? {
             Some(TicketState::Landed) => {
                 let commit = self.landed_commit(worker)?;
@@ -329,9 +346,13 @@ impl Control {
     ) -> Result<(), (String, Failure)> {
         let id = report.worker.to_string();
         let told = self.worker(&id).and_then(|worker| {
-            // A landing that a dead process had begun may have been finished before this worker's turn.
-            let has_landed = matches!(report.outcome, Ok(Outcome::Landed(_)));
-            if let Some(settled) = self.settled(&worker)?.filter(|_| !has_landed) {
+            // Another process may have landed it before this worker's turn.
+            let is_late = match &report.outcome {
+                Ok(Outcome::Landed(_)) => false,
+                Ok(Outcome::Waiting(_) | Outcome::Returned(_)) => true,
+                Err(error) => matches!(error, LandingError::IsReleased(_) | LandingError::NoWork { .. }),
+            };
+            if is_late && let Some(settled) = self.settled(&worker)? {
                 view.settled.push(settled);
                 return Ok(());
             }
@@ -443,7 +464,14 @@ fn speculation_delay(is_wanted: bool) -> Option<Duration> {
 fn tell(progress: &mut dyn MergeProgress, event: &LandEvent<'_>) {
     match event {
         LandEvent::WaitingForOthers => progress.tell("", "waiting for another landing to end"),
-        LandEvent::Resumed(report) => progress.tell(report.worker.as_str(), "finished a landing that was interrupted"),
+        LandEvent::Resumed(report) => {
+            let what = match &report.outcome {
+                Ok(Outcome::Landed(_)) => "finished a landing that was interrupted".to_owned(),
+                Ok(_) => "took back a landing that was interrupted".to_owned(),
+                Err(error) => format!("could not finish a landing that was interrupted: {}", error_text(error)),
+            };
+            progress.tell(report.worker.as_str(), &what);
+        }
         LandEvent::Started(worker) => progress.tell(worker.as_str(), "test merge"),
         LandEvent::GateStarted(worker, gate) => progress.tell(worker.as_str(), &format!("gate {gate}")),
         LandEvent::GateEnded(worker, gate) => {

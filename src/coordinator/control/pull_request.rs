@@ -65,6 +65,7 @@ impl Control {
         }
         let answer = self.answer(&workers, answers, &first, has_run_out)?;
         self.tell_stacked_of(&answer.0);
+        self.release_landed(&workers)?;
         self.clear_released();
         Ok(answer)
     }
@@ -114,6 +115,7 @@ impl Control {
                     view.pull_requests.push(pull_view(id, &record, action));
                 }
                 Some(Ok(Offered::Landed(landed))) => view.landed.push(self.pull_landed(id, landed)?),
+                Some(Ok(Offered::Released)) => view.settled.extend(self.settled(&self.worker(id.as_str())?)?),
                 Some(Ok(Offered::Waiting { why, record } | Offered::Behind { why, record, .. })) => {
                     let text = format!("`{id}` waits: {why}");
                     failures.push((id.to_string(), Failure::new(FailureKind::NeedsPerson, text)));

@@ -80,15 +80,17 @@ impl Control {
         Ok((view, Ok(())))
     }
 
-    /// Queues failed and dead tickets again, by hand.
+    /// Queues failed and dead tickets again, by hand. One that is queued is published anew, so that whoever could not start
+    /// it tries again.
     pub(crate) fn queue_retry(&self, names: &[String]) -> Result<Acted, Failure> {
         self.each_ticket(names, |control, entry| {
             let id = &entry.ticket.id;
             control.forget_care(&WorkerId::of(id, 1))?;
             let state = match entry.state {
                 TicketState::Failed | TicketState::Dead => control.project.queue()?.requeue(id)?,
-                TicketState::Cancelled => control.publish(&*control.project.queue()?, entry.ticket.clone())?,
-                state @ (TicketState::Queued | TicketState::Blocked) => state,
+                TicketState::Cancelled | TicketState::Queued | TicketState::Blocked => {
+                    control.publish(&*control.project.queue()?, entry.ticket.clone())?
+                }
                 state => {
                     let text =
                         format!("ticket `{id}` is {state}: only what failed or was cancelled can be tried again");

@@ -270,7 +270,7 @@ impl Control {
         let prompt = self.changes_requested(&worker, &ticket, &review, &open)?;
         let (id, head) = (worker.id.clone(), review.commit.clone());
         self.with_landing(|landing| Ok(landing.reject(&id, review)?))?;
-        let delivered = self.deliver(worker, &prompt, head, Admission::Always)?;
+        let delivered = self.deliver(worker, &prompt, head, Admission::Always, None)?;
         let ids: Vec<_> = open.iter().map(|comment| comment.id).collect();
         self.with_landing(|landing| {
             Ok(landing.move_comments(&id, &ids, &[CommentState::Open], CommentState::Sent)?)

@@ -1,6 +1,7 @@
 //! Reviewer agents: who is asked, with what, and what they found.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -37,16 +38,19 @@ struct Request<'a> {
     commit: &'a CommitId,
     /// What it started from.
     base: &'a CommitId,
+    /// Set when nobody waits for an answer any more.
+    ends: &'a AtomicBool,
 }
 
 impl Control {
     /// Asks reviewers about a worker's work as it is now: those named, or those of its ticket that have given no verdict
-    /// on this commit. Each answers within `review.timeout`. The second value is the failure for the exit code: a
+    /// on this commit. Each answers within `review.timeout`; when `ends` is set, it is ended. The second value is the failure for the exit code: a
     /// rejection is an answer, no verdict is not.
     pub(crate) fn ask_reviewers(
         &self,
         name: &str,
         named: &[String],
+        ends: &AtomicBool,
         tell: &mut dyn FnMut(&str),
     ) -> Result<(ActionsView, Result<(), Failure>), Failure> {
         let worker = self.worker(name)?;
@@ -64,7 +68,7 @@ impl Control {
             let text = format!("worker `{}` has no commit to review", worker.id);
             return Err(Failure::new(FailureKind::NeedsPerson, text));
         }
-        let request = Request { worker: &worker, ticket: &ticket, commit: &commit, base: &base };
+        let request = Request { worker: &worker, ticket: &ticket, commit: &commit, base: &base, ends };
         let mut view = ActionsView { version: VIEW_VERSION, done: Vec::new(), failed: Vec::new() };
         let mut failures = Vec::new();
         for agent in agents {
@@ -75,6 +79,9 @@ impl Control {
                     Err(failure) => failures.push((agent.to_string(), failure)),
                 },
                 Err(failure) => failures.push((agent.to_string(), failure)),
+            }
+            if ends.load(Ordering::SeqCst) {
+                break;
             }
         }
         view.failed = failures.iter().map(|(agent, failure)| failure.view(agent)).collect();
@@ -345,6 +352,7 @@ impl Prepared {
             budget: control.budget_of(request.ticket)?,
             run: &control.run,
             timeout: settings.review.timeout,
+            ends: request.ends,
         })
     }
 }

@@ -12,9 +12,11 @@ use crate::coordinator::views::{MergeView, SpawnedView};
 use crate::landing::LandingError;
 use crate::model::settings::{Approval, LandingMode, Settings};
 use crate::model::ticket::{Ticket, TicketState, unmet};
-use crate::model::worker::SpawnStep;
+use crate::model::worker::{Liveness, Phase, SpawnStep};
 use crate::model::{AgentName, BranchName, RunId, TicketId, Time, WorkerId};
+use crate::process;
 use crate::queue::{NewTicket, Queue, QueueError, QueueTicket};
+use crate::supervisor::MARKER;
 
 /// The tickets that a run is to bring to an end.
 #[derive(Debug, Clone, Default)]
@@ -210,6 +212,8 @@ impl Control {
         let store = self.project.store()?;
         Ok(World {
             now: Time::now(),
+            nobody_lands: self.with_landing(|landing| Ok(landing.is_idle()?))?,
+            unfinished: self.unfinished_landings(&workers, &tickets)?,
             past,
             spent: self.spent(&tickets)?,
             tickets,
@@ -219,9 +223,25 @@ impl Control {
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
             told: BTreeMap::new(),
+            never_lands: None,
             paces: store.paces()?,
             cares: store.cares()?.into_iter().collect(),
         })
+    }
+
+    /// Landings that are not over though the target has their work, as when their process was killed in between or the disk
+    /// was full: of each ticket the worker that is not released, or whose intent is open.
+    fn unfinished_landings(
+        &self,
+        workers: &[Seen],
+        tickets: &[QueueTicket],
+    ) -> Result<BTreeMap<TicketId, WorkerId>, Failure> {
+        let landed = tickets.iter().filter(|entry| entry.state == TicketState::Landed);
+        let landed: BTreeSet<&TicketId> = landed.map(|entry| &entry.ticket.id).collect();
+        let dead = workers.iter().filter(|seen| seen.liveness == Liveness::Dead);
+        let dead = dead.map(|seen| (seen.worker.ticket.clone(), seen.worker.id.clone()));
+        let intents = self.project.store()?.intents()?.into_iter().map(|(_, intent)| (intent.ticket, intent.worker));
+        Ok(dead.chain(intents).filter(|(ticket, _)| landed.contains(ticket)).collect())
     }
 
     /// The tickets to bring to an end: those named with everything they need, or all that are not over. Changes nothing.
@@ -343,6 +363,17 @@ impl Control {
         let worker = self.worker(worker.as_str())?;
         self.note_lost(&worker)?;
         self.resume_one(worker, Some(&[TicketState::Lost])).map(drop)
+    }
+
+    /// Ends the set-up commands of the worker that is being started for a ticket; one whose agent runs is left alone.
+    pub(in crate::coordinator) fn end_set_up(&self, ticket: &TicketId) -> Result<(), Failure> {
+        let Some(worker) = self.project.store()?.worker(&WorkerId::of(ticket, 1))? else { return Ok(()) };
+        if let Phase::Preparing { step: SpawnStep::Setup, .. } = worker.phase {
+            let marker = self.project.paths.worker_dir(&worker.id);
+            let grace = self.project.settings()?.limits.grace;
+            process::stop_marked(MARKER, &marker.to_string_lossy(), grace)?;
+        }
+        Ok(())
     }
 
     /// Ends a worker's agent because the run is over, with its work kept, and queues its ticket again for the next run.

@@ -27,7 +27,7 @@ struct Outlook {
     hold: Option<Hold>,
     /// Why it will not make it, or whether it has.
     end: Option<String>,
-    /// Who leads.
+    /// Who leads and acts on it.
     leader: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl Control {
 
     /// What a coordinator says of a ticket, or would say if it was to bring it and what it needs to an end.
     fn outlook(&self, id: &TicketId) -> Result<Outlook, Failure> {
-        let leader = self.project.queue()?.leader(COORDINATOR)?.map(|leader| leader.holder);
+        let leader = self.leader_of(id)?;
         let (workers, mut tickets) = self.observe()?;
         let known = tickets.iter().find(|entry| entry.ticket.id == *id).cloned();
         let mut outlook = Outlook { is_queued: known.is_some(), entry: known, hold: None, end: None, leader };
@@ -123,6 +123,15 @@ impl Control {
                 _ => None,
             });
         Ok(outlook)
+    }
+
+    /// Who leads and acts on a ticket: one that brings other tickets to their end leaves it alone.
+    fn leader_of(&self, id: &TicketId) -> Result<Option<String>, Failure> {
+        let leader = self.project.queue()?.leader(COORDINATOR)?;
+        let Some(leader) = leader.map(|leader| leader.holder) else { return Ok(None) };
+        let run = self.project.store()?.run_of(&leader)?;
+        let is_left_alone = run.and_then(|run| run.tickets).is_some_and(|tickets| !tickets.contains(id));
+        Ok((!is_left_alone).then_some(leader))
     }
 
     /// That the worker's model wants to be left alone, where it does.

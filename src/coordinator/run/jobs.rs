@@ -84,6 +84,8 @@ pub(crate) enum CareOf {
         /// Why, as a clause.
         why: String,
     },
+    /// Write down the end that its ticket has come to.
+    Close,
 }
 
 /// What a job reports.
@@ -155,6 +157,20 @@ impl Jobs {
     /// Ends the landing under way: its gate is ended, and what did not land stays as it is.
     pub(super) fn end_landing(&self) {
         self.ends.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the set-up commands of the starts under way, each of which fails by that and takes itself back.
+    pub(super) fn end_set_ups(&self) {
+        let is_start = |doing: &Doing| matches!(doing, Doing::Starting { .. });
+        for ticket in self.doing.iter().filter(|(_, doing)| is_start(doing)).map(|(ticket, _)| ticket.clone()) {
+            let beside = self.beside.clone();
+            std::thread::spawn(move || {
+                if let Err(failure) = beside.open().and_then(|control| control.end_set_up(&ticket)) {
+                    let error = failure.chain.join(": ");
+                    tracing::warn!(ticket = ticket.as_str(), error, "its set-up could not be ended");
+                }
+            });
+        }
     }
 
     /// Begins a job.

@@ -22,6 +22,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// A renewal that is younger than this still counts when something is to be done.
 const IS_FRESH: Duration = Duration::from_millis(200);
 
+/// How long the lock of a leader may be held by somebody who only looks at it.
+const LOCK_WITHIN: Duration = Duration::from_millis(200);
 /// How long the lock of a leader has to be free until it counts as gone: what it had begun as it was killed, such as a
 /// supervisor, is itself by then.
 const IS_GONE_AFTER: Duration = Duration::from_millis(500);
@@ -121,17 +123,27 @@ impl Lease {
         Ok(Some(held))
     }
 
+    /// Whether the leader seemed to be gone when it was looked at last.
+    pub(super) fn misses_leader(&self) -> bool {
+        self.gone.is_some()
+    }
+
     /// The lock that the holder of a lease holds.
     fn lock_of(&self, fence: u64) -> PathBuf {
         self.paths.lock(&format!("coordinator-{fence}"))
     }
 
-    /// Takes the lock of a lease, and removes that of the one before. Without it this leader is only missed later.
+    /// Takes the lock of a lease, and removes that of the one before. Without it this leader is only missed later, and
+    /// its file must not be there: it would say that the leader is gone.
     fn hold(&mut self, fence: u64) {
         self.gone = None;
-        match FileLock::try_take(&self.lock_of(fence)) {
-            Ok(lock) => self.alive = lock,
-            Err(error) => tracing::warn!(error = error_text(&error), "the coordinator's lock could not be taken"),
+        let path = self.lock_of(fence);
+        self.alive = FileLock::take_within(&path, LOCK_WITHIN).unwrap_or_else(|error| {
+            tracing::warn!(error = error_text(&error), "the coordinator's lock could not be taken");
+            None
+        });
+        if self.alive.is_none() {
+            self.remove(fence);
         }
         self.remove(fence - 1);
     }
@@ -222,6 +234,23 @@ mod tests {
         drop(one);
         let (_, took) = await_lead(&mut other);
         assert!(took > LEASE / 2, "{took:?}");
+    }
+
+    #[test]
+    fn who_only_looks_at_the_lock_of_a_leader_costs_it_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut one = lease(folder.path(), "one");
+        let path = one.lock_of(1);
+        drop(FileLock::wait(&path).unwrap());
+        let looks = std::fs::File::open(&path).unwrap();
+        looks.lock_shared().unwrap();
+        let looker = std::thread::spawn(move || {
+            std::thread::sleep(LOCK_WITHIN / 4);
+            drop(looks);
+        });
+        assert!(matches!(one.keep().unwrap(), Leading::Began(Leader { fence: 1, .. })));
+        looker.join().unwrap();
+        assert!(FileLock::is_held(&path).unwrap());
     }
 
     #[test]

@@ -26,16 +26,21 @@
 //!
 //! **The end.** A run is over when none of its tickets moves any more: each reached its end, failed for good, or waits for
 //! somebody. An interruption ends scheduling and nothing else: workers run on. The time limit of a run, and in CI an
-//! interruption, ends its agents too, keeps their work, and leaves their tickets queued.
+//! interruption, ends its agents too, keeps their work, and leaves their tickets queued. However it ends, a set-up that goes
+//! on is ended with it and its start taken back.
 
 mod backoff;
 mod crash_loop;
 mod distribution;
+mod ending;
 mod jobs;
+mod lead;
 mod lease;
 mod pace;
+mod reread;
 mod schedule;
 mod scope;
+mod setback;
 mod spend;
 pub(crate) mod stuck;
 mod summary;
@@ -45,18 +50,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::control::{Choice, Control, holder_name};
-use super::failure::{Failure, FailureKind};
+use super::failure::Failure;
 use super::views::RunView;
-use crate::model::coordination::{Hold, HoldKind, RunEnd, RunRecord};
+use crate::model::coordination::{Hold, HoldKind, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
-use crate::model::ticket::TicketState;
-use crate::model::worker::Liveness;
 use crate::model::{TicketId, Time, counted};
-use crate::queue::{Leader, QueueEvent, QueueTicket};
+use crate::queue::{QueueEvent, QueueTicket};
 pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
-use jobs::{Done, Job, Jobs, Landing, Report};
-use lease::{Leading, Lease};
+use jobs::{Done, Job, Jobs, Report};
+use lease::Lease;
+use reread::Configuration;
 pub(crate) use schedule::{Decision, Standing, Step, decide};
 pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
@@ -68,24 +72,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(150);
 /// How often the store's change counter is read; one page of shared memory.
 const PEEK_EVERY: Duration = Duration::from_millis(50);
-/// How often a start may fail in a row before a person has to look.
-const START_TRIES: u32 = 3;
-/// How long a worker is left alone that could not be started so often.
-const START_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// How long work that could not land is left alone, the first time; doubled each time up to the longest.
-const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// The longest of these times.
-const LAND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 /// How long an engine whose every look fails goes on trying before it ends.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// The same where the queue is on a server, which may be away for a while.
 const GIVE_UP_SERVER_AFTER: Duration = Duration::from_secs(600);
 /// Events that are told at one look.
 const HEARD_AT_ONCE: usize = 1_000;
-/// How long an engine that was told to end waits for a landing.
-const LANDING_ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// How long an engine that was told to end waits for what it has begun.
-const END_WITHIN: Duration = Duration::from_secs(30);
 
 /// What `run` or `up` was asked for.
 #[derive(Debug, Clone, Default)]
@@ -164,8 +156,7 @@ struct Engine<'a> {
     request: &'a RunRequest,
     face: &'a mut dyn RunFace,
     rules: Rules,
-    /// The texts of the configuration as they were read last.
-    config: [Option<Vec<u8>>; 2],
+    configuration: Configuration,
     /// Settings and agents since the configuration changed; `None` where it has not.
     changed: Option<Control>,
     /// The tickets to bring to an end; `None` is every one.
@@ -180,6 +171,8 @@ struct Engine<'a> {
     heard: i64,
     /// The holds that were stored last, or told where it stands by; `None` before the first.
     held: Option<Vec<Hold>>,
+    /// What was held before this one began.
+    old_holds: Vec<Hold>,
     record: RunRecord,
     began_at: Instant,
     /// The last look.
@@ -205,7 +198,7 @@ impl<'a> Engine<'a> {
             request,
             face,
             rules,
-            config: control.project().config_files(),
+            configuration: Configuration::of(control),
             changed: None,
             chosen: None,
             lease: Lease::new(control.project().queue()?, holder, control.project().paths.clone()),
@@ -215,6 +208,7 @@ impl<'a> Engine<'a> {
             setbacks: BTreeMap::new(),
             heard: control.project().store()?.last_seq()?,
             held: None,
+            old_holds: control.project().store()?.holds()?,
             record,
             began_at: Instant::now(),
             last: None,
@@ -235,23 +229,6 @@ impl<'a> Engine<'a> {
         let tickets = self.record.tickets.clone().unwrap_or_default();
         let max_workers = u32::try_from(self.rules.max_workers).unwrap_or(u32::MAX);
         self.note(SwarmRecord::now(&self.record.id, SwarmEvent::RunBegan { tickets, max_workers }))
-    }
-
-    /// Refuses to wait for landings of a coordinator that goes on without an end and lands nothing.
-    fn check_leader(&self) -> Result<(), Failure> {
-        if self.request.is_endless || !self.request.lands {
-            return Ok(());
-        }
-        let project = self.control.project();
-        let Some(leader) = project.queue()?.leader(crate::model::coordination::COORDINATOR)? else { return Ok(()) };
-        match project.store()?.run_of(&leader.holder)? {
-            Some(run) if run.tickets.is_none() && !run.lands => {
-                let text = format!("{} coordinates in the background and lands nothing", leader.holder);
-                Err(Failure::new(FailureKind::NeedsPerson, text)
-                    .hint("swarm down, then swarm up --merge; or leave --merge out, and swarm merge afterwards"))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Says which tickets come along.
@@ -316,11 +293,13 @@ impl<'a> Engine<'a> {
         self.hear_lead(leading)?;
         self.reread()?;
         let (workers, tickets) = self.control.observe()?;
-        world::forget_changed(&mut self.setbacks, &tickets);
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
+        if !self.leads {
+            self.add_leader(&mut world)?;
+        }
+        world::forget_changed(&mut self.setbacks, &world);
         (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
-        world.told = self.told_by_leader()?;
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         if self.leads {
@@ -336,83 +315,20 @@ impl<'a> Engine<'a> {
         Ok(is_over)
     }
 
-    /// Reads the configuration again when its files changed. One that cannot be used leaves all as it was.
-    fn reread(&mut self) -> Result<(), Failure> {
-        let config = self.control.project().config_files();
-        if config == self.config {
-            return Ok(());
-        }
-        self.config = config;
-        let lands = self.request.lands;
-        let read = self.control.anew(lands).and_then(|control| Ok((control.rules(lands)?, control)));
-        let (used, why) = match read {
-            Ok((rules, control)) => {
-                self.rules = rules;
-                self.jobs.work_by(control.beside());
-                self.changed = Some(control);
-                (true, "holds from now on".to_owned())
-            }
-            Err(failure) => {
-                let text = failure.chain.join(": ");
-                (false, format!("cannot be used, so the one from before holds: {text}"))
-            }
-        };
-        self.face.tell(&News::Said(&format!("the configuration changed and {why}")));
-        self.note(SwarmRecord::now(&self.record.id, SwarmEvent::Reconfigured { used, why }))
-    }
-
-    /// Hears where it stands in the role, and says what changed about it.
-    fn hear_lead(&mut self, leading: Leading) -> Result<(), Failure> {
-        let fact = |leader: &Leader, make: fn(String, String, u64) -> SwarmEvent| {
-            let role = crate::model::coordination::COORDINATOR.to_owned();
-            SwarmRecord::now(&self.record.id, make(role, leader.holder.clone(), leader.fence))
-        };
-        match leading {
-            Leading::Leads => {}
-            Leading::Began(leader) => {
-                self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseTaken { role, holder, fence }))?;
-                if let Some(other) = self.other.take() {
-                    self.face.tell(&News::Said(&format!("took over from {other}")));
-                }
-                self.leads = true;
-                self.held = None;
-                for (worker, count) in self.control.reap_orphans()? {
-                    self.face.tell(&News::Said(&format!("ended {count} that `{worker}` had left running")));
-                }
-            }
-            Leading::Lost(leader) => {
-                self.note(fact(&leader, |role, holder, fence| SwarmEvent::LeaseLost { role, holder, fence }))?;
-                self.leads = false;
-            }
-            Leading::StandsBy(leader) => {
-                if self.other.as_ref() != Some(&leader.holder) {
-                    self.face.tell(&News::Said(&format!("{} leads; this one stands by", leader.holder)));
-                    self.other = Some(leader.holder);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Says what tickets went through, each step of it, however quickly one followed the other.
     fn tell_changes(&mut self, world: &World) -> Result<(), Failure> {
         for (seq, event) in self.control.project().queue()?.events_since(self.heard, HEARD_AT_ONCE)? {
             self.heard = seq;
+            if event.from == Some(event.to) {
+                // Somebody published it anew, whatever was tried in vain.
+                self.setbacks.remove(&event.ticket);
+            }
             if let Some(entry) = world.ticket(&event.ticket).filter(|_| world.is_chosen(&event.ticket)) {
                 let reason = world.worker_of(&event.ticket).map(|seen| seen.reason.as_str());
                 self.face.tell(&News::Changed { event: &event, entry, reason });
             }
         }
         Ok(())
-    }
-
-    /// What the leader says holds tickets for somebody; nothing where this one leads.
-    fn told_by_leader(&self) -> Result<BTreeMap<TicketId, Hold>, Failure> {
-        if self.leads {
-            return Ok(BTreeMap::new());
-        }
-        let holds = self.control.project().store()?.holds()?.into_iter().filter(|hold| !hold.kind.passes());
-        Ok(holds.map(|hold| (hold.ticket.clone(), hold)).collect())
     }
 
     /// Says what holds tickets for somebody, where the leader stores it.
@@ -518,195 +434,5 @@ impl<'a> Engine<'a> {
             }
             Report::Done(..) => {}
         }
-    }
-
-    /// State and fence of a ticket now. The last look may have seen it in the middle of what failed since.
-    fn found_at(&self, ticket: &TicketId) -> Option<(TicketState, u64)> {
-        let now = self.control.project().queue().and_then(|queue| Ok(queue.ticket(ticket)?));
-        match now {
-            Ok(known) => known.map(|known| (known.state, known.fence)),
-            Err(_) => self.known_at(ticket),
-        }
-    }
-
-    /// State and fence of a ticket at the last look.
-    fn known_at(&self, ticket: &TicketId) -> Option<(TicketState, u64)> {
-        let (world, _) = self.last.as_ref()?;
-        world.ticket(ticket).map(|entry| (entry.state, entry.fence))
-    }
-
-    /// Notes that a worker could not be started. What a person has to mend is not tried again before the ticket changes.
-    fn not_started(&mut self, ticket: TicketId, failure: &Failure) {
-        use TicketState as S;
-        let Some(at) = self.found_at(&ticket) else { return };
-        if !matches!(at.0, S::Queued | S::Running | S::Lost | S::Failed | S::Dead) {
-            // It went its own way, which is no failure.
-            self.setbacks.remove(&ticket);
-            return;
-        }
-        let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
-        let wait = backoff::wait_after(count, &self.rules.run.backoff);
-        let text = failure.chain.join(": ");
-        let (kind, until, count) = match failure.kind {
-            // Somebody else took the last place, or the ticket went its own way.
-            FailureKind::Limit => (HoldKind::Place, Some(Time::now().after(LOOK_EVERY)), count - 1),
-            FailureKind::NeedsPerson | FailureKind::Usage | FailureKind::NotFound => (HoldKind::Person, None, count),
-            // It may be the machine, as when its disk is full; whoever goes on without an end looks again.
-            _ if count >= START_TRIES => (HoldKind::Person, Some(Time::now().after(START_AGAIN_AFTER)), count),
-            _ => (HoldKind::Time, Some(Time::now().after(wait)), count),
-        };
-        let why = format!("could not be started: {text}");
-        self.setbacks.insert(ticket, Setback { kind, why, until, at, count });
-    }
-
-    /// Notes what did not land and is not with its agent again.
-    fn landed(&mut self, landing: &Landing) {
-        for (ticket, at) in &landing.after {
-            let is_waiting = matches!(at.0, TicketState::Review | TicketState::Approved | TicketState::Landing);
-            // What went back to its agent may be in review anew before the landing of the others is over.
-            let is_returned = landing.view.returned.iter().any(|returned| returned.worker == ticket.as_str());
-            if !is_waiting || is_returned {
-                self.setbacks.remove(ticket);
-                continue;
-            }
-            let told = landing.view.waiting.iter().find(|waiting| waiting.worker == ticket.as_str());
-            let pull = landing.view.pull_requests.iter().find(|pull| pull.worker == ticket.as_str());
-            if landing.unread.iter().any(|worker| worker.as_str() == ticket.as_str()) {
-                self.not_landed(ticket.clone(), *at, HoldKind::Time, "waits for its reviewers".to_owned());
-            } else if let Some(told) = told {
-                self.not_landed(ticket.clone(), *at, HoldKind::Person, format!("waits to land: {}", told.why));
-            } else if let Some(pull) = pull {
-                // Its checks end by themselves; merging it is somebody's or the forge's to do.
-                let kind = if pull.checks_pending > 0 { HoldKind::Time } else { HoldKind::Person };
-                let until = Some(Time::now().after(self.rules.forge_poll));
-                let why = format!("waits in pull request {}", pull.url);
-                self.setbacks.insert(ticket.clone(), Setback { kind, why, until, at: *at, count: 1 });
-            } else if let Some(failure) = &landing.failure {
-                let why = format!("could not land: {}", failure.chain.join(": "));
-                self.not_landed(ticket.clone(), *at, HoldKind::Person, why);
-            }
-        }
-    }
-
-    /// Leaves a ticket alone for a while that could not land. One whose approval was taken back waits for a change.
-    fn not_landed(&mut self, ticket: TicketId, at: (TicketState, u64), kind: HoldKind, why: String) {
-        let before = self.setbacks.get(&ticket).filter(|setback| setback.at == at);
-        let count = before.map_or(0, |setback| setback.count) + 1;
-        let wait = LAND_AGAIN_AFTER.saturating_mul(2u32.saturating_pow(count - 1)).min(LAND_AGAIN_WITHIN);
-        let is_for_good = at.0 == TicketState::Review && kind == HoldKind::Person;
-        let until = (!is_for_good).then(|| Time::now().after(wait));
-        self.setbacks.insert(ticket, Setback { kind, why, until, at, count });
-    }
-
-    /// Ends the agents of the chosen tickets, all at once.
-    fn stop_all(&mut self, reason: &str) -> Result<(), Failure> {
-        self.face.tell(&News::Said(&format!("{reason}; ending the agents, their work is kept")));
-        self.drain(END_WITHIN)?;
-        if !self.still_leads()? {
-            // They are somebody else's to end.
-            return Ok(());
-        }
-        let (workers, tickets) = self.control.observe()?;
-        let is_chosen = |id: &TicketId| self.chosen.as_ref().is_none_or(|chosen| chosen.contains(id));
-        let is_running =
-            |id: &TicketId| tickets.iter().any(|entry| entry.ticket.id == *id && entry.state == TicketState::Running);
-        for seen in workers {
-            let (ticket, worker) = (seen.worker.ticket.clone(), seen.worker.id.clone());
-            if seen.liveness == Liveness::Alive && is_chosen(&ticket) && is_running(&ticket) {
-                self.jobs.begin(Job::Stop { ticket, worker, reason: reason.to_owned() });
-            }
-        }
-        self.drain(END_WITHIN)
-    }
-
-    /// Waits for what was begun and is short; a landing is finished by the next one where it does not end in time.
-    fn drain(&mut self, within: Duration) -> Result<(), Failure> {
-        let begun = Instant::now();
-        while self.jobs.has_short_ones() && begun.elapsed() < within {
-            self.await_report()?;
-        }
-        Ok(())
-    }
-
-    /// Takes a report of what is under way, if one comes in a moment. Who leads keeps the lead meanwhile: nobody else acts
-    /// on tickets that are being brought to their end here.
-    fn await_report(&mut self) -> Result<(), Failure> {
-        if let Some(report) = self.jobs.next(PEEK_EVERY) {
-            self.take(report);
-        }
-        if self.leads {
-            let leading = self.lease.keep()?;
-            self.hear_lead(leading)?;
-        }
-        Ok(())
-    }
-
-    /// Whether it leads at this moment, for an act that only who leads may do.
-    fn still_leads(&mut self) -> Result<bool, Failure> {
-        if self.leads {
-            let leading = self.lease.confirm()?;
-            self.hear_lead(leading)?;
-        }
-        Ok(self.leads)
-    }
-
-    /// Waits for a landing under way: as long as it takes where a person asked to end, who can ask again; else for
-    /// moments. What it has not done by then the next landing finishes.
-    fn await_landing(&mut self, ending: Ending) -> Result<(), Failure> {
-        let within = match ending {
-            Ending::Interrupted(2) => Duration::MAX,
-            _ => LANDING_ENDS_WITHIN,
-        };
-        if self.jobs.doing().is_empty() {
-            return Ok(());
-        }
-        if within == Duration::MAX {
-            self.face.tell(&News::Said("waiting for the landing under way; a second Ctrl-C leaves it to the next one"));
-        }
-        let begun = Instant::now();
-        while !self.jobs.doing().is_empty() && begun.elapsed() < within {
-            self.await_report()?;
-        }
-        // What its gate started would run on without anybody who hears it.
-        self.jobs.end_landing();
-        let ended = Instant::now();
-        while !self.jobs.doing().is_empty() && ended.elapsed() < LANDING_ENDS_WITHIN {
-            self.await_report()?;
-        }
-        Ok(())
-    }
-
-    /// Ends the run: gives the lead up, says how it ended.
-    fn end(mut self, ending: Ending) -> Result<(RunView, Result<(), Failure>), Failure> {
-        self.drain(END_WITHIN)?;
-        self.await_landing(ending)?;
-        let (workers, tickets) = self.control.observe()?;
-        let (mut world, _) = match self.last.take() {
-            Some(last) => last,
-            None => (World::empty(self.chosen.clone()), Decision::default()),
-        };
-        (world.now, world.workers, world.tickets, world.doing) = (Time::now(), workers, tickets, BTreeMap::new());
-        world.setbacks = std::mem::take(&mut self.setbacks);
-        let decision = decide(&world, &self.rules);
-        self.tell_changes(&world)?;
-        let (view, result) = summary::of_run(&self.record, &world, &decision, ending);
-        if self.still_leads()? {
-            self.control.project().store()?.set_holds(&[])?;
-        }
-        self.release()?;
-        let exit_code = view.exit_code;
-        self.record.ended = Some(RunEnd { at: Time::now(), exit_code, why: view.why.clone() });
-        self.control.project().store()?.put_run_record(&self.record)?;
-        self.note(SwarmRecord::now(&self.record.id, SwarmEvent::RunEnded { exit_code, why: view.why.clone() }))?;
-        Ok((view, result))
-    }
-
-    /// Gives the lead up.
-    fn release(&mut self) -> Result<(), Failure> {
-        if let Some(Leader { holder, fence, .. }) = self.lease.release()? {
-            let role = crate::model::coordination::COORDINATOR.to_owned();
-            self.note(SwarmRecord::now(&self.record.id, SwarmEvent::LeaseLost { role, holder, fence }))?;
-        }
-        Ok(())
     }
 }

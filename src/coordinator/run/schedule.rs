@@ -5,6 +5,8 @@
 //! good. A run is over when none moves. What keeps a ticket from moving is a [`Hold`], and its sentence is written here
 //! or in the rule that says no, nowhere else.
 
+mod landing;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -26,10 +28,8 @@ use crate::queue::QueueTicket;
 
 /// How long a claim may be without a worker: whoever took it may be about to write the worker down.
 const CLAIM_SETTLES: Duration = Duration::from_secs(3);
-/// How long a landing may be nobody's before it is looked after.
-const LANDING_SETTLES: Duration = Duration::from_secs(3);
 /// How long a ticket stays as it is before what the leader says holds it counts for others.
-const HOLD_SETTLES: Duration = Duration::from_secs(3);
+pub(super) const HOLD_SETTLES: Duration = Duration::from_secs(3);
 /// How long an agent asks for a person before the run counts on none.
 const QUESTION_SETTLES: Duration = Duration::from_secs(5);
 
@@ -176,7 +176,7 @@ pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
     decision.holds.extend(passing_holds(&mut standings));
     decision.holds.sort_by(|one, other| one.ticket.cmp(&other.ticket));
     decision.wake_at = decision.holds.iter().filter_map(|hold| hold.until).min();
-    land(world, &judged, &mut decision);
+    landing::land(world, rules, &judged, &mut decision);
     decision
 }
 
@@ -219,10 +219,9 @@ fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<
         None => {}
     }
     let judged = match entry.state {
-        S::Landed | S::Done => Judged::Made,
-        S::Review | S::Approved if !rules.lands => Judged::Made,
-        S::Landing if !rules.lands => Judged::Moving,
-        S::Cancelled => Judged::Failed("was cancelled".to_owned()),
+        S::Landed => Judged::Made,
+        S::Done => unclosed(entry, seen).unwrap_or(Judged::Made),
+        S::Cancelled => unclosed(entry, seen).unwrap_or_else(|| Judged::Failed("was cancelled".to_owned())),
         S::Dead => dead(world, entry, seen),
         // Whatever is queued is another thing than whatever is written.
         S::Open if world.chosen.is_none() => Judged::Moving,
@@ -232,18 +231,7 @@ fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<
         S::Queued => queued(world, rules, entry, seen),
         S::Running | S::Lost => running(world, rules, entry, seen),
         S::Failed => failed(world, rules, entry, seen),
-        S::Review if !rules.approves => {
-            let worker = seen.map_or(id.as_str(), |seen| seen.worker.id.as_str());
-            person(id, format!("waits for a verdict: swarm review {worker}"))
-        }
-        S::Landing if entry.changed_at.age_at(world.now) < LANDING_SETTLES => Judged::Moving,
-        S::Review | S::Approved | S::Landing => match seen {
-            Some(seen) => match lands_after(world, seen) {
-                Some(need) if entry.state != S::Landing => Judged::Behind(need),
-                _ => Judged::Landable(seen.worker.id.clone()),
-            },
-            None => person(id, "has no worker any more whose work could land: swarm recover list".to_owned()),
-        },
+        S::Review | S::Approved | S::Landing => landing::judge(world, rules, entry, seen),
     };
     match judged {
         Judged::Candidate(_) | Judged::Landable(_) | Judged::Care(..) | Judged::Requeue | Judged::Publish => {
@@ -281,13 +269,6 @@ fn queued<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option
         return person(id, why);
     }
     candidate(world, rules, entry)
-}
-
-/// The ticket from whose branch a worker's started, while that may still land. Of one that will not, landing says what a
-/// person can do.
-fn lands_after<'a>(world: &World, seen: &'a Seen) -> Option<&'a TicketId> {
-    let need = &seen.worker.place.stacked_on.as_ref()?.ticket;
-    world.ticket(need).is_some_and(|needed| !needed.state.is_ended()).then_some(need)
 }
 
 /// A candidate with its agent, where there is one for it.
@@ -389,10 +370,23 @@ fn is_new(seen: &Seen, now: Time) -> bool {
     seen.since.is_some_and(|since| since <= now && since.age_at(now) < QUESTION_SETTLES)
 }
 
+/// The worker of a ticket that came to its end, whose supervisor was killed when it had told the queue and nobody else.
+fn unclosed<'a>(entry: &QueueTicket, seen: Option<&'a Seen>) -> Option<Judged<'a>> {
+    let seen =
+        seen.filter(|seen| seen.status == Status::Lost && matches!(seen.worker.phase, Phase::Supervised { .. }))?;
+    if seen.worker.attempt.fence != entry.fence {
+        return None;
+    }
+    Some(Judged::Care(&seen.worker.id, CareOf::Close))
+}
+
 /// A ticket without attempts left.
 fn dead<'a>(world: &World, entry: &QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     if let Some(seen) = seen.filter(|seen| owes_restart(world, entry, seen)) {
         return Judged::Care(&seen.worker.id, CareOf::RestartOwed);
+    }
+    if let Some(judged) = unclosed(entry, seen) {
+        return judged;
     }
     let attempts = counted(entry.attempts as usize, "attempt");
     Judged::Failed(format!("failed, after {attempts}: {}", failure(entry, seen)))
@@ -675,22 +669,6 @@ fn passing_holds(standings: &mut Standings<'_>) -> Vec<Hold> {
         }
     }
     holds
-}
-
-/// Lands everything that can land, in one go; a landing under way is waited for.
-fn land(world: &World, judged: &BTreeMap<&TicketId, Judged<'_>>, decision: &mut Decision) {
-    if world.doing.values().any(|doing| *doing == Doing::Landing) {
-        return;
-    }
-    let mut workers = Vec::new();
-    for entry in world.tickets.iter().filter(|entry| world.is_chosen(&entry.ticket.id)) {
-        if let Some(Judged::Landable(worker)) = judged.get(&entry.ticket.id) {
-            workers.push((entry.ticket.id.clone(), worker.clone()));
-        }
-    }
-    if !workers.is_empty() {
-        decision.steps.push(Step::Land { workers });
-    }
 }
 
 #[cfg(test)]

@@ -132,13 +132,14 @@ fn told(outcome: RunOutcome, made: usize, all: usize, ending: Ending) -> (Option
 fn hints(failure: Failure, tickets: &[RunTicketView], ending: Ending) -> Failure {
     let has = |state: TicketState| tickets.iter().any(|ticket| ticket.state == state && !ticket.made);
     let mut failure = failure;
+    let is_ended = ending != Ending::Settled;
+    if is_ended && has(TicketState::Running) {
+        failure = failure.hint("its workers run on: swarm status shows them, swarm stop --all ends them");
+    }
     match ending {
-        Ending::Interrupted(_) => {
-            if has(TicketState::Running) {
-                failure = failure.hint("its workers run on: swarm status shows them, swarm stop --all ends them");
-            }
-            failure = failure.hint("swarm run goes on with the rest where this one ended");
-        }
+        Ending::Interrupted(_) => failure = failure.hint("swarm run goes on with the rest where this one ended"),
+        // Of one that stood by, whoever leads goes on.
+        Ending::TimedOut if has(TicketState::Running) => {}
         Ending::TimedOut => {
             failure = failure.hint("the rest is queued and its work is kept: swarm run goes on with it")
         }

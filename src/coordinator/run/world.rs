@@ -39,6 +39,13 @@ pub(crate) struct World {
     /// What whoever leads says holds tickets for somebody, while this coordinator stands by: only the leader knows what it
     /// tried in vain.
     pub(crate) told: BTreeMap<TicketId, Hold>,
+    /// Who leads and lands nothing for as long as it lives, while this coordinator stands by and would land.
+    pub(crate) never_lands: Option<String>,
+    /// Whether no process lands: then whatever is landing was left so by a dead one.
+    pub(crate) nobody_lands: bool,
+    /// Landings that are not over though the target has their work: of each ticket the worker that is not released, or
+    /// whose intent is open.
+    pub(crate) unfinished: BTreeMap<TicketId, WorkerId>,
     /// Models that asked for patience.
     pub(crate) paces: Vec<Pace>,
     /// How workers ended badly, and what was done about those that did not go on.
@@ -107,12 +114,15 @@ pub(crate) struct Setback {
 }
 
 /// Forgets what waits for a change of a ticket whose state has changed since: it may be back in the same state at the
-/// next look, as one is that was blocked for a while by work that its dependency got back.
-pub(super) fn forget_changed(setbacks: &mut BTreeMap<TicketId, Setback>, tickets: &[QueueTicket]) {
-    for entry in tickets {
+/// next look, as one that was blocked for a while by work that its dependency got back. And what was tried for one whose
+/// landing is over.
+pub(super) fn forget_changed(setbacks: &mut BTreeMap<TicketId, Setback>, world: &World) {
+    for entry in &world.tickets {
+        let id = &entry.ticket.id;
         let has_changed = |setback: &Setback| setback.until.is_none() && setback.at.0 != entry.state;
-        if setbacks.get(&entry.ticket.id).is_some_and(has_changed) {
-            setbacks.remove(&entry.ticket.id);
+        let is_over = entry.state == TicketState::Landed && !world.unfinished.contains_key(id);
+        if is_over || setbacks.get(id).is_some_and(has_changed) {
+            setbacks.remove(id);
         }
     }
 }
@@ -149,6 +159,9 @@ impl World {
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
             told: BTreeMap::new(),
+            never_lands: None,
+            nobody_lands: false,
+            unfinished: BTreeMap::new(),
             paces: Vec::new(),
             cares: BTreeMap::new(),
             spent: Spent::default(),

@@ -137,7 +137,11 @@ impl Repository {
         let call = ["update-ref", "-m", reason, reference.as_str(), to.as_str(), from.as_str()];
         // From here on a failure may come after the fact: only a look at the branch tells.
         held.iter_mut().for_each(Checkout::keep);
-        match self.git(&cwd, call).output() {
+        let mut answer = self.git(&cwd, call).output();
+        if answer.is_err() && self.drop_dead_target_locks(branch)? {
+            answer = self.git(&cwd, call).output();
+        }
+        match answer {
             Ok(_) => Ok(true),
             Err(error) => {
                 let found = self.branch_head(branch)?;

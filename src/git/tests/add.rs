@@ -264,6 +264,26 @@ fn a_failed_checkout_leaves_nothing() {
 }
 
 #[test]
+fn a_worktree_whose_git_was_killed_before_it_had_a_head_is_taken_back() {
+    let test = TestRepo::new();
+    let plan = test.plan("one");
+    let path = plan.path.to_str().unwrap();
+    test.git(&["worktree", "add", "-q", "--no-checkout", "-b", plan.branch.as_str(), path]);
+    let git_dir = test.repo.linked(&plan.path).unwrap().git_dir().to_owned();
+    std::fs::rename(git_dir.join("HEAD"), git_dir.join("HEAD.lock")).unwrap();
+    write(&plan.path.join("work.txt"), "of a person");
+    assert!(test.repo.headless(&plan.path).unwrap().is_none());
+    std::fs::remove_file(plan.path.join("work.txt")).unwrap();
+    let held = std::fs::File::open(git_dir.join("HEAD.lock")).unwrap();
+    assert!(test.repo.headless(&plan.path).unwrap().is_none(), "it is being made");
+    drop(held);
+    test.repo.undo_add_worktree(&plan, &[]).unwrap();
+    assert!(!plan.path.exists() && !git_dir.exists());
+    assert_eq!(test.repo.branch_head(&plan.branch).unwrap(), None);
+    test.repo.add_worktree(&plan).unwrap();
+}
+
+#[test]
 fn a_worktree_left_by_a_dead_process_is_taken_back() {
     let test = TestRepo::new();
     let plan = test.plan("one");

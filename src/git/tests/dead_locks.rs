@@ -6,15 +6,17 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::support::{TestRepo, branch, git_in, isolated, script, worker, write};
+use crate::process::{command, spawn};
 
-/// A worktree and where locks on its index, its head and its branch lie.
-fn worktree() -> (TestRepo, PathBuf, [PathBuf; 3]) {
+/// A worktree and where locks on its index, its head, git's upkeep and its branch lie.
+fn worktree() -> (TestRepo, PathBuf, [PathBuf; 4]) {
     let test = TestRepo::new();
     let place = test.add("one");
     let git_dir = test.repo.linked(&place).unwrap().git_dir().to_owned();
     let branch = git_in(&place, &["symbolic-ref", "HEAD"]);
     let branch = test.repo.common_dir().join(format!("{branch}.lock"));
-    (test, place, [git_dir.join("index.lock"), git_dir.join("HEAD.lock"), branch])
+    let upkeep = test.repo.common_dir().join("objects/maintenance.lock");
+    (test, place, [git_dir.join("index.lock"), git_dir.join("HEAD.lock"), upkeep, branch])
 }
 
 fn commit(place: &Path) {
@@ -42,13 +44,20 @@ fn references_of_ours_are_moved_and_deleted_past_the_locks_of_the_dead() {
     let snapshot = test.snapshot("one");
     assert_eq!(test.repo.ref_commit("refs/swarm/wip/one").unwrap(), Some(snapshot.commit));
     lock("refs/swarm/keep/one/1");
-    let kept = test.repo.keep(&worker("one"), Some(&place), &branch("one"), "test").unwrap();
+    let kept = test.repo.keep(&worker("one"), Some(&place), &branch("swarm/one"), "test").unwrap();
     test.repo.remove_worktree(&place, &kept).unwrap();
     write(&branch_lock, "");
     lock("refs/swarm/wip/one");
-    test.repo.delete_branch(&branch("one"), &kept).unwrap();
+    test.repo.delete_branch(&branch("swarm/one"), &kept).unwrap();
     test.repo.delete_snapshots(&kept).unwrap();
-    assert_eq!(git_in(&test.root, &["for-each-ref", "--format=%(refname)", "refs/heads/one", "refs/swarm/wip"]), "");
+    assert_eq!(git_in(&test.root, &["for-each-ref", "--format=%(refname)", "refs/heads/swarm", "refs/swarm/wip"]), "");
+    // Killed between the deletion and the end of its lock.
+    write(&branch_lock, "");
+    lock("refs/swarm/wip/one");
+    test.repo.delete_branch(&branch("swarm/one"), &kept).unwrap();
+    test.repo.delete_snapshots(&kept).unwrap();
+    let mut left = fs::read_dir(test.repo.common_dir().join("refs/swarm/wip")).into_iter().flatten().flatten();
+    assert_eq!((left.next().map(|entry| entry.path()), branch_lock.exists()), (None, false));
     lock("refs/notes/swarm");
     test.repo.add_note(&test.head(), "evidence").unwrap();
     assert_eq!(git_in(&test.root, &["notes", "--ref=swarm", "show"]), "evidence");
@@ -80,12 +89,12 @@ fn the_lock_of_a_commit_whose_message_is_being_written_stays() {
         done.display()
     );
     script(&editor, &wait);
-    let mut git = std::process::Command::new("git");
+    let mut git = command("git");
     git.args(["commit", "-q", "-a"])
         .current_dir(&place)
         .envs(isolated(test.folder.path()))
         .env("GIT_EDITOR", format!("'{}'", editor.display()));
-    let mut git = git.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut git = spawn(git.stdin(Stdio::null()).stdout(Stdio::null())).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while !open.exists() {
         assert!(Instant::now() < deadline, "the editor does not open");

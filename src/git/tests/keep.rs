@@ -359,3 +359,29 @@ fn work_beside_the_branch_comes_back_as_the_commits_it_was() {
     assert_eq!(entry.head.as_str(), head);
     assert_eq!(entry.beside.unwrap().as_str(), on_branch);
 }
+
+#[test]
+fn a_worktree_that_was_emptied_goes_like_one_that_is_gone() {
+    let test = TestRepo::new();
+    let place = test.add("one");
+    write(&place.join("a"), "unsaved but in a snapshot\n");
+    test.snapshot("one");
+    fs::remove_dir_all(&place).unwrap();
+    fs::create_dir(&place).unwrap();
+    let kept = test.keep("one").unwrap();
+    assert_eq!(shown(&test, &kept, "a").as_deref(), Some("unsaved but in a snapshot\n"));
+    // Where a disk may be mounted, and where somebody has put something since, it stays.
+    git_in(&test.root, &["worktree", "lock", place.to_str().unwrap()]);
+    assert!(refused(test.repo.remove_worktree(&place, &kept)).contains("locked") && place.exists());
+    git_in(&test.root, &["worktree", "unlock", place.to_str().unwrap()]);
+    write(&place.join("late"), "x");
+    assert!(test.repo.remove_worktree(&place, &kept).is_err() && place.join("late").exists());
+    fs::remove_file(place.join("late")).unwrap();
+    for _ in 0..2 {
+        test.repo.remove_worktree(&place, &kept).unwrap();
+        assert!(!place.exists());
+    }
+    test.repo.delete_branch(&branch("swarm/one"), &kept).unwrap();
+    test.repo.delete_snapshots(&kept).unwrap();
+    test.add("one");
+}

@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Reviewer;
@@ -12,12 +13,14 @@ use crate::agent::{
 use crate::files::{Access, write_atomically};
 use crate::landing::LandingError;
 use crate::model::Time;
-use crate::process::{Finished, Invocation, ProcessError, run, stop_marked};
+use crate::process::{Finished, Invocation, ProcessError, run_until, stop_marked};
 
 /// Time that leftovers of a reviewer get to end by themselves.
 const GRACE: Duration = Duration::from_secs(2);
 /// Lines of its output that help to say why it ended.
 const LAST_LINES: usize = 20;
+/// Why an agent has no answer that was ended because nobody waits for it any more.
+const INTERRUPTED: &str = "it was interrupted";
 
 /// What a reviewer said in one call.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,8 +61,9 @@ impl Reviewer<'_> {
         let mut call = Invocation::new(argv.next().unwrap_or_default(), self.checkout).args(argv);
         call.env = Some(launch.env);
         call.timeout = Some(self.timeout);
-        let answer = run(&call);
-        stop_marked(self.marker, &self.folder.to_string_lossy(), GRACE)?;
+        let stop = || stop_marked(self.marker, &self.folder.to_string_lossy(), GRACE);
+        let answer = run_until(&call, || self.is_ended(), || drop(stop()));
+        stop()?;
         let mut spoken = match answer {
             Ok(finished) => self.listen(&mut *runtime, &finished, launch.raw_output)?,
             Err(error) => {
@@ -75,9 +79,17 @@ impl Reviewer<'_> {
                 Spoken { failure, ..self.listen(&mut *runtime, &cut_off, launch.raw_output)? }
             }
         };
+        if self.is_ended() {
+            spoken.failure = Some(INTERRUPTED.to_owned());
+        }
         spoken.session = launch.session_id.or(spoken.session);
         spoken.used.is_total = launch.is_resumed && !launch.usage_restarts;
         Ok(spoken)
+    }
+
+    /// Whether whoever asks was asked to end.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ends.load(Ordering::SeqCst)
     }
 
     /// What the launch is made from. Everything the reviewer writes goes to its own folder.

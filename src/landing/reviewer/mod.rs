@@ -10,6 +10,7 @@ mod ask;
 mod verdict;
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::ask::Spoken;
@@ -67,6 +68,8 @@ pub(crate) struct Reviewer<'a> {
     pub(crate) run: &'a RunId,
     /// Time for one answer.
     pub(crate) timeout: Duration,
+    /// Set when nobody waits for the answer any more.
+    pub(crate) ends: &'a AtomicBool,
 }
 
 impl Landing<'_> {
@@ -191,6 +194,9 @@ impl Landing<'_> {
                 (None, Some(Ok(answer))) => return Ok(Ok(answer)),
                 (None, Some(Err(wrong))) => why = wrong,
                 (None, None) => why = "it said nothing".to_owned(),
+            }
+            if reviewer.is_ended() {
+                break;
             }
             session = spoken.session;
         }

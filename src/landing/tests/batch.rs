@@ -197,3 +197,19 @@ fn a_failure_is_told_of_the_worker_it_concerns() {
     assert_eq!(yard.state(&workers[1]), TicketState::Approved);
     yard.assert_tidy();
 }
+
+#[test]
+fn a_failure_in_a_batch_of_work_that_does_not_merge_is_told_of_the_worker_it_concerns() {
+    let yard = Yard::new();
+    let workers = ["one", "two", "three"].map(|name| yard.approved(name, &[("a", &with_line("a", 3, name))]));
+    yard.git.write("a", &with_line("a", 3, "main"));
+    yard.git.commit("main moves");
+    let message: crate::landing::land::WriteMessage<'_> = &|worker, _| match worker.id.as_str() {
+        "one" => Err("no words".to_owned()),
+        other => Ok(format!("Land {other}")),
+    };
+    let reports = yard.land_all(&workers, &LandOptions { message, batch: 1, ..releasing() });
+    assert_eq!(reports.iter().map(|report| report.outcome.is_ok()).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(words(&reports[1..]), ["returned"; 2]);
+    yard.assert_tidy();
+}

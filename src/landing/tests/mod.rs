@@ -4,6 +4,7 @@ mod batch;
 mod clean;
 mod gates;
 mod landing;
+mod pull_request;
 mod queue;
 mod radar;
 mod release;

@@ -1,12 +1,13 @@
 //! The queue beyond one batch: what is tested ahead, what is sent back first, and what the person configured.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::support::{Yard, gates, id, releasing};
 use crate::git::crash;
 use crate::git::fixture::{put, with_line};
-use crate::landing::{LandOptions, Outcome, Report, ReturnReason};
+use crate::landing::{LandEvent, LandOptions, LandingError, Outcome, Report, ReturnReason};
 use crate::model::settings::Strategy;
 use crate::model::ticket::TicketState;
 use crate::process::{command, find_marked, spawn};
@@ -110,6 +111,30 @@ fn a_guess_that_is_still_running_at_the_end_is_ended_too() {
     let reports = yard.land_all(&[one, two], &ahead(&yard, &script));
     assert_eq!(landed(&reports), [true, false], "{reports:?}");
     assert_eq!(left_running(&yard), 0);
+    yard.assert_tidy();
+}
+
+#[test]
+fn a_landing_that_waits_for_a_right_guess_ends_when_it_is_asked_to() {
+    let yard = Yard::new();
+    let workers = ["one", "two"].map(|name| yard.approved(name, &[(name, "x\n")]));
+    let begun = yard.git.worktrees.join("begun");
+    let wait = until(&format!("[ -e {} ]", begun.display()));
+    let script = format!("if [ -e two ]; then touch {}; sleep 1000; else {wait}; fi", begun.display());
+    let gate_timeout = Duration::from_secs(100);
+    let options = LandOptions { gate_timeout, ..ahead(&yard, &script) };
+    let mut asked = None;
+    let mut events = |event: LandEvent<'_>| {
+        if matches!(event, LandEvent::Started(worker) if *worker == workers[1]) {
+            asked = Some(Instant::now());
+            options.ends.store(true, Ordering::SeqCst);
+        }
+    };
+    let reports = yard.landing().land(&workers, &options, &mut events).unwrap();
+    assert!(asked.unwrap().elapsed() < gate_timeout / 2);
+    assert!(matches!(reports[0].outcome, Ok(Outcome::Landed(_))), "{reports:?}");
+    assert!(matches!(reports[1].outcome, Err(LandingError::Ended)), "{reports:?}");
+    assert_eq!((left_running(&yard), yard.state(&workers[1])), (0, TicketState::Approved));
     yard.assert_tidy();
 }
 

@@ -98,7 +98,8 @@ fn work_that_was_not_committed_does_not_land_unnoticed() {
 }
 
 /// Every point of a release in order.
-const POINTS: [&str; 6] = ["kept", "trash recorded", "removal begun", "moved away", "worktree removed", "removed"];
+const POINTS: [&str; 7] =
+    ["kept", "trash recorded", "removal begun", "moved away", "worktree removed", "snapshots deleted", "removed"];
 
 #[test]
 fn a_release_cut_off_anywhere_is_finished_by_the_next() {
@@ -193,4 +194,17 @@ fn a_missing_worktree_is_told_when_its_worker_is_released() {
     let released = yard.landing().release(&worker, "x").unwrap();
     assert_eq!(released.missing, Some(crate::landing::Missing::CommitsOnly));
     assert!(!released.has_uncommitted);
+}
+
+#[test]
+fn a_worker_whose_worktree_was_emptied_is_released_like_one_whose_worktree_is_missing() {
+    let yard = Yard::new();
+    let worker = yard.worker("fix", &[("a", &with_line("a", 3, "fixed"))]);
+    std::fs::remove_dir_all(yard.worktree("fix")).unwrap();
+    std::fs::create_dir(yard.worktree("fix")).unwrap();
+    let released = yard.landing().release(&worker, "x").unwrap();
+    assert_eq!(released.missing, Some(crate::landing::Missing::CommitsOnly));
+    assert!(matches!(yard.store.worker(&worker).unwrap().unwrap().phase, Phase::Released { .. }));
+    assert!(!yard.worktree("fix").exists());
+    assert_eq!(yard.git.git(&yard.git.root, &["branch", "--list", "swarm/*"]), "");
 }

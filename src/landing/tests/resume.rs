@@ -2,8 +2,8 @@
 
 use super::support::{Yard, gates, releasing};
 use crate::git::crash;
-use crate::git::fixture::with_line;
-use crate::landing::{LandOptions, Outcome};
+use crate::git::fixture::{put, with_line};
+use crate::landing::{LandOptions, Outcome, Report};
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 
@@ -80,9 +80,45 @@ fn a_dead_landing_is_finished_before_the_next_begins() {
     crash::arm("target moved");
     assert!(yard.landing().land(std::slice::from_ref(&one), &releasing(), &mut |_| ()).is_err());
     assert!(crash::revive());
-    yard.landed(&two, &releasing());
+    // It is reported, too, though nobody named it.
+    let reports = yard.land_all(std::slice::from_ref(&two), &releasing());
     assert_eq!(yard.told.take(), ["resumed one", "started two", "ended two"]);
-    assert_eq!(yard.state(&one), TicketState::Landed);
+    assert_eq!(reports.iter().map(|report| &report.worker).collect::<Vec<_>>(), [&one, &two]);
+    assert!(reports.iter().all(|report| matches!(report.outcome, Ok(Outcome::Landed(_)))), "{reports:?}");
+    yard.assert_tidy();
+}
+
+#[test]
+fn a_named_worker_whose_dead_landing_was_finished_is_reported_once() {
+    let yard = Yard::new();
+    let workers = ["one", "two"].map(|name| yard.approved(name, &[(name, "new\n")]));
+    crash::arm("target moved");
+    assert!(yard.landing().land(&workers[..1], &releasing(), &mut |_| ()).is_err());
+    assert!(crash::revive());
+    let reports = yard.land_all(&[workers[1].clone(), workers[0].clone()], &releasing());
+    assert_eq!(reports.iter().map(|report| &report.worker).collect::<Vec<_>>(), [&workers[1], &workers[0]]);
+    assert!(reports.iter().all(|report| matches!(report.outcome, Ok(Outcome::Landed(_)))), "{reports:?}");
+}
+
+#[test]
+fn a_dead_landing_that_cannot_be_finished_is_an_error_of_its_worker_until_it_can() {
+    let yard = Yard::new();
+    let one = yard.approved("one", &[("a", &with_line("a", 3, "fixed"))]);
+    let two = yard.approved("two", &[("b", &with_line("b", 3, "two"))]);
+    crash::arm("advanced");
+    assert!(yard.landing().land(std::slice::from_ref(&one), &releasing(), &mut |_| ()).is_err());
+    assert!(crash::revive());
+    // Nobody can write where its log is.
+    let (log, aside) = (yard.paths.events(&one), yard.git.worktrees.join("log"));
+    std::fs::rename(&log, &aside).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    let reports = yard.land_all(&[one.clone(), two], &releasing());
+    assert_eq!((reports.len(), &reports[0].worker), (2, &one));
+    assert!(reports[0].outcome.is_err() && matches!(reports[1].outcome, Ok(Outcome::Landed(_))), "{reports:?}");
+    std::fs::remove_dir(&log).unwrap();
+    std::fs::rename(&aside, &log).unwrap();
+    let reports = yard.land_all(&[], &releasing());
+    assert!(matches!(reports[..], [Report { outcome: Ok(Outcome::Landed(_)), .. }]), "{reports:?}");
     yard.assert_tidy();
 }
 
@@ -125,6 +161,15 @@ fn intent_and_landing_are_in_the_event_log() {
     assert!(matches!(&events[2], Event::Landed { commit, .. } if *commit == landed.commit));
     assert!(matches!(&events[3], Event::Released { keep } if Some(keep) == landed.keep.as_ref()));
     assert_eq!(events.len(), 4);
+}
+
+#[test]
+fn one_that_died_as_it_wrote_its_turn_down_leaves_nothing() {
+    let yard = Yard::new();
+    let left = yard.git.root.join(".git/swarm/locks/.swarm-4194305-x");
+    put(&left, "half");
+    drop(yard.landing().take_turn(&mut |_| ()).unwrap());
+    assert!(!left.exists());
 }
 
 #[test]

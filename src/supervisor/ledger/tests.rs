@@ -126,3 +126,18 @@ fn work_that_is_finished_while_its_ticket_is_held_to_be_lost_goes_to_review() {
     scene.ledger.complete(scene.fence, &Outcome::Finished { commit }).unwrap();
     assert_eq!(scene.state(), TicketState::Review);
 }
+
+#[test]
+fn an_agent_that_gets_more_to_do_takes_its_ticket_back_unless_it_was_cancelled() {
+    let scene = Scene::new();
+    scene.queue.complete(&scene.ticket, scene.fence, Completion::Review).unwrap();
+    scene.ledger.reopen(scene.fence).unwrap();
+    assert_eq!(scene.state(), TicketState::Running);
+
+    let scene = Scene::new();
+    scene.queue.complete(&scene.ticket, scene.fence, Completion::Review).unwrap();
+    scene.queue.cancel(&scene.ticket).unwrap();
+    let refused = scene.ledger.reopen(scene.fence);
+    assert!(matches!(refused, Err(SupervisorError::Queue(QueueError::Illegal { .. }))), "{refused:?}");
+    assert_eq!(scene.state(), TicketState::Cancelled);
+}

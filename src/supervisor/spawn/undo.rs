@@ -146,7 +146,8 @@ impl Spawner {
         let real = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let registered = self.repository.worktree_of_branch(&place.branch)?;
         let is_elsewhere = registered.as_deref().is_some_and(|path| real(path) != real(&place.worktree));
-        let is_foreign = registered.is_none() && place.worktree.join(".git").exists();
+        let is_headless = self.repository.headless(&place.worktree)?.is_some();
+        let is_foreign = registered.is_none() && !is_headless && place.worktree.join(".git").exists();
         if is_elsewhere || is_foreign {
             return Ok(());
         }

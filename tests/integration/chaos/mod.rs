@@ -11,8 +11,8 @@
 
 mod blow;
 mod checks;
-/// In `tests/all --long` only, until it is known to hold.
-#[cfg(feature = "long-tests")]
+/// With the agents: what takes long is not part of a plain `cargo test`.
+#[cfg(feature = "real-agents")]
 mod runs;
 mod scenery;
 

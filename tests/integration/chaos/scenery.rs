@@ -227,7 +227,8 @@ impl Scenery {
     /// A person removes the lock that a killed git left on the target, when they are told of it and nothing runs that
     /// could hold it; whether there was one. Swarm cannot know whose it is.
     pub(super) fn person_removes_lock(&self, said: &str) -> bool {
-        let locks = said.split('`').find(|part| part.ends_with("refs/heads/main.lock"));
+        let is_targets = |part: &&str| part.ends_with("refs/heads/main.lock") || part.ends_with(".git/HEAD.lock");
+        let locks = said.split('`').find(is_targets);
         let Some(lock) = locks.filter(|_| said.contains("cannot be changed while")) else { return false };
         self.swarm.wait_until("nothing to run", || self.swarm.processes().is_empty());
         std::fs::remove_file(lock).is_ok()

@@ -1,12 +1,14 @@
 //! Reviewer agents of several runtimes, good and bad.
 
 use std::fs;
+use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{comment, in_review, prepared};
 use crate::support::schema::assert_conforms;
-use crate::support::swarm::TestSwarm;
+use crate::support::swarm::{SWARM, TestSwarm};
 
 /// A reviewer that rejects with three comments, one of them on a line that is not there.
 const CRITIC: &str = r#"
@@ -92,6 +94,22 @@ fn what_is_no_verdict_is_asked_once_more_and_never_an_approval() {
     );
     swarm.run(["review", "fix", "--ask", "nobody"]).expect_code(2).says("no agent `nobody`");
     swarm.run(["review", "fix"]).says("no verdict");
+}
+
+#[test]
+fn a_reviewer_nobody_waits_for_any_more_is_ended_and_written_down() {
+    let swarm = prepared("review: {agents: [mute]}\n", "reviewers: []\n", "Write.");
+    swarm.run(["spawn", "fix", "--headless", "--wait"]).success();
+    swarm.write_shell_agent("mute", "touch \"$SWARM_REPO/reading\"; sleep 1000");
+    let mut ask = swarm.command(SWARM, &swarm.repository());
+    let mut ask = ask.args(["review", "fix", "--ask", "mute"]).stderr(Stdio::null()).spawn().unwrap();
+    swarm.wait_until("the reviewer to begin", || swarm.repository().join("reading").exists());
+    kill_process(Pid::from_child(&ask), Signal::INT).unwrap();
+    assert_eq!(ask.wait().unwrap().code(), Some(130));
+    swarm.wait_until("every process to be gone", || swarm.processes().is_empty());
+    let ended = reviewer(&swarm, "mute");
+    assert_eq!((&ended["verdict"], &ended["tries"]), (&"no_verdict".into(), &1.into()), "{ended:#}");
+    swarm.run(["review", "fix"]).says("it was interrupted");
 }
 
 #[test]

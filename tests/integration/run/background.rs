@@ -1,10 +1,13 @@
 //! The coordinator in the background.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scenery::{Beside, QUICK, await_state, hold_back, let_go, repository, ticket};
 use crate::support::scene::{assert_no_processes, signal};
+use crate::support::swarm::TestSwarm;
 
 #[test]
 fn a_coordinator_in_the_background_works_until_it_is_ended() {
@@ -116,5 +119,113 @@ fn it_goes_by_the_configuration_as_it_is_now_and_keeps_the_last_good_one() {
     swarm.run(["events"]).says("the configuration changed and holds from now on");
     ["wait-a", "wait-b"].iter().for_each(|held| let_go(&swarm, held));
     await_state(&swarm, "b", "review");
+    swarm.run(["down"]).success();
+}
+
+#[test]
+fn gates_that_wait_for_trust_hold_from_the_moment_that_they_have_it() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    swarm.run(["up", "--merge", "--headless"]).success();
+    let gated = swarm.root().join("gated");
+    let gate = format!("gates: [{{name: g, run: 'touch \"{}\"'}}]\n", gated.display());
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{gate}"));
+    let told = |text: &str| swarm.run(["events", "--json"]).stdout.matches(text).count();
+    swarm.wait_until("the gate without trust to be told", || told("cannot be used, so the one from before holds") > 0);
+    swarm.run(["trust", "--yes"]).success();
+    swarm.wait_until("the gate with trust to be told", || told("holds from now on") > 0);
+    assert_eq!(told("cannot be used, so the one from before holds"), 1);
+    swarm.run(["queue", "add", "a"]).success();
+    await_state(&swarm, "a", "landed");
+    assert!(gated.exists(), "it landed by the gates of before");
+    swarm.run(["down"]).success();
+}
+
+#[test]
+fn a_run_that_lands_does_not_wait_for_one_that_took_the_lead_and_never_does() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["up", "--headless"]).says("and leads");
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let lands = |lands: bool| {
+        let sql = format!(
+            "UPDATE runs SET document = json_set(document, '$.lands', json('{lands}'))
+             WHERE json_extract(document, '$.tickets') IS NULL"
+        );
+        assert_eq!(database.execute(&sql, []).unwrap(), 1);
+    };
+    // When the run begins, somebody leads who lands; then it is one who does not.
+    lands(true);
+    let mut run = Beside::start(&swarm, "run", &["run", "a", "--merge"]);
+    run.await_words(&swarm, "leads; this one stands by");
+    lands(false);
+    let_go(&swarm, "wait-a");
+    assert_eq!(run.end(&swarm), 4, "{}", run.says(&swarm));
+    assert!(run.says(&swarm).contains("coordinates and lands nothing: swarm merge"), "{}", run.says(&swarm));
+    assert_eq!(swarm.json(["queue", "list"])["tickets"][0]["state"], "review");
+    swarm.run(["down"]).success();
+}
+
+/// A coordinator in the background that could not start `a`, whose agent is missing.
+fn parked() -> (TestSwarm, Value) {
+    let swarm = repository();
+    swarm.write_ticket("a", "late", "Work.");
+    let up = swarm.json(["up", "--headless"]);
+    swarm.run(["queue", "add", "a"]).success();
+    swarm.wait_until("it to be told that it cannot be started", || {
+        let queue = swarm.json(["queue", "list"]);
+        queue["tickets"][0]["why"].as_str().is_some_and(|why| why.contains("could not be started"))
+    });
+    assert_ne!(swarm.json(["queue", "list"])["tickets"][0]["until"], Value::Null, "it is tried again in any case");
+    (swarm, up["pid"].clone())
+}
+
+#[test]
+fn what_an_agent_was_missing_for_starts_when_it_is_there_and_nobody_believes_the_reason_of_before() {
+    let (swarm, _) = parked();
+    swarm.write_shell_agent("late", "echo late > late.txt");
+    swarm.run(["run", "a", "--headless", "--timeout", "50s"]).expect_code(0).says("leads; this one stands by");
+    assert_eq!(swarm.json(["queue", "list"])["tickets"][0]["state"], "review");
+    swarm.run(["down"]).success();
+}
+
+#[test]
+fn what_a_killed_coordinator_said_holds_nothing() {
+    let (swarm, pid) = parked();
+    signal(&pid, Signal::KILL);
+    swarm.write_shell_agent("late", "echo late > late.txt");
+    swarm.run(["run", "a", "--headless", "--timeout", "50s"]).expect_code(0);
+}
+
+#[test]
+fn a_ticket_that_could_not_be_started_is_tried_again_when_somebody_says_so() {
+    let swarm = repository();
+    swarm.write(".swarm/tickets/a.md", "---\nagent: shell\nbase: later\n---\nWork.\n");
+    swarm.run(["up", "--headless"]).success();
+    swarm.run(["queue", "add", "a"]).success();
+    let why = || swarm.json(["queue", "list"])["tickets"][0]["why"].to_string();
+    swarm.wait_until("it to be told that it cannot be started", || why().contains("could not be started"));
+    swarm.git(["branch", "later"]).success();
+    swarm.run(["queue", "retry", "a"]).success();
+    let begun = Instant::now();
+    await_state(&swarm, "a", "review");
+    assert!(begun.elapsed() < Duration::from_secs(30), "it waited for its time");
+    swarm.run(["down"]).success();
+}
+
+#[test]
+fn a_run_that_stands_by_ends_no_agent_when_its_time_is_over_and_says_so() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    hold_back(&swarm, "wait-a");
+    swarm.run(["up", "--headless"]).success();
+    swarm.run(["queue", "add", "a"]).success();
+    await_state(&swarm, "a", "running");
+    let output = swarm.run(["run", "a", "--timeout", "1s"]).expect_code(6);
+    output.says("its workers run on");
+    assert!(!output.stderr.contains("ending the agents"), "{}", output.stderr);
+    let_go(&swarm, "wait-a");
+    await_state(&swarm, "a", "review");
     swarm.run(["down"]).success();
 }

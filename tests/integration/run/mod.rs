@@ -3,6 +3,7 @@
 
 mod background;
 mod hundred;
+mod landing;
 mod queue;
 mod scenery;
 
@@ -355,6 +356,20 @@ fn an_engine_that_slept_through_its_lease_stops_acting() {
 }
 
 #[test]
+fn a_lease_that_cannot_be_written_down_is_held_all_the_same() {
+    let swarm = repository();
+    ticket(&swarm, "a", &[]);
+    swarm.run(["queue", "add", "a"]).success();
+    let database = rusqlite::Connection::open(swarm.repository().join(".git/swarm/swarm.db")).unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON events WHEN NEW.data LIKE '%lease_taken%'
+                  BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    database.execute(broken, []).unwrap();
+    let output = swarm.run(["run", "a", "--headless", "--timeout", "60s"]).expect_code(0);
+    output.says("could not look or act, and tries again");
+    assert_eq!(states(&swarm)["a"], "review");
+}
+
+#[test]
 fn the_time_limit_ends_the_agents_keeps_their_work_and_leaves_their_tickets_queued() {
     let swarm = repository();
     ticket(&swarm, "a", &[]);
@@ -370,6 +385,20 @@ fn the_time_limit_ends_the_agents_keeps_their_work_and_leaves_their_tickets_queu
     let_go(&swarm, "wait-a");
     swarm.run(["run", "--all", "--merge"]).expect_code(0);
     assert_eq!((states(&swarm)["a"].as_str(), starts(&swarm)["a"]), ("landed", 2));
+}
+
+#[test]
+fn a_set_up_that_goes_on_when_the_time_is_over_is_ended_and_its_start_is_taken_back() {
+    let swarm = repository();
+    let setup = "setup: [{run: 'touch \"$SWARM_REPO/../setup\"; sleep 1000'}]\n";
+    swarm.write(".swarm/config.yaml", &format!("{QUICK}{setup}"));
+    ticket(&swarm, "a", &[]);
+    let output = swarm.run(["run", "--all", "--headless", "--yes", "--timeout", "1s"]).expect_code(6);
+    output.says("the rest is queued and its work is kept");
+    assert!(swarm.root().join("setup").exists());
+    assert_eq!(states(&swarm)["a"], "queued");
+    assert_no_processes(&swarm);
+    assert!(!swarm.worktree("a").exists());
 }
 
 #[test]

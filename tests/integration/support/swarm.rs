@@ -378,8 +378,8 @@ impl TestSwarm {
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
             // It may end meanwhile, or be somebody else's.
+            let environ = environment(&entry.path());
             let cmdline = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
             let is_ours = [&cmdline, &environ].iter().any(|bytes| bytes.windows(root.len()).any(|part| part == root));
             if is_ours && pid != std::process::id() {
                 let shown = String::from_utf8_lossy(&cmdline).replace('\0', " ");
@@ -395,6 +395,31 @@ impl TestSwarm {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             pid.map(|pid| kill_process(pid, signal).ok());
         }
+    }
+}
+
+/// Environment of a process by its folder in /proc; empty where it has ended, or is somebody else's.
+///
+/// One that is just becoming another program shows none for a moment, and is looked at again.
+fn environment(process: &Path) -> Vec<u8> {
+    let mut before = None;
+    loop {
+        // In one call: between two of them the process may have become another program.
+        let mut environ = vec![0; 1 << 18];
+        let read = File::open(process.join("environ")).and_then(|mut file| file.read(&mut environ));
+        environ.truncate(read.unwrap_or_default());
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        // Where it begins and ends (proc_pid_stat(5)), 0 as long as that is not known.
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ').skip(50 - 3);
+        let place = fields.take(2).map(str::to_owned).collect::<Vec<_>>();
+        let is_empty = place.first() == place.last() && place.first().is_none_or(|at| at != "0");
+        // What has ended, and what is of the kernel, has no program.
+        let has_program = fs::read_link(process.join("exe")).is_ok();
+        if !environ.is_empty() || !has_program || is_empty && before.as_ref() == Some(&place) {
+            return environ;
+        }
+        before = Some(place);
+        std::thread::yield_now();
     }
 }
 

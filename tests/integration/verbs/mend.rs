@@ -155,6 +155,15 @@ fn a_worktree_that_vanished_is_made_anew_and_what_was_not_committed_is_kept() {
     assert_eq!(swarm.git_in(&swarm.worktree("work"), ["branch", "--show-current"]).success(), "swarm/work\n");
 }
 
+#[test]
+fn a_worktree_that_was_emptied_is_made_anew() {
+    let swarm = ended();
+    std::fs::remove_dir_all(swarm.worktree("work")).unwrap();
+    std::fs::create_dir(swarm.worktree("work")).unwrap();
+    mended(&swarm, "the worktree of `work` is not usable");
+    assert_eq!(std::fs::read_to_string(swarm.worktree("work").join("made.txt")).unwrap(), "made\n");
+}
+
 /// A commit with all files of the worktree of `work`, made without touching its index.
 fn snapshot_of(swarm: &TestSwarm) -> String {
     let worktree = swarm.worktree("work");
@@ -274,6 +283,41 @@ fn a_worker_without_ticket_is_released_with_its_work_kept() {
     assert!(done.contains("refs/swarm/keep/work/1"), "{done}");
     assert_eq!(swarm.git(["show", "refs/swarm/keep/work/1:made.txt"]).success(), "made\n");
     assert!(!swarm.worktree("work").exists());
+}
+
+/// A worker whose work landed, and that could not be released then: in its worktree was a repository with work of its own.
+fn landed_and_left() -> TestSwarm {
+    let swarm = ended();
+    let inner = swarm.worktree("work").join("inner");
+    swarm.git(["init", "-q", inner.to_str().unwrap()]).success();
+    swarm.write_at(&inner.join("only-here.txt"), "x\n");
+    swarm.run(["review", "work", "--approve"]).success();
+    swarm.run(["merge"]).expect_code(0).says("was not released");
+    std::fs::remove_dir_all(inner).unwrap();
+    swarm
+}
+
+#[test]
+fn a_worker_whose_work_landed_is_released_by_the_doctor_or_by_the_next_merge() {
+    for by_doctor in [true, false] {
+        let swarm = landed_and_left();
+        // Another one of the same ticket, whose work did not land.
+        let sql = "INSERT INTO workers(id, ticket, phase, document) SELECT 'work+2', ticket, phase, \
+                   json_set(document, '$.id', 'work+2', '$.place.branch', 'other', '$.place.worktree', '/other') \
+                   FROM workers";
+        assert_eq!(database(&swarm).execute(sql, []).unwrap(), 1);
+        if by_doctor {
+            let done = mended(&swarm, "the work of `work` landed, and it was not released");
+            assert!(done.contains("refs/swarm/keep/work/1"), "{done}");
+        } else {
+            swarm.run(["merge"]).expect_code(0);
+        }
+        assert!(!swarm.worktree("work").exists());
+        let sql = "SELECT id FROM workers WHERE phase = 'released'";
+        let released: String = database(&swarm).query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(released, "work");
+        swarm.git(["rev-parse", "--verify", "--quiet", "refs/swarm/keep/work+2/1"]).expect_code(1);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod proposal;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -61,6 +62,8 @@ struct Planner<'a> {
     folder: PathBuf,
     /// What it is asked.
     prompt: String,
+    /// Set when nobody waits for the plan any more.
+    ends: &'a AtomicBool,
 }
 
 /// The variables of `plan_request.md` besides the common ones.
@@ -79,8 +82,8 @@ struct Existing {
 }
 
 impl Control {
-    /// Asks a planner for tickets, and writes them down as proposals.
-    pub(crate) fn plan(&self, request: &PlanRequest) -> Result<PlanView, Failure> {
+    /// Asks a planner for tickets, and writes them down as proposals. The planner is ended when `ends` is set.
+    pub(crate) fn plan(&self, request: &PlanRequest, ends: &AtomicBool) -> Result<PlanView, Failure> {
         if request.goal.trim().is_empty() {
             return Err(
                 Failure::new(FailureKind::Usage, "a plan needs a goal").hint("swarm plan \"what is to be reached\"")
@@ -114,7 +117,7 @@ impl Control {
         let worker = self.unreal_worker(&name, &agent, checkout.path(), &commit, &target)?;
         let ticket = Ticket { title: format!("Plan {name}"), body: request.goal.clone(), ..blank_ticket(&name)? };
         let prompt = self.plan_request(&worker, &ticket)?;
-        let planner = Planner { agent, ticket, worker, commit: &commit, folder, prompt };
+        let planner = Planner { agent, ticket, worker, commit: &commit, folder, prompt, ends };
         let (proposal, cost_usd) = self.ask_planner(&planner)?;
         self.write_proposals(&proposals, &proposal)?;
         Ok(plan_view(&name, &proposals, &proposal.tickets, proposal.remarks, cost_usd))
@@ -224,6 +227,9 @@ impl Control {
                 (None, Some(Err(wrong))) => faults = wrong,
                 (None, None) => faults = vec!["it said nothing".to_owned()],
             }
+            if planner.ends.load(Ordering::SeqCst) {
+                break;
+            }
             session = spoken.session;
         }
         let text = format!("agent `{}` gave no plan that can be used:\n  {}", planner.agent.name, faults.join("\n  "));
@@ -255,6 +261,7 @@ impl Control {
             budget: settings.budget,
             run: &self.run,
             timeout: settings.review.timeout,
+            ends: planner.ends,
         };
         // No ticket's money is spent here.
         Ok(reviewer.ask(prompt, session, 0.0)?)

@@ -1,3 +1,5 @@
+mod landing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -331,50 +333,6 @@ fn tickets_that_name_nobody_are_distributed_as_they_are_started() {
 }
 
 #[test]
-fn what_started_from_another_ticket_lands_after_it() {
-    let stacked = |on: &str| {
-        let mut seen = working("top");
-        let branch = "swarm/base".parse().unwrap();
-        seen.worker.place.stacked_on = Some(crate::model::worker::StackedOn { ticket: id(on), branch });
-        seen
-    };
-    let lands = |state: S, rules: &Rules| {
-        let tickets = vec![entry("base", state), entry("top", S::Approved)];
-        decide(&world(tickets, vec![working("base"), stacked("base")]), rules)
-    };
-    let running = lands(S::Running, &rules());
-    assert_eq!((running.steps.len(), running.is_over()), (0, false));
-    let why = "lands after `base`, from whose branch it started and which is running";
-    assert_eq!(hold(&running, "top").why, why);
-    // Where the one below waits for a person, the one on it does.
-    let review = lands(S::Review, &rules());
-    assert!(review.is_over());
-    assert_eq!(hold(&review, "top").why, "waits for `base`, which waits for a verdict: swarm review base");
-    // What has landed, and what never will, is for landing itself.
-    for ended in [S::Landed, S::Cancelled] {
-        assert!(matches!(&lands(ended, &rules()).steps[..], [Step::Land { workers }] if workers[0].0 == id("top")));
-    }
-}
-
-#[test]
-fn without_landing_review_is_the_end_and_with_it_a_verdict_is_waited_for() {
-    let tickets = || vec![entry("a", S::Review), entry("b", S::Approved)];
-    let workers = || vec![working("a"), working("b")];
-    let plain = decide(&world(tickets(), workers()), &Rules { lands: false, ..rules() });
-    assert!(plain.is_over() && plain.standings.iter().all(|(_, standing)| *standing == Standing::Made));
-    let landing =
-        |names: &[&str]| Step::Land { workers: names.iter().map(|name| (id(name), name.parse().unwrap())).collect() };
-    let decision = decide(&world(tickets(), workers()), &rules());
-    assert_eq!(decision.steps, [landing(&["b"])]);
-    assert_eq!(hold(&decision, "a").why, "waits for a verdict: swarm review a");
-    let by_itself = decide(&world(tickets(), workers()), &Rules { approves: true, ..rules() });
-    assert_eq!(by_itself.steps, [landing(&["a", "b"])]);
-    let doing = BTreeMap::from([(id("b"), Doing::Landing)]);
-    let busy = decide(&World { doing, ..world(tickets(), workers()) }, &Rules { approves: true, ..rules() });
-    assert_eq!(busy.steps, [], "one landing at a time");
-}
-
-#[test]
 fn a_blocked_ticket_stands_where_the_worst_that_it_needs_stands() {
     let tickets = vec![
         entry("ok", S::Running),
@@ -418,7 +376,7 @@ fn what_waits_for_a_change_is_forgotten_with_the_state_it_was_in() {
     let setback = |until| Setback { kind: HoldKind::Person, why: String::new(), until, at: (S::Queued, 0), count: 1 };
     let after = |state, until| {
         let mut setbacks = BTreeMap::from([(id("a"), setback(until))]);
-        forget_changed(&mut setbacks, &[entry("a", state)]);
+        forget_changed(&mut setbacks, &world(vec![entry("a", state)], Vec::new()));
         !setbacks.is_empty()
     };
     assert!(after(S::Queued, None));
@@ -691,5 +649,16 @@ fn a_restart_that_is_owed_is_made_whether_attempts_are_left_or_not() {
         };
         assert_eq!(decide(&owed(1), &rules()).steps, [care_step("a", CareOf::RestartOwed)]);
         assert_eq!(decide(&owed(0), &rules()).steps, [], "it ended for another reason since");
+    }
+}
+
+#[test]
+fn the_end_of_a_worker_that_was_killed_behind_that_of_its_ticket_is_written_down() {
+    for state in [S::Dead, S::Done, S::Cancelled] {
+        let steps = decide(&world(vec![entry("l", state)], vec![lost("l")]), &rules()).steps;
+        assert_eq!(steps, [care_step("l", CareOf::Close)], "{state:?}");
+        let of_before = QueueTicket { fence: 2, ..entry("l", state) };
+        assert_eq!(decide(&world(vec![of_before], vec![lost("l")]), &rules()).steps, []);
+        assert_eq!(decide(&world(vec![entry("l", state)], vec![ended("l", broke())]), &rules()).steps, []);
     }
 }

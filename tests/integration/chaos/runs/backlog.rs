@@ -167,8 +167,7 @@ fn conversation() -> String {
     let call = |number| format!("      - calls:\n          - Bash: {{command: sh $CHAOS/call.sh {number}}}\n");
     let calls: String = (1..=CALLS).map(call).collect();
     // Whoever goes on with it when it was through already is told so once more.
-    let done = "      - say: Done.\n".repeat(20);
-    format!("conversations:\n  - name: talk\n    turns:\n{calls}{done}")
+    format!("otherwise: Done.\nconversations:\n  - name: talk\n    turns:\n{calls}      - say: Done.\n")
 }
 
 /// The files that a ticket's work consists of: the steps of a plan, or what calls wrote. A call that was interrupted is told

@@ -50,16 +50,27 @@ const SHARES: [(Fault, u64); 10] = [
 ];
 
 impl Fault {
-    /// One of them.
-    pub(super) fn pick(dice: &mut Dice) -> Self {
-        let mut number = dice.below(SHARES.iter().map(|(_, share)| share).sum());
-        for (fault, share) in SHARES {
+    /// One of them; `has_machine` tells whether all can fall.
+    pub(super) fn pick(dice: &mut Dice, has_machine: bool) -> Self {
+        let possible = || SHARES.into_iter().filter(|(fault, _)| has_machine || !fault.needs_machine());
+        let mut number = dice.below(possible().map(|(_, share)| share).sum());
+        for (fault, share) in possible() {
             if number < share {
                 return fault;
             }
             number -= share;
         }
         Self::Coordinator
+    }
+
+    /// Whether it befalls only a machine that is the test's own.
+    fn needs_machine(self) -> bool {
+        matches!(self, Self::Clock | Self::Pids | Self::Disk | Self::Power)
+    }
+
+    /// The names of those that need such a machine.
+    pub(super) fn of_machine() -> Vec<&'static str> {
+        SHARES.iter().filter(|(fault, _)| fault.needs_machine()).map(|(fault, _)| fault.name()).collect()
     }
 
     /// For the summary.
@@ -122,6 +133,7 @@ pub(super) fn strike(place: &mut Place, team: &mut Coordinators, fault: Fault, d
         Fault::Everything => {
             place.kill_everything();
             team.await_end();
+            place.await_silence();
             struck.awaited.tickets = everybody();
         }
         Fault::Suspension => {
@@ -178,6 +190,10 @@ fn kill_coordinators(place: &Place, team: &mut Coordinators, leader: u32, all: b
     if !pids.contains(&leader) {
         return None;
     }
-    send(pids.into_iter().filter(|pid| all || *pid == leader), Signal::KILL);
+    let killed: Vec<_> = pids.into_iter().filter(|pid| all || *pid == leader).collect();
+    send(killed.iter().copied(), Signal::KILL);
+    team.take_leave_of(&killed);
+    let lives = || place.swarm.processes().iter().any(|(pid, _)| killed.contains(pid));
+    place.swarm.wait_until("who was killed to be gone", || !lives());
     Some(leader)
 }

@@ -1,9 +1,10 @@
 //! Where runs are played: a repository on a small file system of its own, in a mount and process namespace of its own, with
 //! a clock, pids and a boot id that the test decides.
 //!
-//! The namespace takes root, or the right to make user namespaces. Where there is neither the test fails and says so: a
-//! full disk, a reused pid and a restart of the machine would not have been tested.
+//! The namespace takes root, or the right to make user namespaces. Where there is neither, runs are played in the open and
+//! it is said which faults cannot fall there.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, symlink};
@@ -23,32 +24,49 @@ const DISK: &str = "size=160m";
 /// The first process of the namespace: a shell that also takes leave of the processes that nobody waits for.
 const INIT: &str = "\"$@\"; exit $?";
 
-/// Runs the test `name` of this program in a namespace of its own, and tells what it says; false when that is where it runs
-/// already.
+/// Where the test has to be played.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// It was played, in a namespace of its own.
+    Played,
+    /// Here: this is the namespace.
+    Namespace,
+    /// Here, where everybody is; why.
+    Open(String),
+}
+
+/// Runs the test `name` of this program in a namespace of its own and tells what it says, where that is possible and it does
+/// not run there already.
 #[expect(clippy::disallowed_methods, reason = "the door in `process` is not visible to integration tests")]
-pub(super) fn enter_namespace(name: &str, tell: impl Fn(&str)) -> bool {
+pub(super) fn enter_namespace(name: &str, tell: impl Fn(&str)) -> Stage {
     if std::env::var_os(INSIDE).is_some() {
-        return false;
+        return Stage::Namespace;
     }
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
+    let unshare = |argv: &[&OsStr]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(argv).stdin(Stdio::null());
+        command
+    };
+    // Where namespaces can be made, mounting may be forbidden all the same.
+    let tried = unshare(&["mount", "-t", "tmpfs", "chaos", "/mnt"].map(OsStr::new)).output().unwrap();
+    if !tried.status.success() {
+        return Stage::Open(String::from_utf8_lossy(&tried.stderr).trim().to_owned());
     }
-    command.args(["sh", "-c", INIT, "sh"]).arg(std::env::current_exe().unwrap());
-    command.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1").env_remove("NEXTEST");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let mut command = unshare(&["sh", "-c", INIT, "sh"].map(OsStr::new));
+    command.arg(program).args([name, "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(INSIDE, "1").env_remove("NEXTEST");
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         tell(&line.unwrap());
     }
     let status = child.wait().unwrap();
-    assert!(
-        status.success(),
-        "{name} failed in its namespace ({status}); where `unshare` says why, this machine lets nobody make one, and full \
-         disks, reused pids and restarts cannot be tested here: run the tests as root, or allow user namespaces (sysctl \
-         kernel.apparmor_restrict_unprivileged_userns=0)"
-    );
-    true
+    assert!(status.success(), "{name} failed in its namespace ({status})");
+    Stage::Played
 }
 
 /// A repository that any machine may befall.
@@ -56,35 +74,23 @@ pub(super) fn enter_namespace(name: &str, tell: impl Fn(&str)) -> bool {
 pub(super) struct Place {
     /// The repository and its surroundings.
     pub(super) swarm: TestSwarm,
+    /// Whether disk, clock, pids and boot id are the test's own.
+    pub(super) has_machine: bool,
     /// How often the machine was started again.
     boots: u32,
 }
 
 impl Place {
-    /// An empty repository on an empty disk.
-    pub(super) fn new() -> Self {
+    /// An empty repository, on an empty disk of its own where the test has a machine.
+    pub(super) fn new(has_machine: bool) -> Self {
         let mut swarm = TestSwarm::without_repository();
         let root = swarm.root().to_owned();
-        swarm.write_at(&root.join("clock"), "\0\0\0\0\0\0\0\0");
-        let clock = format!("-DCLOCK_FILE=\"{}\"", root.join("clock").display());
-        for (source, to, flags) in [
-            (include_str!("clock.c"), "clock.so", &["-shared", "-fPIC", &clock][..]),
-            (include_str!("at_pid.c"), "at_pid", &[]),
-        ] {
-            let file = root.join(format!("{to}.c"));
-            swarm.write_at(&file, source);
-            let mut command = swarm.command("cc", &root);
-            let status = command.args(["-O1", "-Wall", "-Werror", "-o", to]).args(flags).arg(&file).status().unwrap();
-            assert!(status.success(), "{command:?}");
-        }
         swarm.set_env("CHAOS", root.as_os_str());
         fs::create_dir(root.join("disk")).unwrap();
-        let place = Self { swarm, boots: 0 };
-        place.call(&["mount", "-t", "tmpfs", "-o", DISK, "chaos", "disk"]);
-        // Every program gets the clock, whatever environment it is given. What may not be read of these files is not needed.
-        place.swarm.command("cp", &root).args(["-a", "/etc", "etc"]).stderr(Stdio::null()).status().unwrap();
-        place.swarm.write_at(&root.join("etc/ld.so.preload"), &root.join("clock.so").display().to_string());
-        place.call(&["mount", "--bind", "etc", "/etc"]);
+        let place = Self { swarm, has_machine, boots: 0 };
+        if has_machine {
+            place.take_machine();
+        }
         for name in ["project", "project-worktrees"] {
             fs::create_dir(root.join("disk").join(name)).unwrap();
             symlink(root.join("disk").join(name), root.join(name)).unwrap();
@@ -95,6 +101,28 @@ impl Place {
         // A machine in trouble is no time for a big clean-up in the background.
         place.swarm.git(["config", "gc.auto", "0"]).success();
         place
+    }
+
+    /// Gives the machine a small disk, and a clock and pids that the test decides.
+    fn take_machine(&self) {
+        let (swarm, root) = (&self.swarm, self.swarm.root());
+        swarm.write_at(&root.join("clock"), "\0\0\0\0\0\0\0\0");
+        let clock = format!("-DCLOCK_FILE=\"{}\"", root.join("clock").display());
+        for (source, to, flags) in [
+            (include_str!("clock.c"), "clock.so", &["-shared", "-fPIC", &clock][..]),
+            (include_str!("at_pid.c"), "at_pid", &[]),
+        ] {
+            let file = root.join(format!("{to}.c"));
+            swarm.write_at(&file, source);
+            let mut command = swarm.command("cc", root);
+            let status = command.args(["-O1", "-Wall", "-Werror", "-o", to]).args(flags).arg(&file).status().unwrap();
+            assert!(status.success(), "{command:?}");
+        }
+        self.call(&["mount", "-t", "tmpfs", "-o", DISK, "chaos", "disk"]);
+        // Every program gets the clock, whatever environment it is given. What may not be read of these files is not needed.
+        swarm.command("cp", root).args(["-a", "/etc", "etc"]).stderr(Stdio::null()).status().unwrap();
+        swarm.write_at(&root.join("etc/ld.so.preload"), &root.join("clock.so").display().to_string());
+        self.call(&["mount", "--bind", "etc", "/etc"]);
     }
 
     /// Runs a program of the machine, which has to succeed.
@@ -109,8 +137,11 @@ impl Place {
         self.swarm.root().join("disk")
     }
 
-    /// Sets the clock that many seconds off the real one, for everything that runs.
+    /// Sets the clock that many seconds off the real one, for everything that runs on the test's own machine.
     pub(super) fn set_clock(&self, off: i64) {
+        if !self.has_machine {
+            return;
+        }
         let file = File::options().write(true).open(self.swarm.root().join("clock")).unwrap();
         file.write_all_at(&(off * 1_000_000_000).to_ne_bytes(), 0).unwrap();
     }
@@ -143,14 +174,23 @@ impl Place {
         self.freeze().into_iter().filter(|pid| signal(*pid, Signal::KILL)).count()
     }
 
+    /// Waits until nothing of ours runs.
+    pub(super) fn await_silence(&self) {
+        self.swarm.wait_until("everything to be gone", || self.swarm.processes().is_empty());
+    }
+
     /// Cuts the power: everything stops at once, what is on the disk then is what is left, and the machine starts again
     /// with nothing running and nothing in its runtime folder. `reap` takes leave of the test's own children.
     pub(super) fn cut_power(&mut self, reap: impl FnOnce()) {
         let all = self.freeze();
         self.call(&["cp", "-a", "disk", "after"]);
+        let log = self.swarm.root().join("work.log");
+        let work = fs::read_to_string(&log).unwrap();
         send(all, Signal::KILL);
         reap();
-        self.swarm.wait_until("everything to be gone", || self.swarm.processes().is_empty());
+        self.await_silence();
+        // Who is stopped and loses their parent or terminal is continued, and writes on until it is killed in turn.
+        self.swarm.write_at(&log, &work);
         for name in ["project", "project-worktrees"] {
             fs::remove_dir_all(self.disk().join(name)).unwrap();
             self.call(&["cp", "-a", &format!("after/{name}"), "disk/"]);
@@ -189,6 +229,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.kill_everything();
+        if !self.has_machine {
+            return;
+        }
         self.call(&["umount", "--lazy", "/etc"]);
         if self.boots > 0 {
             self.call(&["umount", "/proc/sys/kernel/random/boot_id"]);
