@@ -85,17 +85,21 @@ pub(super) fn strike(scenery: &Scenery, mut merge: Child, blow: Blow) -> bool {
 }
 
 /// Stops all processes that `look` finds, until none of them goes on: a supervisor that is not stopped yet continues its
-/// stopped agent, and there are new ones.
+/// stopped agent, and there are new ones. One that was stopped is among them also where it is found no more, as is a child
+/// whose parent came to its end meanwhile: nobody else would ever let it go on.
 pub(super) fn freeze(look: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
-    let mut rounds = 0;
+    let (mut rounds, mut stopped) = (0, BTreeSet::new());
     loop {
         let all = look();
         let state = |pid: &u32| state(*pid).unwrap_or('X');
         let moving: Vec<_> = all.iter().filter(|pid| !['T', 'Z', 'X'].contains(&state(pid))).copied().collect();
         // Who waits in the kernel for a child that is stopped before it runs its program stops with it.
         if moving.iter().all(|pid| rounds > 50 && state(pid) == 'D') {
-            return all;
+            stopped.retain(|pid| state(pid) == 'T');
+            stopped.extend(all);
+            return stopped;
         }
+        stopped.extend(moving.iter().copied());
         send(moving, Signal::STOP);
         rounds += 1;
     }
