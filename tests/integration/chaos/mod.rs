@@ -162,9 +162,6 @@ fn look_after(scenery: &Scenery, ledger: &mut Ledger, figures: &mut Figures) {
             // It may have ended between the two looks; then there is nothing to resume.
             let resumed = scenery.swarm.run(["resume", lost["id"].as_str().unwrap()]);
             figures.resumed += usize::from(resumed.code == 0);
-            if resumed.code != 0 {
-                eprintln!("{}", resumed.transcript());
-            }
         }
         !workers.iter().any(is_open)
     });
