@@ -18,7 +18,7 @@ use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::settings::{Durability, Settings};
 use crate::model::ticket::Ticket;
 use crate::model::{AgentName, TicketId, Time, causes};
-use crate::queue::{self, NatsError, Queue};
+use crate::queue::{self, Engine, NatsError, Queue};
 use crate::store::{StatePaths, Store};
 use crate::supervisor::node_name;
 use crate::terminal::Tmux;
@@ -195,7 +195,12 @@ impl Project {
         if let Some(queue) = self.queue.get() {
             return Ok(queue.clone());
         }
-        let engine = queue_place::engine(&self.settings()?.queue, &self.repository, &self.call.environment)?;
+        let engine = match self.settings() {
+            Ok(settings) => queue_place::engine(&settings.queue, &self.repository, &self.call.environment)?,
+            // An agent can be stopped whatever the configuration says: where its ticket is the store knows.
+            Err(_) if self.store()?.read(queue::place)?.is_none() => Engine::File,
+            Err(failure) => return Err(failure),
+        };
         let repository = queue::Repository {
             founder: &|| self.repository.first_commit().ok().flatten().map(String::from),
             has: &|commit| self.repository.begins_with(commit).unwrap_or(false),
