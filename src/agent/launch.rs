@@ -36,6 +36,8 @@ pub(crate) struct LaunchPlan<'a> {
     pub(crate) worker_dir: &'a Path,
     /// The first message; empty opens a conversation and says nothing.
     pub(crate) prompt: &'a str,
+    /// The ticket's own prompt, for a conversation that has not heard of it; see [`Self::anew`].
+    pub(crate) ticket_prompt: &'a str,
     /// A file that holds exactly the first message. Absolute.
     pub(crate) prompt_file: &'a Path,
     /// The agent's system prompt, rendered; empty is none.
@@ -58,6 +60,17 @@ pub(crate) struct LaunchPlan<'a> {
     pub(crate) budget_usd: Option<f64>,
     /// What the attempt has cost so far.
     pub(crate) spent_usd: f64,
+}
+
+impl LaunchPlan<'_> {
+    /// What to say instead of the first message where there is no conversation to go on with: it may have ended before it
+    /// was written, or the agent cannot go on with any.
+    pub(crate) fn anew(&self) -> String {
+        match self.ticket_prompt.trim_end() {
+            "" => self.prompt.to_owned(),
+            ticket_prompt => format!("{ticket_prompt}\n\n{}", self.prompt),
+        }
+    }
 }
 
 /// With a person's terminal or without.

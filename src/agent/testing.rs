@@ -99,6 +99,7 @@ impl Place {
             common_dir: &self.common_dir,
             worker_dir: &self.worker_dir,
             prompt,
+            ticket_prompt: "",
             prompt_file: &self.prompt_file,
             system_prompt: &self.system_prompt,
             mode,

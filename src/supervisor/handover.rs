@@ -35,6 +35,9 @@ pub(crate) struct Handover {
     pub(crate) agent: Agent,
     /// The prompt.
     pub(crate) prompt: String,
+    /// The ticket's own prompt, where the prompt is another one.
+    #[serde(default)]
+    pub(crate) ticket_prompt: Option<String>,
     /// The conversation to continue.
     pub(crate) resume: Option<String>,
     /// Landing or review sent work back: finishing needs a commit beyond this one.

@@ -1,5 +1,6 @@
 //! Workers whose agent is our own loop, in real tmux, with scripts in place of a model.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -259,6 +260,30 @@ fn a_killed_worker_resumes_and_makes_no_call_twice() {
     let ends = stage.tool_ends();
     assert_eq!((ends.len(), ends[0].as_str(), ends[2].as_str()), (3, "Write ok", "Write ok"), "{ends:?}");
     assert!(stage.log_text("loop-plan.json").contains("\"session\""));
+}
+
+#[test]
+fn a_loop_whose_conversation_was_never_written_hears_of_its_ticket_when_it_is_resumed() {
+    let stage = Stage::new("hang");
+    stage.spawn(&[]);
+    stage.wait_for_calls(2);
+    stage.swarm.run(["stop", "work"]).success();
+    let conversation = || -> PathBuf {
+        let plan: Value = serde_json::from_str(&stage.log_text("loop-plan.json")).unwrap();
+        plan["conversation"].as_str().unwrap().into()
+    };
+    let text = std::fs::read_to_string(conversation()).unwrap();
+    // As a full disk leaves it: opened, and nothing said.
+    std::fs::write(conversation(), format!("{}\n", text.lines().next().unwrap())).unwrap();
+    stage.swarm.run(["resume", "work"]).success();
+    stage.wait_for_calls(4);
+    let text = std::fs::read_to_string(conversation()).unwrap();
+    let said = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let said = said.filter(|line| line["entry"] == "user").collect::<Vec<_>>();
+    let first = said[0]["text"].as_str().unwrap();
+    assert!(first.contains("Do the work.") && first.contains("You were interrupted."), "{first}");
+    assert_eq!(said.len(), 1, "{said:#?}");
+    stage.swarm.run(["stop", "work"]).success();
 }
 
 #[test]

@@ -49,11 +49,11 @@ impl Folder {
     }
 
     /// Whether a conversation of this id was ever written. Its file lies in a folder named after the working folder,
-    /// by a rule that changed between versions, so all of them are looked at.
+    /// by a rule that changed between versions, so all of them are looked at. One that is empty was cut off by a full disk.
     pub(super) fn has_conversation(&self, id: &str) -> bool {
         let Ok(projects) = std::fs::read_dir(self.root.join("projects")) else { return false };
         let name = format!("{id}.jsonl");
-        projects.flatten().any(|project| project.path().join(&name).is_file())
+        projects.flatten().any(|project| std::fs::metadata(project.path().join(&name)).is_ok_and(|file| file.len() > 0))
     }
 
     /// Whether the program will ask first if it may work there. A repository is trusted by the exact path of its

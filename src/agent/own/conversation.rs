@@ -76,6 +76,18 @@ struct Line<E> {
     entry: E,
 }
 
+/// Whether anything was said in the conversation of a file. One that cannot be read is left to whoever opens it.
+pub(super) fn has_begun(path: &Path) -> bool {
+    let is_said = |entries: Vec<Entry>| entries.iter().any(|entry| matches!(entry, Entry::User { .. }));
+    read_if_exists(path).map_or(true, |bytes| bytes.is_some_and(|bytes| is_said(entries(&bytes))))
+}
+
+/// What a file holds. Lines that cannot be read are left out.
+fn entries(bytes: &[u8]) -> Vec<Entry> {
+    let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line<Entry>>(line).ok());
+    lines.map(|line| line.entry).collect()
+}
+
 /// A conversation file that is added to.
 #[derive(Debug)]
 pub(super) struct Conversation {
@@ -88,14 +100,11 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Opens the file, makes it when missing, and reads what it holds. Lines that cannot be read are left out.
+    /// Opens the file, makes it when missing, and reads what it holds.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Entry>), AgentError> {
         let bytes = read_if_exists(path)?.unwrap_or_default();
-        let lines = bytes.split(|byte| *byte == b'\n');
-        let entries = lines.filter_map(|line| serde_json::from_slice::<Line<Entry>>(line).ok());
-        let entries = entries.map(|line| line.entry).collect();
         let is_torn = bytes.last().is_some_and(|last| *last != b'\n');
-        Ok((Self { path: path.to_owned(), file: open_log(path)?, is_torn }, entries))
+        Ok((Self { path: path.to_owned(), file: open_log(path)?, is_torn }, entries(&bytes)))
     }
 
     /// Adds a line, after closing off what an earlier write left unfinished.

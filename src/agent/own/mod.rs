@@ -59,9 +59,9 @@ impl Runtime for Own {
         if plan.mode == Mode::Print && plan.prompt.trim().is_empty() {
             return Err(AgentError::EmptyPrompt);
         }
-        // A conversation that ended before its first message has no file.
-        let known = plan.resume.filter(|id| conversation_file(plan.worker_dir, id).is_file());
-        let session = plan.resume.map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
+        // A conversation may have ended before its first message was written; calls of another one are not its calls.
+        let known = plan.resume.filter(|id| conversation::has_begun(&conversation_file(plan.worker_dir, id)));
+        let session = known.map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
         let file = plan.worker_dir.join("loop-plan.json");
         LoopPlan::new(plan, &session)?.save(&file)?;
         self.is_print = plan.mode == Mode::Print;

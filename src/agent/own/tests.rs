@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use super::conversation::{Conversation, Entry};
 use super::report::{Conclusion, Report, ToolReport};
 use super::*;
 use crate::agent::event::Exit;
@@ -39,12 +40,16 @@ fn the_plan_is_private_and_the_conversation_goes_on_only_where_there_is_one() {
     let definition = definition("qwen3-coder");
     let mut own = Own::default();
     let launch = own.launch(&place.plan(&definition, "Do it.", Mode::Print)).unwrap();
-    assert_eq!((launch.session_id.as_deref(), launch.is_resumed), (Some("old"), false));
+    assert!(!launch.is_resumed);
+    place.resume = launch.session_id;
+    assert_ne!(place.resume.as_deref(), Some("old"));
     let plan = LoopPlan::load(&launch.files[0]).unwrap();
     assert_eq!((plan.prompt.as_str(), plan.is_print, plan.model.as_str()), ("Do it.", true, "qwen3-coder"));
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&launch.files[0]).unwrap());
     assert_eq!(mode & 0o777, 0o600);
-    crate::files::write_new(&plan.conversation, b"{}\n").unwrap();
+    let (mut conversation, _) = Conversation::open(&plan.conversation).unwrap();
+    assert!(!own.launch(&place.plan(&definition, "Go on.", Mode::Interactive)).unwrap().is_resumed, "cut off");
+    conversation.add(&Entry::User { text: "Do it.".to_owned(), by_loop: false }, Time::now()).unwrap();
     let launch = own.launch(&place.plan(&definition, "Go on.", Mode::Interactive)).unwrap();
     assert!(launch.is_resumed);
     assert!(matches!(own.launch(&place.plan(&definition, " ", Mode::Print)), Err(AgentError::EmptyPrompt)));

@@ -104,6 +104,7 @@ impl Reviewer<'_> {
             common_dir: self.common_dir,
             worker_dir: self.folder,
             prompt,
+            ticket_prompt: "",
             prompt_file,
             system_prompt: self.system_prompt,
             mode: Mode::Print,

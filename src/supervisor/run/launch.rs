@@ -85,6 +85,7 @@ impl Supervision {
             common_dir: &handover.common_dir,
             worker_dir: &self.assignment.paths.worker_dir(&self.assignment.worker.id),
             prompt,
+            ticket_prompt: handover.ticket_prompt.as_deref().unwrap_or(&handover.prompt),
             prompt_file: &prompt_file,
             system_prompt: &system_prompt,
             mode: self.assignment.launch_mode(),
@@ -99,6 +100,14 @@ impl Supervision {
         };
         let mut runtime = agent::runtime(&handover.agent);
         let launch = runtime.launch(&plan)?;
+        if resume.is_none() || launch.is_resumed {
+            return Ok((launch, runtime));
+        }
+        // There is no such conversation, so the agent has not heard of its ticket.
+        let anew = plan.anew();
+        files::write_atomically(&prompt_file, anew.as_bytes(), Access::Private)?;
+        let mut runtime = agent::runtime(&handover.agent);
+        let launch = runtime.launch(&LaunchPlan { prompt: &anew, ..plan })?;
         Ok((launch, runtime))
     }
 

@@ -151,11 +151,14 @@ impl Spawner {
     ) -> Result<Spawned, SupervisorError> {
         let enter = |step| self.enter(ledger, step, progress);
         let env = self.environment_of(&again.agent, &worker)?;
-        let prompt = match &again.prompt {
-            Some(prompt) => prompt.clone(),
-            None => self.prompt(&again.ticket, &worker)?,
+        let ticket_prompt = self.prompt(&again.ticket, &worker);
+        let (prompt, ticket_prompt) = match &again.prompt {
+            // A template that is broken keeps nobody from going on as before.
+            Some(prompt) => (prompt.clone(), Some(ticket_prompt.unwrap_or_else(|_| again.ticket.body.clone()))),
+            None => (ticket_prompt?, None),
         };
         let mut handover = self.handover(&worker, &again.ticket, &again.agent, env, prompt)?;
+        handover.ticket_prompt = ticket_prompt;
         handover.resume.clone_from(&worker.attempt.session_id);
         handover.returned_at.clone_from(&again.returned_at);
         self.start_supervisor(worker, handover, &enter)

@@ -108,6 +108,7 @@ impl Spawner {
             ticket: ticket.clone(),
             agent: agent.clone(),
             prompt,
+            ticket_prompt: None,
             resume: None,
             returned_at: None,
             env,

@@ -240,7 +240,10 @@ fn a_conversation_is_resumed_only_when_it_was_ever_written() {
     assert_eq!(after(&fresh, "--session-id"), ["11111111-2222-4333-8444-555555555555"]);
     let project = place.home().join(".claude/projects/-some-where");
     std::fs::create_dir_all(&project).unwrap();
-    std::fs::File::create(project.join("11111111-2222-4333-8444-555555555555.jsonl")).unwrap();
+    let file = project.join("11111111-2222-4333-8444-555555555555.jsonl");
+    crate::files::write_new(&file, b"").unwrap();
+    assert!(!launch(&place, &claude(), "go on", Mode::Interactive).is_resumed, "cut off");
+    crate::files::write_atomically(&file, b"{}\n", crate::files::Access::Private).unwrap();
     let resumed = launch(&place, &claude(), "go on", Mode::Interactive);
     assert!(resumed.is_resumed);
     assert_eq!(after(&resumed, "--resume"), ["11111111-2222-4333-8444-555555555555"]);

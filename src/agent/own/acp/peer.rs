@@ -33,6 +33,8 @@ pub(super) enum FromAgent {
         session: String,
         /// What the agent calls itself.
         name: String,
+        /// Whether it is the one that was to go on.
+        goes_on: bool,
     },
     /// Something changed.
     Update(Box<SessionUpdate>),
@@ -168,18 +170,18 @@ async fn open(
         say.send(FromAgent::Warning(format!("the MCP server `{name}` has no `command` or `url`"))).ok();
     }
     let can_resume = agent.agent_capabilities.session_capabilities.resume.is_some();
-    let (session, options) = match &plan.resume {
+    let (session, options, goes_on) = match &plan.resume {
         Some(id) if can_resume => {
             let mut request = ResumeSessionRequest::new(id.clone(), plan.worktree.clone());
             request.mcp_servers = servers;
             let opened = connection.send_request(request).block_task().await?;
-            (SessionId::new(id.clone()), opened.config_options)
+            (SessionId::new(id.clone()), opened.config_options, true)
         }
         Some(id) if agent.agent_capabilities.load_session => {
             let mut request = LoadSessionRequest::new(id.clone(), plan.worktree.clone());
             request.mcp_servers = servers;
             let opened = connection.send_request(request).block_task().await?;
-            (SessionId::new(id.clone()), opened.config_options)
+            (SessionId::new(id.clone()), opened.config_options, true)
         }
         earlier => {
             if earlier.is_some() {
@@ -189,14 +191,14 @@ async fn open(
             request.mcp_servers = servers;
             let opened = connection.send_request(request).block_task().await;
             let opened = opened.map_err(|error| with_login(error, &agent))?;
-            (opened.session_id, opened.config_options)
+            (opened.session_id, opened.config_options, false)
         }
     };
     if let Some(model) = &plan.model {
         choose_model(connection, &session, options.unwrap_or_default(), model, say).await?;
     }
     let name = agent.agent_info.map_or_else(|| "agent".to_owned(), |info| format!("{} {}", info.name, info.version));
-    say.send(FromAgent::Ready { session: session.to_string(), name }).ok();
+    say.send(FromAgent::Ready { session: session.to_string(), name, goes_on }).ok();
     Ok(session)
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct AcpPlan {
     pub(crate) system_prompt: String,
     /// The first message; empty says nothing.
     pub(crate) prompt: String,
+    /// The same where the agent cannot go on with the conversation.
+    pub(crate) anew: String,
     /// Where it works. Absolute.
     pub(crate) worktree: PathBuf,
     /// What else it may write to. Absolute.
@@ -58,6 +60,7 @@ impl AcpPlan {
             model: agent.model.clone(),
             system_prompt: plan.system_prompt.to_owned(),
             prompt: plan.prompt.to_owned(),
+            anew: plan.anew(),
             worktree: plan.worktree.to_owned(),
             writable: plan.writable.to_vec(),
             protected: vec![plan.repo.join(".swarm"), plan.common_dir.to_owned(), plan.worker_dir.to_owned()],

@@ -196,7 +196,7 @@ impl Running {
     /// Takes what the agent says.
     fn take(&mut self, from: FromAgent) {
         match from {
-            FromAgent::Ready { session, name } => self.ready(session, name),
+            FromAgent::Ready { session, name, goes_on } => self.ready(session, name, goes_on),
             FromAgent::Update(update) if self.is_ready => self.update(*update),
             // The replay of an earlier conversation: it was told when it happened.
             FromAgent::Update(_) => {}
@@ -217,19 +217,20 @@ impl Running {
     }
 
     /// The conversation is open: the prompt goes to it.
-    fn ready(&mut self, session: String, name: String) {
+    fn ready(&mut self, session: String, name: String, goes_on: bool) {
         self.is_ready = true;
         self.reports.session = session;
         self.reports.tell(&Report::SessionStarted { conversation: self.plan.worker_dir.join("acp-plan.json") });
-        self.face.greet(&name, self.plan.resume.is_some());
+        self.face.greet(&name, goes_on);
         self.name = name;
-        let prompt = self.plan.prompt.trim().to_owned();
+        let is_anew = self.plan.resume.is_some() && !goes_on;
+        let prompt = if is_anew { &self.plan.anew } else { &self.plan.prompt }.trim().to_owned();
         if prompt.is_empty() {
             self.face.set_busy(false);
             return;
         }
         let system = self.plan.system_prompt.trim();
-        let is_first = self.plan.resume.is_none() && !system.is_empty();
+        let is_first = !goes_on && !system.is_empty();
         // The protocol has no place for a system prompt, so it stands before the first message.
         let sent = if is_first { format!("{system}\n\n{prompt}") } else { prompt.clone() };
         self.begin_turn(&prompt, sent);
