@@ -25,6 +25,8 @@ const FLOOD: u64 = 100_000_000;
 const MEMORY_BAR: f64 = 1e3;
 /// Most of one core that 620 supervisors may take, in percent.
 const CPU_BAR: f64 = 10.0;
+/// How much longer a worker more takes to come to rest.
+const SETTLES: Duration = Duration::from_millis(100);
 /// How often `swarm status` runs.
 const LOOKS: usize = 51;
 
@@ -73,8 +75,8 @@ fn idle(count: usize, time: Duration, place: &str) {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         pids.extend(text.lines().next().and_then(|line| line.parse::<u64>().ok()));
     }
-    // What a spawn leaves to its supervisor is over then.
-    std::thread::sleep(Duration::from_secs(3));
+    // What a spawn leaves to its supervisor is over then; that of hundreds takes a while.
+    std::thread::sleep(Duration::from_secs(3) + SETTLES * u32::try_from(count).expect("a number of workers"));
     let (before, began) = (Figures::of(&pids), Instant::now());
     std::thread::sleep(time);
     let (after, time) = (Figures::of(&pids), began.elapsed().as_secs_f64());

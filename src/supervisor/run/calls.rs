@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::parts::HeldReply;
-use super::{Job, RULE_LINES, Supervision};
+use super::{Job, RULE_LINES, Supervision, TICK_AT_REST};
 use crate::agent::{AgentEvent, Ending, HookCall};
 use crate::model::agent::RuntimeKind;
 use crate::model::budget::OnReached;
@@ -322,6 +322,9 @@ impl Supervision {
         self.begin_look_if_due();
         if now.duration_since(self.timers.heartbeat) >= HEARTBEAT_EVERY {
             self.beat();
+        }
+        if self.is_at_rest() {
+            self.sources.tick.reset_after(TICK_AT_REST);
         }
     }
 

@@ -178,6 +178,11 @@ impl Meter {
         used
     }
 
+    /// Whether nothing in the tree has moved lately.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.every > LOOK_EVERY
+    }
+
     /// Whether the tree was looked at after a moment.
     pub(super) fn has_looked_since(&self, then: Instant) -> bool {
         self.last.as_ref().is_some_and(|(at, _)| *at > then)

@@ -24,7 +24,7 @@ use super::machine::{Input, Machine};
 use super::server::Call;
 use crate::agent::{self, ExitInfo, Runtime, ToolLog};
 use crate::model::event::Event;
-use crate::model::worker::{Changes, Outcome, ProcessIdentity};
+use crate::model::worker::{Changes, HEARTBEAT_EVERY, Outcome, ProcessIdentity};
 use crate::model::{Time, error_text};
 use crate::store::{StatePaths, write_messages};
 use crate::terminal::Pty;
@@ -39,6 +39,10 @@ pub(super) const TERM: &str = "tmux-256color";
 const LOCK_WITHIN: Duration = Duration::from_secs(1);
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// The same while nothing happens: with hundreds of idle workers each look counts.
+const TICK_AT_REST: Duration = HEARTBEAT_EVERY;
+/// How long nothing happens before that.
+const REST_AFTER: Duration = Duration::from_secs(10);
 /// How often the lease is renewed; well below its length.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// How long output may still come after the agent's process ended.
@@ -304,8 +308,25 @@ impl Supervision {
         }
     }
 
+    /// Whether nothing has happened for a while.
+    fn is_at_rest(&self) -> bool {
+        self.timers.stirred.elapsed() >= REST_AFTER && self.meter.is_at_rest()
+    }
+
+    /// Notes that something happens.
+    fn note_stir(&mut self) {
+        if self.is_at_rest() {
+            self.sources.tick.reset_after(TICK);
+        }
+        self.timers.stirred = Instant::now();
+    }
+
     /// Turns what woke the loop into inputs.
     async fn wake(&mut self, wake: Wake, buffer: &[u8]) {
+        // Jobs are begun by the clock.
+        if !matches!(wake, Wake::Tick | Wake::Job(_)) {
+            self.note_stir();
+        }
         match wake {
             Wake::Output(0) => {
                 if let Some(agent) = &mut self.agent {

@@ -276,6 +276,8 @@ impl Facts {
 pub(super) struct Timers {
     /// The attempt began, for its time limit.
     pub(super) attempt: Instant,
+    /// Something happened that the clock did not bring.
+    pub(super) stirred: Instant,
     /// The live file was written.
     pub(super) heartbeat: Instant,
     /// The lease was renewed; `None` before the first time.
@@ -317,7 +319,7 @@ pub(super) struct HeldReply {
 impl Timers {
     /// All begin now.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { attempt: now, heartbeat: now, renewal: None, renewing: None }
+        Self { attempt: now, stirred: now, heartbeat: now, renewal: None, renewing: None }
     }
 }
 
