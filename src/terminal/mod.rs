@@ -33,8 +33,8 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// The size before anyone looks.
-    pub(crate) const UNSEEN: Self = Self { columns: 200, rows: 50 };
+    /// The size before anyone looks: wide enough for programs, and a screen of it takes 150 kB, which each supervisor has.
+    pub(crate) const UNSEEN: Self = Self { columns: 120, rows: 40 };
     /// Larger than any real terminal; keeps a screen's memory bounded whatever a client claims.
     const MAX: u16 = 1000;
 

@@ -223,7 +223,7 @@ fn the_recording_is_an_asciicast_and_its_text_can_be_read() {
     let text = fs::read_to_string(swarm.worker_dir("T-1").join("terminal.1.cast")).unwrap();
     let mut values = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let header = values.next().unwrap();
-    assert_eq!((&header["version"], &header["width"], &header["height"]), (&2.into(), &200.into(), &50.into()));
+    assert_eq!((&header["version"], &header["width"], &header["height"]), (&2.into(), &120.into(), &40.into()));
     let mut last = 0.0;
     for event in values {
         let at = event[0].as_f64().unwrap();
