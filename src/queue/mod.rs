@@ -52,6 +52,7 @@ mod migrate;
 mod nats;
 mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -64,7 +65,7 @@ use crate::store::StoreError;
 pub(crate) use engine::{Elsewhere, Engine, Place, Repository, open, open_again, place};
 pub(crate) use file::FileQueue;
 pub(crate) use migrate::{MoveError, load, to_file, to_server};
-pub(crate) use nats::{NatsError, seen};
+pub(crate) use nats::{Link, NatsError, seen};
 pub(crate) use server::{Login, Server};
 
 /// Version of the shape of [`QueueEvent`].
@@ -179,6 +180,9 @@ pub(crate) trait Queue: Send + Sync {
     /// The server that keeps it; `None` where the project's own store does. What another process of this machine needs
     /// to open the same queue.
     fn server(&self) -> Option<&Server>;
+
+    /// The connection to it; `None` where there is none.
+    fn link(&self) -> Option<&Arc<Link>>;
 
     /// Brings the tables in the project's store up to date with the server, without patience; nothing where they are the
     /// queue itself.

@@ -36,7 +36,8 @@ mod stream;
 mod tests;
 
 pub(crate) use change::Change;
+pub(crate) use connection::{Link, PATIENCE};
 pub(crate) use error::NatsError;
-pub(crate) use log::{Log, PATIENCE};
+pub(crate) use log::Log;
 pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
 pub(crate) use stream::{Identity, foreign};

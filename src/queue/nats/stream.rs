@@ -9,8 +9,8 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerA
 use uuid::Uuid;
 
 use super::change::Change;
+use super::connection::ANSWER;
 use super::error::NatsError;
-use super::log::ANSWER;
 use crate::queue::server::{Login, Server, encoded};
 
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
@@ -82,27 +82,26 @@ pub(crate) fn foreign(server: &Server) -> NatsError {
     NatsError::Foreign { address: server.address.clone(), project: server.project.clone() }
 }
 
-/// Connects, checks the version, and finds the stream or, with a founder, makes it.
+/// Finds the stream or, with a founder, makes it.
 pub(super) async fn open(
     server: &Server,
+    context: &Context,
     names: &Names,
     founder: Option<&str>,
-) -> Result<(Context, Stream), NatsError> {
+) -> Result<Stream, NatsError> {
     let address = || server.address.clone();
-    let context = context(server).await?;
     let found = match (context.get_stream(&names.stream).await, founder) {
-        (Err(error), Some(founder)) if is_missing(&error.kind()) => make(&context, names, founder).await,
+        (Err(error), Some(founder)) if is_missing(&error.kind()) => make(context, names, founder).await,
         (found, _) => found.map_err(|error| (is_switched_off_for_account(&error.kind()), error.into())),
     };
-    let stream = found.map_err(|(is_off, source)| match is_off {
+    found.map_err(|(is_off, source)| match is_off {
         true => NatsError::NoJetStream { address: address() },
         false => NatsError::NoStream { address: address(), project: server.project.clone(), source },
-    })?;
-    Ok((context, stream))
+    })
 }
 
 /// Connects to a server that has all that is needed.
-async fn context(server: &Server) -> Result<Context, NatsError> {
+pub(super) async fn context(server: &Server) -> Result<Context, NatsError> {
     let address = || server.address.clone();
     let client = connect(server).await?;
     let info = client.server_info();
@@ -134,13 +133,13 @@ async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream,
     }
 }
 
-/// Connects and makes a stream that has no name of a log yet.
+/// Makes a stream that has no name of a log yet.
 pub(super) async fn begin(
     server: &Server,
+    context: &Context,
     names: &Names,
     founder: &str,
-) -> Result<(Context, Stream, Identity), NatsError> {
-    let context = context(server).await?;
+) -> Result<(Stream, Identity), NatsError> {
     let failed = |source: async_nats::Error| NatsError::NoStream {
         address: server.address.clone(),
         project: server.project.clone(),
@@ -159,7 +158,7 @@ pub(super) async fn begin(
     let mut config = names.config();
     config.metadata.insert(FOUNDER.to_owned(), founder.to_owned());
     let stream = context.create_stream(config).await.map_err(|error| failed(error.into()))?;
-    Ok((context, stream, Identity { log: Uuid::new_v4().to_string(), founder: founder.to_owned() }))
+    Ok((stream, Identity { log: Uuid::new_v4().to_string(), founder: founder.to_owned() }))
 }
 
 /// Whether a log is empty or closed.
