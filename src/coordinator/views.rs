@@ -40,7 +40,8 @@ pub(crate) use review::{
     VerdictView,
 };
 pub(crate) use run::{
-    CoordinatorState, CoordinatorView, MigrateView, MovedTicketView, QueueEntryView, QueueView, RunTicketView, RunView,
+    CoordinatorState, CoordinatorView, MigrateView, MovedTicketView, QueueEntryView, QueueServeView, QueueView,
+    RunTicketView, RunView,
 };
 pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 pub(crate) use tickets::{

@@ -28,6 +28,7 @@
 mod change;
 mod connection;
 mod error;
+mod gateway;
 mod log;
 mod replica;
 mod stream;
@@ -38,6 +39,7 @@ mod tests;
 pub(crate) use change::Change;
 pub(crate) use connection::{Link, PATIENCE};
 pub(crate) use error::NatsError;
+pub(crate) use gateway::{Gateway, GatewaySettings};
 pub(crate) use log::Log;
 pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
 pub(crate) use stream::{Identity, foreign};

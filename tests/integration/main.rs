@@ -13,6 +13,8 @@ mod contract;
 mod demo;
 mod events;
 mod finish;
+#[cfg(feature = "real-agents")]
+mod foreign;
 mod health;
 mod landing;
 mod layering;

@@ -54,6 +54,11 @@ impl Link {
         &self.names
     }
 
+    /// What the subjects of the project begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.names.prefix
+    }
+
     /// Runs a future that ends by itself.
     pub(super) fn run<T: Send + 'static>(
         &self,

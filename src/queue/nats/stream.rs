@@ -23,8 +23,10 @@ const FOUNDER: &str = "swarm-founder";
 /// What things are called on the server.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
-    /// The stream.
-    stream: String,
+    /// The stream of the log; those of other things begin like it.
+    pub(super) stream: String,
+    /// What all subjects begin with.
+    pub(super) prefix: String,
     /// The subject of its messages.
     pub(super) changes: String,
     /// What the subjects of renewals begin with.
@@ -39,6 +41,7 @@ impl Names {
         let project = encoded(project);
         Self {
             stream: format!("SWARM_{project}"),
+            prefix: format!("swarm.{project}"),
             changes: format!("swarm.{project}.changes"),
             renewals: format!("swarm.{project}.renewals"),
             all: format!("swarm.{project}.>"),
@@ -75,6 +78,11 @@ impl Identity {
             _ => Err(foreign(server)),
         }
     }
+}
+
+/// The name of the log that a stream is; empty where it has none.
+pub(super) fn log_of(config: &Config) -> String {
+    config.metadata.get(LOG).cloned().unwrap_or_default()
 }
 
 /// That a stream is somebody else's.
