@@ -37,7 +37,7 @@ mod stream;
 mod tests;
 
 pub(crate) use change::Change;
-pub(crate) use connection::{Link, PATIENCE};
+pub(crate) use connection::Link;
 pub(crate) use error::NatsError;
 pub(crate) use gateway::{Gateway, GatewaySettings};
 pub(crate) use log::Log;

@@ -19,6 +19,8 @@ mod health;
 mod landing;
 mod layering;
 #[cfg(feature = "real-agents")]
+mod migrate;
+#[cfg(feature = "real-agents")]
 mod nats;
 mod own_loop;
 mod plan;

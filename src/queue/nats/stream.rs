@@ -80,9 +80,17 @@ impl Identity {
     }
 }
 
-/// The name of the log that a stream is; empty where it has none.
-pub(super) fn log_of(config: &Config) -> String {
-    config.metadata.get(LOG).cloned().unwrap_or_default()
+/// The name of the log that a stream is, and the commit that the history of its repository begins with; empty where it has
+/// none.
+pub(super) fn marks_of(config: &Config) -> (String, String) {
+    let mark = |key: &str| config.metadata.get(key).cloned().unwrap_or_default();
+    (mark(LOG), mark(FOUNDER))
+}
+
+/// A stream beside the log of the repository that begins with the commit `founder`.
+pub(super) fn marked(config: Config, founder: &str) -> Config {
+    let metadata = HashMap::from([(FOUNDER.to_owned(), founder.to_owned())]);
+    Config { metadata, ..config }
 }
 
 /// That a stream is somebody else's.
@@ -155,11 +163,12 @@ pub(super) async fn begin(
     };
     if let Ok(found) = context.get_stream(&names.stream).await {
         let config = &found.cached_info().config;
-        let is_half_made = config.metadata.contains_key(FOUNDER) && !config.metadata.contains_key(LOG);
-        let may_go = is_half_made || config.metadata.contains_key(LOG) && is_over(&found, &names.all).await;
-        if !may_go {
-            let (address, project) = (server.address.clone(), server.project.clone());
-            return Err(NatsError::Occupied { address, project });
+        let (address, project) = (server.address.clone(), server.project.clone());
+        match marks_of(config) {
+            // Also an empty one may be another's that has just begun.
+            (_, found) if found != founder => return Err(NatsError::Foreign { address, project }),
+            (log, _) if log.is_empty() || is_over(&found, &names.all).await => {}
+            _ => return Err(NatsError::Occupied { address, project }),
         }
         context.delete_stream(&names.stream).await.map_err(|error| failed(error.into()))?;
     }

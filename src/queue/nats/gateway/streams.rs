@@ -43,11 +43,12 @@ impl Streams {
     pub(super) fn open(link: &Arc<Link>, retention: Duration) -> Result<Self, NatsError> {
         let (context, names) = (link.context(), link.names().clone());
         let tasks = format!("{}.tasks", names.prefix);
-        let [submitted, history, rejected] = configs(&names.stream, &tasks, retention);
+        let wanted = configs(&names.stream, &tasks, retention);
         let log = names.stream.clone();
         let made = link.run(async move {
             let log = context.get_stream(&log).await?;
-            let log_name = stream::log_of(&log.cached_info().config);
+            let (log_name, founder) = stream::marks_of(&log.cached_info().config);
+            let [submitted, history, rejected] = wanted.map(|wanted| stream::marked(wanted, &founder));
             ensure(&context, submitted).await?;
             ensure(&context, rejected).await?;
             Ok::<_, async_nats::Error>((log_name, ensure(&context, history).await?))
@@ -114,8 +115,8 @@ async fn ensure(context: &Context, wanted: Config) -> Result<Stream, async_nats:
         },
     };
     let config = &found.cached_info().config;
-    if config.subjects != wanted.subjects {
-        return Err(format!("the stream `{}` is of something else", wanted.name).into());
+    if config.subjects != wanted.subjects || stream::marks_of(config) != stream::marks_of(&wanted) {
+        return Err(format!("the stream `{}` is another repository's, or of something else", wanted.name).into());
     }
     if config.max_age == wanted.max_age {
         return Ok(found);
