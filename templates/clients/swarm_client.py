@@ -25,6 +25,7 @@ import uuid
 
 import nats
 import nats.errors
+import nats.js.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 __all__ = ["Lease", "NobodyAnswers", "Refused", "SwarmClient"]
@@ -39,7 +40,7 @@ class Refused(Exception):
 
 
 class NobodyAnswers(Exception):
-    """No coordinator of the project answered in time."""
+    """No coordinator of the project answered in time, or the project has no queue on the server."""
 
 
 class Lease:
@@ -95,7 +96,11 @@ class SwarmClient:
             ticket["description"] = description
         if key:
             ticket["key"] = key
-        await self._stream.publish(f"{self.prefix}.tasks.submitted", json.dumps(ticket).encode(), timeout=self.timeout)
+        try:
+            subject = f"{self.prefix}.tasks.submitted"
+            await self._stream.publish(subject, json.dumps(ticket).encode(), timeout=self.timeout)
+        except nats.js.errors.NoStreamResponseError as error:
+            raise NobodyAnswers(f"there is no queue below `{self.prefix}` on this server") from error
 
     async def watch_tasks(self, replay=False):
         """The tickets that can be claimed: first those that are there, then each as it becomes available, without an end. A

@@ -238,7 +238,7 @@ fn a_plain_client_hands_in_watches_claims_and_completes() {
 #[test]
 fn what_is_handed_in_while_nobody_runs_waits_and_is_one_ticket_or_is_rejected_with_its_reason() {
     let (swarm, server) = repository();
-    Serving::start(&swarm).end();
+    swarm.run(["queue", "list"]).success();
     let board = Board::connect(&server);
     let ticket = |id: &str, more: Value| {
         let mut ticket = json!({"id": id, "title": "Do it"});
@@ -415,6 +415,32 @@ fn what_happened_while_nobody_told_is_told_once_by_the_next() {
 }
 
 #[test]
+fn others_are_answered_again_when_the_server_was_killed_and_nothing_is_lost() {
+    let (swarm, server) = repository();
+    let _serving = Serving::start(&swarm);
+    let port = server.port();
+    let board = Board::connect(&server);
+    board.submit(&json!({"id": "one", "title": "Do it"}));
+    swarm.wait_until("the ticket", || board.state("one") == "queued");
+    let fence = board.claim("one", "bot", &json!({"lease": "1h"}));
+    drop(server);
+    let server = NatsServer::start_at(&swarm, &port);
+    let board = Board::connect(&server);
+    board.submit(&json!({"id": "two", "title": "Do it"}));
+    let question = json!({"task_id": "one", "fence": fence, "result": "done"}).to_string();
+    swarm.wait_until("somebody to answer", || {
+        let asked = board.client.request(format!("{PREFIX}.tasks.completed"), question.clone().into());
+        board.runtime.block_on(asked).is_ok()
+    });
+    assert_eq!(
+        (board.state("one"), board.ask("status", &json!({"task_id": "one"}))["result"].clone()),
+        ("done".into(), "done".into())
+    );
+    swarm.wait_until("the other ticket", || board.state("two") == "queued");
+    swarm.wait_until("all changes to be told", || board.kept("history", "changed.>").len() == 4);
+}
+
+#[test]
 fn without_a_server_there_is_nobody_to_answer() {
     let swarm = TestSwarm::new();
     swarm.write(".swarm/config.yaml", "queue: file\n");
@@ -467,6 +493,11 @@ async def work(url):
             raise AssertionError("somebody answered")
         except NobodyAnswers as nobody:
             assert "swarm.an=2Eother=20project" in str(nobody)
+        try:
+            await stranger.publish_task("one", "First")
+            raise AssertionError("somebody took it")
+        except NobodyAnswers as nobody:
+            assert "there is no queue below" in str(nobody)
 
 asyncio.run(asyncio.wait_for(work(sys.argv[1]), 90))
 print("worked")

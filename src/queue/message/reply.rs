@@ -8,11 +8,14 @@ use serde::Serialize;
 use super::submission::PriorityWord;
 use super::{MESSAGE_SCHEMA, Unusable};
 use crate::model::ticket::{Ticket, TicketState};
-use crate::model::{TicketId, Time, causes};
+use crate::model::{TicketId, Time, causes, cut};
 use crate::queue::{Claim, QueueError, QueueTicket, client_name};
 
 /// Bytes of a text that a message has twice.
 const SAID_TWICE: usize = 200_000;
+
+/// Bytes of a title in a list.
+const LISTED_TITLE: usize = 400;
 
 /// A ticket with everything that is known of it.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -214,7 +217,7 @@ pub(crate) struct Listing {
 struct ListedTask {
     /// Its id.
     task_id: TicketId,
-    /// One line.
+    /// One line; the beginning of a long one.
     title: String,
     /// 1 to 10, higher first.
     priority: u8,
@@ -237,7 +240,7 @@ impl From<QueueTicket> for ListedTask {
         let task = Task::from(entry);
         Self {
             task_id: task.task_id,
-            title: task.ticket.title,
+            title: cut(&task.ticket.title, LISTED_TITLE).to_owned(),
             priority: task.ticket.priority,
             blocked_by: task.blocked_by,
             capabilities: task.ticket.capabilities,

@@ -39,6 +39,7 @@ use crate::model::error_text;
 use crate::model::settings::Backoff;
 use crate::queue::Queue;
 use answer::Request;
+pub(super) use streams::make_submissions;
 use streams::{Source, Streams};
 
 /// The name under which gateways share what comes in.

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::change::Change;
 use super::connection::{AGAIN_AFTER, Link, PATIENCE};
 use super::error::NatsError;
+use super::gateway::make_submissions;
 use super::stream::{self, Identity};
 use crate::queue::server::Server;
 
@@ -56,6 +57,10 @@ impl Log {
     /// Gives the stream the name of its log, so that it is a queue from now on.
     pub(crate) fn name(&self) -> Result<(), NatsError> {
         let (context, config) = (self.link.context(), stream::named(&self.stream, &self.identity));
+        let (names, founder) = (self.link.names().clone(), self.identity.founder.clone());
+        // Without it, whoever answers first makes it.
+        let before = context.clone();
+        drop(self.link.once(async move { make_submissions(&before, &names, &founder).await }));
         match self.link.once(async move { context.update_stream(config).await }) {
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(self.link.refused(error.into())),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::change::Change;
 use super::connection::ANSWER;
 use super::error::NatsError;
+use super::gateway::make_submissions;
 use crate::queue::server::{Login, Server, encoded};
 
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
@@ -138,7 +139,11 @@ async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream,
     let metadata = HashMap::from([(LOG.to_owned(), log), (FOUNDER.to_owned(), founder.to_owned())]);
     let config = Config { metadata, ..names.config() };
     match context.create_stream(config).await {
-        Ok(stream) => Ok(stream),
+        Ok(stream) => {
+            // Without it, whoever answers first makes it.
+            drop(make_submissions(context, names, founder).await);
+            Ok(stream)
+        }
         Err(error) => match context.get_stream(&names.stream).await {
             Ok(stream) => Ok(stream),
             Err(_) => {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Desk;
 use super::fold::json;
 use crate::model::ticket::TicketState;
-use crate::model::{TicketId, Time};
+use crate::model::{TicketId, Time, cut};
 use crate::queue::message::{
     ClaimAsk, CompletionAsk, Ended, FailureAsk, Grant, Lasting, LeaseAsk, ListAsk, Listing, MESSAGE_SCHEMA, Problem,
     ProblemKind, Refusal, ReleaseAsk, Renewal, StatusAsk, Task, TaskResult, TaskWithResult,
@@ -22,6 +22,8 @@ use crate::queue::{CLIENT, Claim, ClaimRequest, QueueError, QueueTicket, Renewed
 const LEASE: Duration = Duration::from_secs(120);
 /// Bytes of the name of a holder.
 const LONGEST_NAME: usize = 64;
+/// Bytes that are kept of why an attempt failed.
+const LONGEST_ERROR: usize = 2_000;
 /// Entries of a list, where nothing is said about it.
 const LISTED: usize = 100;
 /// The most entries of a list.
@@ -186,7 +188,9 @@ impl Desk {
             Some(wait) => wait.duration().map_err(invalid)?,
             None => self.settings.backoff.wait_after(attempts),
         };
-        let state = self.queue.fail(&ask.task_id, ask.fence, &ask.error, Some(Time::now().after(wait)))?;
+        // Every message about the ticket has it from now on.
+        let error = cut(&ask.error, LONGEST_ERROR);
+        let state = self.queue.fail(&ask.task_id, ask.fence, error, Some(Time::now().after(wait)))?;
         Ok(json(&Ended::new(ask.task_id, state)))
     }
 

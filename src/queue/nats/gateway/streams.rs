@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{GROUP, INBOX, Input, PULL};
 use crate::queue::nats::connection::Link;
 use crate::queue::nats::error::NatsError;
-use crate::queue::nats::stream;
+use crate::queue::nats::stream::{self, Names};
 use crate::queue::server::encoded;
 
 /// How long a message that is sent again is known as the same.
@@ -81,6 +81,17 @@ impl Streams {
     pub(super) fn changes(&self) -> Source {
         Source { stream: self.log.clone(), subject: self.changes.clone() }
     }
+}
+
+/// Makes the stream of submissions of the repository that begins with the commit `founder`, so that tickets can be handed in
+/// before anybody answered.
+pub(in crate::queue::nats) async fn make_submissions(
+    context: &Context,
+    names: &Names,
+    founder: &str,
+) -> Result<(), async_nats::Error> {
+    let [submitted, ..] = configs(&names.stream, &format!("{}.tasks", names.prefix), Duration::ZERO);
+    ensure(context, stream::marked(submitted, founder)).await.map(drop)
 }
 
 /// The streams as they have to be: of submissions, of the history, and of what was rejected.
