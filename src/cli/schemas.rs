@@ -18,7 +18,7 @@ use crate::llm::serve::{RequestRecord, ServeView};
 use crate::model::event::EventRecord;
 use crate::model::ticket::Ticket;
 use crate::model::tool_call::ToolRecord;
-use crate::queue::QueueEvent;
+use crate::queue::{QueueEvent, message};
 
 /// Set to write the files anew.
 const BLESS: &str = "SWARM_BLESS";
@@ -40,6 +40,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("queue cancel", "actions"),
     ("queue dead", "queue"),
     ("queue migrate", "queue_migrate"),
+    ("queue serve", "queue_serve"),
     ("status", "status"),
     ("send", "actions"),
     ("log", "log"),
@@ -79,7 +80,7 @@ const ANSWERS: &[(&str, &str)] = &[
 ];
 
 /// Verbs without a JSON answer (design section 7).
-const NO_ANSWER: &[&str] = &["attach", "completions", "man", "demo"];
+const NO_ANSWER: &[&str] = &["attach", "completions", "man", "demo", "queue client"];
 
 /// The schema of what is written for `T`.
 fn schema<T: JsonSchema>(title: &str) -> Schema {
@@ -144,8 +145,9 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("plans", schema::<views::PlansView>("swarm plan list --json")),
         ("coordinator", schema::<views::CoordinatorView>("swarm up, down --json")),
         ("queue", schema::<views::QueueView>("swarm queue list, dead --json")),
-        ("queue_event", schema::<QueueEvent>("One change of a ticket in the queue")),
+        ("queue_event", schema::<QueueEvent>("One change of a ticket in the queue; on tasks.changed.TICKET")),
         ("queue_migrate", schema::<views::MigrateView>("swarm queue migrate --json")),
+        ("queue_serve", schema::<views::QueueServeView>("swarm queue serve --json")),
         ("recover", schema::<views::RecoverView>("swarm recover list, show --json")),
         ("recording", schema::<Exchange>("One line of a recording of a model conversation")),
         ("replay", schema::<PlayView>("swarm replay check --json")),
@@ -158,6 +160,23 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("run", schema::<views::RunView>("swarm run --json")),
         ("script", input_schema::<Script>("A script for swarm replay serve and model: replay:FILE")),
         ("spawn", schema::<views::SpawnView>("swarm spawn --json")),
+        ("task", schema::<message::Task>("A ticket on tasks.available")),
+        ("task_claim", input_schema::<message::ClaimAsk>("A request to tasks.claimed")),
+        ("task_completion", input_schema::<message::CompletionAsk>("A request to tasks.completed")),
+        ("task_ended", schema::<message::Ended>("The answer of tasks.completed, failed and released")),
+        ("task_failure", input_schema::<message::FailureAsk>("A request to tasks.failed")),
+        ("task_grant", schema::<message::Grant>("The answer of tasks.claimed to a claim that is granted")),
+        ("task_lease", input_schema::<message::LeaseAsk>("A request to tasks.renewed; a message to heartbeat.WORKER")),
+        ("task_list", schema::<message::Listing>("The answer of tasks.list")),
+        ("task_list_query", input_schema::<message::ListAsk>("A request to tasks.list, which may be empty")),
+        ("task_query", input_schema::<message::StatusAsk>("A request to tasks.status")),
+        ("task_refusal", schema::<message::Refusal>("The answer to every request that is refused")),
+        ("task_rejected", schema::<message::Rejected>("A message on tasks.rejected")),
+        ("task_release", input_schema::<message::ReleaseAsk>("A request to tasks.released")),
+        ("task_renewal", schema::<message::Renewal>("The answer of tasks.renewed")),
+        ("task_result", schema::<message::TaskResult>("What an attempt came to, on tasks.results.TICKET")),
+        ("task_status", schema::<message::TaskWithResult>("The answer of tasks.status")),
+        ("task_submission", input_schema::<message::Submission>("A ticket on tasks.submitted")),
         ("stats", schema::<views::StatsView>("swarm stats --json")),
         ("status", schema::<views::StatusView>("swarm status --json")),
         ("ticket", schema::<Ticket>("A ticket as published in the queue")),

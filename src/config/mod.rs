@@ -31,6 +31,6 @@ pub(crate) use init::{init_files, model_facts, screen_rules, workflow_file};
 pub(crate) use settings::{Layers, load_settings, user_folder};
 pub(crate) use spawn_depth::SpawnDepth;
 pub(crate) use template::{Template, Templates, render_system_prompt};
-pub(crate) use ticket::{parse_ticket, ticket_text};
+pub(crate) use ticket::{derive_title, parse_ticket, ticket_text};
 pub(crate) use trust::{TrustItem, TrustKind, TrustStore, trust_keys_of_gates, trust_keys_of_setup};
 pub(crate) use yaml::parse_yaml;

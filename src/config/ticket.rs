@@ -154,7 +154,7 @@ fn spell_out_dependencies(head: &mut Node) {
 }
 
 /// The first heading of a text, else its first line, as a title.
-fn derive_title(body: &str) -> String {
+pub(crate) fn derive_title(body: &str) -> String {
     let heading = |line: &&str| line.trim_start_matches('#').starts_with(' ') && line.starts_with('#');
     let mut lines = body.lines().filter(|line| !line.trim().is_empty());
     let line = body.lines().find(heading).or_else(|| lines.next()).unwrap_or_default();

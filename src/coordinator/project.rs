@@ -212,6 +212,12 @@ impl Project {
         Ok(self.queue.get_or_init(|| opened.queue).clone())
     }
 
+    /// Takes a queue that was opened otherwise, where none was opened yet.
+    pub(super) fn adopt_queue(&self, queue: Arc<dyn Queue>) {
+        // Who has its own already keeps it.
+        self.queue.set(queue).ok();
+    }
+
     /// Says that the store takes the place of a server.
     fn tell_fall_back(&self, error: &NatsError) -> Result<(), Failure> {
         let why = causes(error).join(": ");

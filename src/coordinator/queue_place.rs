@@ -120,6 +120,16 @@ impl Project {
         Ok(Some(Tables { queue: FileQueue::new(store.clone(), "status"), store, view }))
     }
 
+    /// Where the queue is; while its server is away, whoever looks for it finds from now on what this machine heard of it
+    /// last, which nobody can change.
+    pub(crate) fn make_do_with_tables(&self) -> Result<Option<QueuePlaceView>, Failure> {
+        let Some(Tables { queue, view, .. }) = self.tables()? else { return Ok(None) };
+        if view.problem.is_some() {
+            self.adopt_queue(Arc::new(queue));
+        }
+        Ok(Some(view))
+    }
+
     /// Whether the settings name a server of which this machine knows nothing yet.
     fn is_newcomer(&self, store: Option<&Store>) -> Result<bool, Failure> {
         let is_named = self.settings().is_ok_and(|settings| ![FILE, AUTO].contains(&settings.queue.url.as_str()));

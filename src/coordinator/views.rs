@@ -40,7 +40,8 @@ pub(crate) use review::{
     VerdictView,
 };
 pub(crate) use run::{
-    CoordinatorState, CoordinatorView, MigrateView, MovedTicketView, QueueEntryView, QueueView, RunTicketView, RunView,
+    CoordinatorState, CoordinatorView, MigrateView, MovedTicketView, QueueEntryView, QueueServeView, QueueView,
+    RunTicketView, RunView,
 };
 pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 pub(crate) use tickets::{
@@ -300,6 +301,8 @@ pub(crate) struct WhyView {
     pub(crate) version: u32,
     /// When it was drawn up.
     pub(crate) at: Time,
+    /// Where the queue is, and how old what is said of it where it cannot be reached; null where there is none yet.
+    pub(crate) queue: Option<QueuePlaceView>,
     /// The worker; null where what was asked for is a ticket without one of its name.
     pub(crate) worker: Option<WorkerView>,
     /// The ticket, and what it waits for; null where neither queue nor files know it any more.

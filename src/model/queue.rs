@@ -1,8 +1,11 @@
 //! Where the queue is, as a person says it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::serde_duration;
 
 /// The port of a server whose address names none.
 const PORT: u16 = 4222;
@@ -29,7 +32,13 @@ pub(crate) struct QueueSettings {
     pub(crate) tls: TlsFiles,
     /// What takes the place of a server that cannot be reached.
     pub(crate) fallback: Option<Fallback>,
+    /// How long a server keeps what became of tickets for other programs; zero is for ever. Tickets themselves it keeps.
+    #[serde(with = "serde_duration")]
+    pub(crate) retention: Duration,
 }
+
+/// How long a server keeps the history of tickets where nothing is said about it.
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Default for QueueSettings {
     fn default() -> Self {
@@ -43,6 +52,7 @@ impl Default for QueueSettings {
             token_env: None,
             tls: TlsFiles::default(),
             fallback: None,
+            retention: RETENTION,
         }
     }
 }

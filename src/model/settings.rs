@@ -209,6 +209,14 @@ pub(crate) struct Backoff {
     pub(crate) max: Duration,
 }
 
+impl Backoff {
+    /// The waiting time after the `count`th failure in a row, from 1.
+    pub(crate) fn wait_after(&self, count: u32) -> Duration {
+        let times = self.factor.saturating_pow(count.saturating_sub(1));
+        self.first.saturating_mul(times).min(self.max)
+    }
+}
+
 impl Default for Backoff {
     fn default() -> Self {
         Self { first: Duration::from_secs(10), factor: 2, max: Duration::from_secs(10 * 60) }

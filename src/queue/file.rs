@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use self::operation::{Lease, Operation, entry};
 use super::engine::check_in_file;
+use super::nats::Link;
 use super::server::Server;
 use super::{
     Claim, ClaimRequest, Completion, Lead, LeadRequest, Leader, NewTicket, Published, Queue, QueueError, QueueEvent,
@@ -37,6 +38,9 @@ pub(crate) trait Keeper: Send + Sync {
 
     /// The server that counts, where one does.
     fn server(&self) -> Option<&Server>;
+
+    /// The connection to it.
+    fn link(&self) -> Option<&Arc<Link>>;
 
     /// Brings the tables up to date with it.
     fn refresh(&self) -> Result<(), QueueError>;
@@ -59,6 +63,10 @@ impl Keeper for Local {
     }
 
     fn server(&self) -> Option<&Server> {
+        None
+    }
+
+    fn link(&self) -> Option<&Arc<Link>> {
         None
     }
 
@@ -339,6 +347,10 @@ impl<K: Keeper> Queue for TableQueue<K> {
 
     fn server(&self) -> Option<&Server> {
         self.keeper.server()
+    }
+
+    fn link(&self) -> Option<&Arc<Link>> {
+        self.keeper.link()
     }
 
     fn refresh(&self) -> Result<(), QueueError> {

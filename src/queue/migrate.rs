@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::QueueError;
 use super::engine::{Repository, leave_in, place, put_place};
-use super::nats::{Change, Identity, Log, NatsError, PATIENCE, applied, set_applied};
+use super::nats::{Change, Identity, Log, NatsError, applied, set_applied};
 use super::server::Server;
 use crate::model::TicketId;
 use crate::model::ticket::TicketState;
@@ -84,7 +84,10 @@ pub(crate) fn load(txn: &Txn<'_>) -> Result<Vec<(TicketId, TicketState)>, QueueE
 
 /// Moves everything to a server.
 pub(crate) fn to_server(store: &Arc<Store>, server: &Server, repository: &Repository<'_>) -> Result<(), QueueError> {
-    settle(store, Some(server))?;
+    let is_finished = settle(store, Some(server))?;
+    if store.read(place)?.is_some() {
+        return if is_finished { Ok(()) } else { Err(MoveError::There.into()) };
+    }
     let founder = (repository.founder)().ok_or(NatsError::NoCommit)?;
     let log = Log::begin(server, &founder)?;
     let Identity { log: name, founder } = log.identity().clone();
@@ -122,8 +125,10 @@ pub(crate) fn to_server(store: &Arc<Store>, server: &Server, repository: &Reposi
 
 /// Moves everything into the store. What a server does not have any more is what this machine knows of it.
 pub(crate) fn to_file(store: &Arc<Store>, server: &Server) -> Result<(), QueueError> {
-    settle(store, Some(server))?;
-    let Some(known) = store.read(place)? else { return Err(MoveError::There.into()) };
+    let is_finished = settle(store, Some(server))?;
+    let Some(known) = store.read(place)? else {
+        return if is_finished { Ok(()) } else { Err(MoveError::There.into()) };
+    };
     let log = match Log::open(server, None) {
         Ok(log) if log.identity().log == known.log => log,
         Ok(_) | Err(NatsError::NoStream { .. }) => {
@@ -160,21 +165,26 @@ pub(crate) fn to_file(store: &Arc<Store>, server: &Server) -> Result<(), QueueEr
     }
 }
 
-/// Finishes or forgets a move that was cut off.
-pub(super) fn settle(store: &Arc<Store>, server: Option<&Server>) -> Result<(), QueueError> {
+/// Finishes or forgets a move that was cut off; whether it finished one.
+pub(super) fn settle(store: &Arc<Store>, server: Option<&Server>) -> Result<bool, QueueError> {
     let text = store.meta(MOVING)?;
-    let Some(moving) = text.and_then(|text| serde_json::from_str::<Moving>(&text).ok()) else { return Ok(()) };
+    let Some(moving) = text.and_then(|text| serde_json::from_str::<Moving>(&text).ok()) else { return Ok(false) };
     let server = server.ok_or(MoveError::CutOff)?;
     match (moving.closes.as_deref(), Log::open(server, None)) {
         (None, Ok(log)) if log.identity().log == moving.log => {
-            let has = log.last(PATIENCE)?;
             store.write(|txn| {
                 txn.age_queue()?;
+                // Others may have logged more since it has a name; what it began with is what is here.
+                let has = u64::try_from(Change::everything(txn)?.len()).unwrap_or(u64::MAX);
                 arrive(txn, server, log.identity(), has)
-            })
+            })?;
+            Ok(true)
         }
-        (Some(id), Ok(log)) if log.ends_with(id)? => store.write(|txn| Ok(return_home(txn)?)),
-        (_, Ok(_) | Err(NatsError::NoStream { .. } | NatsError::Foreign { .. })) => forget(store),
+        (Some(id), Ok(log)) if log.ends_with(id)? => {
+            store.write(|txn| Ok::<_, QueueError>(return_home(txn)?))?;
+            Ok(true)
+        }
+        (_, Ok(_) | Err(NatsError::NoStream { .. } | NatsError::Foreign { .. })) => forget(store).map(|()| false),
         (_, Err(error)) => Err(error.into()),
     }
 }

@@ -48,10 +48,12 @@ pub(crate) mod bench;
 mod contract;
 mod engine;
 mod file;
+pub(crate) mod message;
 mod migrate;
 mod nats;
 mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -64,7 +66,7 @@ use crate::store::StoreError;
 pub(crate) use engine::{Elsewhere, Engine, Place, Repository, open, open_again, place};
 pub(crate) use file::FileQueue;
 pub(crate) use migrate::{MoveError, load, to_file, to_server};
-pub(crate) use nats::{NatsError, seen};
+pub(crate) use nats::{Gateway, GatewaySettings, Link, NatsError, seen};
 pub(crate) use server::{Login, Server};
 
 /// Version of the shape of [`QueueEvent`].
@@ -179,6 +181,9 @@ pub(crate) trait Queue: Send + Sync {
     /// The server that keeps it; `None` where the project's own store does. What another process of this machine needs
     /// to open the same queue.
     fn server(&self) -> Option<&Server>;
+
+    /// The connection to it; `None` where there is none.
+    fn link(&self) -> Option<&Arc<Link>>;
 
     /// Brings the tables in the project's store up to date with the server, without patience; nothing where they are the
     /// queue itself.
@@ -356,7 +361,21 @@ pub(crate) struct QueueTicket {
     pub(crate) changed_at: Time,
 }
 
+/// What the name of a holder begins with that is another program on the queue's server. No machine's name has a colon.
+const CLIENT: &str = "client:";
+
+/// What another program calls itself, of the name that it holds tickets by; `None` where that is one of ours.
+pub(crate) fn client_name(node: &str) -> Option<&str> {
+    node.strip_prefix(CLIENT)
+}
+
 impl QueueTicket {
+    /// The other program on the queue's server that holds it.
+    pub(crate) fn client(&self) -> Option<&str> {
+        let is_held = matches!(self.state, TicketState::Running | TicketState::Lost);
+        self.node.as_deref().filter(|_| is_held).and_then(client_name)
+    }
+
     /// A ticket that nobody has published yet, as it would be.
     pub(crate) fn unpublished(ticket: Ticket, now: Time) -> Self {
         Self {

@@ -28,6 +28,7 @@
 mod change;
 mod connection;
 mod error;
+mod gateway;
 mod log;
 mod replica;
 mod stream;
@@ -36,7 +37,9 @@ mod stream;
 mod tests;
 
 pub(crate) use change::Change;
+pub(crate) use connection::Link;
 pub(crate) use error::NatsError;
-pub(crate) use log::{Log, PATIENCE};
+pub(crate) use gateway::{Gateway, GatewaySettings};
+pub(crate) use log::Log;
 pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
 pub(crate) use stream::{Identity, foreign};

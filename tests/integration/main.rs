@@ -13,9 +13,13 @@ mod contract;
 mod demo;
 mod events;
 mod finish;
+#[cfg(feature = "real-agents")]
+mod foreign;
 mod health;
 mod landing;
 mod layering;
+#[cfg(feature = "real-agents")]
+mod migrate;
 #[cfg(feature = "real-agents")]
 mod nats;
 mod own_loop;

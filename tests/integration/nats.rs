@@ -95,6 +95,12 @@ fn without_its_server_nothing_is_begun_and_status_says_how_old_it_is() {
     assert_eq!((&status["tickets"]["queued"], &status["tickets"]["open"]), (&1.into(), &1.into()));
     assert!(status["queue"]["problem"].as_str().unwrap().contains("no NATS server answered"), "{status}");
     assert!(status["queue"]["as_of"].is_string() && status["workers"].as_array().unwrap().is_empty());
+    let why = swarm.json(["why", "one"]);
+    assert_conforms(&why, "why");
+    assert_eq!((&why["ticket"]["state"], why["queue"]["as_of"].is_string()), (&"queued".into(), true));
+    let told = swarm.run(["why", "one"]).expect_code(0);
+    told.says("The queue is shown as it was ");
+    told.says("no coordinator runs that would start it");
     configure(&swarm, "file");
     swarm.run(["queue", "add", "two"]).expect_code(2).says("are in the queue `project` at");
 }

@@ -121,6 +121,15 @@ pub(in crate::cli) enum QueueVerb {
     Dead,
     /// Move all tickets between this repository and a NATS server, or none of them.
     Migrate(QueueMigrateArgs),
+    /// Answer other programs that use the queue on a NATS server, until Ctrl-C, and start nothing.
+    #[command(after_help = "\
+A coordinator (run, up) answers them as well. Tickets that were handed in meanwhile wait on the server. README.md has the \
+subjects, schemas/ the messages, and `swarm queue client` prints a client.")]
+    Serve,
+    /// Print a client of the queue on a NATS server: a module for Python.
+    #[command(after_help = "\
+It needs Python 3.9 or newer and the package nats-py: swarm queue client > swarm_client.py")]
+    Client,
 }
 
 // `queue migrate`.

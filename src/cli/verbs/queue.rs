@@ -1,8 +1,11 @@
 //! `swarm queue`.
 
+use std::time::Duration;
+
 use super::act;
 use crate::cli::Context;
 use crate::cli::args::{QueueMigrateArgs, QueueVerb};
+use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{Style, Table, one_line, width};
 use crate::coordinator::views::{QueueEntryView, QueueView};
 use crate::coordinator::{Control, Failure, QueueFilter};
@@ -21,8 +24,32 @@ pub(super) fn run(verb: &QueueVerb, context: &Context) -> Result<(), Failure> {
         QueueVerb::Add(args) => act::show(control.queue_add(&args.tickets, args.all)?, context),
         QueueVerb::Retry(args) => act::show(control.queue_retry(&args.tickets)?, context),
         QueueVerb::Migrate(args) => migrate(&control, args, context),
+        QueueVerb::Serve => serve(&control, context),
+        QueueVerb::Client => context.output.print_bytes(CLIENT.as_bytes()),
         QueueVerb::Cancel(args) => act::show(control.queue_cancel(&args.tickets)?, context),
     }
+}
+
+/// The client for Python.
+const CLIENT: &str = include_str!("../../../templates/clients/swarm_client.py");
+/// How often it is looked whether it should end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Answers other programs until somebody ends it.
+fn serve(control: &Control, context: &Context) -> Result<(), Failure> {
+    let interrupt = Interrupt::listen()?;
+    let (gateway, served) = control.queue_serve()?;
+    if context.output.json {
+        context.output.record(&served)?;
+    } else {
+        context.output.line(&format!("Answering at {}, subjects {}.>", served.address, served.prefix))?;
+        context.output.narrate("Ctrl-C ends it; it starts no agent.");
+    }
+    while !interrupt.is_set() {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    drop(gateway);
+    Ok(())
 }
 
 /// Moves the tickets.

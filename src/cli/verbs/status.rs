@@ -219,6 +219,9 @@ pub(super) fn explain(args: &WorkerArgs, context: &Context) -> Result<(), Failur
     if context.output.json {
         return context.output.document(&view);
     }
+    if let Some(stale) = view.queue.as_ref().and_then(|queue| queue.staleness(view.at)) {
+        context.output.warn(&stale);
+    }
     let mut text = match (&view.worker, &view.ticket) {
         (Some(worker), _) => about_worker(worker, &view, context),
         (None, Some(ticket)) => {

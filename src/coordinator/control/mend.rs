@@ -185,7 +185,8 @@ impl Control {
 
     /// Whether a ticket is held in the queue although no worker is at it.
     pub(super) fn is_unattended(&self, ticket: &TicketId) -> Result<bool, Failure> {
-        let is_held = matches!(self.ticket_state(ticket)?, Some(TicketState::Running | TicketState::Lost));
+        let entry = self.project.queue()?.ticket(ticket)?.filter(|entry| entry.client().is_none());
+        let is_held = entry.is_some_and(|entry| matches!(entry.state, TicketState::Running | TicketState::Lost));
         // A spawn that has just claimed it holds this lock.
         let spawns = FileLock::is_held(&self.project.paths.spawn_lock(&WorkerId::of(ticket, 1)))?;
         let workers = self.project.store()?.workers()?;

@@ -6,12 +6,12 @@ use super::Control;
 use super::act::{Acted, action};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::queue_place::Tables;
-use crate::coordinator::views::{ActionView, ActionsView, QueueEntryView, QueueView, VIEW_VERSION};
+use crate::coordinator::views::{ActionView, ActionsView, QueueEntryView, QueueServeView, QueueView, VIEW_VERSION};
 use crate::model::coordination::{COORDINATOR, Hold};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase};
 use crate::model::{TicketId, Time, WorkerId};
-use crate::queue::{Queue, QueueTicket};
+use crate::queue::{Gateway, GatewaySettings, Queue, QueueError, QueueTicket};
 
 /// Which entries are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,29 @@ impl Control {
             })
             .collect();
         Ok(view)
+    }
+
+    /// Answers other programs that use the queue on its server, until it is dropped; `None` where it is on none.
+    pub(in crate::coordinator) fn gateway(&self) -> Result<Option<Gateway>, Failure> {
+        let settings = self.project.settings()?;
+        let settings = GatewaySettings { retention: settings.queue.retention, backoff: settings.run.backoff };
+        Ok(Gateway::start(&self.project.queue()?, settings).map_err(QueueError::from)?)
+    }
+
+    /// Answers other programs until the gateway is dropped, and starts nothing.
+    pub(crate) fn queue_serve(&self) -> Result<(Gateway, QueueServeView), Failure> {
+        let queue = self.project.queue()?;
+        match (self.gateway()?, queue.server(), queue.link()) {
+            (Some(gateway), Some(server), Some(link)) => {
+                let (address, project) = (server.address.clone(), server.project.clone());
+                let prefix = link.prefix().to_owned();
+                Ok((gateway, QueueServeView { version: VIEW_VERSION, address, project, prefix }))
+            }
+            _ => {
+                let text = "the queue is in this repository, where no other program can reach it";
+                Err(Failure::new(FailureKind::Usage, text).hint("swarm queue migrate --to nats://HOST:PORT moves it"))
+            }
+        }
     }
 
     /// What holds each ticket, while somebody leads.
@@ -135,7 +158,7 @@ impl Control {
         for name in names {
             let acted = name.parse::<TicketId>().map_err(Failure::from).and_then(|id| {
                 let entry = self.project.queue()?.ticket(&id)?;
-                let entry = entry.ok_or_else(|| crate::queue::QueueError::NotFound(id.clone()))?;
+                let entry = entry.ok_or_else(|| QueueError::NotFound(id.clone()))?;
                 act(self, &entry)
             });
             match acted {

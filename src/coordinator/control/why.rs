@@ -54,8 +54,15 @@ impl Outlook {
 }
 
 impl Control {
-    /// Everything behind the status of a worker, or behind where a ticket is that has none.
+    /// Everything behind the status of a worker, or behind where a ticket is that has none. While the server of the queue is
+    /// away, by what this machine heard of it last.
     pub(crate) fn why(&self, name: &str) -> Result<WhyView, Failure> {
+        let queue = self.project.make_do_with_tables()?;
+        Ok(WhyView { queue, ..self.why_now(name)? })
+    }
+
+    /// The same by the queue as it can be had.
+    fn why_now(&self, name: &str) -> Result<WhyView, Failure> {
         match self.worker(name) {
             Ok(worker) => self.why_worker(worker),
             Err(failure) if failure.kind == FailureKind::NotFound => self.why_ticket(name),
@@ -87,7 +94,8 @@ impl Control {
         facts.extend(outlook.end.as_ref().map(|end| format!("it {end}")));
         facts.extend(outlook.hold.as_ref().map(|hold| outlook.says(hold)));
         facts.extend(next_step(&id, &outlook));
-        Ok(WhyView { version: VIEW_VERSION, at: Time::now(), worker: None, ticket: Some(ticket), facts })
+        let (version, at) = (VIEW_VERSION, Time::now());
+        Ok(WhyView { version, at, queue: None, worker: None, ticket: Some(ticket), facts })
     }
 
     /// What a coordinator says of a ticket, or would say if it was to bring it and what it needs to an end.
@@ -193,7 +201,8 @@ impl Control {
         let state = outlook.entry.as_ref().map(|entry| entry.state);
         facts.extend(state.and_then(|state| again(&known.worker.ticket, state)));
         let ticket = outlook.ticket();
-        Ok(WhyView { version: VIEW_VERSION, at: Time::now(), worker: Some(worker_view(&known)), ticket, facts })
+        let (version, at, worker) = (VIEW_VERSION, Time::now(), Some(worker_view(&known)));
+        Ok(WhyView { version, at, queue: None, worker, ticket, facts })
     }
 }
 

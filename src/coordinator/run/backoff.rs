@@ -1,38 +1,32 @@
 //! How long a ticket waits between attempts. Computed from what the queue recorded, so that it survives the coordinator.
 
-use std::time::Duration;
-
 use crate::model::Time;
 use crate::model::settings::Backoff;
-
-/// The waiting time after the `count`th failure in a row, from 1.
-pub(crate) fn wait_after(count: u32, backoff: &Backoff) -> Duration {
-    let times = backoff.factor.saturating_pow(count.saturating_sub(1));
-    backoff.first.saturating_mul(times).min(backoff.max)
-}
 
 /// When a ticket that failed at `failed_at` for the `count`th time may be tried again; `None` when it may at `now`.
 ///
 /// A failure in the future was recorded before the clock was set back, and nobody knows how long ago it was: it waits no
 /// longer.
 pub(crate) fn due(failed_at: Time, count: u32, backoff: &Backoff, now: Time) -> Option<Time> {
-    let due = failed_at.after(wait_after(count, backoff));
+    let due = failed_at.after(backoff.wait_after(count));
     (failed_at <= now && due > now).then_some(due)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const RULE: Backoff = Backoff { first: Duration::from_secs(10), factor: 2, max: Duration::from_secs(60) };
 
     #[test]
     fn each_wait_is_longer_up_to_the_longest() {
-        let waits: Vec<_> = (1..6).map(|count| wait_after(count, &RULE).as_secs()).collect();
+        let waits: Vec<_> = (1..6).map(|count| RULE.wait_after(count).as_secs()).collect();
         assert_eq!(waits, [10, 20, 40, 60, 60]);
-        assert_eq!(wait_after(u32::MAX, &RULE), RULE.max);
+        assert_eq!(RULE.wait_after(u32::MAX), RULE.max);
         let flat = Backoff { factor: 1, ..RULE };
-        assert_eq!(wait_after(9, &flat), RULE.first);
+        assert_eq!(flat.wait_after(9), RULE.first);
     }
 
     #[test]

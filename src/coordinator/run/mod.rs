@@ -55,7 +55,7 @@ use super::views::RunView;
 use crate::model::coordination::{Hold, HoldKind, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::{TicketId, Time, counted};
-use crate::queue::{QueueEvent, QueueTicket};
+use crate::queue::{Gateway, QueueEvent, QueueTicket};
 pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Report};
@@ -177,6 +177,8 @@ struct Engine<'a> {
     began_at: Instant,
     /// The last look.
     last: Option<(World, Decision)>,
+    /// Answers other programs, where the queue is on a server.
+    _gateway: Option<Gateway>,
 }
 
 impl<'a> Engine<'a> {
@@ -184,6 +186,11 @@ impl<'a> Engine<'a> {
     fn new(control: &'a Control, request: &'a RunRequest, face: &'a mut dyn RunFace) -> Result<Self, Failure> {
         let rules = control.rules(request.lands)?;
         let holder = holder_name();
+        let gateway = control.gateway().unwrap_or_else(|failure| {
+            let why = failure.chain.join(": ");
+            face.tell(&News::Said(&format!("warning: other programs cannot use the queue: {why}")));
+            None
+        });
         let record = RunRecord {
             id: control.run_id().clone(),
             began_at: Time::now(),
@@ -212,6 +219,7 @@ impl<'a> Engine<'a> {
             record,
             began_at: Instant::now(),
             last: None,
+            _gateway: gateway,
         })
     }
 

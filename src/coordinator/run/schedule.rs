@@ -294,6 +294,11 @@ fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged
 /// A ticket whose attempt is under way, as far as the queue knows.
 fn running<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<&'a Seen>) -> Judged<'a> {
     let id = &entry.ticket.id;
+    if let Some(client) = entry.client() {
+        // Its lease is looked after where others are answered.
+        let (ticket, why) = (id.clone(), format!("is worked on by `{client}`, another program"));
+        return Judged::Passing(Hold { ticket, kind: HoldKind::Place, why, until: None });
+    }
     let is_ended = |seen: &&Seen| seen.liveness == Liveness::Dead && matches!(seen.worker.phase, Phase::Ended { .. });
     let Some(seen) = seen.filter(|seen| !is_ended(seen)) else {
         // Whoever claimed it is about to write its worker down, or died before it could.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::jobs::Landing;
 use super::world::Setback;
-use super::{Engine, LOOK_EVERY, backoff};
+use super::{Engine, LOOK_EVERY};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::model::coordination::HoldKind;
 use crate::model::ticket::TicketState;
@@ -46,7 +46,7 @@ impl Engine<'_> {
             return;
         }
         let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
-        let wait = backoff::wait_after(count, &self.rules.run.backoff);
+        let wait = self.rules.run.backoff.wait_after(count);
         let text = failure.chain.join(": ");
         let (kind, until, count) = match failure.kind {
             // Somebody else took the last place, or the ticket went its own way.

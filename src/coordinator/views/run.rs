@@ -152,3 +152,16 @@ pub(crate) struct QueueEntryView {
     /// When its state last changed.
     pub(crate) changed_at: Time,
 }
+
+/// `queue serve --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct QueueServeView {
+    /// [`VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// The server.
+    pub(crate) address: String,
+    /// The project's name there.
+    pub(crate) project: String,
+    /// What the subjects of the messages begin with.
+    pub(crate) prefix: String,
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::TicketId;
-use crate::model::ticket::Ticket;
+use crate::model::ticket::{Ticket, TicketState};
 use crate::queue::engine::close;
 use crate::queue::file::operation::Recorder;
 use crate::queue::server::encoded;
@@ -116,6 +116,17 @@ impl Change {
             ([], [lead]) => Some(format!("role.{}", encoded(&lead.role))),
             _ => None,
         }
+    }
+
+    /// The changes of state in it, in order.
+    pub(super) fn events(&self) -> &[QueueEvent] {
+        &self.events
+    }
+
+    /// The tickets that it brought from another queue and that are queued.
+    pub(super) fn brought(&self) -> impl Iterator<Item = &TicketId> {
+        let rows = self.tickets.iter().filter(|row| self.events.is_empty() && row.state() == TicketState::Queued);
+        rows.map(|row| &row.id)
     }
 
     /// Makes the same change in other tables, which had all changes before it.

@@ -1,15 +1,109 @@
 //! One connection to a server, for callers that block.
 
 use std::future::Future;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use async_nats::jetstream::Context;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::error::NatsError;
+use super::stream::{self, Names};
+use crate::queue::server::Server;
+
+/// What one request waits for its answer. A server that is restarted answers nothing to what was under way.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
+/// What an operation waits for a server that does not answer, all its requests together.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before a request is repeated that was refused at once.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// A connection to the server of one project.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// The connection's thread.
+    driver: Driver,
+    /// The server's face.
+    context: Context,
+    /// What the project's things are called there.
+    names: Names,
+    /// The server, for messages.
+    address: String,
+}
+
+impl Link {
+    /// Connects to a server that has all that is needed.
+    pub(super) fn open(server: &Server) -> Result<Arc<Self>, NatsError> {
+        let address = server.address.clone();
+        let driver = Driver::start().map_err(|error| NatsError::unreachable(&address, Some(error.into())))?;
+        let to = server.clone();
+        let context = driver.run(async move { stream::context(&to).await });
+        let context = context.ok_or_else(|| NatsError::unreachable(&address, None))??;
+        Ok(Arc::new(Self { driver, context, names: Names::of(&server.project), address }))
+    }
+
+    /// The server's face.
+    pub(super) fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    /// What the project's things are called there.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// What the subjects of the project begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.names.prefix
+    }
+
+    /// Runs a future that ends by itself.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, NatsError> {
+        self.driver.run(future).ok_or_else(|| NatsError::unreachable(&self.address, None))
+    }
+
+    /// Runs one request; `None` when no answer came in time.
+    pub(super) fn once<T: Send + 'static>(&self, request: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.driver.run(async move { tokio::time::timeout(ANSWER, request).await.ok() })?
+    }
+
+    /// Repeats a request that changes nothing until it is answered.
+    pub(super) fn patiently<T, F>(&self, patience: Duration, request: impl Fn() -> F) -> Result<T, NatsError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, async_nats::Error>> + Send + 'static,
+    {
+        let started = Instant::now();
+        loop {
+            match self.once(request()) {
+                Some(Ok(answer)) => return Ok(answer),
+                failed if started.elapsed() > patience => {
+                    return Err(NatsError::unreachable(&self.address, failed.and_then(Result::err)));
+                }
+                _ => std::thread::sleep(AGAIN_AFTER),
+            }
+        }
+    }
+
+    /// The server's refusal.
+    pub(super) fn refused(&self, source: async_nats::Error) -> NatsError {
+        NatsError::Refused { address: self.address.clone(), source }
+    }
+
+    /// That no answer came.
+    pub(super) fn unanswered(&self) -> NatsError {
+        NatsError::Unanswered { address: self.address.clone() }
+    }
+}
+
 /// Drives a connection on a thread of its own, so that callers may block on it wherever they are.
 #[derive(Debug)]
-pub(super) struct Driver {
+struct Driver {
     /// Where its futures run.
     handle: Handle,
     /// Ends the thread when dropped.
@@ -23,7 +117,7 @@ impl Driver {
     ///
     /// # Errors
     /// Those of the system when it has no more threads or files.
-    pub(super) fn start() -> std::io::Result<Self> {
+    fn start() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
@@ -36,7 +130,7 @@ impl Driver {
     }
 
     /// Runs a future to its end and blocks for it. `None` when the thread ended under it.
-    pub(super) fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.handle.spawn(async move {
             // Nobody listens any more only when the caller is gone.

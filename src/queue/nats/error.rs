@@ -136,6 +136,11 @@ impl NatsError {
         Self::Unreachable { address: address.to_owned(), source }
     }
 
+    /// Whether the server answered and would not, and will not another time.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
     /// Whether the server may be back in a moment.
     pub(crate) fn is_away(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Unanswered { .. })

@@ -1,43 +1,32 @@
 //! The log of a queue: a stream that takes a message only right after the one its sender knew as the last.
 
 use std::future::IntoFuture;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_ROLLUP;
-use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
 use tokio::task::JoinSet;
 
 use super::change::Change;
-use super::connection::Driver;
+use super::connection::{AGAIN_AFTER, Link, PATIENCE};
 use super::error::NatsError;
-use super::stream::{self, Identity, Names};
+use super::gateway::make_submissions;
+use super::stream::{self, Identity};
 use crate::queue::server::Server;
 
-/// What one request waits for its answer. A server that is restarted answers nothing to what was under way.
-pub(super) const ANSWER: Duration = Duration::from_secs(2);
-/// What an operation waits for a server that does not answer, all its requests together.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages asked for at once by a replica that is behind.
 const WINDOW: u64 = 64;
-/// The pause before a request is repeated that was refused at once.
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// The stream that is one project's log.
 #[derive(Debug)]
 pub(crate) struct Log {
-    /// The connection's thread.
-    driver: Driver,
-    /// The server's face.
-    context: Context,
+    /// The connection.
+    link: Arc<Link>,
     /// The stream.
     stream: Stream,
-    /// Its subjects.
-    names: Names,
-    /// The server, for messages.
-    address: String,
     /// Whose log it is.
     identity: Identity,
 }
@@ -46,16 +35,11 @@ impl Log {
     /// Connects to a server and finds the project's stream, or makes it for the repository that begins with the commit
     /// `founder`.
     pub(crate) fn open(server: &Server, founder: Option<String>) -> Result<Self, NatsError> {
-        let address = server.address.clone();
-        let driver = Driver::start().map_err(|error| NatsError::unreachable(&address, Some(error.into())))?;
-        let (to, names) = (server.clone(), Names::of(&server.project));
-        let opened = {
-            let names = names.clone();
-            driver.run(async move { stream::open(&to, &names, founder.as_deref()).await })
-        };
-        let (context, stream) = opened.ok_or_else(|| NatsError::unreachable(&address, None))??;
+        let link = Link::open(server)?;
+        let (context, names, to) = (link.context(), link.names().clone(), server.clone());
+        let stream = link.run(async move { stream::open(&to, &context, &names, founder.as_deref()).await })??;
         let identity = Identity::of(&stream.cached_info().config, server)?;
-        Ok(Self { driver, context, stream, names, address, identity })
+        Ok(Self { link, stream, identity })
     }
 
     /// Makes a stream that is nobody's queue before it is named, for the repository that begins with the commit `founder`.
@@ -63,34 +47,34 @@ impl Log {
     /// # Errors
     /// [`NatsError::Occupied`] where there is a queue of that name that is in use.
     pub(crate) fn begin(server: &Server, founder: &str) -> Result<Self, NatsError> {
-        let address = server.address.clone();
-        let driver = Driver::start().map_err(|error| NatsError::unreachable(&address, Some(error.into())))?;
-        let (to, names, founder) = (server.clone(), Names::of(&server.project), founder.to_owned());
-        let begun = {
-            let names = names.clone();
-            driver.run(async move { stream::begin(&to, &names, &founder).await })
-        };
-        let (context, stream, identity) = begun.ok_or_else(|| NatsError::unreachable(&address, None))??;
-        Ok(Self { driver, context, stream, names, address, identity })
+        let link = Link::open(server)?;
+        let (context, names, to, founder) = (link.context(), link.names().clone(), server.clone(), founder.to_owned());
+        let begun = link.run(async move { stream::begin(&to, &context, &names, &founder).await });
+        let (stream, identity) = begun??;
+        Ok(Self { link, stream, identity })
     }
 
     /// Gives the stream the name of its log, so that it is a queue from now on.
     pub(crate) fn name(&self) -> Result<(), NatsError> {
-        let (context, config) = (self.context.clone(), stream::named(&self.stream, &self.identity));
-        match self.within_time(async move { context.update_stream(config).await }) {
+        let (context, config) = (self.link.context(), stream::named(&self.stream, &self.identity));
+        let (names, founder) = (self.link.names().clone(), self.identity.founder.clone());
+        // Without it, whoever answers first makes it.
+        let before = context.clone();
+        drop(self.link.once(async move { make_submissions(&before, &names, &founder).await }));
+        match self.link.once(async move { context.update_stream(config).await }) {
             Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(self.refused(error.into())),
-            None => Err(NatsError::Unanswered { address: self.address.clone() }),
+            Some(Err(error)) => Err(self.link.refused(error.into())),
+            None => Err(self.link.unanswered()),
         }
     }
 
     /// Deletes the stream.
     pub(crate) fn delete(&self) -> Result<(), NatsError> {
-        let (context, name) = (self.context.clone(), self.stream.cached_info().config.name.clone());
-        match self.within_time(async move { context.delete_stream(name).await }) {
+        let (context, name) = (self.link.context(), self.stream.cached_info().config.name.clone());
+        match self.link.once(async move { context.delete_stream(name).await }) {
             Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(self.refused(error.into())),
-            None => Err(NatsError::Unanswered { address: self.address.clone() }),
+            Some(Err(error)) => Err(self.link.refused(error.into())),
+            None => Err(self.link.unanswered()),
         }
     }
 
@@ -100,6 +84,11 @@ impl Log {
         Ok(last > 0 && self.read(last, last)?.iter().any(|(_, change)| change.id == id))
     }
 
+    /// The connection.
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     /// Whose log it is.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
@@ -107,8 +96,8 @@ impl Log {
 
     /// The number of the last message; 0 before the first.
     pub(crate) fn last(&self, patience: Duration) -> Result<u64, NatsError> {
-        self.patiently(patience, || {
-            let (stream, subject) = (self.stream.clone(), self.names.all.clone());
+        self.link.patiently(patience, || {
+            let (stream, subject) = (self.stream.clone(), self.link.names().all.clone());
             async move {
                 match stream.get_last_raw_message_by_subject(&subject).await {
                     Ok(message) => Ok(message.sequence),
@@ -125,7 +114,7 @@ impl Log {
         let mut from = first;
         while from <= last {
             let until = last.min(from + WINDOW - 1);
-            let found: Vec<(u64, Vec<u8>)> = self.patiently(PATIENCE, || {
+            let found: Vec<(u64, Vec<u8>)> = self.link.patiently(PATIENCE, || {
                 let stream = self.stream.clone();
                 async move {
                     let mut asked = JoinSet::new();
@@ -163,8 +152,8 @@ impl Log {
 
     /// The number of the first message from `first` on that is there.
     fn next_from(&self, first: u64) -> Result<Option<u64>, NatsError> {
-        self.patiently(PATIENCE, || {
-            let (stream, subject) = (self.stream.clone(), self.names.all.clone());
+        self.link.patiently(PATIENCE, || {
+            let (stream, subject) = (self.stream.clone(), self.link.names().all.clone());
             async move {
                 match stream.direct_get_next_for_subject(&subject, Some(first)).await {
                     Ok(message) => Ok(Some(message.sequence)),
@@ -183,7 +172,7 @@ impl Log {
             match self.offer(after, change, is_repeated)? {
                 Some(is_taken) => return Ok(is_taken),
                 None if started.elapsed() > PATIENCE => {
-                    return Err(NatsError::Unanswered { address: self.address.clone() });
+                    return Err(self.link.unanswered());
                 }
                 None => {
                     is_repeated = true;
@@ -195,54 +184,28 @@ impl Log {
 
     /// Offers a change once, or again: then the message in its place may be itself. `None` when no answer came.
     pub(super) fn offer(&self, after: u64, change: &Change, is_repeated: bool) -> Result<Option<bool>, NatsError> {
-        let payload = serde_json::to_vec(change).map_err(|error| self.refused(error.into()))?;
+        let payload = serde_json::to_vec(change).map_err(|error| self.link.refused(error.into()))?;
         let mut message = PublishMessage::build().payload(payload.into()).expected_last_sequence(after);
         let subject = match change.renewed() {
             Some(what) => {
                 // The server deletes the one before.
                 message = message.header(NATS_ROLLUP, "sub");
-                format!("{}.{what}", self.names.renewals)
+                format!("{}.{what}", self.link.names().renewals)
             }
-            None => self.names.changes.clone(),
+            None => self.link.names().changes.clone(),
         };
-        let context = self.context.clone();
-        let sent = self.within_time(async move { context.send_publish(subject, message).await?.into_future().await });
+        let context = self.link.context();
+        let sent = self.link.once(async move { context.send_publish(subject, message).await?.into_future().await });
         match sent {
             Some(Ok(_)) => Ok(Some(true)),
             Some(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 let is_there = || Ok(self.read(after + 1, after + 1)?.iter().any(|(_, found)| found.id == change.id));
                 (if is_repeated { is_there() } else { Ok(false) }).map(Some)
             }
-            Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(self.refused(error.into())),
+            Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                Err(self.link.refused(error.into()))
+            }
             _ => Ok(None),
         }
-    }
-
-    /// Repeats a request that changes nothing until it is answered.
-    fn patiently<T, F>(&self, patience: Duration, request: impl Fn() -> F) -> Result<T, NatsError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, async_nats::Error>> + Send + 'static,
-    {
-        let started = Instant::now();
-        loop {
-            match self.within_time(request()) {
-                Some(Ok(answer)) => return Ok(answer),
-                failed if started.elapsed() > patience => {
-                    return Err(NatsError::unreachable(&self.address, failed.and_then(Result::err)));
-                }
-                _ => std::thread::sleep(AGAIN_AFTER),
-            }
-        }
-    }
-
-    /// Runs one request; `None` when no answer came in time.
-    fn within_time<T: Send + 'static>(&self, request: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        self.driver.run(async move { tokio::time::timeout(ANSWER, request).await.ok() })?
-    }
-
-    /// The server's refusal.
-    fn refused(&self, source: async_nats::Error) -> NatsError {
-        NatsError::Refused { address: self.address.clone(), source }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::change::{Change, Draft};
+use super::connection::{ANSWER, Link, PATIENCE};
 use super::error::NatsError;
-use super::log::{ANSWER, Log, PATIENCE};
+use super::log::Log;
 use crate::model::Time;
 use crate::queue::QueueError;
 use crate::queue::engine::check_in_log;
@@ -75,6 +76,10 @@ impl Keeper for Replica {
 
     fn server(&self) -> Option<&Server> {
         Some(&self.server)
+    }
+
+    fn link(&self) -> Option<&Arc<Link>> {
+        Some(self.log.link())
     }
 
     fn refresh(&self) -> Result<(), QueueError> {

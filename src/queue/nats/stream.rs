@@ -9,8 +9,9 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerA
 use uuid::Uuid;
 
 use super::change::Change;
+use super::connection::ANSWER;
 use super::error::NatsError;
-use super::log::ANSWER;
+use super::gateway::make_submissions;
 use crate::queue::server::{Login, Server, encoded};
 
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
@@ -23,8 +24,10 @@ const FOUNDER: &str = "swarm-founder";
 /// What things are called on the server.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
-    /// The stream.
-    stream: String,
+    /// The stream of the log; those of other things begin like it.
+    pub(super) stream: String,
+    /// What all subjects begin with.
+    pub(super) prefix: String,
     /// The subject of its messages.
     pub(super) changes: String,
     /// What the subjects of renewals begin with.
@@ -39,6 +42,7 @@ impl Names {
         let project = encoded(project);
         Self {
             stream: format!("SWARM_{project}"),
+            prefix: format!("swarm.{project}"),
             changes: format!("swarm.{project}.changes"),
             renewals: format!("swarm.{project}.renewals"),
             all: format!("swarm.{project}.>"),
@@ -77,32 +81,44 @@ impl Identity {
     }
 }
 
+/// The name of the log that a stream is, and the commit that the history of its repository begins with; empty where it has
+/// none.
+pub(super) fn marks_of(config: &Config) -> (String, String) {
+    let mark = |key: &str| config.metadata.get(key).cloned().unwrap_or_default();
+    (mark(LOG), mark(FOUNDER))
+}
+
+/// A stream beside the log of the repository that begins with the commit `founder`.
+pub(super) fn marked(config: Config, founder: &str) -> Config {
+    let metadata = HashMap::from([(FOUNDER.to_owned(), founder.to_owned())]);
+    Config { metadata, ..config }
+}
+
 /// That a stream is somebody else's.
 pub(crate) fn foreign(server: &Server) -> NatsError {
     NatsError::Foreign { address: server.address.clone(), project: server.project.clone() }
 }
 
-/// Connects, checks the version, and finds the stream or, with a founder, makes it.
+/// Finds the stream or, with a founder, makes it.
 pub(super) async fn open(
     server: &Server,
+    context: &Context,
     names: &Names,
     founder: Option<&str>,
-) -> Result<(Context, Stream), NatsError> {
+) -> Result<Stream, NatsError> {
     let address = || server.address.clone();
-    let context = context(server).await?;
     let found = match (context.get_stream(&names.stream).await, founder) {
-        (Err(error), Some(founder)) if is_missing(&error.kind()) => make(&context, names, founder).await,
+        (Err(error), Some(founder)) if is_missing(&error.kind()) => make(context, names, founder).await,
         (found, _) => found.map_err(|error| (is_switched_off_for_account(&error.kind()), error.into())),
     };
-    let stream = found.map_err(|(is_off, source)| match is_off {
+    found.map_err(|(is_off, source)| match is_off {
         true => NatsError::NoJetStream { address: address() },
         false => NatsError::NoStream { address: address(), project: server.project.clone(), source },
-    })?;
-    Ok((context, stream))
+    })
 }
 
 /// Connects to a server that has all that is needed.
-async fn context(server: &Server) -> Result<Context, NatsError> {
+pub(super) async fn context(server: &Server) -> Result<Context, NatsError> {
     let address = || server.address.clone();
     let client = connect(server).await?;
     let info = client.server_info();
@@ -123,7 +139,11 @@ async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream,
     let metadata = HashMap::from([(LOG.to_owned(), log), (FOUNDER.to_owned(), founder.to_owned())]);
     let config = Config { metadata, ..names.config() };
     match context.create_stream(config).await {
-        Ok(stream) => Ok(stream),
+        Ok(stream) => {
+            // Without it, whoever answers first makes it.
+            drop(make_submissions(context, names, founder).await);
+            Ok(stream)
+        }
         Err(error) => match context.get_stream(&names.stream).await {
             Ok(stream) => Ok(stream),
             Err(_) => {
@@ -134,13 +154,13 @@ async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream,
     }
 }
 
-/// Connects and makes a stream that has no name of a log yet.
+/// Makes a stream that has no name of a log yet.
 pub(super) async fn begin(
     server: &Server,
+    context: &Context,
     names: &Names,
     founder: &str,
-) -> Result<(Context, Stream, Identity), NatsError> {
-    let context = context(server).await?;
+) -> Result<(Stream, Identity), NatsError> {
     let failed = |source: async_nats::Error| NatsError::NoStream {
         address: server.address.clone(),
         project: server.project.clone(),
@@ -148,18 +168,19 @@ pub(super) async fn begin(
     };
     if let Ok(found) = context.get_stream(&names.stream).await {
         let config = &found.cached_info().config;
-        let is_half_made = config.metadata.contains_key(FOUNDER) && !config.metadata.contains_key(LOG);
-        let may_go = is_half_made || config.metadata.contains_key(LOG) && is_over(&found, &names.all).await;
-        if !may_go {
-            let (address, project) = (server.address.clone(), server.project.clone());
-            return Err(NatsError::Occupied { address, project });
+        let (address, project) = (server.address.clone(), server.project.clone());
+        match marks_of(config) {
+            // Also an empty one may be another's that has just begun.
+            (_, found) if found != founder => return Err(NatsError::Foreign { address, project }),
+            (log, _) if log.is_empty() || is_over(&found, &names.all).await => {}
+            _ => return Err(NatsError::Occupied { address, project }),
         }
         context.delete_stream(&names.stream).await.map_err(|error| failed(error.into()))?;
     }
     let mut config = names.config();
     config.metadata.insert(FOUNDER.to_owned(), founder.to_owned());
     let stream = context.create_stream(config).await.map_err(|error| failed(error.into()))?;
-    Ok((context, stream, Identity { log: Uuid::new_v4().to_string(), founder: founder.to_owned() }))
+    Ok((stream, Identity { log: Uuid::new_v4().to_string(), founder: founder.to_owned() }))
 }
 
 /// Whether a log is empty or closed.

@@ -44,7 +44,12 @@ impl Process {
 
     /// Starts one with these arguments.
     fn start_with(folder: &Path, port: &str, args: &[&str]) -> Self {
-        let mut command = process::command(program());
+        Self::start_program(&program(&[]), folder, port, args)
+    }
+
+    /// Starts this program with these arguments.
+    fn start_program(program: &str, folder: &Path, port: &str, args: &[&str]) -> Self {
+        let mut command = process::command(program);
         command.args(args).args(["-a", "127.0.0.1", "-p", port, "-sd"]).arg(folder.join("streams"));
         command.arg("--ports_file_dir").arg(folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -73,10 +78,11 @@ impl Drop for Process {
     }
 }
 
-/// The server program that `tests/tools/install-nats` keeps.
-fn program() -> String {
+/// The server program that `tests/tools/install-nats` keeps with these arguments.
+fn program(args: &[&str]) -> String {
     let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/install-nats");
-    let mut child = process::spawn(process::command(tool).arg("--print-path").stdout(Stdio::piped())).unwrap();
+    let mut command = process::command(tool);
+    let mut child = process::spawn(command.args(args).arg("--print-path").stdout(Stdio::piped())).unwrap();
     let mut path = String::new();
     child.stdout.take().unwrap().read_to_string(&mut path).unwrap();
     child.wait().unwrap();
@@ -258,6 +264,115 @@ fn the_name_of_one_repository_is_refused_to_another() {
 }
 
 #[test]
+fn a_queue_that_another_repository_has_just_begun_is_not_taken_for_a_left_one() {
+    let engine = NatsEngine::fresh();
+    let server = server(&engine.server.url);
+    drop(Log::open(&server, Some("theirs".to_owned())).unwrap());
+    let refused = Log::begin(&server, "ours").unwrap_err();
+    assert!(matches!(refused, NatsError::Foreign { .. }), "{refused:?}");
+    // One that was begun by a move that was cut off, too.
+    Log::begin(&server, "theirs").unwrap();
+    let refused = Log::begin(&server, "ours").unwrap_err();
+    assert!(matches!(refused, NatsError::Foreign { .. }), "{refused:?}");
+    Log::begin(&server, "theirs").unwrap().name().unwrap();
+    assert_eq!(Log::open(&server, None).unwrap().identity().founder, "theirs");
+}
+
+#[test]
+fn a_seed_of_a_key_lets_its_owner_in_and_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, other) = (nkeys::KeyPair::new_user(), nkeys::KeyPair::new_user());
+    let config = format!("jetstream {{}}\nauthorization {{ users: [ {{ nkey: {} }} ] }}\n", own.public_key());
+    let path = |name: &str| folder.path().join(name);
+    crate::files::write_new(&path("server.conf"), config.as_bytes()).unwrap();
+    // With the words around it that the project's own tool writes.
+    for (name, pair) in [("own.nk", &own), ("other.nk", &other)] {
+        let text = format!("# a seed\n{}\n", pair.seed().unwrap());
+        crate::files::write_new(&path(name), text.as_bytes()).unwrap();
+    }
+    let process = Process::start_with(folder.path(), "-1", &["-js", "-c", path("server.conf").to_str().unwrap()]);
+    let with = |login| Log::open(&Server { login, ..server(&process.url) }, Some("founder".to_owned()));
+    assert!(with(Login::Nkey(path("own.nk"))).is_ok());
+    for login in [Login::Nkey(path("other.nk")), Login::Nobody] {
+        let refused = with(login).unwrap_err();
+        assert!(matches!(refused, NatsError::Denied { .. }), "{refused:?}");
+        assert!(!format!("{refused:?}").contains(&other.seed().unwrap()));
+    }
+    crate::files::write_new(&path("none.nk"), b"nothing here\n").unwrap();
+    assert!(with(Login::Nkey(path("none.nk"))).is_err());
+}
+
+/// Bytes as letters, in the way of tokens.
+fn base64url(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let encode = |chunk: &[u8]| {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let letter = move |place: usize| char::from(LETTERS[(bits >> (18 - 6 * place)) as usize & 63]);
+        (0..=chunk.len()).map(letter).collect::<String>()
+    };
+    bytes.chunks(3).map(encode).collect()
+}
+
+/// What the owner of a key says about the owner of another, as a server of accounts reads it.
+fn token(by: &nkeys::KeyPair, about: &nkeys::KeyPair, what: &serde_json::Value) -> String {
+    let (issuer, subject) = (by.public_key(), about.public_key());
+    let claims =
+        serde_json::json!({"jti": subject, "iat": 1, "iss": issuer, "sub": subject, "name": "x", "nats": what});
+    let head = base64url(br#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
+    let text = format!("{head}.{}", base64url(claims.to_string().as_bytes()));
+    let signature = by.sign(text.as_bytes()).unwrap();
+    format!("{text}.{}", base64url(&signature))
+}
+
+#[test]
+fn a_credentials_file_lets_its_user_in_and_none_of_another_account() {
+    use nkeys::KeyPair;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: String| crate::files::write_new(&path(name), text.as_bytes()).unwrap();
+    let (operator, system, account) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
+    let limits = serde_json::json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+        "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1});
+    let operators = token(&operator, &operator, &serde_json::json!({"type": "operator", "version": 2}));
+    let accounts = [(&system, serde_json::json!({})), (&account, limits)].map(|(account, limits)| {
+        let what = serde_json::json!({"type": "account", "version": 2, "limits": limits});
+        format!("{}: {}", account.public_key(), token(&operator, account, &what))
+    });
+    let config = format!(
+        "operator: {operators}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{}\n}}\n",
+        system.public_key(),
+        accounts.join("\n")
+    );
+    write("server.conf", config);
+    for (name, account) in [("own.creds", &account), ("other.creds", &KeyPair::new_account())] {
+        let user = KeyPair::new_user();
+        let what = serde_json::json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
+        let (token, seed) = (token(account, &user, &what), user.seed().unwrap());
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        write(name, text);
+    }
+    let process = Process::start_with(folder.path(), "-1", &["-js", "-c", path("server.conf").to_str().unwrap()]);
+    let with = |login| Log::open(&Server { login, ..server(&process.url) }, Some("founder".to_owned()));
+    with(Login::Credentials(path("own.creds"))).unwrap();
+    for login in [Login::Credentials(path("other.creds")), Login::Nobody] {
+        let refused = with(login).unwrap_err();
+        assert!(matches!(refused, NatsError::Denied { .. }), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_real_server_that_is_too_old_is_refused_with_the_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start_program(&program(&["--old"]), folder.path(), "-1", &["-js"]);
+    let refused = log(&process.url).unwrap_err();
+    let said = format!("the NATS server at `{}` is version 2.10.26, and swarm needs 2.11 or newer: ", process.url);
+    assert!(refused.to_string().starts_with(&said), "{refused}");
+}
+
+#[test]
 fn a_server_without_jetstream_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let server = Process::start_with(folder.path(), "-1", &[]);
@@ -300,6 +415,38 @@ fn a_certificate_counts_when_its_authority_is_named() {
     assert!(matches!(unknown, NatsError::Tls { .. }), "{unknown:?}");
     let tls = TlsFiles { ca: Some(cert), ..TlsFiles::default() };
     assert!(Log::open(&Server { tls, ..server(&url) }, Some("founder".to_owned())).is_ok());
+}
+
+#[test]
+fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: String| crate::files::write_new(&path(name), text.as_bytes()).unwrap();
+    let authority_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    write("ca.pem", params.self_signed(&authority_key).unwrap().pem());
+    let authority = Issuer::new(params, authority_key);
+    let uses = [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)];
+    for (name, purpose) in uses {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![purpose];
+        write(&format!("{name}.pem"), params.signed_by(&key, &authority).unwrap().pem());
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
+    let text = |name: &str| path(name).to_str().unwrap().to_owned();
+    let (cert, key, ca) = (text("server.pem"), text("server.key"), text("ca.pem"));
+    let args = ["-js", "--tlsverify", "--tlscert", &cert, "--tlskey", &key, "--tlscacert", &ca];
+    let process = Process::start_with(folder.path(), "-1", &args);
+    let url = process.url.replace("nats://", "tls://");
+    let ca_alone = TlsFiles { ca: Some(path("ca.pem")), ..TlsFiles::default() };
+    let whole = TlsFiles { cert: Some(path("client.pem")), key: Some(path("client.key")), ..ca_alone.clone() };
+    let with = |tls| Log::open(&Server { tls, ..server(&url) }, Some("founder".to_owned()));
+    assert!(with(whole).is_ok());
+    let refused = with(ca_alone).unwrap_err();
+    assert!(matches!(refused, NatsError::Tls { .. } | NatsError::Unreachable { .. }), "{refused:?}");
 }
 
 #[test]

@@ -100,6 +100,10 @@ impl Spawner {
             let claim = self.queue.claim(&request)?.pop();
             return claim.ok_or_else(|| SupervisorError::Superseded { worker: worker.id.clone() });
         }
+        if let Some(known) = known.as_ref().filter(|known| known.client().is_some()) {
+            // Another program holds it by a lease of its own.
+            return Err(SupervisorError::NotClaimable { ticket: worker.ticket.clone(), state: known.state });
+        }
         let fence = known.map_or(worker.attempt.fence, |known| known.fence);
         self.queue.declare_lost(&worker.ticket, fence)?;
         let reopened = self.queue.reopen(&Reopen {

@@ -30,7 +30,7 @@ impl NatsServer {
     pub(crate) fn start_at(swarm: &TestSwarm, port: &str) -> Self {
         let folder = swarm.root().join("nats");
         std::fs::create_dir_all(&folder).unwrap();
-        let mut command = swarm.command(program(swarm), swarm.root());
+        let mut command = swarm.command(tool(swarm, "install-nats"), swarm.root());
         command.args(["-js", "-a", "127.0.0.1", "-p", port, "-sd"]).arg(folder.join("streams"));
         command.arg("--ports_file_dir").arg(&folder);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -68,9 +68,9 @@ impl Drop for NatsServer {
     }
 }
 
-/// The program that `tests/tools/install-nats` keeps.
-fn program(swarm: &TestSwarm) -> String {
-    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/install-nats");
+/// What a script of `tests/tools` keeps: the server with `install-nats`.
+pub(crate) fn tool(swarm: &TestSwarm, name: &str) -> String {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools").join(name);
     let mut command = swarm.command(tool, Path::new("/"));
     // Its cache is in the home folder of whoever runs the tests, or where they say.
     for name in ["HOME", "SWARM_TEST_CACHE"] {

@@ -270,6 +270,19 @@ fn a_claim_without_a_worker_is_looked_after_when_nobody_writes_one_down() {
 }
 
 #[test]
+fn what_another_program_holds_is_left_to_it_whatever_was_here_before() {
+    for state in [S::Running, S::Lost] {
+        let held = QueueTicket { node: Some("client:bot".to_owned()), ..entry("a", state) };
+        for workers in [Vec::new(), vec![ended("a", broke())]] {
+            let decision = decide(&world(vec![held.clone()], workers), &rules());
+            assert_eq!(decision.steps, []);
+            assert_eq!(hold(&decision, "a").why, "is worked on by `bot`, another program");
+            assert!(!decision.is_over(), "it comes to its end by itself");
+        }
+    }
+}
+
+#[test]
 fn a_ticket_that_runs_while_its_worker_has_ended_is_started_again() {
     let stopped = || ended("a", Outcome::Stopped { reason: "a person stopped it".to_owned() });
     for state in [S::Running, S::Lost] {
