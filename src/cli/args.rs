@@ -5,6 +5,7 @@
 //! text of the verb, over the verb's own.
 
 mod agents;
+mod bus;
 mod land;
 mod look;
 mod tickets;
@@ -20,6 +21,9 @@ use super::complete;
 
 pub(in crate::cli) use agents::{
     AcpArgs, AgentsVerb, HookArgs, LoopArgs, ReplayCheckArgs, ReplayServeArgs, ReplayVerb, SuperviseArgs,
+};
+pub(in crate::cli) use bus::{
+    BusFollowArgs, BusPublishArgs, BusReadArgs, BusReplyArgs, BusRequestArgs, BusVerb, MessageArgs,
 };
 pub(in crate::cli) use land::{CleanArgs, MergeArgs, RecoverVerb, ResolveArgs, ReviewArgs, RewindArgs, StrategyChoice};
 pub(in crate::cli) use look::{
@@ -136,6 +140,9 @@ pub(super) enum Verb {
     Logs(LogsArgs),
     /// Show what happened, in one order: the queue, workers, landing and the coordinator.
     Events(EventsArgs),
+    /// Talk on the channels that people, agents and programs share.
+    #[command(subcommand)]
+    Bus(BusVerb),
     /// Show how long things took, how well they went, and what they cost.
     Stats(StatsArgs),
     /// Wait until workers reach a status or their tickets a state.

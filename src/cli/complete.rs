@@ -6,6 +6,7 @@ use clap_complete::engine::CompletionCandidate;
 
 use crate::config;
 use crate::coordinator::{Call, Control};
+use crate::model::message::Channel;
 
 /// The repository around the shell's folder.
 fn control() -> Option<Control> {
@@ -34,6 +35,11 @@ pub(super) fn tickets(current: &OsStr) -> Vec<CompletionCandidate> {
     let view = control().and_then(|control| control.tickets().ok());
     let tickets = view.into_iter().flat_map(|view| view.tickets);
     candidates(current, tickets.map(|ticket| (ticket.id, ticket.title)))
+}
+
+/// Channels.
+pub(super) fn channels(current: &OsStr) -> Vec<CompletionCandidate> {
+    candidates(current, Channel::ALL.iter().map(|channel| (channel.to_string(), channel.about().to_owned())))
 }
 
 /// Agents.

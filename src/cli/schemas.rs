@@ -16,6 +16,7 @@ use crate::llm::replay::Exchange;
 use crate::llm::script::Script;
 use crate::llm::serve::{RequestRecord, ServeView};
 use crate::model::event::EventRecord;
+use crate::model::message::Message;
 use crate::model::ticket::Ticket;
 use crate::model::tool_call::ToolRecord;
 use crate::queue::{QueueEvent, message};
@@ -46,6 +47,12 @@ const ANSWERS: &[(&str, &str)] = &[
     ("log", "log"),
     ("logs", "event"),
     ("events", "events"),
+    ("bus publish", "message"),
+    ("bus read", "message"),
+    ("bus follow", "message"),
+    ("bus request", "message"),
+    ("bus reply", "message"),
+    ("bus channels", "channels"),
     ("stats", "stats"),
     ("wait", "wait"),
     ("stop", "actions"),
@@ -131,6 +138,7 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ),
         ("agents", schema::<views::AgentsView>("swarm agents --json")),
         ("budget", schema::<views::BudgetView>("swarm budget --json")),
+        ("channels", schema::<views::ChannelsView>("swarm bus channels --json")),
         ("clean", schema::<views::CleanView>("swarm clean --json")),
         ("conflicts", schema::<views::ConflictsView>("swarm conflicts --json")),
         ("diff", schema::<views::DiffView>("swarm diff --json")),
@@ -141,6 +149,10 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("init", schema::<views::InitView>("swarm init --json")),
         ("log", schema::<views::LogView>("swarm log --json")),
         ("merge", schema::<views::MergeView>("swarm merge --json")),
+        (
+            "message",
+            schema::<Message>("A message on a channel or in a mailbox, and one line of swarm bus read, follow --json"),
+        ),
         ("plan", schema::<views::PlanView>("swarm plan, plan show, plan approve --json")),
         ("plans", schema::<views::PlansView>("swarm plan list --json")),
         ("coordinator", schema::<views::CoordinatorView>("swarm up, down --json")),

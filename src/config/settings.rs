@@ -297,6 +297,7 @@ impl Check<'_> {
         zero.map_or(Ok(()), Err)?;
         self.ensure(limits.max_turns > 0, "limits.max_turns", "expected a number from 1")?;
         self.ensure(limits.tool_output >= 1000, "limits.tool_output", "expected a number from 1000")?;
+        self.ensure(limits.mailbox > 0, "limits.mailbox", "expected a number from 1")?;
         self.ensure(limits.spawn_depth > 0, "limits.spawn_depth", "expected a number from 1")?;
         let budget = &settings.budget;
         for (scope, budget) in [("ticket", budget.ticket), ("run", budget.run), ("day", budget.day)] {

@@ -55,6 +55,8 @@ templates! {
     Conflict = "conflict.md",
     /// Work that goes on beside a worker's does not merge with its own.
     Overlap = "overlap.md",
+    /// A message to an agent that is not the person's.
+    Message = "message.md",
     /// A gate is red on the merged tree.
     GateFailed = "gate_failed.md",
     /// The ticket's own checks failed.

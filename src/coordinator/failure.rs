@@ -10,7 +10,7 @@ use crate::git::GitError;
 use crate::landing::{ForgeError, LandingError};
 use crate::model::{IdError, causes};
 use crate::process::ProcessError;
-use crate::queue::{Elsewhere, QueueError};
+use crate::queue::{BusError, Elsewhere, QueueError};
 use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
 use crate::terminal::{RecordingError, TmuxError};
@@ -125,6 +125,7 @@ failure_from!(IdError, |_| FailureKind::Usage, |_| None);
 failure_from!(ProcessError, |_| FailureKind::Failed, |_| None);
 failure_from!(StoreError, |_| FailureKind::Failed, |error| error.hint().map(str::to_owned));
 failure_from!(QueueError, queue_kind, QueueError::hint);
+failure_from!(BusError, bus_kind, BusError::hint);
 failure_from!(GitError, git_kind, GitError::hint);
 failure_from!(AgentError, |_| FailureKind::Failed, AgentError::hint);
 failure_from!(TmuxError, |_| FailureKind::Failed, |_| None);
@@ -148,6 +149,7 @@ impl From<SupervisorError> for Failure {
             SupervisorError::File(error) => error.into(),
             SupervisorError::Store(error) => error.into(),
             SupervisorError::Queue(error) => error.into(),
+            SupervisorError::Bus(error) => error.into(),
             SupervisorError::Git(error) => error.into(),
             SupervisorError::Agent(error) => error.into(),
             SupervisorError::Config(error) => error.into(),
@@ -178,6 +180,15 @@ fn queue_kind(error: &QueueError) -> FailureKind {
         QueueError::Cycle(_) | QueueError::CaseClash { .. } => FailureKind::Usage,
         QueueError::Elsewhere(Elsewhere::InFile { .. } | Elsewhere::OnServer(_)) => FailureKind::Usage,
         _ => FailureKind::Failed,
+    }
+}
+
+/// How a refusal of the bus counts.
+fn bus_kind(error: &BusError) -> FailureKind {
+    match error {
+        BusError::TooLarge { .. } | BusError::ReadOnly(_) | BusError::NotThere(_) => FailureKind::Usage,
+        BusError::MailboxFull { .. } => FailureKind::Limit,
+        BusError::Store(_) | BusError::Nats(_) => FailureKind::Failed,
     }
 }
 

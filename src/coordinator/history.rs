@@ -257,6 +257,7 @@ impl Draft<'_> {
                 Ok(record) => self.told(&record),
                 Err(_) => Ok(()),
             },
+            "bus" => Ok(()),
             _ => match serde_json::from_str::<SwarmRecord>(&stored.data) {
                 Ok(record) => self.ran(&record),
                 Err(_) => Ok(()),

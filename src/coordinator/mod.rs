@@ -15,10 +15,10 @@ mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{
-    Acted, Attachment, BudgetRequest, CleanRequest, CommentChoice, Control, EventFilter, EventKind, EventReader,
-    ImportRequest, KeptDiff, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, PlanRequest, QueueFilter,
-    Resolving, ReviewRequest, RewindRequest, Since, SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest,
-    WaitRequest, has_markers,
+    Acted, Attachment, BudgetRequest, BusFilter, CleanRequest, CommentChoice, Control, EventFilter, EventKind,
+    EventReader, Heard, ImportRequest, KeptDiff, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, PlanRequest,
+    PublishRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest, SendRequest, Since, SpawnProgress,
+    SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -104,16 +104,21 @@ impl Project {
         if let Some(settings) = self.settings.get() {
             return Ok(settings);
         }
+        let settings = self.load_settings(self.call.overrides.clone())?;
+        Ok(self.settings.get_or_init(|| settings))
+    }
+
+    /// The settings as they are without what this call says of them.
+    pub(crate) fn configured(&self) -> Result<Settings, Failure> {
+        if self.call.overrides.is_empty() { self.settings().cloned() } else { self.load_settings(Vec::new()) }
+    }
+
+    /// Resolves the settings, with these from flags.
+    fn load_settings(&self, overrides: Vec<(String, String)>) -> Result<Settings, Failure> {
         let path = Path::new(CONFIG);
         let project = self.project_file(path)?.map(|text| (path.to_owned(), text));
-        let layers = Layers {
-            user_folder: &config::user_folder()?,
-            project,
-            environment: &self.call.environment,
-            overrides: self.call.overrides.clone(),
-        };
-        let settings = load_settings(&layers)?;
-        Ok(self.settings.get_or_init(|| settings))
+        let environment = &self.call.environment;
+        Ok(load_settings(&Layers { user_folder: &config::user_folder()?, project, environment, overrides })?)
     }
 
     /// Takes settings that were resolved before, instead of what the files say now.

@@ -2,6 +2,7 @@
 //! null means unknown. Their JSON Schemas are generated into `schemas/` and checked in.
 
 mod budget;
+mod bus;
 mod events;
 mod kept;
 mod landing;
@@ -27,7 +28,8 @@ use crate::model::worker::{CheckResult, Evidence, Status};
 use crate::model::{Time, short_age};
 
 pub(crate) use budget::{BudgetView, LimitView, SpendView};
-pub(crate) use events::{EventView, Fact, QueueFact, StreamFact};
+pub(crate) use bus::{ChannelView, ChannelsView};
+pub(crate) use events::{BusFact, EventView, Fact, QueueFact, StreamFact};
 pub(crate) use kept::{
     CleanView, CleanedView, KeptCommitView, KeptView, RecoverView, RestoredView, RewindView, StaysView,
 };

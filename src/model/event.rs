@@ -73,11 +73,37 @@ pub(crate) enum Event {
     MessageQueued {
         /// Size of the text in bytes.
         bytes: usize,
+        /// Who sent it; absent where that is a person, or a command of `swarm`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
     },
     /// A message was delivered to the agent.
     MessageSent {
         /// Size of the text in bytes.
         bytes: usize,
+    },
+    /// The worker's agent sent a message to another worker's.
+    MailSent {
+        /// Names the message.
+        id: String,
+        /// To which worker.
+        to: WorkerId,
+        /// Size of the text in bytes.
+        bytes: usize,
+    },
+    /// A message of the worker's mailbox was delivered to the agent.
+    MailDelivered {
+        /// Names the message.
+        id: String,
+        /// Who sent it.
+        from: String,
+    },
+    /// A message of the worker's mailbox was not delivered in time.
+    MailExpired {
+        /// Names the message.
+        id: String,
+        /// Who sent it.
+        from: String,
     },
     /// The agent's provider answered with an error that it retries.
     ProviderRetry {

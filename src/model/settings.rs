@@ -443,6 +443,10 @@ pub(crate) struct Limits {
     pub(crate) tool_timeout: Duration,
     /// Bytes of a tool's output that the loop's model gets to read, from 1000.
     pub(crate) tool_output: usize,
+    /// Messages that a worker's agent may send in one attempt.
+    pub(crate) messages: u32,
+    /// Messages that may wait for one worker, from 1.
+    pub(crate) mailbox: usize,
     /// How deep agents may start workers: 1 is not at all, 2 lets the agents that a person started do so.
     pub(crate) spawn_depth: u32,
 }
@@ -463,6 +467,8 @@ impl Default for Limits {
             max_turns: 200,
             tool_timeout: Duration::from_secs(2 * MINUTE),
             tool_output: 30_000,
+            messages: 50,
+            mailbox: 100,
             spawn_depth: 1,
         }
     }

@@ -24,6 +24,12 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
+/// A line of tildes that is longer than any that a line of the text begins with, and therefore cannot be ended by it.
+pub(crate) fn tildes_around(text: &str) -> String {
+    let longest = text.lines().map(|line| line.trim_start().chars().take_while(|c| *c == '~').count()).max();
+    "~".repeat(longest.unwrap_or(0).max(3) + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

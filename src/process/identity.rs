@@ -76,6 +76,18 @@ pub(crate) fn own_identity() -> Result<ProcessIdentity, ProcessError> {
     identify(pid)?.ok_or_else(gone)
 }
 
+/// The processes that this one is below, its parent first.
+pub(crate) fn ancestors() -> Result<Vec<ProcessIdentity>, ProcessError> {
+    let mut found = Vec::new();
+    let mut next = read_stat(std::process::id())?.map(|stat| stat.parent);
+    while let Some(pid) = next.filter(|pid| *pid > 0) {
+        let Some(stat) = read_stat(pid)? else { break };
+        next = Some(stat.parent);
+        found.push(ProcessIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id().to_owned() });
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,7 @@
 
 #[cfg(feature = "bench-internals")]
 pub(crate) mod bench;
+mod bus;
 #[cfg(test)]
 mod contract;
 mod engine;
@@ -63,6 +64,7 @@ use crate::model::ticket::{Dependency, IllegalEdge, Ticket, TicketEvent, TicketS
 use crate::model::{TicketId, Time};
 use crate::store::StoreError;
 
+pub(crate) use bus::{Bus, BusError, Start, Subscription, bus, post_here, tell_facts};
 pub(crate) use engine::{Elsewhere, Engine, Place, Repository, open, open_again, place};
 pub(crate) use file::FileQueue;
 pub(crate) use migrate::{MoveError, load, to_file, to_server};

@@ -25,6 +25,7 @@
 //! **Differences from the file engine**: it needs the server, and says so when that is away; age is a number of the log;
 //! events have numbers of the machine's own.
 
+mod bus;
 mod change;
 mod connection;
 mod error;
@@ -36,6 +37,7 @@ mod stream;
 #[cfg(feature = "real-agents")]
 mod tests;
 
+pub(crate) use bus::NatsBus;
 pub(crate) use change::Change;
 pub(crate) use connection::Link;
 pub(crate) use error::NatsError;

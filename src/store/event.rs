@@ -41,7 +41,7 @@ impl Store {
 pub(crate) struct StoredEvent {
     /// Its sequence number.
     pub(crate) seq: i64,
-    /// `queue`, `worker` or `swarm`.
+    /// `queue`, `worker`, `swarm` or `bus`.
     pub(crate) kind: String,
     /// The ticket it is about; empty where it is about none.
     pub(crate) ticket: String,
@@ -113,7 +113,9 @@ impl Store {
             return Ok(());
         }
         self.set_meta(PRUNED_AT, &now.as_millis().to_string())?;
-        let before = Time::from_millis(now.as_millis().saturating_sub(millis(KEEP_EVENTS))).to_string();
+        let moment = Time::from_millis(now.as_millis().saturating_sub(millis(KEEP_EVENTS)));
+        self.write(|txn| txn.prune_mail(moment))?;
+        let before = moment.to_string();
         while self.write(|txn| txn.delete_events_before(&before))? >= PRUNED_AT_ONCE {}
         Ok(())
     }

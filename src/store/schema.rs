@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The steps; step `n` brings a database of format `n` (0: empty) to format `n + 1`.
-pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION];
+pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES];
 
 /// The newest format this program knows.
 pub(super) fn newest() -> u32 {
@@ -220,6 +220,41 @@ CREATE INDEX history_by_name ON history(kind, name, id);
 CREATE TABLE care(
   worker TEXT PRIMARY KEY,
   document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Messages: those of channels are events of another kind, and are known by their ids; those for workers wait in mailboxes
+/// and are remembered for a while when they have left them; how many an agent has sent is counted.
+///
+/// The event table is made anew as it was before.
+const MESSAGES: &str = "
+CREATE TABLE events_4(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind TEXT NOT NULL CHECK(kind IN ('queue', 'worker', 'swarm', 'bus')),
+  ticket TEXT NOT NULL,
+  data TEXT NOT NULL
+) STRICT;
+INSERT INTO events_4(seq, kind, ticket, data) SELECT seq, kind, ticket, data FROM events;
+DELETE FROM sqlite_sequence WHERE name = 'events_4';
+INSERT INTO sqlite_sequence(name, seq) SELECT 'events_4', seq FROM sqlite_sequence WHERE name = 'events';
+DROP TABLE events;
+ALTER TABLE events_4 RENAME TO events;
+CREATE UNIQUE INDEX events_by_message ON events(json_extract(data, '$.id')) WHERE kind = 'bus';
+
+CREATE TABLE mail(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  worker TEXT NOT NULL,
+  state TEXT NOT NULL CHECK(state IN ('waiting', 'delivered', 'expired', 'withdrawn')),
+  at INTEGER NOT NULL,
+  document TEXT NOT NULL
+) STRICT;
+CREATE INDEX mail_waiting ON mail(worker, seq) WHERE state = 'waiting';
+
+CREATE TABLE sent(
+  sender TEXT PRIMARY KEY,
+  count INTEGER NOT NULL,
+  at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -1,17 +1,18 @@
 //! What a supervisor writes about its worker to the store, the queue and the logs. All methods block for moments;
 //! the loop calls them through [`crate::supervisor::run`]'s blocking helper.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::{LEASE, SupervisorError};
 use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
 use crate::model::health::{BadEnd, Pace, Pacing};
+use crate::model::message::Message;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
 use crate::model::{AgentName, RunId, TicketId, Time, WorkerId, error_text};
-use crate::queue::{Completion, Queue, QueueError, Renewed, Reopen};
-use crate::store::{Charge, Charged, Counted, Role, StatePaths, Store, clocks};
+use crate::queue::{self, Bus, BusError, Completion, Queue, QueueError, Renewed, Reopen, Subscription};
+use crate::store::{Charge, Charged, Counted, Fate, Role, StatePaths, Store, clocks};
 
 /// How long the server of the queue may be away when an attempt ended, until that is given up.
 const AWAY_AT_MOST: Duration = Duration::from_secs(3_600);
@@ -25,6 +26,8 @@ pub(crate) struct Ledger {
     store: Arc<Store>,
     /// The queue.
     queue: Arc<dyn Queue>,
+    /// Messages; opened when first needed.
+    bus: Arc<OnceLock<Arc<dyn Bus>>>,
     /// Where its logs lie.
     paths: StatePaths,
     /// The worker.
@@ -44,7 +47,7 @@ impl Ledger {
         worker: &Worker,
     ) -> Result<Self, SupervisorError> {
         let (ticket, run) = (worker.ticket.clone(), worker.attempt.run.clone());
-        Ok(Self { store, queue, paths: paths.clone(), worker: worker.id.clone(), ticket, run })
+        Ok(Self { store, queue, bus: Arc::default(), paths: paths.clone(), worker: worker.id.clone(), ticket, run })
     }
 
     /// Appends an event to the worker's log and to the store's.
@@ -62,6 +65,52 @@ impl Ledger {
     /// A fact about the worker.
     fn fact(&self, event: SwarmEvent) -> SwarmRecord {
         SwarmRecord::now(&self.run, event).about_worker(&self.ticket, &self.worker)
+    }
+
+    /// What is in the worker's mailbox on this machine, oldest first, what expired among it.
+    pub(crate) fn own_mail(&self) -> Result<Vec<Message>, SupervisorError> {
+        Ok(self.store.waiting_mail(&self.worker)?)
+    }
+
+    /// Forgets what waits since before then: it was for another worker of this name.
+    pub(crate) fn forget_mail_before(&self, moment: Time) -> Result<(), SupervisorError> {
+        Ok(self.store.withdraw_mail_before(&self.worker, moment)?)
+    }
+
+    /// The same, with what waits for the worker on a server.
+    pub(crate) fn fetch_mail(&self) -> Result<Vec<Message>, SupervisorError> {
+        match self.bus() {
+            Ok(bus) => Ok(bus.mail(&self.worker)?),
+            Err(error) if error.is_away() => self.own_mail(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where it is heard that something came over a server; `None` where nothing does.
+    pub(crate) fn await_mail(&self) -> Result<Option<Box<dyn Subscription>>, SupervisorError> {
+        Ok(self.bus()?.await_mail(&self.worker))
+    }
+
+    /// Takes a letter out of the mailbox; whether it was still in it.
+    pub(crate) fn settle_mail(&self, id: &str, fate: Fate) -> Result<bool, SupervisorError> {
+        Ok(self.store.settle_mail(id, fate)?)
+    }
+
+    /// Tells a server what happened; in the file engine that is told already.
+    pub(crate) fn tell_facts(&self) -> Result<(), SupervisorError> {
+        if self.queue.link().is_some() {
+            queue::tell_facts(self.bus()?.as_ref(), &self.store, &self.paths)?;
+        }
+        Ok(())
+    }
+
+    /// The messages beside the queue.
+    fn bus(&self) -> Result<Arc<dyn Bus>, BusError> {
+        if let Some(bus) = self.bus.get() {
+            return Ok(bus.clone());
+        }
+        let bus = queue::bus(self.queue.as_ref(), &self.store, &self.paths)?;
+        Ok(self.bus.get_or_init(|| bus).clone())
     }
 
     /// Notes that a model wants to be left alone, for `wait` or as the settings say.

@@ -11,14 +11,15 @@ mod turns;
 
 use std::collections::BTreeMap;
 
-use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::worker::{Evidence, EvidenceSource, Outcome, Status};
+use crate::model::{Time, counted};
 
 pub(super) use effect::Effect;
 pub(super) use finishing::RETURNS;
 pub(super) use input::{Finding, FinishReport, Input};
 use messages::Messages;
+pub(super) use messages::{Letter, Parcel};
 
 /// What the agent is told when a person lets it go on after a turn that failed.
 const AFTER_FAILURE: &str = "Your last turn was ended by an error outside of your reach. Go on from where you were.";
@@ -212,6 +213,7 @@ impl Machine {
             Input::AgentGone => self.agent_gone(now),
             Input::Finish(report) => self.finish(report, now),
             Input::Send { text, returned_at } => self.send(text, returned_at, now),
+            Input::Letter { text, letter } => self.take_letter(text, letter, now),
             Input::Notice { text } => {
                 self.messages.put_notice(text);
                 Vec::new()
@@ -315,6 +317,10 @@ impl Machine {
         let pending = self.messages.pending();
         if !pending.is_empty() {
             let text = format!("not delivered, waits for the next start: {}", pending.join("\n\n"));
+            effects.push(Effect::Log(Event::Warning { text }));
+        }
+        if let count @ 1.. = self.messages.letter_count() {
+            let text = format!("not delivered, waits in its mailbox for the next start: {}", counted(count, "message"));
             effects.push(Effect::Log(Event::Warning { text }));
         }
         effects.extend([Effect::Conclude(outcome), Effect::Exit]);

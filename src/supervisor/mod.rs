@@ -39,7 +39,7 @@ use crate::config::ConfigError;
 use crate::files::FileError;
 use crate::git::GitError;
 use crate::process::ProcessError;
-use crate::queue::QueueError;
+use crate::queue::{BusError, QueueError};
 use crate::store::StoreError;
 use crate::terminal::{PtyError, RecordingError, TmuxError};
 
@@ -165,6 +165,9 @@ pub(crate) enum SupervisorError {
     /// The queue refused or failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The messages beside it could not be read or written.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The repository refused or failed.
     #[error(transparent)]
     Git(#[from] GitError),

@@ -22,6 +22,11 @@ pub(crate) enum Request {
         /// Set when landing or review sends work back: finishing without a commit beyond this one is a failure.
         returned_at: Option<CommitId>,
     },
+    /// A letter was put into the worker's mailbox.
+    Mail {
+        /// Which.
+        id: String,
+    },
     /// Something that the agent should know of, at the boundary of the turn that it is in; it is refused when it is in
     /// none, and replaces an earlier one that it has not read.
     Notice {

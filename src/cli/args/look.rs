@@ -79,6 +79,8 @@ pub(in crate::cli) enum EventKindChoice {
     Worker,
     /// The coordinator.
     Swarm,
+    /// Messages on channels.
+    Bus,
 }
 
 // `stats`.

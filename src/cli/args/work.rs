@@ -125,9 +125,12 @@ pub(in crate::cli) struct SendArgs {
     /// Worker id, then the text (`-` is standard input); with --all only the text. Several words are one text.
     #[arg(value_names = ["WORKER", "TEXT"], required = true, num_args = 1.., add = ArgValueCompleter::new(complete::workers))]
     pub(crate) words: Vec<String>,
-    /// Send to every live worker.
+    /// Send to every live worker of this machine.
     #[arg(long)]
     pub(crate) all: bool,
+    /// How long it waits for its worker at most; default a day.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) expires: Option<Duration>,
 }
 
 // `wait`.

@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::args::{PauseArgs, SelectArgs, SendArgs};
-use crate::coordinator::{Acted, Failure, FailureKind};
+use crate::coordinator::{Acted, Failure, FailureKind, SendRequest};
 
 /// `send`.
 pub(super) fn send(args: &SendArgs, context: &Context) -> Result<(), Failure> {
@@ -12,7 +12,8 @@ pub(super) fn send(args: &SendArgs, context: &Context) -> Result<(), Failure> {
         _ => return Err(Failure::new(FailureKind::Usage, "name a worker and the text to send")),
     };
     let text = if text == "-" { super::spawn::standard_input()? } else { text };
-    show(context.control()?.send(&workers, args.all, &text)?, context)
+    let request = SendRequest { workers, all: args.all, text, expires: args.expires };
+    show(context.control()?.send(&request)?, context)
 }
 
 /// `stop`.

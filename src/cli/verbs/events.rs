@@ -6,7 +6,7 @@ use super::logs::{clock, event_text};
 use crate::cli::Context;
 use crate::cli::args::{EventKindChoice, EventsArgs};
 use crate::cli::output::{Output, Style, one_line};
-use crate::coordinator::views::{EventView, Fact, QueueFact, StreamFact};
+use crate::coordinator::views::{BusFact, EventView, Fact, QueueFact, StreamFact};
 use crate::coordinator::{EventFilter, EventKind, Failure, Since};
 use crate::model::event::SwarmEvent;
 use crate::model::worker::Status;
@@ -44,6 +44,7 @@ fn filter(args: &EventsArgs) -> Result<EventFilter, Failure> {
         EventKindChoice::Queue => EventKind::Queue,
         EventKindChoice::Worker => EventKind::Worker,
         EventKindChoice::Swarm => EventKind::Swarm,
+        EventKindChoice::Bus => EventKind::Bus,
     });
     Ok(EventFilter { ticket, kinds: kinds.collect() })
 }
@@ -92,6 +93,9 @@ fn text(event: &EventView) -> (Style, String) {
         }
         Fact::Worker(event) => (worker_style(event), event_text(event)),
         Fact::Swarm(fact) => (swarm_style(fact), swarm_text(fact, event.at)),
+        Fact::Bus(BusFact::Published { message }) => {
+            (Style::Plain, format!("{} on {}: {}", message.from, message.channel, message.text))
+        }
         Fact::Stream(StreamFact::Pruned { first, last }) => {
             (Style::Yellow, format!("events {first} to {last} are not kept any more"))
         }

@@ -147,7 +147,13 @@ pub(super) fn event_text(event: &Event) -> String {
             format!("agent resumed as pid {pid}, attempt {attempt}")
         }
         Event::StatusChanged { status, reason } => format!("{}: {reason}", status.as_str()),
-        Event::MessageQueued { bytes } => format!("message queued ({})", counted(*bytes, "byte")),
+        Event::MessageQueued { bytes, from } => {
+            let from = from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
+            format!("message{from} queued ({})", counted(*bytes, "byte"))
+        }
+        Event::MailSent { to, bytes, .. } => format!("message sent to {to} ({})", counted(*bytes, "byte")),
+        Event::MailDelivered { from, .. } => format!("message from {from} delivered"),
+        Event::MailExpired { from, .. } => format!("message from {from} expired before it could be delivered"),
         Event::MessageSent { bytes } => format!("message delivered ({})", counted(*bytes, "byte")),
         Event::ProviderRetry { reason } => format!("provider: {reason}"),
         Event::LeftoversCommitted { commit, files } => {

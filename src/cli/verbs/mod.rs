@@ -5,6 +5,7 @@ mod act;
 mod agents;
 mod attach;
 mod budget;
+mod bus;
 mod clean;
 mod completions;
 mod conflicts;
@@ -62,6 +63,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Log(args) => log::run(&args, context)?,
         Verb::Logs(args) => logs::run(&args, context)?,
         Verb::Events(args) => events::run(&args, context)?,
+        Verb::Bus(verb) => bus::run(&verb, context)?,
         Verb::Stats(args) => stats::run(&args, context)?,
         Verb::Wait(args) => wait::run(&args, context)?,
         Verb::Stop(args) => act::stop(&args, context)?,

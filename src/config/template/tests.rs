@@ -31,6 +31,8 @@ fn context() -> serde_json::Value {
     context["overlaps"] = json!([{"name": "other", "ticket": "o", "ticket_title": "Other", "files": files}]);
     let of_reviews =
         [("commit", json!("abc")), ("checklist", json!(["docs"])), ("diff", json!("+x")), ("is_cut", json!(true))];
+    let of_messages = [("kind", "worker"), ("name", "other"), ("text", "Use {{ tabs }}."), ("fence", "~~~~")];
+    of_messages.into_iter().for_each(|(name, value)| context[name] = json!(value));
     of_reviews.into_iter().for_each(|(name, value)| context[name] = value);
     context
 }

@@ -1,4 +1,4 @@
-//! Acting on workers: send, stop, pause, resume, restart. Each worker succeeds or fails by itself.
+//! Acting on workers: stop, pause, resume, restart. Each worker succeeds or fails by itself.
 
 use std::path::Path;
 
@@ -28,15 +28,6 @@ pub(super) enum Admission {
 pub(crate) type Acted = (ActionsView, Result<(), Failure>);
 
 impl Control {
-    /// Sends a message to the named workers, or to all live ones.
-    pub(crate) fn send(&self, names: &[String], all: bool, text: &str) -> Result<Acted, Failure> {
-        if text.trim().is_empty() {
-            return Err(Failure::new(FailureKind::Usage, "the message is empty"));
-        }
-        let workers = self.select_living(names, all)?;
-        Ok(self.each(workers, |worker| self.deliver(worker, text, None, Admission::Limited, None)))
-    }
-
     /// Brings a message to a worker's agent: to its living supervisor, or by starting the agent again with it, which is
     /// done only where its ticket is in one of the states given.
     pub(super) fn deliver(
@@ -387,7 +378,7 @@ pub(super) fn action(worker: &crate::model::WorkerId, what: &str, text: String) 
 }
 
 /// The failure for a worker whose worktree is gone.
-fn released(worker: &Worker) -> Failure {
+pub(super) fn released(worker: &Worker) -> Failure {
     let text = format!("worker `{}` was released; its worktree is gone", worker.id);
     Failure::new(FailureKind::Failed, text)
         .hint(format!("swarm recover restore {} brings its work back", worker.id))

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::Control;
 use crate::coordinator::failure::{Failure, FailureKind};
-use crate::coordinator::views::{EventView, Fact, QueueFact, StreamFact, VIEW_VERSION};
+use crate::coordinator::views::{BusFact, EventView, Fact, QueueFact, StreamFact, VIEW_VERSION};
 use crate::model::event::{EventRecord, SwarmRecord};
+use crate::model::message::Message;
 use crate::model::settings::Durability;
 use crate::model::{TicketId, Time, parse_moment};
 use crate::queue::QueueEvent;
@@ -57,6 +58,8 @@ pub(crate) enum EventKind {
     Worker,
     /// The coordinator.
     Swarm,
+    /// Messages on channels.
+    Bus,
 }
 
 impl EventKind {
@@ -66,6 +69,7 @@ impl EventKind {
             Self::Queue => "queue",
             Self::Worker => "worker",
             Self::Swarm => "swarm",
+            Self::Bus => "bus",
         }
     }
 }
@@ -197,6 +201,11 @@ fn read(stored: &StoredEvent) -> serde_json::Result<EventView> {
             let QueueEvent { at, ticket, from, to, fence, attempt, by, .. } = serde_json::from_str(&stored.data)?;
             let fact = Fact::Queue(QueueFact::Moved { from, to, fence, attempt, by });
             EventView { version, seq, at, run: None, ticket: Some(ticket), worker: None, fact }
+        }
+        "bus" => {
+            let message: Message = serde_json::from_str(&stored.data)?;
+            let fact = Fact::Bus(BusFact::Published { message: message.clone() });
+            EventView { version, seq, at: message.at, run: None, ticket: None, worker: None, fact }
         }
         "swarm" => {
             let SwarmRecord { at, run, ticket, worker, event, .. } = serde_json::from_str(&stored.data)?;

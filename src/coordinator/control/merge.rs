@@ -131,6 +131,7 @@ impl Control {
         self.tell_stacked_of(&view);
         self.release_landed(&[])?;
         self.clear_released();
+        self.tell_facts();
         let result = outcome(&view, failures);
         Ok((view, result))
     }

@@ -131,6 +131,7 @@ impl Engine<'_> {
         self.record.ended = Some(RunEnd { at: Time::now(), exit_code, why: view.why.clone() });
         self.control.project().store()?.put_run_record(&self.record)?;
         self.note(SwarmRecord::now(&self.record.id, SwarmEvent::RunEnded { exit_code, why: view.why.clone() }))?;
+        self.control.tell_facts();
         Ok((view, result))
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::event::{Event, SwarmEvent};
+use crate::model::message::Message;
 use crate::model::ticket::TicketState;
 use crate::model::{RunId, TicketId, Time, WorkerId};
 
@@ -37,8 +38,21 @@ pub(crate) enum Fact {
     Worker(Event),
     /// The coordinator.
     Swarm(SwarmEvent),
+    /// A channel.
+    Bus(BusFact),
     /// The stream itself.
     Stream(StreamFact),
+}
+
+/// What happened on a channel that is kept in this repository.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum BusFact {
+    /// A message was published.
+    Published {
+        /// It.
+        message: Message,
+    },
 }
 
 /// What happened in the queue.

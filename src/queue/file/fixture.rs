@@ -1,6 +1,6 @@
 //! State folders as earlier formats wrote them, read for ever.
 //!
-//! `tests/fixtures/state-v1` and `state-v2` were written once by [`write_state`] and are never written again: a program
+//! `tests/fixtures/state-v1` to `state-v3` were written once by [`write_state`] and are never written again: a program
 //! that cannot read one has broken the format. A new format gets a folder of its own beside it.
 
 use std::fs;
@@ -360,6 +360,14 @@ fn a_state_of_format_1_is_read() {
 #[test]
 fn a_state_of_format_2_is_read() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-v2");
+    let folder = tempfile::tempdir().unwrap();
+    copy_folder(&fixture, StatePaths::new(folder.path()).root());
+    check_state(folder.path());
+}
+
+#[test]
+fn a_state_of_format_3_is_read() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-v3");
     let folder = tempfile::tempdir().unwrap();
     copy_folder(&fixture, StatePaths::new(folder.path()).root());
     check_state(folder.path());

@@ -49,6 +49,11 @@ impl Link {
         self.context.clone()
     }
 
+    /// The server, for messages.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// What the project's things are called there.
     pub(super) fn names(&self) -> &Names {
         &self.names
@@ -65,6 +70,16 @@ impl Link {
         future: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, NatsError> {
         self.driver.run(future).ok_or_else(|| NatsError::unreachable(&self.address, None))
+    }
+
+    /// Starts a future that nobody waits for.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.driver.handle.spawn(future);
+    }
+
+    /// Waits for a future on the calling thread, while the connection's thread sees to what it waits for.
+    pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.driver.handle.block_on(future)
     }
 
     /// Runs one request; `None` when no answer came in time.

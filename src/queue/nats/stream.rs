@@ -34,6 +34,10 @@ pub(super) struct Names {
     pub(super) renewals: String,
     /// All of them.
     pub(super) all: String,
+    /// The stream of messages.
+    pub(super) channels: String,
+    /// What all subjects of the project begin with.
+    pub(super) prefix: String,
 }
 
 impl Names {
@@ -46,6 +50,8 @@ impl Names {
             changes: format!("swarm.{project}.changes"),
             renewals: format!("swarm.{project}.renewals"),
             all: format!("swarm.{project}.>"),
+            channels: format!("SWARM_{project}_channels"),
+            prefix: format!("swarm.{project}"),
         }
     }
 

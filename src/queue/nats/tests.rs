@@ -24,21 +24,21 @@ use crate::store::{Content, StatePaths, Store};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A server process of its own, ended with the value.
-struct Process {
+pub(super) struct Process {
     /// The process.
     child: Child,
     /// Where it can be reached.
-    url: String,
+    pub(super) url: String,
 }
 
 impl Process {
     /// Starts one that keeps its streams in `folder`, on a port that the system chose.
-    fn start(folder: &Path) -> Self {
+    pub(super) fn start(folder: &Path) -> Self {
         Self::start_at(folder, "-1")
     }
 
     /// Starts one on that port.
-    fn start_at(folder: &Path, port: &str) -> Self {
+    pub(super) fn start_at(folder: &Path, port: &str) -> Self {
         Self::start_with(folder, port, &["-js"])
     }
 
@@ -142,7 +142,7 @@ fn open(server: &Server, commit: &str, replica: &Path) -> Result<Arc<dyn Queue>,
 }
 
 /// The log of the project `tests`.
-fn log(url: &str) -> Result<Log, NatsError> {
+pub(super) fn log(url: &str) -> Result<Log, NatsError> {
     Log::open(&server(url), Some("founder".to_owned()))
 }
 

@@ -1,5 +1,6 @@
 //! What the machine asks for.
 
+use super::messages::{Letter, Parcel};
 use crate::model::CommitId;
 use crate::model::event::Event;
 use crate::model::worker::Outcome;
@@ -10,7 +11,13 @@ pub(in crate::supervisor) enum Effect {
     /// Type a message into the agent's terminal.
     Submit(String),
     /// Start the agent again with this prompt: in its conversation, or afresh.
-    Relaunch(String),
+    Relaunch(Parcel),
+    /// Take these letters out of the mailbox: the agent has them.
+    Delivered(Parcel),
+    /// Take this letter out of the mailbox: its time is over.
+    Expired(Letter),
+    /// Take these letters out of the mailbox: the agent does not take them, and their sender was told.
+    GivenUp(Parcel),
     /// Run leftovers and checks.
     BeginFinish,
     /// Take the ticket back under a lease.

@@ -1,6 +1,6 @@
 //! The end of an attempt: leftovers and checks, evidence that goes back, and the outcome.
 
-use super::{Effect, FinishReport, Machine, Mode, Stage};
+use super::{Effect, FinishReport, Machine, Mode, Parcel, Stage};
 use crate::model::Time;
 use crate::model::event::Event;
 use crate::model::worker::{Outcome, Status};
@@ -73,14 +73,15 @@ impl Machine {
     }
 
     /// Gives a prompt to the agent that ended its turn.
-    pub(super) fn hand_back(&mut self, prompt: String, now: Time) -> Vec<Effect> {
+    pub(super) fn hand_back(&mut self, prompt: impl Into<Parcel>, now: Time) -> Vec<Effect> {
+        let prompt = prompt.into();
         self.stage = Stage::Running;
         if self.agent_runs && self.mode == Mode::Conversation {
             return self.submit(prompt, now);
         }
         self.in_turn = true;
         self.say(Status::Starting, "starting the agent with a new prompt", now);
-        vec![Effect::Log(Event::MessageSent { bytes: prompt.len() }), Effect::Relaunch(prompt)]
+        vec![Effect::Log(Event::MessageSent { bytes: prompt.text().len() }), Effect::Relaunch(prompt)]
     }
 
     /// The attempt is complete.
@@ -90,14 +91,14 @@ impl Machine {
         if self.agent_runs {
             self.stage = Stage::Finished(outcome.clone());
             let mut effects = vec![Effect::Conclude(outcome)];
-            if let Some(text) = self.messages.take_waiting() {
-                effects.extend(self.submit(text, now));
+            if let Some(parcel) = self.messages.take_waiting_for_more() {
+                effects.extend(self.submit(parcel, now));
             }
             return effects;
         }
         // Who sent it was told that it arrives when leftovers and checks are done.
-        match self.messages.take_waiting() {
-            Some(text) => self.hand_back(text, now),
+        match self.messages.take_waiting_for_more() {
+            Some(parcel) => self.hand_back(parcel, now),
             None => self.end(outcome, now),
         }
     }

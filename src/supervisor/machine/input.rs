@@ -1,5 +1,6 @@
 //! What happens to a worker, as the machine hears of it.
 
+use super::messages::Letter;
 use crate::agent::{AgentEvent, Ending};
 use crate::model::CommitId;
 use crate::model::worker::Status;
@@ -26,6 +27,13 @@ pub(in crate::supervisor) enum Input {
         text: String,
         /// See [`crate::supervisor::protocol::Request::Send`].
         returned_at: Option<CommitId>,
+    },
+    /// A letter from the worker's mailbox.
+    Letter {
+        /// The text as the agent gets it.
+        text: String,
+        /// Which.
+        letter: Letter,
     },
     /// A notice for the agent's next turn boundary.
     Notice {

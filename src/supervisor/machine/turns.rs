@@ -86,8 +86,11 @@ impl Machine {
         self.dialog = None;
         self.turn_failed = false;
         let mut effects = Vec::new();
-        if is_message && let Some(text) = self.messages.take_confirmed(prompt) {
-            effects.push(Effect::Log(Event::MessageSent { bytes: text.len() }));
+        if is_message && let Some(parcel) = self.messages.take_confirmed(prompt) {
+            effects.push(Effect::Log(Event::MessageSent { bytes: parcel.text().len() }));
+            if parcel.letters().next().is_some() {
+                effects.push(Effect::Delivered(parcel));
+            }
         }
         if matches!(self.stage, Stage::Finished(_)) {
             self.stage = Stage::Running;

@@ -226,8 +226,21 @@ impl Supervision {
                 }
             }
             // Dropping the answer says that the supervisor ends; who asks then waits for that and starts anew.
-            Request::Send { .. } | Request::Resume { .. } | Request::Pause { .. } if self.machine.is_ending() => {
+            Request::Send { .. } | Request::Mail { .. } | Request::Resume { .. } | Request::Pause { .. }
+                if self.machine.is_ending() =>
+            {
                 return None;
+            }
+            Request::Mail { id } => {
+                self.take_own_mail().await;
+                match self.where_is(&id) {
+                    Some(reply) => reply,
+                    None => {
+                        // Answered when a hook says that the message was taken.
+                        self.told.unanswered_sends.push(answer);
+                        return None;
+                    }
+                }
             }
             Request::Send { text, returned_at } => {
                 let waits = self.machine.send_waits_for();
@@ -235,7 +248,7 @@ impl Supervision {
                 self.input(Input::Send { text, returned_at }).await;
                 match waits {
                     Some(until) => {
-                        self.log(Event::MessageQueued { bytes }).await;
+                        self.log(Event::MessageQueued { bytes, from: None }).await;
                         let is_saved = self.machine.pending_messages() == self.told.saved_messages;
                         let unsaved = if is_saved { "" } else { "; it could not be written to disk" };
                         Reply::Queued { until: format!("{until}{unsaved}") }
@@ -251,7 +264,7 @@ impl Supervision {
                 true => {
                     let bytes = text.len();
                     self.input(Input::Notice { text }).await;
-                    self.log(Event::MessageQueued { bytes }).await;
+                    self.log(Event::MessageQueued { bytes, from: None }).await;
                     Reply::Ok
                 }
                 false => Reply::Refused { why: "no turn is under way".to_owned() },
@@ -317,6 +330,7 @@ impl Supervision {
             self.check_limits(self.machine.has_failed_turn()).await;
             self.begin_renewal_if_due(now);
         }
+        self.begin_mail_if_due(now);
         self.snapshots.release(HOLD);
         self.begin_snapshot_if_due();
         self.begin_look_if_due();
@@ -425,6 +439,8 @@ impl Supervision {
             }
             Job::Walked(walk) => self.meter.take_walk(&walk),
             Job::Looked => self.look_ended(),
+            Job::MailCame => self.begin_mail(),
+            Job::Mail(mail) => self.take_mail(mail).await,
             Job::Gone => self.input(Input::AgentGone).await,
         }
     }

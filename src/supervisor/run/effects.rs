@@ -14,7 +14,7 @@ use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome, Worker};
 use crate::model::{AgentName, Time};
 use crate::process;
-use crate::store::write_result;
+use crate::store::{Fate, write_result};
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::{Finish, Progress};
 use crate::supervisor::ledger::{Ledger, Renewal};
@@ -31,7 +31,16 @@ impl Supervision {
         use rustix::process::Signal;
         match effect {
             Effect::Submit(text) => self.submit(&text).await,
-            Effect::Relaunch(prompt) => return self.relaunch(&prompt),
+            Effect::Relaunch(prompt) => {
+                let failed = self.relaunch(&prompt.text());
+                if failed.is_none() {
+                    self.settle(&prompt, Fate::Delivered).await;
+                }
+                return failed;
+            }
+            Effect::Delivered(parcel) => self.settle(&parcel, Fate::Delivered).await,
+            Effect::GivenUp(parcel) => self.settle(&parcel, Fate::Withdrawn).await,
+            Effect::Expired(letter) => self.settle_letter(letter, Fate::Expired).await,
             Effect::BeginFinish => self.begin_finish(),
             Effect::Reopen => self.reopen().await,
             Effect::Conclude(outcome) => self.conclude(outcome).await,
@@ -76,6 +85,7 @@ impl Supervision {
     /// Writes an event.
     pub(super) async fn log(&mut self, event: Event) {
         self.book(move |ledger| ledger.log(event)).await;
+        self.begin_telling();
     }
 
     /// Writes down a fact that concerns the whole swarm.

@@ -3,6 +3,7 @@
 mod calls;
 mod effects;
 mod launch;
+mod mail;
 mod meter;
 mod parts;
 mod radar;
@@ -24,6 +25,7 @@ use super::machine::{Input, Machine};
 use super::server::Call;
 use crate::agent::{self, ExitInfo, Runtime, ToolLog};
 use crate::model::event::Event;
+use crate::model::message::Message;
 use crate::model::worker::{Changes, HEARTBEAT_EVERY, Outcome, ProcessIdentity};
 use crate::model::{Time, error_text};
 use crate::store::{StatePaths, write_messages};
@@ -116,6 +118,10 @@ enum Job {
     Walked(Walk),
     /// A look at the overlaps is over.
     Looked,
+    /// Something came for the worker over a server.
+    MailCame,
+    /// What is in the worker's mailbox.
+    Mail(Vec<Message>),
 }
 
 /// What woke the loop.
@@ -232,6 +238,7 @@ impl Supervision {
         supervision.forget_given_result();
         supervision.start_agent(&prompt, resume.as_deref())?;
         supervision.take_over_messages();
+        supervision.watch_mail();
         supervision.write_live();
         Ok(supervision)
     }
@@ -267,6 +274,7 @@ impl Supervision {
             self.say_status().await;
         }
         self.write_live();
+        self.end_telling().await;
         // Nobody answers from here on; the lock is still ours, so no other supervisor listens there yet.
         std::fs::remove_file(&self.assignment.handover.socket).ok();
         self.say_goodbye();

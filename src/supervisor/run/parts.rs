@@ -1,5 +1,6 @@
 //! What one worker's supervisor is made of, and how each part is opened.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ impl Assignment {
         let path = self.paths.messages(&self.worker.id);
         if let Phase::Preparing { before: None, .. } = self.worker.phase {
             write_messages(&path, &[])?;
+            self.ledger.forget_mail_before(self.worker.created_at)?;
         }
         Ok(read_messages(&path)?)
     }
@@ -282,6 +284,8 @@ pub(super) struct Timers {
     pub(super) heartbeat: Instant,
     /// The lease was renewed; `None` before the first time.
     pub(super) renewal: Option<Instant>,
+    /// The mailbox was looked at; `None` before the first time.
+    pub(super) mail: Option<Instant>,
     /// The renewal under way.
     pub(super) renewing: Option<JoinHandle<Option<Renewal>>>,
 }
@@ -319,7 +323,7 @@ pub(super) struct HeldReply {
 impl Timers {
     /// All begin now.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { attempt: now, stirred: now, heartbeat: now, renewal: None, renewing: None }
+        Self { attempt: now, stirred: now, heartbeat: now, renewal: None, mail: None, renewing: None }
     }
 }
 
@@ -354,6 +358,10 @@ pub(super) struct Told {
     pub(super) said: (Status, String),
     /// The messages that are on disk, because they have not reached the agent.
     pub(super) saved_messages: Vec<String>,
+    /// The letters that the machine was given, by id.
+    pub(super) letters: BTreeSet<String>,
+    /// The telling of a server what happened, under way or done.
+    pub(super) telling: Option<JoinHandle<()>>,
     /// Senders of messages that are not confirmed.
     pub(super) unanswered_sends: Vec<oneshot::Sender<Reply>>,
     /// Who asked for the end.
@@ -367,6 +375,8 @@ impl Told {
             live_is_stale: true,
             said: (Status::Starting, String::new()),
             saved_messages: Vec::new(),
+            letters: BTreeSet::new(),
+            telling: None,
             unanswered_sends: Vec::new(),
             unanswered_stops: Vec::new(),
         }

@@ -10,7 +10,7 @@ use crate::model::briefing::Briefing;
 use crate::model::budget::BudgetSettings;
 use crate::model::ticket::{DependencyKind, Ticket};
 use crate::model::worker::Worker;
-use crate::model::{TicketId, cut};
+use crate::model::{TicketId, cut, tildes_around};
 use crate::store::read_result;
 use crate::supervisor::handover::{Handover, Reviewers, Session};
 use crate::terminal::session_name;
@@ -201,9 +201,7 @@ impl ResultView {
     fn new(ticket: &TicketId, title: String, text: Option<String>) -> Self {
         let whole = text.unwrap_or_default();
         let kept = cut(&whole, RESULT_SHOWN);
-        // Longer than any line of the text, which therefore cannot end it.
-        let longest = kept.lines().map(|line| line.trim_start().chars().take_while(|c| *c == '~').count()).max();
-        let fence = "~".repeat(longest.unwrap_or(0).max(3) + 1);
+        let fence = tildes_around(kept);
         let is_cut = kept.len() < whole.len();
         let text = Some(kept.to_owned()).filter(|text| !text.is_empty());
         Self { ticket: ticket.to_string(), title, text, is_cut, fence }

@@ -112,11 +112,13 @@ fn is_worth_a_line(event: &EventView) -> bool {
             Event::SpawnStep { .. }
             | Event::MessageQueued { .. }
             | Event::MessageSent { .. }
+            | Event::MailSent { .. }
+            | Event::MailDelivered { .. }
             | Event::LandingIntent { .. }
             | Event::Released { .. } => false,
             _ => true,
         },
-        Fact::Swarm(_) | Fact::Stream(_) => true,
+        Fact::Swarm(_) | Fact::Bus(_) | Fact::Stream(_) => true,
     }
 }
 

@@ -1,0 +1,384 @@
+//! The bus on a server: a stream of messages that any program may write to and read from.
+
+use std::collections::HashSet;
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_nats::connection::State;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{Config, StorageType};
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use super::connection::{ANSWER, Link, PATIENCE};
+use super::error::NatsError;
+use crate::model::message::{Address, Channel, MESSAGE_BYTES, Message};
+use crate::model::{Time, WorkerId};
+use crate::queue::bus::{Bus, BusError, Part, Start, Subscription, channel_of, payload, post_here};
+use crate::queue::server::encoded;
+use crate::store::{KEEP_EVENTS, Store};
+
+/// How long an id is remembered that was published.
+const REMEMBERED: Duration = Duration::from_secs(120);
+/// Messages that may wait for a reader who is slow.
+const AHEAD: usize = 256;
+/// How often it is seen to that the connection is the one that a reader was made on.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The pause before a server that is away is looked for again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Messages on a server. Mail for workers of this machine goes from there to the store.
+#[derive(Debug)]
+pub(crate) struct NatsBus {
+    /// The connection.
+    link: Arc<Link>,
+    /// What things are called.
+    names: Subjects,
+    /// This machine's store.
+    store: Arc<Store>,
+}
+
+/// What the project's messages are called on the server.
+#[derive(Debug, Clone)]
+struct Subjects {
+    /// The stream.
+    stream: String,
+    /// What all subjects begin with.
+    prefix: String,
+}
+
+impl Subjects {
+    /// The subject of an address. A worker's id has characters that are not for subjects.
+    fn of(&self, address: &Address) -> String {
+        match address {
+            Address::Channel(channel) => format!("{}.{channel}", self.prefix),
+            Address::Mail(worker) => format!("{}.mail.{}", self.prefix, encoded(worker.as_str())),
+        }
+    }
+
+    /// Those of channels.
+    fn all(&self, channels: &[Channel]) -> Vec<String> {
+        channels.iter().map(|channel| self.of(&Address::Channel(*channel))).collect()
+    }
+
+    /// The stream.
+    fn config(&self) -> Config {
+        let channels: Vec<_> = Channel::ALL.iter().copied().filter(|channel| *channel != Channel::Tasks).collect();
+        let mut subjects = self.all(&channels);
+        subjects.push(format!("{}.mail.*", self.prefix));
+        Config {
+            name: self.stream.clone(),
+            subjects,
+            storage: StorageType::File,
+            allow_direct: true,
+            max_age: KEEP_EVENTS,
+            max_message_size: i32::try_from(2 * MESSAGE_BYTES).unwrap_or(i32::MAX),
+            duplicate_window: REMEMBERED,
+            ..Config::default()
+        }
+    }
+}
+
+impl NatsBus {
+    /// Finds the project's stream of messages, or makes it.
+    pub(crate) fn open(link: Arc<Link>, store: Arc<Store>) -> Result<Self, NatsError> {
+        let names = Subjects { stream: link.names().channels.clone(), prefix: link.names().prefix.clone() };
+        let bus = Self { link, names, store };
+        bus.link.patiently(PATIENCE, || {
+            let (context, config) = (bus.link.context(), bus.names.config());
+            async move { Ok(context.get_or_create_stream(config).await.map(drop)?) }
+        })?;
+        Ok(bus)
+    }
+
+    /// Publishes a message; its number.
+    fn send(&self, message: &Message) -> Result<u64, BusError> {
+        let payload = payload(message)?;
+        let subject = self.names.of(&message.channel);
+        Ok(self.link.patiently(PATIENCE, || {
+            let publish = PublishMessage::build().payload(payload.clone().into()).message_id(&message.id);
+            let (context, subject) = (self.link.context(), subject.clone());
+            async move { Ok(context.send_publish(subject, publish).await?.into_future().await?.sequence) }
+        })?)
+    }
+
+    /// Everything on some subjects up to now, and the number of the last message of all.
+    fn read_subjects(&self, from: Start, subjects: &[String]) -> Result<Part, BusError> {
+        let part = self.link.patiently(PATIENCE, || {
+            let (context, names, subjects) = (self.link.context(), self.names.clone(), subjects.to_vec());
+            async move {
+                let stream = context.get_stream_no_info(&names.stream).await?;
+                let last = stream.get_info().await?.state.last_sequence;
+                let mut consumer = stream.create_consumer(ordered(from, subjects)?).await?;
+                let mut left = consumer.info().await?.num_pending;
+                let mut messages = Vec::new();
+                let mut incoming = consumer.messages().await?;
+                while left > 0 {
+                    let Some(message) = incoming.next().await else { break };
+                    let (message, pending) = names.read(&message?)?;
+                    left = pending;
+                    messages.extend(message);
+                }
+                let seq = messages.iter().filter_map(|message| message.seq).max().unwrap_or(0).max(last);
+                Ok(Part { messages, seq })
+            }
+        });
+        Ok(part?)
+    }
+
+    /// A reader of some subjects.
+    fn listen(&self, after: u64, subjects: Vec<String>) -> Listening {
+        let (sender, incoming) = mpsc::channel(AHEAD);
+        let pump = Pump {
+            context: self.link.context(),
+            names: self.names.clone(),
+            address: self.link.address().to_owned(),
+            subjects,
+            after,
+            sender,
+        };
+        self.link.spawn(pump.run());
+        Listening { link: self.link.clone(), incoming }
+    }
+
+    /// Deletes a message.
+    fn delete(&self, seq: u64) -> Result<(), BusError> {
+        Ok(self.link.patiently(PATIENCE, || {
+            let (context, name) = (self.link.context(), self.names.stream.clone());
+            async move {
+                let stream = context.get_stream_no_info(name).await?;
+                // Gone already is as good: another call was faster.
+                stream.delete_message(seq).await.ok();
+                Ok(())
+            }
+        })?)
+    }
+}
+
+impl Bus for NatsBus {
+    fn publish(&self, message: &Message) -> Result<u64, BusError> {
+        channel_of(message)?;
+        self.send(message)
+    }
+
+    fn read(&self, from: Start, channels: &[Channel]) -> Result<Part, BusError> {
+        let mut part = self.read_subjects(from, &self.names.all(&there(channels)?))?;
+        let now = Time::now();
+        part.messages.retain(|message| !message.is_expired(now));
+        Ok(part)
+    }
+
+    fn subscribe(&self, after: u64, channels: &[Channel]) -> Result<Box<dyn Subscription>, BusError> {
+        Ok(Box::new(self.listen(after, self.names.all(&there(channels)?))))
+    }
+
+    fn post(&self, worker: &WorkerId, message: &Message, limit: usize) -> Result<(), BusError> {
+        let address = Address::Mail(worker.clone());
+        let waiting = self.read_subjects(Start::Beginning, &[self.names.of(&address)])?.messages;
+        let now = Time::now();
+        if waiting.iter().any(|mail| mail.id == message.id) {
+            return Ok(());
+        }
+        if waiting.iter().filter(|mail| !mail.is_expired(now)).count() >= limit {
+            return Err(BusError::MailboxFull { worker: worker.clone(), limit });
+        }
+        self.send(&Message { channel: address, ..message.clone() }).map(drop)
+    }
+
+    fn mail(&self, worker: &WorkerId) -> Result<Vec<Message>, BusError> {
+        let subject = self.names.of(&Address::Mail(worker.clone()));
+        match self.read_subjects(Start::Beginning, &[subject]) {
+            Ok(part) => {
+                for message in part.messages {
+                    let seq = message.seq;
+                    // It was taken by the sender's promise; the mailbox may be overfull for a while.
+                    post_here(&self.store, worker, &unproven(message), usize::MAX)?;
+                    seq.map_or(Ok(()), |seq| self.delete(seq))?;
+                }
+            }
+            // What is on this machine is delivered all the same.
+            Err(error) if error.is_away() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.store.waiting_mail(worker)?)
+    }
+
+    fn await_mail(&self, worker: &WorkerId) -> Option<Box<dyn Subscription>> {
+        Some(Box::new(self.listen(0, vec![self.names.of(&Address::Mail(worker.clone()))])))
+    }
+}
+
+/// Mail that came over the server. Nobody checked who sent it, so it is not the person's word.
+fn unproven(message: Message) -> Message {
+    use crate::model::message::{Sender, SenderKind};
+    let from = match message.from.kind {
+        SenderKind::Worker => message.from,
+        SenderKind::Person | SenderKind::Coordinator | SenderKind::Client => {
+            Sender { kind: SenderKind::Client, name: message.from.name }
+        }
+    };
+    Message { from, seq: None, ..message }
+}
+
+/// Those channels; all but `tasks`, which the queue's own log is.
+fn there(channels: &[Channel]) -> Result<Vec<Channel>, BusError> {
+    let unique: HashSet<_> = channels.iter().map(|channel| channel.as_str()).collect();
+    if unique == HashSet::from([Channel::Tasks.as_str()]) {
+        return Err(BusError::NotThere(Channel::Tasks));
+    }
+    Ok(channels.iter().copied().filter(|channel| *channel != Channel::Tasks).collect())
+}
+
+/// A reader on the server that begins there.
+fn ordered(from: Start, filter_subjects: Vec<String>) -> Result<OrderedConfig, async_nats::Error> {
+    let deliver_policy = match from {
+        Start::Beginning | Start::After(0) => DeliverPolicy::All,
+        Start::After(seq) => DeliverPolicy::ByStartSequence { start_sequence: seq + 1 },
+        Start::Moment(moment) => {
+            let start_time = async_nats::datetime::from_nanos(i128::from(moment.as_millis()) * 1_000_000)?;
+            DeliverPolicy::ByStartTime { start_time }
+        }
+    };
+    Ok(OrderedConfig { deliver_policy, filter_subjects, ..OrderedConfig::default() })
+}
+
+impl Subjects {
+    /// A message off the stream, with how many come after it. `None` for one whose subject is no address.
+    fn read(&self, raw: &async_nats::jetstream::Message) -> Result<(Option<Message>, u64), async_nats::Error> {
+        let info = raw.info()?;
+        let at = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        let words = raw.subject.as_str().strip_prefix(&self.prefix).unwrap_or_default();
+        let address = match words.strip_prefix(".mail.") {
+            Some(worker) => decoded(worker).and_then(|worker| worker.parse().ok()).map(Address::Mail),
+            None => words.strip_prefix('.').and_then(|word| word.parse().ok()).map(Address::Channel),
+        };
+        let message =
+            address.map(|address| Message::read(&raw.payload, address, info.stream_sequence, Time::from_millis(at)));
+        Ok((message, info.pending))
+    }
+}
+
+/// A text that [`encoded`] made a part of a subject.
+fn decoded(part: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = part.as_bytes();
+    while let [first, after @ ..] = rest {
+        match (first, after) {
+            (b'=', [high, low, after @ ..]) => {
+                let digits = [*high, *low];
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+                rest = after;
+            }
+            (byte, after) => {
+                bytes.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Brings messages from the server to a reader, for as long as there is one.
+struct Pump {
+    /// The server's face.
+    context: Context,
+    /// What things are called there.
+    names: Subjects,
+    /// The server, for messages.
+    address: String,
+    /// What is listened to.
+    subjects: Vec<String>,
+    /// The number of the last message that was passed on.
+    after: u64,
+    /// Where messages go.
+    sender: mpsc::Sender<Result<Message, NatsError>>,
+}
+
+impl Pump {
+    /// Runs until the reader is gone. A server that was away is asked for what came after the last message.
+    async fn run(mut self) {
+        let mut is_away = false;
+        while !self.sender.is_closed() {
+            match tokio::time::timeout(ANSWER, self.open()).await {
+                Ok(Ok(incoming)) => {
+                    is_away = false;
+                    self.pass_on(incoming).await;
+                }
+                failed if !std::mem::replace(&mut is_away, true) => {
+                    let why = failed.ok().and_then(Result::err);
+                    self.sender.send(Err(NatsError::unreachable(&self.address, why))).await.ok();
+                }
+                _ => {}
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Begins to listen after the last message.
+    async fn open(&self) -> Result<Ordered, async_nats::Error> {
+        let stream = self.context.get_stream_no_info(&self.names.stream).await?;
+        let consumer = stream.create_consumer(ordered(Start::After(self.after), self.subjects.clone())?).await?;
+        Ok(consumer.messages().await?)
+    }
+
+    /// Passes messages on until that fails, or nobody reads any more.
+    async fn pass_on(&mut self, mut incoming: Ordered) {
+        let client = self.context.client();
+        let connects = || client.statistics().connects.load(Ordering::Relaxed);
+        let first = connects();
+        loop {
+            let next = tokio::select! {
+                next = incoming.next() => next,
+                () = self.sender.closed() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    // The reader on the server is gone with its connection; left alone, the client would notice late.
+                    if client.connection_state() != State::Connected || connects() != first {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let Some(Ok(raw)) = next else { return };
+            // One that cannot be read is none of ours, and is not read again.
+            let Ok((Some(message), _)) = self.names.read(&raw) else { continue };
+            self.after = message.seq.unwrap_or(self.after);
+            if self.sender.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The end at which messages arrive.
+struct Listening {
+    /// The connection.
+    link: Arc<Link>,
+    /// Messages, and the news that the server is away.
+    incoming: mpsc::Receiver<Result<Message, NatsError>>,
+}
+
+impl Subscription for Listening {
+    fn next(&mut self, until: Instant) -> Result<Vec<Message>, BusError> {
+        let now = Time::now();
+        let mut messages = Vec::new();
+        let wait = until.saturating_duration_since(Instant::now());
+        let incoming = &mut self.incoming;
+        let first = self.link.wait(async move { tokio::time::timeout(wait, incoming.recv()).await.ok().flatten() });
+        if let Some(first) = first {
+            messages.push(first?);
+            while let Ok(Ok(next)) = self.incoming.try_recv() {
+                messages.push(next);
+            }
+        }
+        messages.retain(|message| !message.is_expired(now));
+        Ok(messages)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Messages: those of channels among the events, in the same one order, and the mailboxes of workers.
+
+use rusqlite::params;
+
+use super::event::{document, parse};
+use super::{Store, StoreError, StoredEvent, Txn};
+use crate::model::message::{Address, Message};
+use crate::model::{Time, WorkerId};
+
+/// What became of a message for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Posted {
+    /// It is in the mailbox.
+    Taken,
+    /// A message of this id was posted before.
+    Known,
+    /// As many as may be wait there.
+    Full,
+}
+
+/// How a message left a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The agent has it.
+    Delivered,
+    /// Its time was over before.
+    Expired,
+    /// Its sender took it back.
+    Withdrawn,
+}
+
+impl Fate {
+    /// The word in the store.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+impl Store {
+    /// Appends a message of a channel to the events; its number. One whose id is known has the number that it had.
+    pub(crate) fn append_message(&self, message: &Message) -> Result<i64, StoreError> {
+        let data = document("message", &message.id, message)?;
+        self.write(|txn| {
+            let known = "SELECT seq FROM events WHERE kind = 'bus' AND json_extract(data, '$.id') = ?1";
+            match txn.row(known, [&message.id], |row| row.get(0))? {
+                Some(seq) => Ok(seq),
+                None => txn.insert("INSERT INTO events(kind, ticket, data) VALUES('bus', '', ?1)", [&data]),
+            }
+        })
+    }
+
+    /// Puts a message into the mailbox of the worker that it is addressed to, unless `limit` wait there already.
+    pub(crate) fn post(&self, worker: &WorkerId, message: &Message, limit: usize) -> Result<Posted, StoreError> {
+        let data = document("message", &message.id, message)?;
+        self.write(|txn| {
+            let known = "SELECT 1 FROM mail WHERE id = ?1";
+            if txn.row(known, [&message.id], |_| Ok(()))?.is_some() {
+                return Ok(Posted::Known);
+            }
+            let now = Time::now();
+            if txn.waiting_mail(worker)?.iter().filter(|mail| !mail.is_expired(now)).count() >= limit {
+                return Ok(Posted::Full);
+            }
+            let sql = "INSERT INTO mail(id, worker, state, at, document) VALUES(?1, ?2, 'waiting', ?3, ?4)";
+            txn.insert(sql, params![message.id, worker.as_str(), now.as_millis(), data])?;
+            Ok(Posted::Taken)
+        })
+    }
+
+    /// The messages that wait for a worker, oldest first, those among them whose time is over.
+    pub(crate) fn waiting_mail(&self, worker: &WorkerId) -> Result<Vec<Message>, StoreError> {
+        self.read(|txn| txn.waiting_mail(worker))
+    }
+
+    /// Takes a message out of its mailbox; whether it was still in it.
+    pub(crate) fn settle_mail(&self, id: &str, fate: Fate) -> Result<bool, StoreError> {
+        let sql = "UPDATE mail SET state = ?2 WHERE id = ?1 AND state = 'waiting'";
+        self.write(|txn| Ok(txn.run(sql, [id, fate.as_str()])? > 0))
+    }
+
+    /// Takes out what came into a worker's mailbox before `moment`.
+    pub(crate) fn withdraw_mail_before(&self, worker: &WorkerId, moment: Time) -> Result<(), StoreError> {
+        let sql = "UPDATE mail SET state = 'withdrawn' WHERE worker = ?1 AND state = 'waiting' AND at < ?2";
+        self.write(|txn| txn.run(sql, params![worker.as_str(), moment.as_millis()]).map(|_| ()))
+    }
+
+    /// Counts a message of `sender`, unless it has sent `limit` already; whether it may.
+    pub(crate) fn count_sent(&self, sender: &str, limit: u32) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO sent(sender, count, at) SELECT ?1, 1, ?3 WHERE ?2 > 0
+                   ON CONFLICT(sender) DO UPDATE SET count = count + 1, at = ?3 WHERE count < ?2";
+        self.write(|txn| Ok(txn.run(sql, params![sender, limit, Time::now().as_millis()])? > 0))
+    }
+}
+
+impl Txn<'_> {
+    /// The messages that wait for a worker, oldest first.
+    fn waiting_mail(&self, worker: &WorkerId) -> Result<Vec<Message>, StoreError> {
+        let sql = "SELECT id, document FROM mail WHERE worker = ?1 AND state = 'waiting' ORDER BY seq";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+        let rows = self.rows(sql, [worker.as_str()], read)?;
+        rows.iter().map(|(id, text)| parse("message", id, text)).collect()
+    }
+
+    /// Forgets mail that left its mailbox before `moment`, and what was counted of senders who sent nothing since.
+    pub(super) fn prune_mail(&self, moment: Time) -> Result<(), StoreError> {
+        let before = moment.as_millis();
+        self.run("DELETE FROM mail WHERE at < ?1", [before])?;
+        self.run("DELETE FROM sent WHERE at < ?1", [before]).map(|_| ())
+    }
+}
+
+impl StoredEvent {
+    /// The message of a channel that it is; `None` where it is something else, or not readable here.
+    pub(crate) fn message(&self) -> Option<Message> {
+        let message: Message = serde_json::from_str(&self.data).ok().filter(|_| self.kind == "bus")?;
+        let is_of_channel = matches!(message.channel, Address::Channel(_));
+        is_of_channel.then(|| Message { seq: u64::try_from(self.seq).ok(), ..message })
+    }
+}
