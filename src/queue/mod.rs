@@ -65,7 +65,7 @@ use crate::store::StoreError;
 pub(crate) use engine::{Elsewhere, Engine, Place, Repository, open, open_again, place};
 pub(crate) use file::FileQueue;
 pub(crate) use migrate::{MoveError, load, to_file, to_server};
-pub(crate) use nats::{Link, NatsError, seen};
+pub(crate) use nats::{Board, Link, NatsError, Objects, Posted, seen};
 pub(crate) use server::{Login, Server};
 
 /// Version of the shape of [`QueueEvent`].
@@ -176,6 +176,9 @@ pub(crate) trait Queue: Send + Sync {
 
     /// Who leads in a role now; `None` when nobody's lease is good.
     fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError>;
+
+    /// Who acts through it: the name in events, and of the holder of leases.
+    fn node(&self) -> &str;
 
     /// The server that keeps it; `None` where the project's own store does. What another process of this machine needs
     /// to open the same queue.

@@ -18,6 +18,7 @@ mod landing;
 mod layering;
 #[cfg(feature = "real-agents")]
 mod nats;
+mod nodes;
 mod own_loop;
 mod plan;
 mod processes;

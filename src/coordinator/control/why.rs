@@ -9,7 +9,7 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::run::{Standing, decide};
 use crate::coordinator::views::{VIEW_VERSION, WhyTicketView, WhyView};
 use crate::landing::PullRecord;
-use crate::model::coordination::{COORDINATOR, Hold, HoldKind};
+use crate::model::coordination::{Hold, HoldKind};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text};
@@ -112,7 +112,8 @@ impl Control {
         choice.add_unqueued(&mut tickets)?;
         outlook.entry = tickets.iter().find(|entry| entry.ticket.id == *id).cloned();
         let rules = self.rules(false)?;
-        let world = self.world(&rules, workers, tickets, Some(choice.tickets))?;
+        let mut world = self.world(&rules, workers, tickets, Some(choice.tickets))?;
+        world.nodes = self.nodes_at_once()?;
         let decision = decide(&world, &rules);
         let held = if outlook.leader.is_some() { self.holds()? } else { Vec::new() };
         let hold = |holds: &[Hold]| holds.iter().find(|hold| hold.ticket == *id).cloned();
@@ -127,7 +128,7 @@ impl Control {
 
     /// Who leads and acts on a ticket: one that brings other tickets to their end leaves it alone.
     fn leader_of(&self, id: &TicketId) -> Result<Option<String>, Failure> {
-        let leader = self.project.queue()?.leader(COORDINATOR)?;
+        let leader = self.project.queue()?.leader(&self.role()?)?;
         let Some(leader) = leader.map(|leader| leader.holder) else { return Ok(None) };
         let run = self.project.store()?.run_of(&leader)?;
         let is_left_alone = run.and_then(|run| run.tickets).is_some_and(|tickets| !tickets.contains(id));
@@ -162,6 +163,7 @@ impl Control {
             }
             None => facts.push("no heartbeat of this attempt was found".to_owned()),
         }
+        facts.extend(self.carried_of(&known.worker)?);
         facts.extend(self.pace_of(&known.worker)?);
         if let Some(sign) = known.live.as_ref().and_then(|live| live.sign.as_ref()) {
             let quiet = duration_text(sign.quiet());

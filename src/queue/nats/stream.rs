@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::change::Change;
 use super::connection::ANSWER;
 use super::error::NatsError;
-use crate::queue::server::{Login, Server, encoded};
+use crate::queue::server::{Login, Server, bucket, encoded};
 
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
 const OLDEST: (u32, u32) = (2, 11);
@@ -31,17 +31,24 @@ pub(super) struct Names {
     pub(super) renewals: String,
     /// All of them.
     pub(super) all: String,
+    /// The bucket of the board.
+    pub(super) board: String,
+    /// The bucket of objects.
+    pub(super) objects: String,
 }
 
 impl Names {
     /// Those of a project.
     pub(super) fn of(project: &str) -> Self {
+        let bucket = bucket(project);
         let project = encoded(project);
         Self {
             stream: format!("SWARM_{project}"),
             changes: format!("swarm.{project}.changes"),
             renewals: format!("swarm.{project}.renewals"),
             all: format!("swarm.{project}.>"),
+            board: format!("swarm_{bucket}_nodes"),
+            objects: format!("swarm_{bucket}_objects"),
         }
     }
 

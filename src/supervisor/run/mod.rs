@@ -39,8 +39,6 @@ pub(super) const TERM: &str = "tmux-256color";
 const LOCK_WITHIN: Duration = Duration::from_secs(1);
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the lease is renewed; well below its length.
-const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// How long output may still come after the agent's process ended.
 const DRAIN: Duration = Duration::from_millis(500);
 /// Bytes read from the terminal at once.
