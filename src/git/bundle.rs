@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use tempfile::TempDir;
+
 use super::{GitError, Repository, commit_id};
-use crate::files::{Access, FileError, read_if_exists, write_atomically};
+use crate::files::{Access, FileError, make_folder, read_if_exists, write_atomically};
 use crate::model::CommitId;
 
 impl Repository {
@@ -16,8 +18,7 @@ impl Repository {
         without: &[CommitId],
     ) -> Result<Option<Vec<u8>>, GitError> {
         self.set_swarm_ref(reference, commit)?;
-        let folder =
-            tempfile::tempdir_in(self.state_dir()).map_err(FileError::on("make a folder in", &self.state_dir()))?;
+        let folder = self.bundle_folder()?;
         let path = folder.path().join("bundle");
         let written = self.bundle(&path, &[reference.to_owned()], without);
         self.forget_swarm_ref(reference, commit)?;
@@ -36,8 +37,7 @@ impl Repository {
         if !missing.is_empty() {
             return Ok(missing);
         }
-        let folder =
-            tempfile::tempdir_in(self.state_dir()).map_err(FileError::on("make a folder in", &self.state_dir()))?;
+        let folder = self.bundle_folder()?;
         let path = folder.path().join("bundle");
         write_atomically(&path, bytes, Access::Private)?;
         self.git(self.home(), ["bundle", "verify", "--quiet"]).args([path.clone()]).output()?;
@@ -51,6 +51,13 @@ impl Repository {
                 Err(GitError::Unexpected { command: "git fetch".to_owned(), answer })
             }
         }
+    }
+
+    /// A folder for a file on its way, gone with the value.
+    fn bundle_folder(&self) -> Result<TempDir, GitError> {
+        let state = self.state_dir();
+        make_folder(&state)?;
+        Ok(tempfile::tempdir_in(&state).map_err(FileError::on("make a folder in", &state))?)
     }
 
     /// The commits that a bundle builds on and that are not here. Its head lists them, each on a line that begins with `-`

@@ -136,10 +136,11 @@ impl Nodes {
             let mut wanted = tickets.to_vec();
             wanted.sort_unstable();
             assert_eq!(landed, wanted, "{}", clone.display());
-            for id in tickets {
-                assert!(clone.join(format!("{id}.txt")).is_file(), "{id} in {}", clone.display());
-            }
-            assert_eq!(self.swarm.git_in(&clone, ["status", "--porcelain"]).success(), "");
+            // The files follow the branch in a moment.
+            self.swarm.wait_until("the checkout to follow", || {
+                let has = |id: &&str| clone.join(format!("{id}.txt")).is_file();
+                tickets.iter().all(has) && self.swarm.git_in(&clone, ["status", "--porcelain"]).success().is_empty()
+            });
         }
     }
 
@@ -233,8 +234,8 @@ fn nodes_are_named_drained_and_removed() {
 
 #[test]
 fn a_ticket_that_needs_what_one_node_offers_waits_for_that_node() {
-    let nodes = Nodes::new(SCRIPT, "", &["plain"]);
-    nodes.swarm.write(".swarm/tickets/big.md", "---\nagent: shell\ncapabilities: [gpu]\n---\nDo big.\n");
+    let nodes = Nodes::new(SCRIPT, "agent: shell\n", &["plain"]);
+    nodes.swarm.write(".swarm/tickets/big.md", "---\ncapabilities: [gpu]\n---\nDo big.\n");
     nodes.swarm.git(["add", "--all"]).success();
     nodes.swarm.git(["commit", "--quiet", "-m", "Another"]).success();
     nodes.join_first(&[]);
@@ -286,6 +287,7 @@ fn work_of_a_node_that_is_killed_goes_on_at_another_from_its_snapshot() {
     assert_conforms(&seen, "status");
     let elsewhere = serde_json::json!([{"ticket": "one", "state": "running", "node": "a"}]);
     assert_eq!(seen["elsewhere"], elsewhere);
+    swarm.run_in(&clone, ["why", "one"]).expect_code(0).says("node `a` has it");
     for process in [&status["coordinator"]["pid"], &worker["supervisor_pid"], &worker["pid"]] {
         kill_process(pid(process), Signal::KILL).unwrap();
     }
@@ -359,6 +361,29 @@ fn a_target_that_went_its_own_way_is_told_and_left_alone() {
     swarm.run(["queue", "add", "two"]).success();
     nodes.await_landed(&nodes.first(), &["two"]);
     nodes.assert_landed_once(&["one", "two"]);
+    nodes.down();
+}
+
+#[test]
+fn a_node_that_joins_late_follows_all_that_landed_and_waits_for_files_of_a_person() {
+    let nodes = Nodes::new(SCRIPT, "", &["one", "two", "three"]);
+    let swarm = &nodes.swarm;
+    std::fs::create_dir_all(nodes.place("b")).unwrap();
+    swarm.git(["clone", "--quiet", ".", nodes.second().to_str().unwrap()]).success();
+    nodes.join_first(&[]);
+    for id in ["one", "two", "three"] {
+        swarm.run(["queue", "add", id]).success();
+        nodes.await_landed(&nodes.first(), &[id]);
+    }
+    let before = nodes.head(&nodes.second());
+    swarm.write_at(&nodes.second().join("two.txt"), "of a person\n");
+    let args = ["node", "join", nodes.server.url(), "--name", "b", "--headless", "--merge"];
+    swarm.run_in(&nodes.second(), args).success();
+    let log = || std::fs::read_to_string(nodes.second().join(".git/swarm/coordinator.log")).unwrap_or_default();
+    swarm.wait_until("the coordinator to say so", || log().contains("cannot follow what other nodes landed"));
+    assert_eq!(nodes.head(&nodes.second()), before);
+    std::fs::remove_file(nodes.second().join("two.txt")).unwrap();
+    nodes.assert_landed_once(&["one", "two", "three"]);
     nodes.down();
 }
 

@@ -95,8 +95,16 @@ impl Control {
 
     /// Adds the nodes, and what they work on.
     fn add_nodes(&self, view: &mut StatusView, queue: &dyn Queue) -> Result<(), Failure> {
-        let Some(register) = Register::open(&*self.project.queue()?)? else { return Ok(()) };
-        view.nodes = self.node_views(&register)?;
+        let nodes = Register::open(&*self.project.queue()?)
+            .map_err(Failure::from)
+            .and_then(|register| register.map_or(Ok(Vec::new()), |register| self.node_views(&register)));
+        match nodes {
+            Ok(nodes) => view.nodes = nodes,
+            Err(failure) => {
+                let error = failure.chain.join(": ");
+                tracing::warn!(error, "the nodes could not be asked for");
+            }
+        }
         let own = self.project.node();
         let is_begun = |entry: &QueueTicket| entry.state.is_begun() && !entry.state.is_ended();
         for entry in queue.snapshot()?.into_iter().filter(is_begun) {

@@ -77,6 +77,10 @@ impl Control {
             let of = entry.ticket.max_attempts;
             facts.push(format!("it has had {} of {of}", counted(entry.attempts as usize, "attempt")));
             facts.extend(entry.error.as_ref().map(|error| format!("its last attempt failed: {error}")));
+            let queue = self.project.queue()?;
+            let is_begun = entry.state.is_begun() && !entry.state.is_ended() && queue.server().is_some();
+            let node = entry.node.as_ref().filter(|node| is_begun && *node != queue.node());
+            facts.extend(node.map(|node| format!("node `{node}` has it")));
         }
         let workers = self.project.store()?.workers()?;
         let own = workers.iter().filter(|worker| worker.ticket == id).map(|worker| worker.id.as_str());

@@ -54,9 +54,10 @@ fn a_bundle_that_builds_on_commits_that_are_not_here_is_not_taken_over() {
     assert_eq!(take(&two, &second).unwrap(), std::slice::from_ref(&first));
     assert!(!other.has_commit(&second).unwrap() && other.references("refs/swarm/").unwrap().is_empty());
     assert_eq!(take(&one, &first).unwrap(), []);
-    assert_eq!(take(&two, &second).unwrap(), []);
-    assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(second.clone()));
     // A file that was cut off, and one that holds something else than it says.
     assert!(take(&two[..two.len() - 30], &second).is_err());
     assert!(take(&two, &first).is_err());
+    assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(first));
+    assert_eq!(take(&two, &second).unwrap(), []);
+    assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(second.clone()));
 }
