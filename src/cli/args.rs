@@ -8,6 +8,7 @@ mod agents;
 mod bus;
 mod land;
 mod look;
+mod nodes;
 mod tickets;
 mod work;
 
@@ -30,6 +31,7 @@ pub(in crate::cli) use look::{
     BudgetArgs, ConflictsArgs, DiffArgs, EventKindChoice, EventsArgs, LogsArgs, SpendByChoice, StatsArgs, StatsChoice,
     StatusArgs,
 };
+pub(in crate::cli) use nodes::{JoinArgs, NodeVerb};
 pub(in crate::cli) use tickets::{
     PlanArgs, PlanVerb, QueueMigrateArgs, QueueVerb, TextArgs, TicketImportArgs, TicketNewArgs, TicketShowArgs,
     TicketVerb,
@@ -129,6 +131,9 @@ pub(super) enum Verb {
     /// Show, fill and mend the queue of tickets.
     #[command(subcommand)]
     Queue(QueueVerb),
+    /// Let several clones, on several machines, work on one queue.
+    #[command(subcommand)]
+    Node(NodeVerb),
     /// Show what every worker does, and how that is known.
     #[command(visible_alias = "st")]
     Status(StatusArgs),

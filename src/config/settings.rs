@@ -26,13 +26,15 @@ const VARIABLES: [(&str, &str); 7] = [
 ];
 
 /// Where settings come from, from the weakest up: built-in defaults, the user's `config.yaml`, the project's,
-/// the environment, flags. Maps are merged key by key; lists and single values are replaced.
+/// this clone's, the environment, flags. Maps are merged key by key; lists and single values are replaced.
 #[derive(Debug)]
 pub(crate) struct Layers<'a> {
     /// The user's configuration folder; `config.yaml` in it is read if it exists.
     pub(crate) user_folder: &'a Path,
     /// The project's configuration: its name in messages and its text, wherever that came from.
     pub(crate) project: Option<(PathBuf, String)>,
+    /// This clone's own settings: their name in messages and their text.
+    pub(crate) clone: Option<(PathBuf, String)>,
     /// The environment of this process.
     pub(crate) environment: &'a Environment,
     /// Flags as key path and value, such as `landing.strategy` and `squash`.
@@ -56,7 +58,7 @@ pub(crate) fn user_folder() -> Result<PathBuf, ConfigError> {
 /// checked after merging, and the error names the layer whose value counted.
 pub(crate) fn load_settings(layers: &Layers<'_>) -> Result<Settings, ConfigError> {
     let mut tree = read_user_file(&layers.user_folder.join("config.yaml"))?;
-    if let Some((path, text)) = &layers.project {
+    for (path, text) in layers.project.iter().chain(&layers.clone) {
         let mut project = Source::file(path, text).parse()?;
         queue::expand(&mut project);
         check_kind(&project)?;
@@ -169,6 +171,9 @@ impl Check<'_> {
             self.ensure(cause.is_none(), &key, &format!("not a regular expression: {}", cause.unwrap_or_default()))?;
         }
         queue::check(self, &settings.queue)?;
+        let remote = settings.node.remote.as_deref().unwrap_or("origin");
+        let is_plain = !remote.is_empty() && !remote.starts_with('-') && !remote.contains(char::is_whitespace);
+        self.ensure(is_plain, "node.remote", "expected the name of a remote, such as `origin`")?;
         models::check(self, settings)
     }
 

@@ -11,14 +11,15 @@ mod failure;
 mod history;
 mod project;
 mod queue_place;
+mod register;
 mod run;
 pub(crate) mod views;
 
 pub(crate) use control::{
     Acted, Attachment, BudgetRequest, BusFilter, CleanRequest, CommentChoice, Control, EventFilter, EventKind,
-    EventReader, Heard, ImportRequest, KeptDiff, LogPaths, MergeProgress, MergeRequest, NewTicketRequest, PlanRequest,
-    PublishRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest, SendRequest, Since, SpawnProgress,
-    SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest, has_markers,
+    EventReader, Heard, ImportRequest, JoinRequest, KeptDiff, LogPaths, MergeProgress, MergeRequest, NewTicketRequest,
+    PlanRequest, PublishRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest, SendRequest, Since,
+    SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest, has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

@@ -1,9 +1,12 @@
 //! One repository as a command sees it: settings, agents, store and queue, each opened when first needed.
 
 use std::cell::OnceCell;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
 
 use super::failure::{Failure, FailureKind};
 use super::{history, queue_place};
@@ -14,10 +17,12 @@ use crate::files;
 use crate::git::Repository;
 use crate::model::RunId;
 use crate::model::agent::Agent;
+use crate::model::coordination::COORDINATOR;
 use crate::model::event::{SwarmEvent, SwarmRecord};
+use crate::model::node::NodeRecord;
 use crate::model::settings::{Durability, Settings};
 use crate::model::ticket::Ticket;
-use crate::model::{AgentName, TicketId, Time, causes};
+use crate::model::{AgentName, NodeName, TicketId, Time, causes};
 use crate::queue::{self, Engine, NatsError, Queue};
 use crate::store::{StatePaths, Store};
 use crate::supervisor::node_name;
@@ -25,6 +30,12 @@ use crate::terminal::Tmux;
 
 /// The project's configuration.
 const CONFIG: &str = ".swarm/config.yaml";
+
+/// The store's word for what tells this clone from others.
+const CLONE: &str = "clone_id";
+
+/// Letters of a machine's name in that of a node that was given none.
+const MACHINE_CHARS: usize = 40;
 
 /// Folders of a project with what agents are made of.
 const AGENT_FOLDERS: [&str; 3] = [".swarm/presets", ".claude/agents", ".swarm/agents"];
@@ -118,7 +129,51 @@ impl Project {
         let path = Path::new(CONFIG);
         let project = self.project_file(path)?.map(|text| (path.to_owned(), text));
         let environment = &self.call.environment;
-        Ok(load_settings(&Layers { user_folder: &config::user_folder()?, project, environment, overrides })?)
+        let clone = self.clone_file()?;
+        Ok(load_settings(&Layers { user_folder: &config::user_folder()?, project, clone, environment, overrides })?)
+    }
+
+    /// This clone's own settings, where `swarm node join` wrote some.
+    fn clone_file(&self) -> Result<Option<(PathBuf, String)>, Failure> {
+        let path = self.paths.clone_settings();
+        match files::read_if_exists(&path)? {
+            Some(bytes) => Ok(Some((path.clone(), text_of(&path, bytes)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// This clone's name among those that share a queue.
+    pub(crate) fn node(&self) -> NodeName {
+        let name = self.settings().ok().and_then(|settings| settings.node.name.clone());
+        // Two clones on one machine are two nodes.
+        name.unwrap_or_else(|| {
+            let digest = Sha256::digest(self.repository.common_dir().as_os_str().as_bytes());
+            let machine: String = node_name().chars().take(MACHINE_CHARS).collect();
+            NodeName::near(&format!("{machine}-{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2]))
+        })
+    }
+
+    /// What this node says about itself at rest.
+    pub(crate) fn node_record(&self, max_workers: usize) -> Result<NodeRecord, Failure> {
+        let capabilities = self.settings()?.node.capabilities.clone();
+        Ok(NodeRecord::new(self.node(), self.clone_id()?, capabilities, max_workers))
+    }
+
+    /// What tells this clone from every other one.
+    fn clone_id(&self) -> Result<String, Failure> {
+        self.store()?.write(|txn| {
+            if let Some(known) = txn.meta(CLONE)? {
+                return Ok(known);
+            }
+            let new = uuid::Uuid::new_v4().to_string();
+            txn.set_meta(CLONE, &new)?;
+            Ok(new)
+        })
+    }
+
+    /// The role of whoever coordinates here: where several nodes share a queue, each has its own coordinator.
+    pub(crate) fn coordinator_role(&self, is_on_server: bool) -> String {
+        if is_on_server { format!("{COORDINATOR}@{}", self.node()) } else { COORDINATOR.to_owned() }
     }
 
     /// Takes settings that were resolved before, instead of what the files say now.
@@ -210,7 +265,11 @@ impl Project {
             founder: &|| self.repository.first_commit().ok().flatten().map(String::from),
             has: &|commit| self.repository.begins_with(commit).unwrap_or(false),
         };
-        let opened = queue::open(self.store()?, &engine, &repository, &node_name())?;
+        let by = match engine {
+            Engine::File => node_name(),
+            Engine::Server { .. } => self.node().to_string(),
+        };
+        let opened = queue::open(self.store()?, &engine, &repository, &by)?;
         if let Some(error) = opened.fell_back {
             self.tell_fall_back(&error)?;
         }

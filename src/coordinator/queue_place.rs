@@ -87,6 +87,8 @@ pub(crate) struct Tables {
     pub(crate) store: Arc<Store>,
     /// They.
     pub(crate) queue: FileQueue,
+    /// The role of whoever coordinates here.
+    pub(crate) role: String,
     /// Where they come from.
     pub(crate) view: QueuePlaceView,
 }
@@ -116,8 +118,9 @@ impl Project {
             },
         };
         let (place, seen) = store.read(|txn| Ok::<_, Failure>((crate::queue::place(txn)?, seen(txn)?)))?;
+        let role = self.coordinator_role(place.is_some());
         let view = view(place, seen, problem);
-        Ok(Some(Tables { queue: FileQueue::new(store.clone(), "status"), store, view }))
+        Ok(Some(Tables { queue: FileQueue::new(store.clone(), "status"), store, role, view }))
     }
 
     /// Where the queue is; while its server is away, whoever looks for it finds from now on what this machine heard of it

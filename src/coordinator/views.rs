@@ -6,6 +6,7 @@ mod bus;
 mod events;
 mod kept;
 mod landing;
+mod nodes;
 mod review;
 mod run;
 mod stats;
@@ -37,6 +38,7 @@ pub(crate) use landing::{
     ConflictView, ConflictsView, GateView, LandedView, LogView, MergeView, OverlapFileView, OverlapView, ProposalView,
     PullRequestView, ResolveView, ReturnedView, SettledView, WaitingView,
 };
+pub(crate) use nodes::{ElsewhereView, NodeChangedView, NodeState, NodeView, NodesView};
 pub(crate) use review::{
     ChecklistItemView, CommentView, CommitView, ReviewView, ReviewerView, ReviewerWord, SinceView, SpotView,
     VerdictView,
@@ -72,6 +74,10 @@ pub(crate) struct StatusView {
     pub(crate) paced: Vec<Pace>,
     /// Where the tickets are; null where there is no state yet.
     pub(crate) queue: Option<QueuePlaceView>,
+    /// The nodes that share the queue; empty where nobody does.
+    pub(crate) nodes: Vec<NodeView>,
+    /// What other nodes work on.
+    pub(crate) elsewhere: Vec<ElsewhereView>,
 }
 
 /// Where the tickets of a project are.

@@ -2,10 +2,79 @@
 
 use std::path::Path;
 
-use super::{GitError, Repository};
+use tempfile::TempDir;
+
+use super::{GitError, Repository, commit_id};
+use crate::files::{Access, FileError, make_folder, read_if_exists, write_atomically};
 use crate::model::CommitId;
 
 impl Repository {
+    /// A bundle of everything that `commit` has and none of `without` has, under the name `reference`; `None` where there
+    /// is nothing of that kind.
+    pub(crate) fn bundle_of(
+        &self,
+        commit: &CommitId,
+        reference: &str,
+        without: &[CommitId],
+    ) -> Result<Option<Vec<u8>>, GitError> {
+        self.set_swarm_ref(reference, commit)?;
+        let folder = self.bundle_folder()?;
+        let path = folder.path().join("bundle");
+        let written = self.bundle(&path, &[reference.to_owned()], without);
+        self.forget_swarm_ref(reference, commit)?;
+        if written? == 0 { Ok(None) } else { Ok(read_if_exists(&path)?) }
+    }
+
+    /// Takes a bundle over that holds `reference` at `commit`, and lets `into` point there. What it needs and is not here
+    /// is answered instead, and nothing was taken over then.
+    pub(crate) fn take_bundle(
+        &self,
+        bytes: &[u8],
+        (reference, commit): (&str, &CommitId),
+        into: &str,
+    ) -> Result<Vec<CommitId>, GitError> {
+        let missing = self.missing_of(bytes)?;
+        if !missing.is_empty() {
+            return Ok(missing);
+        }
+        let folder = self.bundle_folder()?;
+        let path = folder.path().join("bundle");
+        write_atomically(&path, bytes, Access::Private)?;
+        self.git(self.home(), ["bundle", "verify", "--quiet"]).args([path.clone()]).output()?;
+        let refspec = format!("+{reference}:{into}");
+        let call = self.git(self.home(), ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"]);
+        call.args([path.into_os_string(), refspec.into()]).output()?;
+        match self.ref_commit(into)? {
+            Some(found) if found == *commit => Ok(Vec::new()),
+            found => {
+                let answer = found.map(String::from).unwrap_or_default();
+                Err(GitError::Unexpected { command: "git fetch".to_owned(), answer })
+            }
+        }
+    }
+
+    /// A folder for a file on its way, gone with the value.
+    fn bundle_folder(&self) -> Result<TempDir, GitError> {
+        let state = self.state_dir();
+        make_folder(&state)?;
+        Ok(tempfile::tempdir_in(&state).map_err(FileError::on("make a folder in", &state))?)
+    }
+
+    /// The commits that a bundle builds on and that are not here. Its head lists them, each on a line that begins with `-`
+    /// (gitformat-bundle(5)).
+    fn missing_of(&self, bytes: &[u8]) -> Result<Vec<CommitId>, GitError> {
+        let mut missing = Vec::new();
+        for line in bytes.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()) {
+            let Some(needed) = line.strip_prefix(b"-") else { continue };
+            let id = needed.split(|byte| *byte == b' ').next().unwrap_or_default();
+            let commit = commit_id(&String::from_utf8_lossy(id))?;
+            if !self.has_commit(&commit)? {
+                missing.push(commit);
+            }
+        }
+        Ok(missing)
+    }
+
     /// Writes a bundle of those references that have commits which none of `without` has; how many do. Nothing is
     /// written where none has. Who fetches from it needs the commits of `without`.
     ///

@@ -1,4 +1,4 @@
-//! A new repository, for the demo.
+//! A new repository, for the demo and for nodes.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,6 +20,12 @@ impl Repository {
         run(&["add", "--all"])?;
         run(&["commit", "--quiet", "-m", message])?;
         Self::discover(folder)
+    }
+
+    /// Clones a repository into a folder that is not there yet, as the person's own git does it.
+    pub(crate) fn clone_from(url: &str, folder: &Path, here: &Path) -> Result<(), GitError> {
+        let args = ["clone", "--quiet", "--", url].map(OsString::from).into_iter().chain([folder.into()]);
+        Call::new(here, args, &[]).own_locale().output().map(drop)
     }
 
     /// The history of a branch as a graph, one line a commit, for a person.

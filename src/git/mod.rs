@@ -76,7 +76,7 @@ pub(crate) use restore::{RestoreTo, Restored};
 pub(crate) use rewind::RewindTo;
 pub(crate) use scratch::ScratchWorktree;
 pub(crate) use state::Operation;
-pub(crate) use target::Advance;
+pub(crate) use target::{Advance, Busy};
 pub(crate) use trash::Trash;
 pub(crate) use worktree::{Head, Worktree};
 

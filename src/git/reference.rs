@@ -15,6 +15,14 @@ impl Repository {
         Ok(call.reading().text()?.lines().map(str::to_owned).collect())
     }
 
+    /// Lets a reference of ours point to a commit, wherever it pointed before.
+    pub(crate) fn set_swarm_ref(&self, name: &str, commit: &CommitId) -> Result<(), GitError> {
+        match self.ref_commit(name)? {
+            Some(now) if now == *commit => Ok(()),
+            now => self.move_ref(name, now.as_ref(), commit),
+        }
+    }
+
     /// Deletes a reference of ours that is still at `commit`, whose work somebody decided to let go; no error when it
     /// is gone already.
     ///

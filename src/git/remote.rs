@@ -62,6 +62,28 @@ impl Repository {
         self.ref_commit(&tracking)
     }
 
+    /// Fetches a reference of ours of a remote; false when the remote has none of that name.
+    pub(crate) fn fetch_swarm_ref(&self, remote: &str, name: &str, into: &str) -> Result<bool, GitError> {
+        let place = self.worktree_or_home();
+        let there = self.git(place, ["ls-remote", "--", remote, name]).timeout(NETWORK).text()?;
+        if !there.lines().any(|line| line.split_once('\t').is_some_and(|(_, found)| found == name)) {
+            return Ok(false);
+        }
+        let refspec = format!("+{name}:{into}");
+        let call = self.git(place, ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"]);
+        call.args([remote, refspec.as_str()]).timeout(NETWORK).own_locale().output()?;
+        Ok(true)
+    }
+
+    /// Lets a reference of ours on a remote point to a commit, or deletes it. The person's hooks take no part: they are
+    /// about branches.
+    pub(crate) fn push_swarm_ref(&self, remote: &str, name: &str, commit: Option<&CommitId>) -> Result<(), GitError> {
+        let refspec = format!("+{}:{name}", commit.map(CommitId::as_str).unwrap_or_default());
+        let call =
+            self.git(self.worktree_or_home(), ["push", "--quiet", "--no-verify", "--", remote, refspec.as_str()]);
+        call.timeout(NETWORK).output().map(drop)
+    }
+
     /// Makes `branch` of a remote point to `commit`, where it is at `expected` now (`None`: it must not exist). Only
     /// what stands between the two can be replaced, so a caller that passes what it pushed itself overwrites nobody.
     /// The person's hooks run.

@@ -1,9 +1,8 @@
 //! Bringing kept work back, without overwriting anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::add::NewWorktree;
-use super::keep::KeepEntry;
 use super::{GitError, Repository};
 use crate::model::{BranchName, CommitId};
 
@@ -54,15 +53,15 @@ impl Repository {
         };
         let added = self.add_worktree(&new)?;
         if entry.has_uncommitted {
-            self.lay_out(&added.path, &entry)?;
+            self.lay_out_snapshot(&added.path, &entry.head, &entry.commit)?;
         }
         Ok(Restored { head: entry.head, worktree: Some(added.path), has_uncommitted: entry.has_uncommitted })
     }
 
-    /// Puts the kept tree's files into a fresh worktree, leaving its index at the head.
-    fn lay_out(&self, worktree: &std::path::Path, entry: &KeepEntry) -> Result<(), GitError> {
+    /// Puts the files of a saved state into a fresh worktree, leaving its index at the head.
+    pub(crate) fn lay_out_snapshot(&self, worktree: &Path, head: &CommitId, saved: &CommitId) -> Result<(), GitError> {
         let linked = self.linked(worktree)?;
-        let (head, kept) = (entry.head.as_str(), entry.commit.as_str());
+        let (head, kept) = (head.as_str(), saved.as_str());
         self.git(linked.path(), ["read-tree", "-m", "-u", head, kept]).own_locale().output()?;
         self.git(linked.path(), ["read-tree", head]).output()?;
         self.git(linked.path(), ["update-index", "-q", "--refresh"]).run()?;

@@ -19,9 +19,10 @@ use super::gate::{GateReport, Scratch};
 use super::land::{Candidate, LandOptions, Next, red};
 use super::outcome::{LandEvent, Outcome, Report, Waiting, WaitingReason};
 use super::review::Standing;
+use super::shared::Announced;
 use super::speculate::{Expected, Speculation};
 use super::{Landing, LandingError};
-use crate::git::{Advance, Forecast, Trash, crash_point};
+use crate::git::{Advance, Busy, Forecast, Trash, crash_point};
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::{BranchName, CommitId, Time, WorkerId};
@@ -264,6 +265,9 @@ impl Batches<'_, '_> {
         crash_point!("landing begun");
         for round in 0..=self.options.rebuilds {
             if round > 0 {
+                if let (Some(shared), Some(first)) = (self.landing.shared, batch.first()) {
+                    shared.follow(&first.worker.place.target)?;
+                }
                 self.look_again(batch)?;
             }
             let mut stack = self.stack(batch)?;
@@ -446,6 +450,9 @@ impl Batches<'_, '_> {
         crash_point!("intent written");
         let names: Vec<_> = stack[..green].iter().map(|layer| layer.candidate.worker.id.as_str()).collect();
         let reason = format!("swarm: landed {}", names.join(", "));
+        if let Some(moved) = self.announce(&opened, &target, &from, &to)? {
+            return Ok(moved);
+        }
         let advance = landing.repository.advance_target(&target, &from, &to, &reason)?;
         let mut warning = None;
         let updated = match advance {
@@ -457,15 +464,19 @@ impl Batches<'_, '_> {
                 warning = Some(format!("`{target}` {text}: {to} landed, and it is at {found}"));
                 Vec::new()
             }
+            // The swarm has it, and this clone's target follows when it can.
+            Advance::MovedUnderneath { .. } | Advance::Busy(_) if landing.shared.is_some() => {
+                warning =
+                    Some(format!("the swarm has this work, and `{target}` here does not yet: it follows by itself"));
+                Vec::new()
+            }
             Advance::MovedUnderneath { .. } => {
                 landing.close_intents(&opened)?;
                 return Ok(Moved::Underneath);
             }
             Advance::Busy(busy) => {
                 landing.close_intents(&opened)?;
-                let why = format!("`{target}` is checked out in `{}`: {}", busy.worktree.display(), busy.why);
-                let reason = WaitingReason::TargetBusy;
-                return Ok(Moved::Waiting(Waiting { reason, why, files: busy.files }));
+                return Ok(Moved::Waiting(checked_out(&target, busy)));
             }
         };
         crash_point!("advanced");
@@ -475,6 +486,35 @@ impl Batches<'_, '_> {
             self.report(layer.candidate.worker.id, Ok(Outcome::Landed(landed)));
         }
         Ok(Moved::Landed)
+    }
+
+    /// Lets the whole swarm have what is about to land, where others share the target. How the move went, where it ends with
+    /// that.
+    fn announce(
+        &self,
+        opened: &[(IntentId, LandingIntent)],
+        target: &BranchName,
+        from: &CommitId,
+        to: &CommitId,
+    ) -> Result<Option<Moved>, LandingError> {
+        let Some(shared) = self.landing.shared else { return Ok(None) };
+        let repository = self.landing.repository;
+        // Once the swarm has it, there is no way back.
+        if repository.branch_head(target)?.as_ref() != Some(from) {
+            self.landing.close_intents(opened)?;
+            return Ok(Some(Moved::Underneath));
+        }
+        if let Some(busy) = repository.hindrance(target, from, to)? {
+            self.landing.close_intents(opened)?;
+            return Ok(Some(Moved::Waiting(checked_out(target, busy))));
+        }
+        match shared.announce(target, from, to)? {
+            Announced::Yes => Ok(None),
+            Announced::Underneath => {
+                self.landing.close_intents(opened)?;
+                Ok(Some(Moved::Underneath))
+            }
+        }
     }
 
     /// Puts intents with the evidence of layers that will land together on the device.
@@ -573,6 +613,12 @@ impl Batches<'_, '_> {
         (self.events)(LandEvent::Ended(&report));
         self.reports.push(report);
     }
+}
+
+/// That a person's checkout is in the way.
+fn checked_out(target: &BranchName, busy: Busy) -> Waiting {
+    let why = format!("`{target}` is checked out in `{}`: {}", busy.worktree.display(), busy.why);
+    Waiting { reason: WaitingReason::TargetBusy, why, files: busy.files }
 }
 
 /// Whether all gates passed.

@@ -101,6 +101,8 @@ impl ReadyWork {
             paths: &self.paths,
             queue: &self.queue,
             run: &self.run,
+            remote: None,
+            shared: None,
         }
     }
 

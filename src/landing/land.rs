@@ -13,6 +13,7 @@ use super::outcome::{
     LandEvent, Outcome, Plan, PlannedGate, Prospect, Report, ReturnReason, Returned, Waiting, WaitingReason,
 };
 use super::review::Standing;
+use super::shared::Shared;
 use super::turn::MARKER;
 use super::{Landing, LandingError};
 use crate::git::{Built, Commit, Repository, crash_point};
@@ -111,6 +112,35 @@ impl Landing<'_> {
         let turn = self.take_turn_unless(&options.ends, events)?.ok_or(LandingError::Ended)?;
         let repository = turn.marked(self.repository);
         let landing = Landing { repository: &repository, ..*self };
+        let Some(mut shared) = Shared::open(&landing)? else { return landing.land_in_turn(workers, options, events) };
+        if !shared.take_turn(&options.ends, events)? {
+            return Err(LandingError::Ended);
+        }
+        shared.in_turn(|| {
+            let landing = Landing { shared: Some(&shared), ..landing };
+            landing.follow_targets(workers)?;
+            landing.land_in_turn(workers, options, events)
+        })
+    }
+
+    /// Brings the targets up to what other nodes landed: those of the workers, and those of interrupted landings.
+    fn follow_targets(&self, workers: &[WorkerId]) -> Result<(), LandingError> {
+        let Some(shared) = self.shared else { return Ok(()) };
+        let mut targets: BTreeSet<_> = self.store.intents()?.into_iter().map(|(_, intent)| intent.target).collect();
+        for worker in workers {
+            targets.insert(self.worker(worker)?.place.target);
+        }
+        targets.iter().try_for_each(|target| shared.follow(target).map(drop))
+    }
+
+    /// The same for a process whose turn it is.
+    fn land_in_turn(
+        &self,
+        workers: &[WorkerId],
+        options: &LandOptions<'_>,
+        events: &mut dyn FnMut(LandEvent<'_>),
+    ) -> Result<Vec<Report>, LandingError> {
+        let landing = *self;
         let mut reports = landing.resume_in_turn(options)?;
         reports.iter().for_each(|report| events(LandEvent::Resumed(report)));
         // What was taken back has its turn like any other.
@@ -185,6 +215,9 @@ impl Landing<'_> {
         let ticket = self.ticket_of(&worker)?;
         let work = self.head_of(&worker)?;
         let waiting = |reason, why| Ok(Err(Outcome::Waiting(Waiting { reason, why, files: Vec::new() })));
+        if let Some(node) = self.elsewhere(&worker, &ticket) {
+            return waiting(WaitingReason::NotApproved, format!("the work on its ticket is node `{node}`'s"));
+        }
         if ticket.state != TicketState::Approved {
             return waiting(WaitingReason::NotApproved, format!("the ticket is {}, not approved", ticket.state));
         }

@@ -24,6 +24,9 @@
 //! compare-and-swap. Worktree and agent belong to their supervisor: landing starts and stops no agent. What must go
 //! back to one is answered as [`Outcome::Returned`], with the ticket `approved`, and the caller reopens it.
 //!
+//! **Several nodes.** Where others share the queue, a landing also takes its turn among them, starts from what landed last,
+//! and moves the tip of the target that all of them follow before its own target ([`shared`]).
+//!
 //! **What survives a crash.** Whoever takes the turn after a dead process first ends what that one left running
 //! ([`turn`]); then its landings are finished or taken back. An intent whose commit is in the target
 //! is finished from step 7, every step of which can be done twice; any other intent is dropped and its ticket is
@@ -56,9 +59,11 @@ mod resume;
 mod review;
 mod reviewer;
 mod rewind;
+mod shared;
 mod speculate;
 mod spot;
 mod stack;
+mod transport;
 mod turn;
 
 use std::path::PathBuf;
@@ -91,7 +96,9 @@ pub(crate) use remark::{RemarkPlace, Remarking};
 pub(crate) use review::{NewReview, Standing};
 pub(crate) use reviewer::{Reviewer, Spoken};
 pub(crate) use rewind::RewindPlan;
+pub(crate) use shared::{Followed, Shared, TIPS, tip_reference};
 pub(crate) use spot::{Fate, Finder};
+pub(crate) use transport::{Parcel, Transport};
 
 /// Landing for one repository; borrows what it works on.
 #[derive(Clone, Copy)]
@@ -106,6 +113,10 @@ pub(crate) struct Landing<'a> {
     pub(crate) queue: &'a dyn Queue,
     /// The command or coordinator run that acts.
     pub(crate) run: &'a RunId,
+    /// The git remote that carries commits to other nodes, where the server of the queue does not.
+    pub(crate) remote: Option<&'a str>,
+    /// What is shared with other nodes, for a process whose turn it is among them.
+    pub(crate) shared: Option<&'a Shared<'a>>,
 }
 
 /// Why landing could not do what was asked. Work that does not fit is no error but an [`Outcome`].
@@ -114,6 +125,52 @@ pub(crate) enum LandingError {
     /// Whoever landed was asked to end.
     #[error("it was ended before it was done; the work is as it was and can land again")]
     Ended,
+    /// Another node took the turn, because this process was stopped for too long.
+    #[error("another node took the turn to land meanwhile; the work is as it was and can land again")]
+    TurnOver,
+    /// What another node landed is not to be had.
+    #[error("the commit {} that another node has is not on the server, and not here", commit.short())]
+    NotSent {
+        /// The commit.
+        commit: CommitId,
+    },
+    /// Work that the server would have to carry is too large for it.
+    #[error("what leads to the commit {} has {bytes} bytes, too many for the server of the queue", commit.short())]
+    TooLarge {
+        /// The commit.
+        commit: CommitId,
+        /// Bytes of its bundle.
+        bytes: usize,
+    },
+    /// The target went two ways.
+    #[error("`{target}` here and what node `{node}` landed on it have each commits that the other has not")]
+    Diverged {
+        /// The target.
+        target: BranchName,
+        /// Who landed last.
+        node: String,
+        /// The reference that holds what landed, here.
+        own: String,
+    },
+    /// A checkout keeps the target from following what others landed.
+    #[error("`{target}` cannot follow what other nodes landed: it is checked out in `{}`: {why}", worktree.display())]
+    CannotFollow {
+        /// The target.
+        target: BranchName,
+        /// Where.
+        worktree: PathBuf,
+        /// Why, as a clause.
+        why: String,
+    },
+    /// What the board says of a target cannot be read.
+    #[error("what landed last on `{target}` is told in a form that this program does not know")]
+    UnknownTip {
+        /// The target.
+        target: BranchName,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
     /// No such worker.
     #[error("there is no worker `{0}`")]
     NoWorker(WorkerId),
@@ -308,6 +365,14 @@ impl LandingError {
             Self::NoComment { worker, .. } => Some(format!("see them: swarm review {worker}")),
             Self::NoItem { ticket, .. } => Some(format!("see them: swarm review {ticket}")),
             Self::Unticked { ticket, .. } => Some(format!("tick them: swarm review {ticket} --check N... --approve")),
+            Self::NotSent { .. } => {
+                Some("clone from the same place, or fetch what the other clone has: git fetch; then repeat".to_owned())
+            }
+            Self::TooLarge { .. } => {
+                Some("let a git remote carry commits: `node: {remote: origin}` in .swarm/config.yaml".to_owned())
+            }
+            Self::Diverged { target, own, .. } => Some(format!("on `{target}`: git rebase {own}, or git merge {own}")),
+            Self::CannotFollow { .. } => Some("commit or stash what is there; it follows by itself then".to_owned()),
             Self::NoTarget(_) => Some("set `target` in .swarm/config.yaml".to_owned()),
             Self::NoRemote(_) => Some("set `landing.remote` to one of those of: git remote".to_owned()),
             Self::ForeignCommits { remote, branch } => {
@@ -341,6 +406,12 @@ impl Landing<'_> {
     /// A worker's entry in the queue.
     fn ticket_of(&self, worker: &Worker) -> Result<QueueTicket, LandingError> {
         self.queue.ticket(&worker.ticket)?.ok_or_else(|| LandingError::NoTicket(worker.ticket.clone()))
+    }
+
+    /// The other node that holds or last held a ticket; `None` where a worker here has its work.
+    fn elsewhere<'t>(&self, worker: &Worker, ticket: &'t QueueTicket) -> Option<&'t str> {
+        let node = ticket.node.as_deref().filter(|node| *node != self.queue.node())?;
+        (self.queue.server().is_some() && worker.attempt.fence != ticket.fence).then_some(node)
     }
 
     /// The head of a worker's branch.

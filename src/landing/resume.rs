@@ -11,7 +11,7 @@ use crate::model::error_text;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
-use crate::queue::Settlement;
+use crate::queue::{QueueTicket, Settlement};
 use crate::store::{IntentId, LandingIntent};
 
 impl Landing<'_> {
@@ -27,12 +27,19 @@ impl Landing<'_> {
         for (ticket, state) in self.queue.states()? {
             if state == TicketState::Landing
                 && let Some(entry) = self.queue.ticket(&ticket)?
+                && self.is_ours(&entry)
                 && !self.store.intents()?.iter().any(|(_, intent)| intent.ticket == ticket)
             {
                 self.queue.settle(&ticket, entry.fence, Settlement::DeferLanding)?;
             }
         }
         Ok(reports)
+    }
+
+    /// Whether a ticket that is landing was taken by this node.
+    fn is_ours(&self, entry: &QueueTicket) -> bool {
+        let is_own = entry.node.as_deref().is_none_or(|node| node == self.queue.node());
+        is_own || self.queue.server().is_none()
     }
 
     /// Finishes a landing whose commit is in the target, and takes any other back.
@@ -42,6 +49,10 @@ impl Landing<'_> {
         intent: &LandingIntent,
         options: &LandOptions<'_>,
     ) -> Result<Outcome, LandingError> {
+        if let Some(shared) = self.shared {
+            // It may be the tip already, though nobody could say so here any more.
+            shared.follow(&intent.target)?;
+        }
         let has_moved = match self.repository.branch_head(&intent.target)? {
             // Work that was in the target before needs no move.
             Some(head) if head == intent.from => intent.from == intent.to,

@@ -49,6 +49,13 @@ pub(crate) enum Event {
         /// Why.
         reason: String,
     },
+    /// A worker goes on with work that another node began.
+    TakenOver {
+        /// The node.
+        node: String,
+        /// What it left.
+        commit: CommitId,
+    },
     /// The agent's process started.
     AgentStarted {
         /// Its pid.

@@ -95,6 +95,21 @@ checked_name! {
     CommitId, "commit id", check_commit
 }
 
+checked_name! {
+    /// Names a node: `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`. It is part of a role and of keys.
+    NodeName, "name for a node", check_node
+}
+
+impl NodeName {
+    /// The name nearest to a text, such as that of a machine.
+    pub(crate) fn near(text: &str) -> Self {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let plain: String = text.chars().map(|c| if is_plain(c) { c } else { '-' }).take(64).collect();
+        let plain = plain.trim_start_matches(['-', '_']);
+        Self(if plain.is_empty() { "node".to_owned() } else { plain.to_owned() })
+    }
+}
+
 impl WorkerId {
     /// The worker of `ticket` with variant `number`; 1 is the plain ticket id.
     pub(crate) fn of(ticket: &TicketId, number: u32) -> Self {
@@ -137,6 +152,20 @@ fn check_ticket(text: &str) -> Result<(), &'static str> {
         Err("only letters, digits, `.`, `_` and `-` are allowed")
     } else if text.contains("..") || text.ends_with('.') || text.ends_with(".lock") {
         Err("it must not contain `..` or end in `.` or `.lock`")
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks the letters of a node's name.
+fn check_node(text: &str) -> Result<(), &'static str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if text.is_empty() || text.len() > 64 {
+        Err("it must have 1 to 64 characters")
+    } else if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        Err("it must start with a letter or digit")
+    } else if !text.chars().all(is_plain) {
+        Err("only letters, digits, `_` and `-` are allowed")
     } else {
         Ok(())
     }
@@ -207,6 +236,17 @@ mod tests {
         }
         for bad in ["", "a b", "-x", "a..b", "a//b", "/a", "a/", "a.lock", "x/.y", "a~1", "@", "a@{1}", "a."] {
             assert!(bad.parse::<BranchName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn any_text_has_a_node_name_near_it() {
+        for (text, near) in [("box", "box"), ("box.local", "box-local"), ("..", "node"), ("", "node"), ("ä1", "1")] {
+            assert_eq!(NodeName::near(text).as_str(), near);
+            assert!(NodeName::near(text).as_str().parse::<NodeName>().is_ok(), "{text}");
+        }
+        for bad in ["", "a.b", "-a", "a/b", "a b", "ä"] {
+            assert!(bad.parse::<NodeName>().is_err(), "{bad}");
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod event;
 pub(crate) mod health;
 mod id;
 pub(crate) mod message;
+pub(crate) mod node;
 pub(crate) mod preset;
 pub(crate) mod providers;
 pub(crate) mod queue;
@@ -25,6 +26,6 @@ mod words;
 pub(crate) mod worker;
 
 pub(crate) use causes::{causes, error_text};
-pub(crate) use id::{AgentName, BranchName, CommitId, IdError, RunId, TicketId, WorkerId};
+pub(crate) use id::{AgentName, BranchName, CommitId, IdError, NodeName, RunId, TicketId, WorkerId};
 pub(crate) use time::{Time, ago_text, duration_text, parse_duration, parse_moment, serde_duration, short_age};
 pub(crate) use words::{counted, cut, size_text, tildes_around};

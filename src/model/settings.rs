@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::BudgetSettings;
 use super::health::HealthSettings;
 
+use super::node::NodeSettings;
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
 use super::queue::QueueSettings;
 use super::ticket::StartFrom;
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) review: ReviewSettings,
     /// Where tickets wait.
     pub(crate) queue: QueueSettings,
+    /// This clone among those that share a queue.
+    pub(crate) node: NodeSettings,
     /// Where tmux sessions live.
     pub(crate) tmux: TmuxSettings,
     /// Durations and sizes.
@@ -101,6 +104,7 @@ impl Default for Settings {
             recover: RecoverSettings::default(),
             review: ReviewSettings::default(),
             queue: QueueSettings::default(),
+            node: NodeSettings::default(),
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
             health: HealthSettings::default(),

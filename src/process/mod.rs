@@ -22,7 +22,7 @@ pub(crate) use tree::{
     ask_to_end, find_all_marked, find_marked, is_used_by, reap_orphans, signal_agent_tree, stop_agent_tree,
     stop_marked, stop_process,
 };
-pub(crate) use usage::{TreeUse, agent_tree_use, proportional_bytes};
+pub(crate) use usage::{TreeUse, agent_tree_use, load_by_core, proportional_bytes};
 
 /// A process that could not be started, waited for or read about.
 #[derive(Debug, thiserror::Error)]

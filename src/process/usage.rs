@@ -47,6 +47,14 @@ pub(crate) fn agent_tree_use(agent: u32) -> Result<TreeUse, ProcessError> {
     Ok(sum)
 }
 
+/// The load of this machine over the last minute, by core; `None` where the system does not tell.
+pub(crate) fn load_by_core() -> Option<f64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let load: f64 = text.split_whitespace().next()?.parse().ok()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Some((load / f64::from(u32::try_from(cores).unwrap_or(1)) * 100.0).round() / 100.0)
+}
+
 impl TreeUse {
     /// Adds one process; a zombie holds nothing but the time it used.
     fn add(&mut self, agent: u32, pid: u32) -> Result<(), ProcessError> {

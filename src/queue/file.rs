@@ -345,6 +345,10 @@ impl<K: Keeper> Queue for TableQueue<K> {
         Ok(known.filter(|known| known.lease_until > Time::now()))
     }
 
+    fn node(&self) -> &str {
+        &self.by
+    }
+
     fn server(&self) -> Option<&Server> {
         self.keeper.server()
     }

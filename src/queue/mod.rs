@@ -68,7 +68,7 @@ pub(crate) use bus::{Bus, BusError, Start, Subscription, bus, post_here, tell_fa
 pub(crate) use engine::{Elsewhere, Engine, Place, Repository, open, open_again, place};
 pub(crate) use file::FileQueue;
 pub(crate) use migrate::{MoveError, load, to_file, to_server};
-pub(crate) use nats::{Gateway, GatewaySettings, Link, NatsError, seen};
+pub(crate) use nats::{Board, Gateway, GatewaySettings, Link, NatsError, Objects, Posted, seen};
 pub(crate) use server::{Login, Server};
 
 /// Version of the shape of [`QueueEvent`].
@@ -179,6 +179,9 @@ pub(crate) trait Queue: Send + Sync {
 
     /// Who leads in a role now; `None` when nobody's lease is good.
     fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError>;
+
+    /// Who acts through it: the name in events, and of the holder of leases.
+    fn node(&self) -> &str;
 
     /// The server that keeps it; `None` where the project's own store does. What another process of this machine needs
     /// to open the same queue.

@@ -22,26 +22,34 @@
 //! answer is lost is offered again for the same place, and found there if it had arrived; when the server stays away, the
 //! caller is told that it is unknown whether the change was made.
 //!
+//! **Beside the log** the server keeps what the nodes of a project tell each other: a [`Board`] of short entries that are
+//! changed by compare-and-swap, and [`Objects`], the bundles of commits that they hand to each other. Both go by the same
+//! connection, a [`Link`]. The queue needs neither.
+//!
 //! **Differences from the file engine**: it needs the server, and says so when that is away; age is a number of the log;
 //! events have numbers of the machine's own.
 
+mod board;
 mod bus;
 mod change;
 mod connection;
 mod error;
 mod gateway;
 mod log;
+mod objects;
 mod replica;
 mod stream;
 #[cfg(test)]
 #[cfg(feature = "real-agents")]
 mod tests;
 
+pub(crate) use board::{Board, Posted};
 pub(crate) use bus::NatsBus;
 pub(crate) use change::Change;
 pub(crate) use connection::Link;
 pub(crate) use error::NatsError;
 pub(crate) use gateway::{Gateway, GatewaySettings};
 pub(crate) use log::Log;
+pub(crate) use objects::Objects;
 pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
 pub(crate) use stream::{Identity, foreign};

@@ -62,6 +62,16 @@ pub(crate) fn encoded(project: &str) -> String {
         .collect()
 }
 
+/// The same as part of the name of a bucket, which may have no `=`: letters, digits and `-` are themselves, every other
+/// byte is `_` and two digits.
+pub(crate) fn bucket(project: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    project
+        .bytes()
+        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("_{byte:02X}") })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +82,9 @@ mod tests {
         let encoded: std::collections::BTreeSet<_> = names.map(encoded).into();
         assert_eq!(encoded.len(), names.len());
         assert_eq!((super::encoded("my-app_2"), super::encoded("a.b ü")), ("my-app_2".into(), "a=2Eb=20=C3=BC".into()));
+        let buckets: std::collections::BTreeSet<_> = names.map(super::bucket).into();
+        assert_eq!((buckets.len(), super::bucket("a.b_c")), (names.len(), "a_2Eb_5Fc".into()));
+        assert!(buckets.iter().all(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))));
         let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '=');
         assert!(encoded.iter().all(|name| name.chars().all(is_safe)), "{encoded:?}");
     }

@@ -35,6 +35,11 @@ impl StatePaths {
         self.root.join("swarm.db")
     }
 
+    /// The settings of this clone alone.
+    pub(crate) fn clone_settings(&self) -> PathBuf {
+        self.root.join("config.yaml")
+    }
+
     /// The folder of one worker; kept after the worker is removed.
     pub(crate) fn worker_dir(&self, worker: &WorkerId) -> PathBuf {
         self.root.join("workers").join(worker.as_str())

@@ -62,6 +62,8 @@ pub(crate) struct Handover {
     /// The server that keeps the queue, where one does.
     #[serde(default)]
     pub(crate) queue: Option<Server>,
+    /// The name under which it acts there.
+    pub(crate) node: String,
     /// The repository's template overrides, by file.
     pub(crate) templates: Vec<(PathBuf, String)>,
     /// The tmux session it is started in; without one it runs detached.

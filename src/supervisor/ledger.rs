@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::{LEASE, SupervisorError};
+use super::{LEASE, SHARED_LEASE, SupervisorError};
 use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
 use crate::model::health::{BadEnd, Pace, Pacing};
 use crate::model::message::Message;
@@ -48,6 +48,16 @@ impl Ledger {
     ) -> Result<Self, SupervisorError> {
         let (ticket, run) = (worker.ticket.clone(), worker.attempt.run.clone());
         Ok(Self { store, queue, bus: Arc::default(), paths: paths.clone(), worker: worker.id.clone(), ticket, run })
+    }
+
+    /// How long its lease lasts unless renewed: where several machines share the queue, one that is gone is missed soon.
+    fn lease(&self) -> Duration {
+        if self.queue.server().is_some() { SHARED_LEASE } else { LEASE }
+    }
+
+    /// How often it is to be renewed.
+    pub(crate) fn renew_every(&self) -> Duration {
+        self.lease() / 4
     }
 
     /// Appends an event to the worker's log and to the store's.
@@ -268,14 +278,14 @@ impl Ledger {
 
     /// The request for that.
     fn taking_back(&self, expected_fence: u64, from: Option<&'static [TicketState]>) -> Reopen {
-        let (ticket, node) = (self.ticket.clone(), node_name());
-        Reopen { ticket, expected_fence, node, lease: LEASE, counts_attempt: false, from }
+        let (ticket, node) = (self.ticket.clone(), self.queue.node().to_owned());
+        Reopen { ticket, expected_fence, node, lease: self.lease(), counts_attempt: false, from }
     }
 
     /// Extends the lease; where the ticket was held to be lost, takes it again if nobody has it. A ticket that was
     /// cancelled or ended otherwise stays as it is.
     pub(crate) fn renew(&self, fence: u64) -> Result<Renewal, SupervisorError> {
-        match self.queue.renew(&self.ticket, fence, LEASE)? {
+        match self.queue.renew(&self.ticket, fence, self.lease())? {
             Renewed::Held { .. } => Ok(Renewal::Held { fence }),
             Renewed::Lost => match self.take_back(fence, FROM_LOST) {
                 Ok(fence) => Ok(Renewal::Held { fence }),

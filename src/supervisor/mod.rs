@@ -47,13 +47,18 @@ pub(crate) use client::{ANSWER_WITHIN, Client, SLOW};
 pub(crate) use handover::RuntimePaths;
 pub(crate) use ledger::node_name;
 pub(crate) use run::supervise;
-pub(crate) use spawn::{ApprovedSetup, Continue, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
+pub(crate) use spawn::{
+    ApprovedSetup, Continue, Inherited, Left, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start,
+};
 
 /// Names the worker of whatever an agent starts, wherever it goes.
 pub(crate) const MARKER: &str = "SWARM_WORKER_DIR";
 
 /// How long a lease lasts unless renewed.
 pub(crate) const LEASE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// The same of a worker that runs, where several machines share the queue.
+pub(crate) const SHARED_LEASE: std::time::Duration = std::time::Duration::from_secs(8);
 
 /// What went wrong with a worker.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +155,14 @@ pub(crate) enum SupervisorError {
         /// The ticket.
         ticket: crate::model::TicketId,
     },
+    /// Another node has the ticket.
+    #[error("node `{node}` took ticket `{ticket}` over")]
+    Elsewhere {
+        /// The ticket.
+        ticket: crate::model::TicketId,
+        /// The node.
+        node: String,
+    },
     /// A base names nothing.
     #[error("`{base}` names no commit")]
     NoBase {
@@ -200,6 +213,9 @@ impl SupervisorError {
         match self {
             Self::NotStarted { hint, .. } => hint.clone(),
             Self::Taken { worker } => Some(format!("swarm stop {worker}")),
+            Self::Elsewhere { .. } => {
+                Some("what this worker made is still here: swarm diff shows it, swarm rm keeps it".to_owned())
+            }
             Self::Spawning { worker } | Self::Superseded { worker } => Some(format!("swarm status {worker}")),
             Self::NoWorktree { worker, .. } => {
                 Some(format!("swarm rm {worker} keeps what was saved of its work; then swarm spawn begins anew"))

@@ -23,6 +23,7 @@ mod layering;
 mod migrate;
 #[cfg(feature = "real-agents")]
 mod nats;
+mod nodes;
 mod own_loop;
 mod plan;
 mod processes;

@@ -18,6 +18,7 @@ mod log;
 mod logs;
 mod man;
 mod merge;
+mod node;
 mod own_loop;
 mod plan;
 mod queue;
@@ -57,6 +58,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Down(args) => up::down(&args, context)?,
         Verb::Lead(args) => return up::lead(&args, context),
         Verb::Queue(verb) => queue::run(&verb, context)?,
+        Verb::Node(verb) => node::run(&verb, context)?,
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),
         Verb::Send(args) => act::send(&args, context)?,

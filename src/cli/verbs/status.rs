@@ -10,7 +10,7 @@ use crate::cli::Context;
 use crate::cli::args::{StatusArgs, WorkerArgs};
 use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, paragraph, width};
 use crate::coordinator::Failure;
-use crate::coordinator::views::{PullState, StatusView, WhyView, WorkerView};
+use crate::coordinator::views::{NodeState, NodeView, PullState, StatusView, WhyView, WorkerView};
 use crate::model::health::Pace;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, Status};
@@ -107,6 +107,7 @@ fn coordination(view: &StatusView, output: &Output) -> String {
     let stale = view.queue.as_ref().and_then(|queue| queue.staleness(view.at));
     let mut text =
         stale.map(|stale| format!("{}\n", output.paint(Style::Yellow, &one_line(&stale)))).unwrap_or_default();
+    text.push_str(&nodes(view, output));
     let Some(coordinator) = &view.coordinator else { return text };
     text.push_str(&format!("{}\n", output.paint(Style::Dim, &one_line(&coordinator.text))));
     for hold in view.holds.iter().take(HOLDS_SHOWN) {
@@ -115,6 +116,24 @@ fn coordination(view: &StatusView, output: &Output) -> String {
     if view.holds.len() > HOLDS_SHOWN {
         let more = view.holds.len() - HOLDS_SHOWN;
         writeln!(text, "and {more} more: swarm queue list").expect("a string takes all text");
+    }
+    text
+}
+
+/// The nodes, and what the others work on.
+fn nodes(view: &StatusView, output: &Output) -> String {
+    if view.nodes.is_empty() {
+        return String::new();
+    }
+    let node = |node: &NodeView| match node.state {
+        NodeState::Active => format!("{} ({} of {})", node.name, node.running, node.max_workers),
+        state => format!("{} ({})", node.name, state.as_str()),
+    };
+    let names: Vec<_> = view.nodes.iter().map(node).collect();
+    let mut text = format!("{}\n", output.paint(Style::Dim, &format!("Nodes: {}", names.join(", "))));
+    for ticket in &view.elsewhere {
+        writeln!(text, "`{}` is {} on node {}", ticket.ticket, ticket.state, ticket.node)
+            .expect("a string takes all text");
     }
     text
 }

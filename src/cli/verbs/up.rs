@@ -12,12 +12,16 @@ use crate::process;
 
 /// `up`.
 pub(super) fn up(args: &WorkArgs, context: &Context) -> Result<(), Failure> {
+    show(&context.control()?.up(&request(args))?, context)
+}
+
+/// What is asked for.
+pub(super) fn request(args: &WorkArgs) -> UpRequest {
     let mut given = vec!["lead".to_owned()];
     given.extend(args.max_workers.map(|count| format!("--max-workers={count}")));
     given.extend(args.merge.then(|| "--merge".to_owned()));
     given.extend(args.headless.then(|| "--headless".to_owned()));
-    let request = UpRequest { args: given, lands: args.merge, headless: args.headless };
-    show(&context.control()?.up(&request)?, context)
+    UpRequest { args: given, lands: args.merge, headless: args.headless }
 }
 
 /// `down`.

@@ -22,6 +22,7 @@ fn load_from(
     load_settings(&Layers {
         user_folder: folder,
         project: Some((PathBuf::from(".swarm/config.yaml"), project.to_owned())),
+        clone: None,
         environment: &environment,
         overrides: flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     })

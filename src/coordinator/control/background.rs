@@ -13,7 +13,6 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::queue_place::Tables;
 use crate::coordinator::views::{CoordinatorState, CoordinatorView, VIEW_VERSION};
 use crate::files::{self, Access, FileLock};
-use crate::model::coordination::COORDINATOR;
 use crate::model::worker::{ProcessIdentity, TmuxSession};
 use crate::model::{Time, counted};
 use crate::process;
@@ -149,9 +148,13 @@ impl Control {
     }
 
     /// Who leads now, and what it holds back; nothing where nobody's lease is good.
-    pub(in crate::coordinator) fn leader_view(&self, queue: &dyn Queue) -> Result<Option<CoordinatorView>, Failure> {
+    pub(in crate::coordinator) fn leader_view(
+        &self,
+        queue: &dyn Queue,
+        role: &str,
+    ) -> Result<Option<CoordinatorView>, Failure> {
         let record = self.background()?;
-        let view = self.coordinator_view_of(record.as_ref(), "runs", queue.leader(COORDINATOR)?)?;
+        let view = self.coordinator_view_of(record.as_ref(), "runs", queue.leader(role)?)?;
         Ok((view.state != CoordinatorState::None || view.leader.is_some()).then_some(view))
     }
 
@@ -219,7 +222,7 @@ impl Control {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             if let Some(record) = self.background()?
-                && self.project.queue()?.leader(COORDINATOR)?.is_some()
+                && self.project.queue()?.leader(&self.role()?)?.is_some()
             {
                 return Ok(record);
             }
@@ -255,7 +258,7 @@ impl Control {
     /// What is to be said of the process in the background, and of who leads.
     fn coordinator_view(&self, record: Option<&UpRecord>, what: &str) -> Result<CoordinatorView, Failure> {
         let leader = match self.project.tables()? {
-            Some(Tables { queue, .. }) => queue.leader(COORDINATOR)?,
+            Some(Tables { queue, role, .. }) => queue.leader(&role)?,
             None => None,
         };
         self.coordinator_view_of(record, what, leader)

@@ -185,8 +185,12 @@ impl Control {
 
     /// Whether a ticket is held in the queue although no worker is at it.
     pub(super) fn is_unattended(&self, ticket: &TicketId) -> Result<bool, Failure> {
-        let entry = self.project.queue()?.ticket(ticket)?.filter(|entry| entry.client().is_none());
-        let is_held = entry.is_some_and(|entry| matches!(entry.state, TicketState::Running | TicketState::Lost));
+        let queue = self.project.queue()?;
+        let entry = queue.ticket(ticket)?.filter(|entry| entry.client().is_none());
+        // What another node holds is that one's to look after.
+        let is_own = entry.as_ref().and_then(|entry| entry.node.as_deref()).is_none_or(|node| node == queue.node());
+        let state = entry.filter(|_| is_own || queue.server().is_none()).map(|entry| entry.state);
+        let is_held = matches!(state, Some(TicketState::Running | TicketState::Lost));
         // A spawn that has just claimed it holds this lock.
         let spawns = FileLock::is_held(&self.project.paths.spawn_lock(&WorkerId::of(ticket, 1)))?;
         let workers = self.project.store()?.workers()?;

@@ -4,10 +4,11 @@ use super::{Control, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::queue_place;
 use crate::coordinator::views::{MigrateView, MovedTicketView, VIEW_VERSION};
+use crate::model::Time;
 use crate::model::coordination::COORDINATOR;
 use crate::model::queue::{AUTO, FILE, QueueSettings};
 use crate::model::worker::Liveness;
-use crate::queue::{self, Engine, FileQueue, Place, Queue, Server};
+use crate::queue::{self, Engine, Place, Server};
 
 impl Control {
     /// Moves all tickets, or says what would move.
@@ -79,7 +80,10 @@ impl Control {
     /// Refuses while somebody works by the queue as it is.
     fn refuse_while_at_work(&self) -> Result<(), Failure> {
         let store = self.project.store()?;
-        if let Some(leader) = FileQueue::new(store.clone(), "migrate").leader(COORDINATOR)? {
+        let roles = store.read(|txn| txn.leaderships())?;
+        let now = Time::now();
+        let mut leads = roles.into_iter().filter(|(role, who)| role.starts_with(COORDINATOR) && who.lease_until > now);
+        if let Some((_, leader)) = leads.next() {
             let text = format!("{} coordinates by the queue as it is", leader.holder);
             return Err(Failure::new(FailureKind::Failed, text).hint("swarm down, or wait for the end of swarm run"));
         }

@@ -7,6 +7,7 @@ mod background;
 mod budget;
 mod bus;
 mod care;
+mod carry;
 mod clean;
 mod collect;
 mod conflicts;
@@ -19,6 +20,7 @@ mod init;
 mod mend;
 mod merge;
 mod migrate;
+mod nodes;
 mod plan;
 mod pull_request;
 mod queue;
@@ -65,6 +67,7 @@ pub(crate) use clean::CleanRequest;
 pub(crate) use events::{EventFilter, EventKind, EventReader, Since};
 pub(crate) use import::ImportRequest;
 pub(crate) use merge::{MergeProgress, MergeRequest};
+pub(crate) use nodes::JoinRequest;
 pub(crate) use plan::PlanRequest;
 pub(crate) use queue::QueueFilter;
 pub(crate) use recover::KeptDiff;
@@ -127,6 +130,11 @@ impl Control {
     /// The same control, which says what a person who waits should know: a clause at a time.
     pub(crate) fn with_listener(self, listener: impl Fn(&str) + 'static) -> Self {
         Self { project: self.project.with_listener(listener), ..self }
+    }
+
+    /// The role of whoever coordinates here.
+    pub(in crate::coordinator) fn role(&self) -> Result<String, Failure> {
+        Ok(self.project.coordinator_role(self.project.queue()?.server().is_some()))
     }
 
     /// Says what is going on.

@@ -7,7 +7,7 @@ use super::act::{Acted, action};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::queue_place::Tables;
 use crate::coordinator::views::{ActionView, ActionsView, QueueEntryView, QueueServeView, QueueView, VIEW_VERSION};
-use crate::model::coordination::{COORDINATOR, Hold};
+use crate::model::coordination::Hold;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase};
 use crate::model::{TicketId, Time, WorkerId};
@@ -29,9 +29,9 @@ impl Control {
     pub(crate) fn queue_view(&self, filter: QueueFilter) -> Result<QueueView, Failure> {
         let mut view =
             QueueView { version: VIEW_VERSION, at: Time::now(), leader: None, queue: None, tickets: Vec::new() };
-        let Some(Tables { store, queue, view: place }) = self.project.tables()? else { return Ok(view) };
+        let Some(Tables { store, queue, role, view: place }) = self.project.tables()? else { return Ok(view) };
         view.queue = Some(place);
-        view.leader = queue.leader(COORDINATOR)?.map(|leader| leader.holder);
+        view.leader = queue.leader(&role)?.map(|leader| leader.holder);
         let holds = if view.leader.is_some() { store.holds()? } else { Vec::new() };
         let holds: HashMap<&TicketId, &Hold> = holds.iter().map(|hold| (&hold.ticket, hold)).collect();
         let is_listed = |entry: &QueueTicket| match filter {
@@ -78,8 +78,8 @@ impl Control {
 
     /// What holds each ticket, while somebody leads.
     pub(super) fn holds(&self) -> Result<Vec<Hold>, Failure> {
-        let Some(Tables { store, queue, .. }) = self.project.tables()? else { return Ok(Vec::new()) };
-        let leads = queue.leader(COORDINATOR)?.is_some();
+        let Some(Tables { store, queue, role, .. }) = self.project.tables()? else { return Ok(Vec::new()) };
+        let leads = queue.leader(&role)?.is_some();
         Ok(if leads { store.holds()? } else { Vec::new() })
     }
 

@@ -64,13 +64,15 @@ pub(crate) struct Patch {
 impl Control {
     /// Runs something with the landing of this repository.
     pub(super) fn with_landing<T>(&self, act: impl FnOnce(&Landing<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let queue = self.project.queue()?;
+        let (queue, settings) = (self.project.queue()?, self.project.settings_or_default());
         let landing = Landing {
             repository: &self.project.repository,
             store: self.project.store()?,
             paths: &self.project.paths,
             queue: &*queue,
             run: &self.run,
+            remote: settings.node.remote.as_deref(),
+            shared: None,
         };
         act(&landing)
     }

@@ -7,7 +7,7 @@ use super::spawn::{SpawnProgress, SpawnRequest};
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::project::Call;
-use crate::coordinator::run::{AgentFacts, Past, Rules, Seen, World};
+use crate::coordinator::run::{AgentFacts, Nodes, Past, Rules, Seen, World};
 use crate::coordinator::views::{MergeView, SpawnedView};
 use crate::landing::LandingError;
 use crate::model::settings::{Approval, LandingMode, Settings};
@@ -147,6 +147,7 @@ impl Control {
         Ok(Rules {
             max_workers: settings.max_workers,
             agent: settings.agent.clone(),
+            offers: settings.node.capabilities.clone(),
             run: settings.run.clone(),
             health: settings.health,
             lands,
@@ -224,6 +225,7 @@ impl Control {
             setbacks: BTreeMap::new(),
             told: BTreeMap::new(),
             never_lands: None,
+            nodes: Nodes::default(),
             paces: store.paces()?,
             cares: store.cares()?.into_iter().collect(),
         })
@@ -344,17 +346,21 @@ impl Control {
         Ok(())
     }
 
-    /// Starts a worker for a published ticket, as it was published: a new one, or the ended one in its worktree.
+    /// Starts a worker for a published ticket, as it was published: a new one, or the ended one in its worktree. With
+    /// `takes_over` it goes on with what a node that is gone held under that fence.
     pub(in crate::coordinator) fn start_published(
         &self,
         id: &TicketId,
         agent: &AgentName,
         headless: bool,
+        takes_over: Option<u64>,
     ) -> Result<SpawnedView, Failure> {
+        // It starts from what every node has landed so far.
+        self.follow_tips()?;
         let known = self.project.queue()?.ticket(id)?;
         let ticket = known.ok_or_else(|| QueueError::NotFound(id.clone()))?.ticket;
         let agent = Some(agent.to_string());
-        let request = SpawnRequest { agent, headless, takes_queued: true, ..SpawnRequest::default() };
+        let request = SpawnRequest { agent, headless, takes_queued: true, takes_over, ..SpawnRequest::default() };
         self.spawn_one(&request, ticket)
     }
 

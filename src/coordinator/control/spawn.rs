@@ -15,7 +15,7 @@ use crate::model::settings::Settings;
 use crate::model::ticket::{DependencyKind, Ticket, TicketState, cycle, cycle_text, unmet};
 use crate::model::worker::{Liveness, SpawnStep, Status, Worker};
 use crate::model::{AgentName, BranchName, TicketId, Time, WorkerId};
-use crate::supervisor::{ApprovedSetup, Continue, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
+use crate::supervisor::{ApprovedSetup, Continue, Left, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
 use crate::terminal::Tmux;
 
 /// Spawns carried out at once: one a core of a small machine; their locked parts take turns anyway.
@@ -40,6 +40,8 @@ pub(crate) struct SpawnRequest {
     pub(crate) dry_run: bool,
     /// Take only what waits in the queue, as a coordinator does: what somebody cancelled since is not published again.
     pub(crate) takes_queued: bool,
+    /// The fence under which a node that is gone held it.
+    pub(crate) takes_over: Option<u64>,
 }
 
 /// Where a ticket may be that a coordinator starts and that is not queued: its claim was left behind.
@@ -319,9 +321,16 @@ impl Control {
         match existing {
             Some(worker) if !self.is_abandoned_spawn(&worker) => self.prepare_again(worker, ticket, agent, request),
             _ => {
-                let plan = spawner.plan(&ticket, request.base.as_deref())?;
-                let (headless, publishes) = (request.headless, !request.takes_queued);
-                Ok(Prepared::New(Box::new(Start { ticket, agent, plan, headless, publishes })))
+                let mut plan = spawner.plan(&ticket, request.base.as_deref())?;
+                let inherited = self.inherited(request.takes_over, &ticket.id)?;
+                let inherited = inherited.filter(|_| !plan.use_existing_branch);
+                if let Some(Left { head, .. }) = inherited.as_ref().and_then(|inherited| inherited.left.as_ref()) {
+                    // What is on its branch beyond the target is the work that goes on.
+                    plan.base = spawner.repository.merge_base(head, &plan.base)?.unwrap_or(plan.base);
+                }
+                let (headless, publishes, takes_over) = (request.headless, !request.takes_queued, request.takes_over);
+                let start = Start { ticket, agent, plan, headless, publishes, takes_over, inherited };
+                Ok(Prepared::New(Box::new(start)))
             }
         }
     }

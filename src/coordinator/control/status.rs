@@ -9,13 +9,14 @@ use super::pull_request::pull_view;
 use super::{Control, Known, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::queue_place::Tables;
-use crate::coordinator::views::{StatusView, VIEW_VERSION, WorkerView};
+use crate::coordinator::register::Register;
+use crate::coordinator::views::{ElsewhereView, QueueEngine, StatusView, VIEW_VERSION, WorkerView};
 use crate::model::health::Resources;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Outcome, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
 use crate::process;
-use crate::queue::Queue;
+use crate::queue::{Queue, QueueTicket};
 use crate::supervisor::MARKER;
 
 /// Processes that are named in one clause at most.
@@ -35,8 +36,10 @@ impl Control {
             coordinator: None,
             holds: Vec::new(),
             queue: None,
+            nodes: Vec::new(),
+            elsewhere: Vec::new(),
         };
-        let Some(Tables { store, queue, view: place }) = self.project.tables()? else {
+        let Some(Tables { store, queue, role, view: place }) = self.project.tables()? else {
             if let Some(name) = names.first() {
                 return Err(no_worker(name));
             }
@@ -79,12 +82,37 @@ impl Control {
         }
         *tickets.entry(TicketState::Open.as_str().to_owned()).or_default() += self.unspawned(&states)?;
         view.tickets = tickets;
-        view.coordinator = self.leader_view(&queue)?;
+        view.coordinator = self.leader_view(&queue, &role)?;
         if view.coordinator.as_ref().is_some_and(|coordinator| coordinator.leader.is_some()) {
             view.holds = store.holds()?;
         }
+        if !is_away && view.queue.as_ref().is_some_and(|place| place.engine == QueueEngine::Nats) {
+            self.add_nodes(&mut view, &queue)?;
+        }
         view.workers = known.iter().map(worker_view).collect();
         Ok(view)
+    }
+
+    /// Adds the nodes, and what they work on.
+    fn add_nodes(&self, view: &mut StatusView, queue: &dyn Queue) -> Result<(), Failure> {
+        let nodes = Register::open(&*self.project.queue()?)
+            .map_err(Failure::from)
+            .and_then(|register| register.map_or(Ok(Vec::new()), |register| self.node_views(&register)));
+        match nodes {
+            Ok(nodes) => view.nodes = nodes,
+            Err(failure) => {
+                let error = failure.chain.join(": ");
+                tracing::warn!(error, "the nodes could not be asked for");
+            }
+        }
+        let own = self.project.node();
+        let is_begun = |entry: &QueueTicket| entry.state.is_begun() && !entry.state.is_ended();
+        for entry in queue.snapshot()?.into_iter().filter(is_begun) {
+            let (ticket, state) = (entry.ticket.id.to_string(), entry.state);
+            let node = entry.node.filter(|node| node != own.as_str());
+            view.elsewhere.extend(node.map(|node| ElsewhereView { ticket, state, node }));
+        }
+        Ok(())
     }
 
     /// How many ticket files there are of which the queue knows nothing, told by their names.

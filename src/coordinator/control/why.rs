@@ -9,7 +9,7 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::run::{Standing, decide};
 use crate::coordinator::views::{VIEW_VERSION, WhyTicketView, WhyView};
 use crate::landing::PullRecord;
-use crate::model::coordination::{COORDINATOR, Hold, HoldKind};
+use crate::model::coordination::{Hold, HoldKind};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text};
@@ -84,6 +84,10 @@ impl Control {
             let of = entry.ticket.max_attempts;
             facts.push(format!("it has had {} of {of}", counted(entry.attempts as usize, "attempt")));
             facts.extend(entry.error.as_ref().map(|error| format!("its last attempt failed: {error}")));
+            let queue = self.project.queue()?;
+            let is_begun = entry.state.is_begun() && !entry.state.is_ended() && queue.server().is_some();
+            let node = entry.node.as_ref().filter(|node| is_begun && *node != queue.node());
+            facts.extend(node.map(|node| format!("node `{node}` has it")));
         }
         let workers = self.project.store()?.workers()?;
         let own = workers.iter().filter(|worker| worker.ticket == id).map(|worker| worker.id.as_str());
@@ -120,7 +124,8 @@ impl Control {
         choice.add_unqueued(&mut tickets)?;
         outlook.entry = tickets.iter().find(|entry| entry.ticket.id == *id).cloned();
         let rules = self.rules(false)?;
-        let world = self.world(&rules, workers, tickets, Some(choice.tickets))?;
+        let mut world = self.world(&rules, workers, tickets, Some(choice.tickets))?;
+        world.nodes = self.nodes_at_once()?;
         let decision = decide(&world, &rules);
         let held = if outlook.leader.is_some() { self.holds()? } else { Vec::new() };
         let hold = |holds: &[Hold]| holds.iter().find(|hold| hold.ticket == *id).cloned();
@@ -135,7 +140,7 @@ impl Control {
 
     /// Who leads and acts on a ticket: one that brings other tickets to their end leaves it alone.
     fn leader_of(&self, id: &TicketId) -> Result<Option<String>, Failure> {
-        let leader = self.project.queue()?.leader(COORDINATOR)?;
+        let leader = self.project.queue()?.leader(&self.role()?)?;
         let Some(leader) = leader.map(|leader| leader.holder) else { return Ok(None) };
         let run = self.project.store()?.run_of(&leader)?;
         let is_left_alone = run.and_then(|run| run.tickets).is_some_and(|tickets| !tickets.contains(id));
@@ -170,6 +175,7 @@ impl Control {
             }
             None => facts.push("no heartbeat of this attempt was found".to_owned()),
         }
+        facts.extend(self.carried_of(&known.worker)?);
         facts.extend(self.pace_of(&known.worker)?);
         if let Some(sign) = known.live.as_ref().and_then(|live| live.sign.as_ref()) {
             let quiet = duration_text(sign.quiet());

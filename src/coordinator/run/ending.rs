@@ -126,6 +126,7 @@ impl Engine<'_> {
         if self.still_leads()? {
             self.control.project().store()?.set_holds(&[])?;
         }
+        self.leave_nodes();
         self.release()?;
         let exit_code = view.exit_code;
         self.record.ended = Some(RunEnd { at: Time::now(), exit_code, why: view.why.clone() });

@@ -13,7 +13,7 @@ use crate::coordinator::control::{Beside, MergeProgress};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::MergeView;
 use crate::model::ticket::TicketState;
-use crate::model::{AgentName, TicketId, WorkerId};
+use crate::model::{AgentName, BranchName, TicketId, WorkerId};
 
 /// Starts at once: two keep a small machine busy, and their locked parts take turns anyway.
 const STARTS_AT_ONCE: usize = 2;
@@ -29,6 +29,26 @@ pub(super) enum Job {
         agent: AgentName,
         /// Without a terminal.
         headless: bool,
+    },
+    /// Start a worker for a ticket of a node that is gone.
+    TakeOver {
+        /// The ticket.
+        ticket: TicketId,
+        /// With whom.
+        agent: AgentName,
+        /// The fence of the lease that is over.
+        fence: u64,
+        /// Without a terminal.
+        headless: bool,
+    },
+    /// Bring the targets up to what other nodes landed.
+    Follow,
+    /// Hand work over, in case this node goes away.
+    Carry {
+        /// Whose.
+        workers: Vec<WorkerId>,
+        /// Tickets of which nothing needs to be handed over any more.
+        over: Vec<TicketId>,
     },
     /// Continue a lost worker.
     Resume {
@@ -100,6 +120,8 @@ pub(super) enum Report {
 pub(super) enum Done {
     /// A worker runs, or goes on, or was ended.
     Simply,
+    /// Targets were moved, each to what that node landed.
+    Followed(Vec<(BranchName, String)>),
     /// A landing was tried: what it says, how it failed as a whole, and where each ticket is now.
     Landed(Box<Landing>),
 }
@@ -208,6 +230,10 @@ impl Job {
     fn claims(&self) -> Vec<(TicketId, Doing)> {
         match self {
             Self::Start { ticket, agent, .. } => vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })],
+            Self::TakeOver { ticket, agent, .. } => {
+                vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })]
+            }
+            Self::Follow | Self::Carry { .. } => Vec::new(),
             Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting { agent: None })],
             Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
@@ -221,8 +247,13 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
     let control = beside.open()?;
     match job {
         Job::Start { ticket, agent, headless } => {
-            control.start_published(ticket, agent, *headless).map(|_| Done::Simply)
+            control.start_published(ticket, agent, *headless, None).map(|_| Done::Simply)
         }
+        Job::TakeOver { ticket, agent, fence, headless } => {
+            control.start_published(ticket, agent, *headless, Some(*fence)).map(|_| Done::Simply)
+        }
+        Job::Follow => control.follow_tips().map(Done::Followed),
+        Job::Carry { workers, over } => control.carry(workers, over).map(|()| Done::Simply),
         Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),
         Job::Care { worker, what, .. } => control.care_for(worker, what).map(|()| Done::Simply),
         Job::Stop { worker, reason, .. } => control.stop_for_later(worker, reason).map(|()| Done::Simply),

@@ -8,7 +8,7 @@ use super::world::World;
 use super::{Engine, News};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::model::TicketId;
-use crate::model::coordination::{COORDINATOR, Hold, RunRecord};
+use crate::model::coordination::{Hold, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::queue::Leader;
 
@@ -28,7 +28,7 @@ impl Engine<'_> {
     /// The run of whoever leads.
     fn leader_run(&self) -> Result<Option<RunRecord>, Failure> {
         let project = self.control.project();
-        let Some(leader) = project.queue()?.leader(COORDINATOR)? else { return Ok(None) };
+        let Some(leader) = project.queue()?.leader(self.lease.role())? else { return Ok(None) };
         Ok(project.store()?.run_of(&leader.holder)?)
     }
 
@@ -58,7 +58,7 @@ impl Engine<'_> {
     /// about who leads.
     pub(super) fn hear_lead(&mut self, leading: Leading) -> Result<(), Failure> {
         self.leads = leading.leads();
-        let noted = match leading.fact() {
+        let noted = match leading.fact(self.lease.role()) {
             Some(event) => self.note(SwarmRecord::now(&self.record.id, event)),
             None => Ok(()),
         };
@@ -103,7 +103,7 @@ impl Engine<'_> {
     /// Gives the lead up.
     pub(super) fn release(&mut self) -> Result<(), Failure> {
         if let Some(leader) = self.lease.release()?
-            && let Some(event) = Leading::Lost(leader).fact()
+            && let Some(event) = Leading::Lost(leader).fact(self.lease.role())
         {
             self.note(SwarmRecord::now(&self.record.id, event))?;
         }
@@ -118,8 +118,8 @@ impl Leading {
     }
 
     /// What is to be written down, where the role went from one to another.
-    fn fact(&self) -> Option<SwarmEvent> {
-        let parts = |leader: &Leader| (COORDINATOR.to_owned(), leader.holder.clone(), leader.fence);
+    fn fact(&self, role: &str) -> Option<SwarmEvent> {
+        let parts = |leader: &Leader| (role.to_owned(), leader.holder.clone(), leader.fence);
         match self {
             Self::Began(leader) => {
                 let (role, holder, fence) = parts(leader);
@@ -138,12 +138,13 @@ impl Leading {
 mod tests {
     use super::*;
     use crate::model::Time;
+    use crate::model::coordination::COORDINATOR;
 
     #[test]
     fn only_who_took_the_lease_or_kept_it_leads_and_only_a_change_is_written_down() {
         let now = Time::from_millis(0);
         let leader = || Leader { holder: "me".to_owned(), fence: 3, lease_until: now };
-        let heard = |leading: Leading| (leading.leads(), leading.fact());
+        let heard = |leading: Leading| (leading.leads(), leading.fact(COORDINATOR));
         let (role, holder, fence) = (COORDINATOR.to_owned(), "me".to_owned(), 3);
         let taken = SwarmEvent::LeaseTaken { role: role.clone(), holder: holder.clone(), fence };
         assert_eq!(heard(Leading::Began(leader())), (true, Some(taken)));

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::files::{self, FileLock};
-use crate::model::coordination::COORDINATOR;
 use crate::model::error_text;
 use crate::queue::{Lead, LeadRequest, Leader, Queue, QueueError, Renewed};
 use crate::store::StatePaths;
@@ -31,6 +30,8 @@ const IS_GONE_AFTER: Duration = Duration::from_millis(500);
 /// The lease of one process.
 pub(super) struct Lease {
     queue: Arc<dyn Queue>,
+    /// The role.
+    role: String,
     /// This process, for people.
     holder: String,
     /// What it holds.
@@ -59,8 +60,8 @@ pub(super) enum Leading {
 
 impl Lease {
     /// No lease yet.
-    pub(super) fn new(queue: Arc<dyn Queue>, holder: String, paths: StatePaths) -> Self {
-        Self { queue, holder, held: None, renewed_at: Instant::now(), paths, alive: None, gone: None }
+    pub(super) fn new(queue: Arc<dyn Queue>, role: String, holder: String, paths: StatePaths) -> Self {
+        Self { queue, role, holder, held: None, renewed_at: Instant::now(), paths, alive: None, gone: None }
     }
 
     /// Takes, keeps or notices the loss of the lease.
@@ -80,7 +81,7 @@ impl Lease {
                 return Ok(Leading::Leads);
             }
             let asked_at = Instant::now();
-            return match self.queue.renew_lead(COORDINATOR, held.fence, LEASE)? {
+            return match self.queue.renew_lead(&self.role, held.fence, LEASE)? {
                 Renewed::Held { .. } => {
                     self.renewed_at = asked_at;
                     Ok(Leading::Leads)
@@ -93,14 +94,14 @@ impl Lease {
                 }
             };
         }
-        let role = COORDINATOR.to_owned();
+        let role = self.role.clone();
         let request = LeadRequest { role, holder: self.holder.clone(), lease: LEASE };
         let mut asked_at = Instant::now();
         let mut lead = self.queue.leader_lease(&request)?;
         if let Lead::Held(leader) = &lead
             && self.is_gone(leader.fence)
         {
-            self.queue.release_lead(COORDINATOR, leader.fence)?;
+            self.queue.release_lead(&self.role, leader.fence)?;
             asked_at = Instant::now();
             lead = self.queue.leader_lease(&request)?;
         }
@@ -118,9 +119,14 @@ impl Lease {
     /// Gives the role up; what was held.
     pub(super) fn release(&mut self) -> Result<Option<Leader>, QueueError> {
         let Some(held) = self.held.take() else { return Ok(None) };
-        self.queue.release_lead(COORDINATOR, held.fence)?;
+        self.queue.release_lead(&self.role, held.fence)?;
         self.let_go(held.fence);
         Ok(Some(held))
+    }
+
+    /// The role.
+    pub(super) fn role(&self) -> &str {
+        &self.role
     }
 
     /// Whether the leader seemed to be gone when it was looked at last.
@@ -182,6 +188,7 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::coordination::COORDINATOR;
     use crate::model::settings::Durability;
     use crate::queue::FileQueue;
     use crate::store::Store;
@@ -190,7 +197,7 @@ mod tests {
     fn lease(folder: &std::path::Path, holder: &str) -> Lease {
         let paths = StatePaths::new(folder);
         let store = Arc::new(Store::open(&paths, Durability::Normal).unwrap());
-        Lease::new(Arc::new(FileQueue::new(store, holder)), holder.to_owned(), paths)
+        Lease::new(Arc::new(FileQueue::new(store, holder)), COORDINATOR.to_owned(), holder.to_owned(), paths)
     }
 
     /// Asks until the answer is another than to stand by; how long that took.

@@ -12,6 +12,11 @@
 //! out. What two leaders could still do at once, because one of them had begun before it lost the role, is kept apart by
 //! what keeps any two commands apart: claims in the queue, the spawn lock of a worker, the landing lock.
 //!
+//! **Nodes.** Where a server keeps the queue, each clone that works on it is a node with a coordinator of its own: the role
+//! is `coordinator@NODE`, and everything above holds within the node. It says on the board of the server that it is there,
+//! looks which others are, follows what they land, and hands over what its workers have made. Tickets that others hold are
+//! theirs while they are there; those of a node that is gone and whose leases are over it takes over.
+//!
 //! **What survives.** The engine keeps no truth in memory. Tickets, workers and intents are in the store; waiting times
 //! between attempts follow from what the queue recorded. A new engine sees what the last one saw, so `kill -9` of it loses
 //! nothing: workers run on, half-done starts are undone by the next start, half-done landings by the next landing. Only how
@@ -36,6 +41,7 @@ mod ending;
 mod jobs;
 mod lead;
 mod lease;
+mod nodes;
 mod pace;
 mod reread;
 mod schedule;
@@ -55,16 +61,17 @@ use super::views::RunView;
 use crate::model::coordination::{Hold, HoldKind, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::{TicketId, Time, counted};
-use crate::queue::{Gateway, QueueEvent, QueueTicket};
+use crate::queue::{Gateway, QueueError, QueueEvent, QueueTicket};
 pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Report};
 use lease::Lease;
+use nodes::Neighbours;
 use reread::Configuration;
 pub(crate) use schedule::{Decision, Standing, Step, decide};
 pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
-pub(crate) use world::{AgentFacts, Rules, Seen, Setback, World};
+pub(crate) use world::{AgentFacts, Nodes, Peer, Rules, Seen, Setback, World};
 
 /// How often everything is looked at even if the store did not change: a supervisor that was killed writes nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -166,6 +173,7 @@ struct Engine<'a> {
     leads: bool,
     other: Option<String>,
     jobs: Jobs,
+    nodes: Neighbours,
     setbacks: BTreeMap<TicketId, Setback>,
     /// The number of the last event that was told.
     heard: i64,
@@ -208,10 +216,11 @@ impl<'a> Engine<'a> {
             configuration: Configuration::of(control),
             changed: None,
             chosen: None,
-            lease: Lease::new(control.project().queue()?, holder, control.project().paths.clone()),
+            lease: Lease::new(control.project().queue()?, control.role()?, holder, control.project().paths.clone()),
             leads: false,
             other: None,
             jobs: Jobs::new(control.beside()),
+            nodes: Neighbours::new(),
             setbacks: BTreeMap::new(),
             heard: control.project().store()?.last_seq()?,
             held: None,
@@ -299,10 +308,13 @@ impl<'a> Engine<'a> {
         crate::process::collect_ended();
         let leading = self.lease.keep()?;
         self.hear_lead(leading)?;
+        self.meet_nodes()?;
         self.reread()?;
         let (workers, tickets) = self.control.observe()?;
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
+        self.add_nodes(&mut world);
+        self.carry(&world)?;
         if !self.leads {
             self.add_leader(&mut world)?;
         }
@@ -381,12 +393,21 @@ impl<'a> Engine<'a> {
         let headless = self.request.headless;
         match step {
             Step::Publish { ticket } => self.control.publish_again(&ticket)?,
-            Step::Requeue { ticket } => {
-                self.control.project().queue()?.requeue(&ticket)?;
-            }
+            Step::Requeue { ticket } => match self.control.project().queue()?.requeue(&ticket) {
+                // Another node was faster.
+                Err(QueueError::Illegal { .. }) => {}
+                requeued => drop(requeued?),
+            },
             // What finds no room now is decided again at the next look.
             Step::Start { .. } | Step::Resume { .. } if !self.jobs.may_start() => {}
             Step::Start { ticket, agent } => self.jobs.begin(Job::Start { ticket, agent, headless }),
+            Step::TakeOver { .. } if !self.jobs.may_start() => {}
+            Step::TakeOver { ticket, agent, fence } => {
+                let node = self.last.as_ref().and_then(|(world, _)| world.ticket(&ticket)?.node.clone());
+                let node = node.unwrap_or_default();
+                self.face.tell(&News::Said(&format!("takes `{ticket}` over from node {node}, which is gone")));
+                self.jobs.begin(Job::TakeOver { ticket, agent, fence, headless });
+            }
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
             Step::Land { workers } => self.jobs.begin(Job::Land { workers }),
             Step::Care { ticket, worker, what } => self.jobs.begin(Job::Care { ticket, worker, what }),
@@ -417,10 +438,17 @@ impl<'a> Engine<'a> {
     fn take(&mut self, report: Report) {
         match report {
             Report::Said(worker, what) => self.face.tell(&News::Landing(&worker, &what)),
-            Report::Done(Job::Start { ticket, .. } | Job::Resume { ticket, .. }, Ok(_)) => {
+            Report::Done(Job::Follow, followed) => self.followed(followed),
+            Report::Done(Job::Carry { .. }, carried) => self.nodes.carried(carried),
+            Report::Done(
+                Job::Start { ticket, .. } | Job::TakeOver { ticket, .. } | Job::Resume { ticket, .. },
+                Ok(_),
+            ) => {
                 self.setbacks.remove(&ticket);
             }
-            Report::Done(Job::Start { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
+            Report::Done(Job::Start { ticket, .. } | Job::TakeOver { ticket, .. }, Err(failure)) => {
+                self.not_started(ticket, &failure);
+            }
             Report::Done(Job::Resume { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
             Report::Done(Job::Land { .. }, Ok(Done::Landed(landing))) => self.landed(&landing),
             Report::Done(Job::Land { workers }, Err(failure)) => {

@@ -5,6 +5,7 @@
 //! good. A run is over when none moves. What keeps a ticket from moving is a [`Hold`], and its sentence is written here
 //! or in the rule that says no, nowhere else.
 
+mod elsewhere;
 mod landing;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use super::jobs::CareOf;
 use super::scope::scope_hold;
 use super::spend::budget;
 use super::stuck::{self, StuckStep};
-use super::world::{Doing, Rules, Seen, World};
+use super::world::{Doing, Peer, Rules, Seen, World};
 use super::{backoff, distribution, pace};
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{BadEnd, Care};
@@ -52,6 +53,15 @@ pub(crate) enum Step {
         ticket: TicketId,
         /// With whom.
         agent: AgentName,
+    },
+    /// Go on with a ticket of a node that is gone.
+    TakeOver {
+        /// Which.
+        ticket: TicketId,
+        /// With whom.
+        agent: AgentName,
+        /// The fence of the lease that is over.
+        fence: u64,
     },
     /// Continue a lost worker.
     Resume {
@@ -119,6 +129,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) is_distributed: bool,
     /// Its lost worker, which would go on; else it is started.
     pub(crate) resumes: Option<&'a WorkerId>,
+    /// The fence under which another node held it that is gone.
+    pub(crate) takes_over: Option<u64>,
 }
 
 /// What is known while deciding: what takes a place grows with every step.
@@ -138,7 +150,7 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
 /// The rules that a candidate has to pass, in order. The first that says no gives the reason; the more a reason tells, the
 /// earlier its rule.
-const VETOES: &[Veto] = &[paced, budget, crash_pause, scope, limits, places];
+const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, scope, limits, places];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -218,6 +230,12 @@ fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<
         Some(_) => return Judged::Moving,
         None => {}
     }
+    if let Some(judged) = elsewhere::judge(world, rules, entry, seen) {
+        return match judged {
+            Judged::Candidate(_) => set_back(world, entry).unwrap_or(judged),
+            judged => judged,
+        };
+    }
     let judged = match entry.state {
         S::Landed => Judged::Made,
         S::Done => unclosed(entry, seen).unwrap_or(Judged::Made),
@@ -275,19 +293,30 @@ fn queued<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option
 fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged<'a> {
     let ticket = &entry.ticket;
     if let (None, Some(first)) = (&ticket.agent, rules.run.agents.first()) {
-        return Judged::Candidate(Candidate { entry, agent: first.clone(), is_distributed: true, resumes: None });
+        return Judged::Candidate(Candidate {
+            entry,
+            agent: first.clone(),
+            is_distributed: true,
+            resumes: None,
+            takes_over: None,
+        });
     }
     let agent = ticket.agent.clone().unwrap_or_else(|| rules.agent.clone());
     let facts = world.agents.get(&agent);
-    let offers = |capability: &&String| facts.is_some_and(|facts| facts.capabilities.contains(capability));
-    // Who names an agent means that one, whatever it says of itself.
+    let offers = |capability: &&String| {
+        rules.offers.contains(capability) || facts.is_some_and(|facts| facts.capabilities.contains(capability))
+    };
     let missing: Vec<_> = ticket.capabilities.iter().filter(|capability| !offers(capability)).collect();
+    if let Some(hold) = missing.iter().find_map(|capability| for_another_node(world, entry, capability)) {
+        return Judged::Passing(hold);
+    }
+    // Who names an agent means that one, whatever it says of itself.
     match (ticket.agent.is_some(), missing.first()) {
         (false, Some(capability)) => person(
             &ticket.id,
             format!("needs `{capability}`, and agent `{agent}` does not offer it; name one that does"),
         ),
-        _ => Judged::Candidate(Candidate { entry, agent, is_distributed: false, resumes: None }),
+        _ => Judged::Candidate(Candidate { entry, agent, is_distributed: false, resumes: None, takes_over: None }),
     }
 }
 
@@ -317,7 +346,13 @@ fn running<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Optio
         }
         Status::Lost => {
             let resumes = Some(&seen.worker.id);
-            Judged::Candidate(Candidate { entry, agent: seen.worker.agent.clone(), is_distributed: false, resumes })
+            Judged::Candidate(Candidate {
+                entry,
+                agent: seen.worker.agent.clone(),
+                is_distributed: false,
+                resumes,
+                takes_over: None,
+            })
         }
         Status::Waiting if !is_new(seen, world.now) => {
             person(id, format!("waits for a person ({}): swarm attach {}", seen.reason, seen.worker.id))
@@ -478,12 +513,28 @@ fn take_candidates<'a>(
             if candidate.resumes.is_none() {
                 draft.last = Some(candidate.agent.clone());
             }
-            decision.steps.push(match candidate.resumes {
-                Some(worker) => Step::Resume { ticket: id.clone(), worker: worker.clone() },
-                None => Step::Start { ticket: id.clone(), agent: candidate.agent.clone() },
+            let (ticket, agent) = (id.clone(), candidate.agent.clone());
+            decision.steps.push(match (candidate.resumes, candidate.takes_over) {
+                (Some(worker), _) => Step::Resume { ticket, worker: worker.clone() },
+                (None, Some(fence)) => Step::TakeOver { ticket, agent, fence },
+                (None, None) => Step::Start { ticket, agent },
             });
         }
     }
+}
+
+/// That a ticket waits for a node that offers what this one does not; `None` where none does.
+fn for_another_node(world: &World, entry: &QueueTicket, capability: &String) -> Option<Hold> {
+    let offers = |peer: &&Peer| !peer.is_gone && peer.capabilities.contains(capability);
+    let (node, _) = world.nodes.peers.iter().find(|(_, peer)| offers(peer))?;
+    let why = format!("waits for node `{node}`, which offers `{capability}`");
+    Some(Hold { ticket: entry.ticket.id.clone(), kind: HoldKind::Place, why, until: None })
+}
+
+/// This node takes nothing new. Work that it has begun goes on.
+fn draining(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
+    let is_held = draft.world.nodes.is_draining && candidate.resumes.is_none();
+    is_held.then(|| no_place(candidate, "waits for another node: this one takes nothing new".to_owned()))
 }
 
 /// As many workers run as may.
@@ -518,7 +569,8 @@ impl Draft<'_> {
     /// An agent with what distribution looks at.
     fn in_pool(&self, agent: &AgentName) -> distribution::Candidate {
         let facts = self.world.agents.get(agent).cloned().unwrap_or_default();
-        distribution::Candidate { agent: agent.clone(), model: facts.model, capabilities: facts.capabilities }
+        let capabilities = facts.capabilities.into_iter().chain(self.rules.offers.iter().cloned()).collect();
+        distribution::Candidate { agent: agent.clone(), model: facts.model, capabilities }
     }
 
     /// The model of an agent.

@@ -94,6 +94,7 @@ mod tests {
         let rules = Rules {
             max_workers: 3,
             agent: "a".parse().unwrap(),
+            offers: Vec::new(),
             run: RunSettings::default(),
             health: HealthSettings::default(),
             lands: false,

@@ -12,7 +12,7 @@ use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Live, Liveness, Phase, Status, Worker};
 use crate::model::{AgentName, TicketId, Time, WorkerId};
-use crate::queue::QueueTicket;
+use crate::queue::{QueueTicket, client_name};
 
 /// Everything at one moment.
 ///
@@ -52,6 +52,45 @@ pub(crate) struct World {
     pub(crate) cares: BTreeMap<WorkerId, Care>,
     /// What was spent, and what may be.
     pub(crate) spent: Spent,
+    /// The nodes that share the queue.
+    pub(crate) nodes: Nodes,
+}
+
+/// The nodes that share a queue, as this one sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Nodes {
+    /// This one's name; `None` where the queue is not shared.
+    pub(crate) own: Option<String>,
+    /// Whether this one takes nothing new.
+    pub(crate) is_draining: bool,
+    /// The others that are registered, by name.
+    pub(crate) peers: BTreeMap<String, Peer>,
+    /// Whether they are looked at; else whoever holds something may be there.
+    pub(crate) is_watched: bool,
+    /// The tickets that others hold and whose leases are over.
+    pub(crate) over: BTreeSet<TicketId>,
+}
+
+/// Another node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Whether it has said nothing for too long.
+    pub(crate) is_gone: bool,
+    /// Whether it lands what is approved.
+    pub(crate) lands: bool,
+    /// What it offers beside what its agents offer.
+    pub(crate) capabilities: Vec<String>,
+}
+
+impl Nodes {
+    /// The other node that holds or last held a ticket; `None` where it is this one's. A worker here under the same lease
+    /// makes it this one's, whatever it was called then; another program on the server is no node.
+    pub(crate) fn holder<'a>(&self, entry: &'a QueueTicket, seen: Option<&Seen>) -> Option<&'a str> {
+        let own = self.own.as_deref()?;
+        let node = entry.node.as_deref().filter(|node| *node != own && client_name(node).is_none())?;
+        let is_here = seen.is_some_and(|seen| seen.worker.attempt.fence == entry.fence);
+        (!is_here).then_some(node)
+    }
 }
 
 /// A worker with what is known about it.
@@ -134,6 +173,8 @@ pub(crate) struct Rules {
     pub(crate) max_workers: usize,
     /// The agent of tickets that name none.
     pub(crate) agent: AgentName,
+    /// What this node offers beside what agents offer.
+    pub(crate) offers: Vec<String>,
     /// The section `run` of the settings.
     pub(crate) run: RunSettings,
     /// The section `health` of the settings.
@@ -165,6 +206,7 @@ impl World {
             paces: Vec::new(),
             cares: BTreeMap::new(),
             spent: Spent::default(),
+            nodes: Nodes::default(),
         }
     }
 

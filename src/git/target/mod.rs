@@ -102,6 +102,27 @@ impl Repository {
         Ok(Advance::Moved { updated })
     }
 
+    /// Why a worktree that has `branch` checked out could not follow it from one commit to the next now; `None` where all
+    /// could. Changes nothing.
+    pub(crate) fn hindrance(
+        &self,
+        branch: &BranchName,
+        from: &CommitId,
+        to: &CommitId,
+    ) -> Result<Option<Busy>, GitError> {
+        let _alone = self.lock_targets()?;
+        self.repair_targets_locked()?;
+        for holder in self.holders(branch)? {
+            if let Some(why) = holder.why_not {
+                return Ok(Some(Busy { worktree: holder.worktree, files: Vec::new(), why }));
+            }
+            if let Checked::Busy(busy) = Checkout::take(self, holder, branch, from, to)? {
+                return Ok(Some(busy));
+            }
+        }
+        Ok(None)
+    }
+
     /// Finishes or takes back what ended processes left half done. Cheap when there is nothing.
     pub(crate) fn repair_targets(&self) -> Result<Vec<Repaired>, GitError> {
         let _alone = self.lock_targets()?;

@@ -1,4 +1,5 @@
 use super::support::{TestRepo, git_in, read, write};
+use crate::git::Repository;
 use crate::model::CommitId;
 
 #[test]
@@ -28,4 +29,35 @@ fn a_bundle_takes_work_to_another_clone_and_nothing_that_is_there_already() {
     let none = test.folder.path().join("none.bundle");
     assert_eq!(test.repo.bundle(&none, &[name("heads/empty")], &[base]).unwrap(), 0);
     assert!(!none.exists());
+}
+
+#[test]
+fn a_bundle_that_builds_on_commits_that_are_not_here_is_not_taken_over() {
+    let test = TestRepo::new();
+    let commit = |text: &str| -> CommitId {
+        write(&test.root.join("work.txt"), text);
+        git_in(&test.root, &["add", "-A"]);
+        git_in(&test.root, &["commit", "-qm", text]);
+        git_in(&test.root, &["rev-parse", "HEAD"]).parse().unwrap()
+    };
+    let base: CommitId = git_in(&test.root, &["rev-parse", "HEAD"]).parse().unwrap();
+    git_in(test.folder.path(), &["clone", "-q", &test.root.to_string_lossy(), "other"]);
+    let (first, second) = (commit("first"), commit("second"));
+    let name = |commit: &CommitId| format!("refs/swarm/tips/{commit}");
+    let bundle =
+        |of: &CommitId, without: &CommitId| test.repo.bundle_of(of, &name(of), std::slice::from_ref(without)).unwrap();
+    assert_eq!(bundle(&first, &second), None, "there is nothing that the other has not");
+    let (one, two) = (bundle(&first, &base).unwrap(), bundle(&second, &first).unwrap());
+    assert_eq!(test.repo.references("refs/swarm/").unwrap(), Vec::<String>::new());
+    let other = Repository::discover(&test.folder.path().join("other")).unwrap();
+    let take = |bundle: &[u8], commit: &CommitId| other.take_bundle(bundle, (&name(commit), commit), "refs/swarm/in");
+    assert_eq!(take(&two, &second).unwrap(), std::slice::from_ref(&first));
+    assert!(!other.has_commit(&second).unwrap() && other.references("refs/swarm/").unwrap().is_empty());
+    assert_eq!(take(&one, &first).unwrap(), []);
+    // A file that was cut off, and one that holds something else than it says.
+    assert!(take(&two[..two.len() - 30], &second).is_err());
+    assert!(take(&two, &first).is_err());
+    assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(first));
+    assert_eq!(take(&two, &second).unwrap(), []);
+    assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(second.clone()));
 }

@@ -258,8 +258,9 @@ fn two_processes_take_turns() {
                 let store = std::sync::Arc::new(store);
                 let queue = crate::queue::FileQueue::new(std::sync::Arc::clone(&store), "other");
                 let run = crate::model::RunId::random();
+                let (repository, store, paths) = (&repository, &store, &paths);
                 let landing =
-                    Landing { repository: &repository, store: &store, paths: &paths, queue: &queue, run: &run };
+                    Landing { repository, store, paths, queue: &queue, run: &run, remote: None, shared: None };
                 for report in landing.land(pair, &releasing(), &mut |_| ()).unwrap() {
                     assert!(matches!(report.outcome, Ok(Outcome::Landed(_))), "{report:?}");
                 }

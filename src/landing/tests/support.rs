@@ -103,6 +103,8 @@ impl Yard {
             paths: &self.paths,
             queue: &self.queue,
             run: &self.run,
+            remote: None,
+            shared: None,
         }
     }
 

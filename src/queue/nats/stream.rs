@@ -12,7 +12,7 @@ use super::change::Change;
 use super::connection::ANSWER;
 use super::error::NatsError;
 use super::gateway::make_submissions;
-use crate::queue::server::{Login, Server, encoded};
+use crate::queue::server::{Login, Server, bucket, encoded};
 
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
 const OLDEST: (u32, u32) = (2, 11);
@@ -36,13 +36,16 @@ pub(super) struct Names {
     pub(super) all: String,
     /// The stream of messages.
     pub(super) channels: String,
-    /// What all subjects of the project begin with.
-    pub(super) prefix: String,
+    /// The bucket of the board.
+    pub(super) board: String,
+    /// The bucket of objects.
+    pub(super) objects: String,
 }
 
 impl Names {
     /// Those of a project.
     pub(super) fn of(project: &str) -> Self {
+        let bucket = bucket(project);
         let project = encoded(project);
         Self {
             stream: format!("SWARM_{project}"),
@@ -51,7 +54,8 @@ impl Names {
             renewals: format!("swarm.{project}.renewals"),
             all: format!("swarm.{project}.>"),
             channels: format!("SWARM_{project}_channels"),
-            prefix: format!("swarm.{project}"),
+            board: format!("swarm_{bucket}_nodes"),
+            objects: format!("swarm_{bucket}_objects"),
         }
     }
 

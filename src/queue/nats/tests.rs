@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::change::{Change, Draft};
-use super::{Log, NatsError};
+use super::{Board, Log, NatsError, Objects};
 use crate::model::queue::TlsFiles;
 use crate::model::settings::Durability;
 use crate::model::ticket::{DependencyKind, Ticket, TicketState};
@@ -467,4 +467,57 @@ fn renewals_of_a_lease_are_one_message_of_the_log_and_a_replica_that_is_behind_p
     assert_eq!((two.snapshot().unwrap(), newcomer.snapshot().unwrap()), (expected.clone(), expected));
     two.complete(&claim.ticket.id, claim.fence, Completion::Done).unwrap();
     assert_eq!(newcomer.states().unwrap(), [(claim.ticket.id, TicketState::Done)]);
+}
+
+#[test]
+fn an_entry_of_the_board_is_changed_only_by_who_knows_it() {
+    let engine = NatsEngine::fresh();
+    let queue = engine.handle();
+    let board = Board::open(queue.link().unwrap()).unwrap();
+    let other = Board::open(engine.handle().link().unwrap()).unwrap();
+    assert_eq!(board.entry("node.a").unwrap(), None);
+    let first = board.put("node.a", b"one", None).unwrap().unwrap();
+    assert_eq!(other.put("node.a", b"mine", None).unwrap(), None);
+    let second = other.put("node.a", b"two", Some(first)).unwrap().unwrap();
+    assert_eq!(board.put("node.a", b"three", Some(first)).unwrap(), None);
+    board.put("node.b", b"b", None).unwrap().unwrap();
+    board.put("nodes.c", b"c", None).unwrap().unwrap();
+    let entries = board.entries("node").unwrap();
+    let told: Vec<_> = entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect();
+    assert_eq!(told, [("node.a", &b"two"[..]), ("node.b", b"b")]);
+    assert_eq!(entries[0].revision, second);
+    // By the server's clock, which goes on while nobody writes.
+    let before = entries[0].age;
+    let older = || board.entries("node").unwrap()[0].age > before;
+    assert!(before < DEADLINE && until(older));
+    board.remove("node.a").unwrap();
+    assert_eq!((board.entry("node.a").unwrap(), board.entries("node").unwrap().len()), (None, 1));
+    assert!(other.put("node.a", b"anew", None).unwrap().is_some());
+}
+
+#[test]
+fn files_come_back_as_they_were_put() {
+    let engine = NatsEngine::fresh();
+    let objects = Objects::open(engine.handle().link().unwrap()).unwrap();
+    assert_eq!(objects.get("tip").unwrap(), None);
+    let large: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
+    objects.put("tip", large.clone()).unwrap();
+    assert_eq!(objects.get("tip").unwrap(), Some(large));
+    objects.put("tip", b"short".to_vec()).unwrap();
+    assert_eq!(objects.get("tip").unwrap(), Some(b"short".to_vec()));
+    objects.delete("tip").unwrap();
+    objects.delete("tip").unwrap();
+    assert_eq!(objects.get("tip").unwrap(), None);
+}
+
+/// Whether something comes to be in time.
+fn until(holds: impl Fn() -> bool) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < DEADLINE {
+        if holds() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }

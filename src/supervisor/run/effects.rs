@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::meter::Walk;
-use super::{Job, RENEW_EVERY, Supervision};
+use super::{Job, Supervision};
 use crate::git::{Repository, StateOf};
 use crate::model::event::{Event, SwarmEvent};
 use crate::model::tool_call::ToolOutcome;
@@ -311,7 +311,8 @@ impl Supervision {
     /// Renews the lease beside the loop, where it is time. The first time is right after the start: a ticket that was
     /// cancelled while its worker was being started is not worked on.
     pub(super) fn begin_renewal_if_due(&mut self, now: Instant) {
-        let is_due = self.timers.renewal.is_none_or(|last| now.duration_since(last) >= RENEW_EVERY);
+        let every = self.assignment.ledger.renew_every();
+        let is_due = self.timers.renewal.is_none_or(|last| now.duration_since(last) >= every);
         if is_due && self.timers.renewing.is_none() {
             self.timers.renewal = Some(now);
             let (ledger, fence) = (self.assignment.ledger.clone(), self.assignment.fence);

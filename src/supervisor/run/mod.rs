@@ -45,8 +45,6 @@ const TICK: Duration = Duration::from_secs(1);
 const TICK_AT_REST: Duration = HEARTBEAT_EVERY;
 /// How long nothing happens before that.
 const REST_AFTER: Duration = Duration::from_secs(10);
-/// How often the lease is renewed; well below its length.
-const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// How long output may still come after the agent's process ended.
 const DRAIN: Duration = Duration::from_millis(500);
 /// Bytes read from the terminal at once.

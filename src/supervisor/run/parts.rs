@@ -23,7 +23,7 @@ use crate::store::{StatePaths, Store, read_live, read_messages, write_messages};
 use crate::supervisor::SupervisorError;
 use crate::supervisor::attached::{Pane, Seen, Viewers};
 use crate::supervisor::handover::Handover;
-use crate::supervisor::ledger::{self, Ledger, Renewal};
+use crate::supervisor::ledger::{Ledger, Renewal};
 use crate::supervisor::machine::Mode;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::server::{self, Call, Server};
@@ -60,7 +60,7 @@ impl Assignment {
         let lock = FileLock::take_within(&paths.supervisor_lock(&handover.worker), LOCK_WITHIN)?;
         let lock = lock.ok_or_else(|| SupervisorError::Taken { worker: handover.worker.clone() })?;
         let store = Arc::new(Store::open(&paths, handover.durability)?);
-        let queue = queue::open_again(&store, handover.queue.clone(), &ledger::node_name())?;
+        let queue = queue::open_again(&store, handover.queue.clone(), &handover.node)?;
         let worker = store.worker(&handover.worker)?.ok_or(SupervisorError::NoRow)?;
         if worker.attempt.fence != handover.fence || !matches!(worker.phase, Phase::Preparing { .. }) {
             return Err(SupervisorError::Superseded { worker: worker.id });

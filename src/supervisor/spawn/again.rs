@@ -6,9 +6,9 @@ use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
 use crate::model::{Time, error_text};
-use crate::queue::{Claim, ClaimRequest, QueueError, Reopen};
+use crate::queue::{Claim, ClaimRequest, QueueError, QueueTicket, Reopen};
 use crate::supervisor::LEASE;
-use crate::supervisor::ledger::{Ledger, node_name};
+use crate::supervisor::ledger::Ledger;
 
 /// A worker whose ticket is taken back; its start may begin.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Spawner {
         let known = self.queue.ticket(&worker.ticket)?;
         if let Some(known) = known.as_ref().filter(|known| known.state == TicketState::Queued) {
             let request = ClaimRequest {
-                node: node_name(),
+                node: self.queue.node().to_owned(),
                 capabilities: known.ticket.capabilities.clone(),
                 limit: 1,
                 only: Some(vec![worker.ticket.clone()]),
@@ -104,12 +104,15 @@ impl Spawner {
             // Another program holds it by a lease of its own.
             return Err(SupervisorError::NotClaimable { ticket: worker.ticket.clone(), state: known.state });
         }
+        if let Some(node) = known.as_ref().and_then(|known| self.elsewhere(worker, known)) {
+            return Err(SupervisorError::Elsewhere { ticket: worker.ticket.clone(), node });
+        }
         let fence = known.map_or(worker.attempt.fence, |known| known.fence);
         self.queue.declare_lost(&worker.ticket, fence)?;
         let reopened = self.queue.reopen(&Reopen {
             ticket: worker.ticket.clone(),
             expected_fence: fence,
-            node: node_name(),
+            node: self.queue.node().to_owned(),
             lease: LEASE,
             counts_attempt: again.counts_attempt,
             from: again.from,
@@ -120,6 +123,14 @@ impl Spawner {
             }
             error => error.into(),
         })
+    }
+
+    /// The other node that took the ticket over since this worker had it.
+    fn elsewhere(&self, worker: &Worker, known: &QueueTicket) -> Option<String> {
+        use TicketState::{Approved, Landing, Lost, Review, Running};
+        let is_held = matches!(known.state, Running | Lost | Review | Approved | Landing);
+        let is_others = self.queue.server().is_some() && known.fence != worker.attempt.fence && is_held;
+        known.node.clone().filter(|node| is_others && node != self.queue.node())
     }
 
     /// Starts a reserved worker again in its worktree.

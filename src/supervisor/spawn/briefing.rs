@@ -120,6 +120,7 @@ impl Spawner {
             redact: self.settings.redact.clone(),
             durability: self.settings.durability,
             queue: self.queue.server().cloned(),
+            node: self.queue.node().to_owned(),
             templates: self.templates.clone(),
             socket: runtime.socket(),
             ready: runtime.ready(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::finish::run_command;
 use super::handover::RuntimePaths;
-use super::ledger::{Ledger, node_name};
+use super::ledger::Ledger;
 use super::{LEASE, MARKER, SupervisorError};
 use crate::config::Environment;
 use crate::files::{self, FileLock};
@@ -25,7 +25,7 @@ use crate::model::ticket::{Ticket, TicketState, start_of};
 use crate::model::worker::{Attempt, Outcome, Phase, Place, SpawnStep, StackedOn, Worker};
 use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId, duration_text, error_text};
 use crate::process;
-use crate::queue::{Claim, ClaimRequest, NewTicket, Queue, QueueTicket};
+use crate::queue::{Claim, ClaimRequest, NewTicket, Queue, QueueTicket, Reopen};
 use crate::store::{StatePaths, Store};
 use crate::terminal::Tmux;
 
@@ -90,6 +90,35 @@ pub(crate) struct Start {
     pub(crate) headless: bool,
     /// Whether the ticket is published where it is not queued as it is; else only what is queued is taken.
     pub(crate) publishes: bool,
+    /// The fence of a lease of a node that is gone, whose ticket is taken over; else it is claimed.
+    pub(crate) takes_over: Option<u64>,
+    /// What another node left of the work on it.
+    pub(crate) inherited: Option<Inherited>,
+}
+
+impl Start {
+    /// What another node left of the work, where that is here.
+    fn left(&self) -> Option<&Left> {
+        self.inherited.as_ref()?.left.as_ref()
+    }
+}
+
+/// Work on a ticket that another node began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inherited {
+    /// The node.
+    pub(crate) node: String,
+    /// What is here of it; `None` where that is nothing.
+    pub(crate) left: Option<Left>,
+}
+
+/// What a node left, whose commits are here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Where the branch was.
+    pub(crate) head: CommitId,
+    /// A snapshot on top of that with what was not committed; `None` where all was.
+    pub(crate) snapshot: Option<CommitId>,
 }
 
 /// Where a new worker will be; made without any effect.
@@ -230,7 +259,10 @@ impl Spawner {
         if earlier.as_ref().is_some_and(|worker| !matches!(worker.phase, Phase::Released { .. })) {
             return Err(SupervisorError::Superseded { worker: id.clone() });
         }
-        let claim = self.claim(&start.ticket, start.publishes)?;
+        let claim = match start.takes_over {
+            Some(fence) => self.take_over(&start.ticket.id, fence)?,
+            None => self.claim(&start.ticket, start.publishes)?,
+        };
         match self.begin(start, &claim, earlier) {
             Ok(worker) => Ok(Reserved { worker, _lock: lock }),
             Err(error) => {
@@ -270,12 +302,25 @@ impl Spawner {
         lock.ok_or_else(|| SupervisorError::Spawning { worker: id.clone() })
     }
 
+    /// Takes a ticket whose holder is gone, if it is still under the lease that was seen.
+    fn take_over(&self, ticket: &TicketId, fence: u64) -> Result<Claim, SupervisorError> {
+        self.queue.declare_lost(ticket, fence)?;
+        Ok(self.queue.reopen(&Reopen {
+            ticket: ticket.clone(),
+            expected_fence: fence,
+            node: self.queue.node().to_owned(),
+            lease: LEASE,
+            counts_attempt: false,
+            from: Some(&[TicketState::Lost]),
+        })?)
+    }
+
     /// Claims the ticket; with `publishes` it is published before, unless it is queued as it is.
     fn claim(&self, ticket: &Ticket, publishes: bool) -> Result<Claim, SupervisorError> {
         let known = self.queue.ticket(&ticket.id)?;
         if let Some(known) = &known
             && matches!(known.state, TicketState::Running | TicketState::Lost)
-            && known.node.as_deref() == Some(node_name().as_str())
+            && known.node.as_deref() == Some(self.queue.node())
         {
             // Whoever claims here holds the spawn lock until the worker's row is written, and there is neither.
             self.queue.release(&ticket.id, known.fence)?;
@@ -292,7 +337,7 @@ impl Spawner {
             self.queue.publish(&NewTicket { ticket: ticket.clone(), dedupe_key })?;
         }
         let request = ClaimRequest {
-            node: node_name(),
+            node: self.queue.node().to_owned(),
             capabilities: ticket.capabilities.clone(),
             limit: 1,
             only: Some(vec![ticket.id.clone()]),
@@ -387,7 +432,11 @@ impl Spawner {
         let enter = |step| self.enter(ledger, step, progress);
         enter(SpawnStep::Worktree)?;
         let plan = &start.plan;
-        let added = match self.repository.add_worktree(&new_worktree(plan)) {
+        let mut new = new_worktree(plan);
+        if let Some(left) = start.left() {
+            new.base = left.head.clone();
+        }
+        let added = match self.repository.add_worktree(&new) {
             Ok(added) => added,
             Err(error) => {
                 // It left nothing, and whatever is at that place is somebody else's: there is no worktree to undo.
@@ -399,14 +448,33 @@ impl Spawner {
             ledger.log(Event::Warning { text: format!("the post-checkout hook failed: {text}") })?;
         }
         worker.place.worktree = added.path;
+        self.lay_out_inherited(start, &worker, ledger)?;
         enter(SpawnStep::Setup)?;
         let env = self.environment_of(&start.agent, &worker)?;
         worker.place.made_paths = self.set_up(&worker, &env, ledger)?;
         let place = worker.place.clone();
         ledger.update(|row| row.place = place)?;
-        let prompt = self.prompt(&start.ticket, &worker)?;
+        let mut prompt = self.prompt(&start.ticket, &worker)?;
+        if let (Some(inherited), Some(_)) = (&start.inherited, start.left()) {
+            let node = &inherited.node;
+            prompt.push_str(&format!("\n\nWork on this began on node `{node}`; what it left is in this worktree.\n"));
+        }
         let handover = self.handover(&worker, &start.ticket, &start.agent, env, prompt)?;
         self.start_supervisor(worker, handover, &enter)
+    }
+
+    /// Puts into a new worktree what another node had not committed, and writes down where its work comes from.
+    fn lay_out_inherited(&self, start: &Start, worker: &Worker, ledger: &Ledger) -> Result<(), SupervisorError> {
+        let Some(Inherited { node, left }) = &start.inherited else { return Ok(()) };
+        let Some(Left { head, snapshot }) = left else {
+            let text = format!("node `{node}` left nothing of its work on this: it starts from its target");
+            return ledger.log(Event::Warning { text });
+        };
+        if let Some(snapshot) = snapshot {
+            self.repository.lay_out_snapshot(&worker.place.worktree, head, snapshot)?;
+        }
+        let commit = snapshot.as_ref().unwrap_or(head).clone();
+        ledger.log(Event::TakenOver { node: node.clone(), commit })
     }
 
     /// Writes a step down before its effects.

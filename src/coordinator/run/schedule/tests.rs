@@ -1,4 +1,5 @@
 mod landing;
+mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,7 +129,16 @@ fn world(tickets: Vec<QueueTicket>, workers: Vec<Seen>) -> World {
 fn rules() -> Rules {
     let (run, health) = (RunSettings::default(), HealthSettings::default());
     let forge_poll = Duration::from_secs(15);
-    Rules { max_workers: 2, agent: "shell".parse().unwrap(), run, health, lands: true, approves: false, forge_poll }
+    Rules {
+        max_workers: 2,
+        agent: "shell".parse().unwrap(),
+        offers: Vec::new(),
+        run,
+        health,
+        lands: true,
+        approves: false,
+        forge_poll,
+    }
 }
 
 fn start(name: &str) -> Step {
@@ -450,7 +460,7 @@ impl Play {
     fn carry_out(&mut self, steps: &[Step]) {
         for step in steps {
             match step {
-                Step::Start { ticket, .. } => {
+                Step::Start { ticket, .. } | Step::TakeOver { ticket, .. } => {
                     let entry = self.entry(ticket);
                     assert_eq!(entry.state, S::Queued, "only what is queued starts");
                     (entry.state, entry.attempts, entry.fence) = (S::Running, entry.attempts + 1, entry.fence + 1);
@@ -536,7 +546,7 @@ proptest! {
             let decision = decide(&play.world, &rules);
             let touched: Vec<_> = decision.steps.iter().flat_map(|step| match step {
                 Step::Land { workers } => workers.iter().map(|(ticket, _)| ticket.clone()).collect(),
-                Step::Start { ticket, .. } | Step::Resume { ticket, .. } | Step::Requeue { ticket }
+                Step::Start { ticket, .. } | Step::TakeOver { ticket, .. } | Step::Resume { ticket, .. } | Step::Requeue { ticket }
                 | Step::Publish { ticket } | Step::Care { ticket, .. } => vec![ticket.clone()],
             }).collect();
             prop_assert_eq!(touched.iter().collect::<BTreeSet<_>>().len(), touched.len(), "one step a ticket");

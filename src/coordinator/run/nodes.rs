@@ -1,0 +1,389 @@
+//! This node among the others: it says again and again that it is there, and sees which of the others are.
+//!
+//! Who is gone is judged by this process's own clock alone: a node whose entry did not change while this one looked at it
+//! for [`GONE_AFTER`], and a lease that did not change for as long as it may last. So neither clocks that differ nor a
+//! server that was away for a while make anybody gone: after a gap the observation begins anew.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::jobs::{Done, Job};
+use super::world::{Nodes, Peer, World};
+use super::{Engine, News};
+use crate::coordinator::failure::Failure;
+use crate::coordinator::register::{BEAT_EVERY, GONE_AFTER, Register, Registered, taken};
+use crate::model::node::NodeRecord;
+use crate::model::ticket::TicketState;
+use crate::model::worker::Status;
+use crate::model::{CommitId, NodeName, TicketId, Time, WorkerId};
+use crate::process;
+use crate::queue::QueueTicket;
+use crate::supervisor::{LEASE, SHARED_LEASE};
+
+/// How often the others are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long they may not be looked at; after a longer time the observation begins anew.
+const LONGEST_GAP: Duration = Duration::from_secs(4);
+/// How often the work of a worker is handed over at most while its agent works.
+const CARRY_EVERY: Duration = Duration::from_secs(10);
+/// How long targets that could not follow are left alone.
+const FOLLOW_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How exactly a lease has the length of one that nobody has renewed.
+const NEARLY: Duration = Duration::from_secs(1);
+
+/// What one coordinator knows of the nodes.
+pub(super) struct Neighbours {
+    /// The register; `None` where the queue is not shared, and before the first look.
+    register: Option<Register>,
+    /// The revision of what this node said last, and when it said that.
+    said: Option<(Option<u64>, Instant)>,
+    /// When the others were looked at.
+    looked_at: Option<Instant>,
+    /// The others as they were seen last, and since when they are so.
+    sights: BTreeMap<NodeName, (Registered, Instant)>,
+    /// The leases that others hold, and since when they are so.
+    leases: BTreeMap<TicketId, (Lease, Instant)>,
+    /// Whether this node takes nothing new.
+    is_draining: bool,
+    /// What the targets here follow.
+    tips: Tips,
+    /// What was handed over of the work here.
+    bags: Bags,
+}
+
+/// What was handed over of the work here, in case this node goes away.
+#[derive(Default)]
+struct Bags {
+    /// By worker its ticket, what was handed over, and when.
+    sent: BTreeMap<WorkerId, (TicketId, Work, Instant)>,
+    /// What is being handed over.
+    under_way: Option<Vec<(WorkerId, TicketId, Work)>>,
+    /// When it was looked at.
+    looked_at: Option<Instant>,
+    /// What was left to be thrown away when this one began; `None` before it looked.
+    left: Option<Vec<TicketId>>,
+}
+
+/// The branch of a worker and its last snapshot.
+type Work = (CommitId, Option<CommitId>);
+
+/// What landed last in the swarm, as far as the targets here have followed it.
+#[derive(Default)]
+struct Tips {
+    /// The tips as they were followed, by their revisions.
+    followed: Vec<(String, u64)>,
+    /// Those that are being followed.
+    under_way: Option<Vec<(String, u64)>>,
+    /// Why they could not be, and when that was tried.
+    failed: Option<(String, Instant)>,
+}
+
+/// What changes about a ticket whenever its holder does anything.
+type Lease = (TicketState, u64, Option<Time>);
+
+impl Neighbours {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self {
+            register: None,
+            said: None,
+            looked_at: None,
+            sights: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            is_draining: false,
+            tips: Tips::default(),
+            bags: Bags::default(),
+        }
+    }
+
+    /// Takes a look at the register over.
+    fn see(&mut self, own: &NodeName, nodes: Vec<Registered>, now: Instant) {
+        if self.looked_at.is_some_and(|at| now.duration_since(at) > LONGEST_GAP) {
+            // Nobody knows what they did meanwhile: the server may have been away.
+            (self.sights, self.leases) = (BTreeMap::new(), BTreeMap::new());
+        }
+        self.looked_at = Some(now);
+        self.is_draining = nodes.iter().any(|node| node.record.name == *own && node.is_draining);
+        let mut before = std::mem::take(&mut self.sights);
+        for node in nodes.into_iter().filter(|node| node.record.name != *own) {
+            let known = before.remove(&node.record.name).filter(|(known, _)| known.revision == node.revision);
+            let since = known.map_or(now, |(_, since)| since);
+            self.sights.insert(node.record.name.clone(), (node, since));
+        }
+    }
+
+    /// Notes the leases that others hold.
+    fn see_leases(&mut self, own: &str, tickets: &[QueueTicket], now: Instant) {
+        let mut before = std::mem::take(&mut self.leases);
+        let is_held = |entry: &&QueueTicket| matches!(entry.state, TicketState::Running | TicketState::Lost);
+        let is_others = |entry: &&QueueTicket| entry.node.as_deref().is_some_and(|node| node != own);
+        for entry in tickets.iter().filter(is_held).filter(is_others) {
+            let lease = (entry.state, entry.fence, entry.lease_until);
+            let known = before.remove(&entry.ticket.id).filter(|(known, _)| *known == lease);
+            self.leases.insert(entry.ticket.id.clone(), (lease, known.map_or(now, |(_, since)| since)));
+        }
+    }
+
+    /// Hears how handing work over went. What was not handed over is tried again at the next change.
+    pub(super) fn carried(&mut self, carried: Result<Done, Failure>) {
+        let (now, sent) = (Instant::now(), self.bags.under_way.take().unwrap_or_default());
+        if let Err(failure) = carried {
+            let error = failure.chain.join(": ");
+            tracing::warn!(error, "work could not be handed over");
+        }
+        for (worker, ticket, work) in sent {
+            self.bags.sent.insert(worker, (ticket, work, now));
+        }
+    }
+
+    /// The same for deciding.
+    fn as_seen(&self, own: &NodeName, tickets: &[QueueTicket], now: Instant) -> Nodes {
+        let peer = |(node, since): &(Registered, Instant)| Peer {
+            is_gone: now.duration_since(*since) >= GONE_AFTER,
+            lands: node.record.lands,
+            capabilities: node.record.capabilities.clone(),
+        };
+        let is_over = |entry: &&QueueTicket| {
+            let known = self.leases.get(&entry.ticket.id);
+            known.is_some_and(|(_, since)| now.duration_since(*since) >= lasts(entry))
+        };
+        Nodes {
+            own: Some(own.to_string()),
+            is_draining: self.is_draining,
+            peers: self.sights.iter().map(|(name, sight)| (name.to_string(), peer(sight))).collect(),
+            is_watched: self.looked_at.is_some(),
+            over: tickets.iter().filter(is_over).map(|entry| entry.ticket.id.clone()).collect(),
+        }
+    }
+}
+
+/// How long the lease of a ticket that another node holds may stay as it is: one that has just been claimed waits for its
+/// worker's set-up.
+fn lasts(entry: &QueueTicket) -> Duration {
+    let length = entry.lease_until.map(|until| until.until_from(entry.changed_at));
+    let is_fresh = length.is_some_and(|length| length.abs_diff(LEASE) <= NEARLY);
+    if entry.state == TicketState::Running && is_fresh { LEASE } else { SHARED_LEASE }
+}
+
+impl Engine<'_> {
+    /// Says that this node is there, where it leads, and looks at the others. Nothing where the queue is not shared.
+    pub(super) fn meet_nodes(&mut self) -> Result<(), Failure> {
+        let queue = self.control.project().queue()?;
+        if queue.link().is_none() {
+            return Ok(());
+        }
+        if self.nodes.register.is_none() {
+            self.nodes.register = Register::open(&*queue)?;
+        }
+        let Some(register) = self.nodes.register.clone() else { return Ok(()) };
+        let is_due = |at: Option<Instant>, every: Duration| at.is_none_or(|at| at.elapsed() >= every);
+        if self.leads && is_due(self.nodes.said.map(|(_, at)| at), BEAT_EVERY) {
+            self.beat(&register)?;
+        }
+        if is_due(self.nodes.looked_at, LOOK_EVERY) {
+            let own = self.control.project().node();
+            self.nodes.see(&own, register.nodes()?, Instant::now());
+            if self.leads {
+                self.follow_tips(&register)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to bring the targets here up to what landed elsewhere, where there is something new.
+    fn follow_tips(&mut self, register: &Register) -> Result<(), Failure> {
+        let tips = &mut self.nodes.tips;
+        let is_due = tips.failed.as_ref().is_none_or(|(_, at)| at.elapsed() >= FOLLOW_AGAIN_AFTER);
+        let now = register.tips()?;
+        if tips.under_way.is_none() && is_due && now != tips.followed {
+            tips.under_way = Some(now);
+            self.jobs.begin(Job::Follow);
+        }
+        Ok(())
+    }
+
+    /// Hears how that went.
+    pub(super) fn followed(&mut self, followed: Result<Done, Failure>) {
+        let tips = &mut self.nodes.tips;
+        let now = tips.under_way.take().unwrap_or_default();
+        match followed {
+            Ok(done) => {
+                (tips.followed, tips.failed) = (now, None);
+                if let Done::Followed(moved) = done {
+                    for (target, node) in moved {
+                        self.face.tell(&News::Said(&format!("`{target}` follows what node {node} landed")));
+                    }
+                }
+            }
+            Err(failure) => {
+                let text = failure.chain.join(": ");
+                if tips.failed.as_ref().is_none_or(|(known, _)| *known != text) {
+                    self.face.tell(&News::Said(&format!("could not follow what other nodes landed: {text}")));
+                }
+                tips.failed = Some((text, Instant::now()));
+            }
+        }
+    }
+
+    /// Says that this node is there.
+    fn beat(&mut self, register: &Register) -> Result<(), Failure> {
+        let project = self.control.project();
+        let now = Instant::now();
+        let mut record = project.node_record(self.rules.max_workers)?;
+        record.running = self.last.as_ref().map_or(0, |(world, _)| world.busy().count());
+        record.load = process::load_by_core();
+        (record.lands, record.is_draining) = (self.rules.lands, self.nodes.is_draining);
+        let mut known = self.nodes.said.and_then(|(revision, _)| revision);
+        if known.is_none() {
+            known = own_revision(register, &mut record)?;
+        }
+        let mut said = register.say(&record, known)?;
+        if said.is_none() {
+            // Somebody removed it, or `swarm node join` said it again.
+            known = own_revision(register, &mut record)?;
+            said = register.say(&record, known)?;
+        }
+        self.nodes.said = Some((said, now));
+        Ok(())
+    }
+
+    /// Adds the nodes to a look.
+    pub(super) fn add_nodes(&mut self, world: &mut World) {
+        let project = self.control.project();
+        if self.nodes.register.is_none() {
+            return;
+        }
+        let (own, now) = (project.node(), Instant::now());
+        self.nodes.see_leases(own.as_str(), &world.tickets, now);
+        world.nodes = self.nodes.as_seen(&own, &world.tickets, now);
+    }
+
+    /// Hands the work of the workers here over where it changed: not too often, but at once when a turn ended.
+    pub(super) fn carry(&mut self, world: &World) -> Result<(), Failure> {
+        let Some(register) = self.nodes.register.clone().filter(|_| self.leads) else { return Ok(()) };
+        let (now, bags) = (Instant::now(), &mut self.nodes.bags);
+        if bags.under_way.is_some() || bags.looked_at.is_some_and(|at| now.duration_since(at) < LOOK_EVERY) {
+            return Ok(());
+        }
+        bags.looked_at = Some(now);
+        let is_over = |id: &TicketId| world.ticket(id).is_none_or(|entry| entry.state.is_ended());
+        let mut over = match bags.left.take() {
+            Some(left) => left,
+            None => register.all_carried()?.into_iter().map(|carried| carried.ticket).filter(is_over).collect(),
+        };
+        over.extend(bags.sent.values().map(|(ticket, ..)| ticket.clone()).filter(is_over));
+        bags.sent.retain(|_, (ticket, ..)| !is_over(ticket));
+        bags.left = Some(Vec::new());
+        let mut due = Vec::new();
+        for seen in &world.workers {
+            let (id, ticket) = (&seen.worker.id, &seen.worker.ticket);
+            let Some(entry) = world.ticket(ticket).filter(|entry| entry.state.is_begun() && !entry.state.is_ended())
+            else {
+                continue;
+            };
+            if world.nodes.holder(entry, Some(seen)).is_some() || *id != WorkerId::of(ticket, 1) {
+                continue;
+            }
+            let has_ended = !matches!(seen.status, Status::Working | Status::Starting);
+            let sent = bags.sent.get(id);
+            let may = sent.is_none_or(|(.., at)| has_ended || now.duration_since(*at) >= CARRY_EVERY);
+            if may
+                && let Some(work) = self.control.work_of(&seen.worker)?
+                && sent.is_none_or(|(_, sent, _)| *sent != work)
+            {
+                due.push((id.clone(), ticket.clone(), work));
+            }
+        }
+        if !due.is_empty() || !over.is_empty() {
+            let workers = due.iter().map(|(id, ..)| id.clone()).collect();
+            bags.under_way = Some(due);
+            self.jobs.begin(Job::Carry { workers, over });
+        }
+        Ok(())
+    }
+
+    /// Leaves the register as somebody who ends, so that nobody waits for a node that was never to stay.
+    pub(super) fn leave_nodes(&mut self) {
+        let project = self.control.project();
+        let is_joined = project.settings().is_ok_and(|settings| settings.node.name.is_some());
+        if let (Some(register), false, Some(_)) = (&self.nodes.register, is_joined, self.nodes.said.take())
+            && let Err(error) = register.forget(&project.node())
+        {
+            tracing::warn!(error = crate::model::error_text(&error), "this node could not be taken off the register");
+        }
+    }
+}
+
+/// The revision of what is registered under a node's name, `None` where nothing is; since when it is there goes into
+/// `record`.
+fn own_revision(register: &Register, record: &mut NodeRecord) -> Result<Option<u64>, Failure> {
+    match register.node(&record.name)? {
+        Some(known) if known.record.clone != record.clone && !known.is_gone() => Err(taken(&record.name)),
+        Some(known) => {
+            if known.record.clone == record.clone {
+                record.joined_at = known.record.joined_at;
+            }
+            Ok(Some(known.revision))
+        }
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ticket::Ticket;
+
+    /// A node that said something under this revision.
+    fn node(name: &str, revision: u64) -> Registered {
+        let record = NodeRecord::new(name.parse().unwrap(), "clone".to_owned(), Vec::new(), 1);
+        Registered { record, revision, age: Duration::ZERO, is_draining: false }
+    }
+
+    /// A ticket that another node holds.
+    fn held(lease_until: i64, changed_at: i64) -> QueueTicket {
+        let at = Time::from_millis;
+        QueueTicket {
+            state: TicketState::Running,
+            fence: 1,
+            node: Some("other".to_owned()),
+            lease_until: Some(at(lease_until)),
+            changed_at: at(changed_at),
+            ..QueueTicket::unpublished(Ticket::plain("one".parse().unwrap()), at(0))
+        }
+    }
+
+    #[test]
+    fn a_node_is_gone_when_it_says_nothing_while_it_is_looked_at() {
+        let (own, began) = ("own".parse().unwrap(), Instant::now());
+        let mut nodes = Neighbours::new();
+        let is_gone_at = |nodes: &mut Neighbours, revision, after: u64| {
+            let now = began + Duration::from_secs(after);
+            nodes.see(&own, vec![node("own", 9), node("other", revision)], now);
+            let seen = nodes.as_seen(&own, &[], now);
+            assert_eq!(seen.peers.len(), 1);
+            seen.peers["other"].is_gone
+        };
+        let mut first_gone = |revision, from: u64| (from..).find(|after| is_gone_at(&mut nodes, revision, *after));
+        assert_eq!((first_gone(1, 0), first_gone(2, 8)), (Some(7), Some(15)));
+        // The server was away: nobody could say anything.
+        assert_eq!(first_gone(2, 40), Some(47));
+    }
+
+    #[test]
+    fn a_lease_is_over_when_it_stays_as_it_is_for_longer_than_it_lasts_whatever_the_clocks_say() {
+        let (own, began) = ("own".parse().unwrap(), Instant::now());
+        let mut nodes = Neighbours::new();
+        let mut is_over_at = |entry: &QueueTicket, after: u64| {
+            let now = began + Duration::from_secs(after);
+            nodes.looked_at = Some(now);
+            nodes.see_leases("own", std::slice::from_ref(entry), now);
+            !nodes.as_seen(&own, std::slice::from_ref(entry), now).over.is_empty()
+        };
+        let renewed = held(9_000_000, 0);
+        assert!(!is_over_at(&renewed, 0) && !is_over_at(&renewed, 7) && is_over_at(&renewed, 8));
+        assert!(!is_over_at(&held(9_000_001, 0), 9), "it was renewed");
+        let claimed = held(120_000, 0);
+        assert!(!is_over_at(&claimed, 10) && !is_over_at(&claimed, 100) && is_over_at(&claimed, 130));
+    }
+}

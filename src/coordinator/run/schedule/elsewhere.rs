@@ -1,0 +1,38 @@
+//! What is decided about tickets that other nodes hold: they are left alone while their node is there, and taken over from
+//! one that is gone.
+
+use super::{Candidate, Judged, candidate, person};
+use crate::coordinator::run::world::{Rules, Seen, World};
+use crate::model::ticket::TicketState as S;
+use crate::queue::QueueTicket;
+
+/// Looks at a ticket that another node holds; `None` where it is this node's to decide about.
+pub(super) fn judge<'a>(
+    world: &World,
+    rules: &Rules,
+    entry: &'a QueueTicket,
+    seen: Option<&Seen>,
+) -> Option<Judged<'a>> {
+    let node = world.nodes.holder(entry, seen)?;
+    let peer = world.nodes.peers.get(node);
+    let is_there = peer.is_some_and(|peer| !peer.is_gone) || !world.nodes.is_watched;
+    let id = &entry.ticket.id;
+    match entry.state {
+        S::Running | S::Lost if is_there || !world.nodes.over.contains(id) => Some(Judged::Moving),
+        S::Running | S::Lost => Some(match candidate(world, rules, entry) {
+            Judged::Candidate(found) => Judged::Candidate(Candidate { takes_over: Some(entry.fence), ..found }),
+            judged => judged,
+        }),
+        // Whoever tried it tries again, where its worktree is.
+        S::Failed if is_there => Some(Judged::Moving),
+        S::Review | S::Approved | S::Landing if !rules.lands => Some(Judged::Made),
+        S::Review | S::Approved | S::Landing if !is_there => {
+            Some(person(id, format!("is finished on node `{node}`, which is gone: it lands when that is back")))
+        }
+        S::Review | S::Approved | S::Landing if peer.is_some_and(|peer| !peer.lands) => {
+            Some(person(id, format!("is finished on node `{node}`, which lands nothing: swarm merge there")))
+        }
+        S::Review | S::Approved | S::Landing => Some(Judged::Moving),
+        _ => None,
+    }
+}

@@ -1,0 +1,92 @@
+//! What is decided where several nodes share the queue.
+
+use super::*;
+use crate::coordinator::run::world::{Nodes, Peer};
+
+/// A ticket that another node holds, or held last.
+fn elsewhere(name: &str, state: S) -> QueueTicket {
+    QueueTicket { fence: 7, node: Some("other".to_owned()), ..entry(name, state) }
+}
+
+/// A world in which this node is `own`, and the other one like this.
+fn shared(tickets: Vec<QueueTicket>, workers: Vec<Seen>, peer: Peer) -> World {
+    let peers = BTreeMap::from([("other".to_owned(), peer)]);
+    let nodes = Nodes { own: Some("own".to_owned()), peers, is_watched: true, ..Nodes::default() };
+    World { nodes, ..world(tickets, workers) }
+}
+
+fn there() -> Peer {
+    Peer { lands: true, ..Peer::default() }
+}
+
+fn gone() -> Peer {
+    Peer { is_gone: true, ..there() }
+}
+
+#[test]
+fn what_a_node_holds_that_is_there_is_left_alone_and_waited_for() {
+    for state in [S::Running, S::Lost, S::Failed, S::Review, S::Approved, S::Landing] {
+        // A worker of an earlier attempt is no reason to do anything about it.
+        let stale = seen("a", Phase::Ended { outcome: Outcome::NoChanges, at: ago(60) }, Liveness::Dead, Status::Done);
+        let world = shared(vec![elsewhere("a", state)], vec![stale], there());
+        let decision = decide(&world, &Rules { approves: true, ..rules() });
+        assert_eq!((&decision.steps[..], standing_of(&decision, "a")), (&[][..], &Standing::Moving), "{state}");
+        assert!(!decision.is_over());
+    }
+}
+
+#[test]
+fn only_what_a_node_held_that_is_gone_and_whose_lease_is_over_is_taken_over() {
+    let take = Step::TakeOver { ticket: id("a"), agent: "shell".parse().unwrap(), fence: 7 };
+    for state in [S::Running, S::Lost] {
+        let mut world = shared(vec![elsewhere("a", state)], Vec::new(), gone());
+        // Its coordinator is gone; its workers live.
+        assert_eq!(decide(&world, &rules()).steps, []);
+        world.nodes.over = [id("a")].into();
+        assert_eq!(decide(&world, &rules()).steps, std::slice::from_ref(&take));
+        world.nodes.is_draining = true;
+        assert_eq!(hold(&decide(&world, &rules()), "a").why, "waits for another node: this one takes nothing new");
+        let mut there = shared(vec![elsewhere("a", state)], Vec::new(), there());
+        there.nodes.over = [id("a")].into();
+        assert_eq!(decide(&there, &rules()).steps, []);
+        let mut unseen = shared(vec![elsewhere("a", state)], Vec::new(), gone());
+        (unseen.nodes.over, unseen.nodes.is_watched) = ([id("a")].into(), false);
+        assert_eq!(decide(&unseen, &rules()).steps, []);
+    }
+}
+
+#[test]
+fn finished_work_of_a_node_that_is_gone_or_lands_nothing_is_held_and_says_why() {
+    let held = |peer: Peer| {
+        let decision = decide(&shared(vec![elsewhere("a", S::Approved)], Vec::new(), peer), &rules());
+        hold(&decision, "a").why.clone()
+    };
+    assert_eq!(held(gone()), "is finished on node `other`, which is gone: it lands when that is back");
+    assert_eq!(
+        held(Peer { lands: false, ..there() }),
+        "is finished on node `other`, which lands nothing: swarm merge there"
+    );
+}
+
+#[test]
+fn a_worker_here_under_the_same_lease_is_ours_whatever_this_clone_was_called_then() {
+    let mut lost = lost("a");
+    lost.worker.attempt.fence = 7;
+    let world = shared(vec![elsewhere("a", S::Lost)], vec![lost], there());
+    assert_eq!(decide(&world, &rules()).steps, [Step::Resume { ticket: id("a"), worker: "a".parse().unwrap() }]);
+}
+
+#[test]
+fn a_capability_is_a_nodes_as_well_as_an_agents() {
+    let mut ticket = with_agent(entry("a", S::Queued), "shell");
+    ticket.ticket.capabilities = vec!["gpu".to_owned()];
+    let capable = Peer { capabilities: vec!["gpu".to_owned()], ..there() };
+    let world = |peer: Peer| shared(vec![ticket.clone()], Vec::new(), peer);
+    let decision = decide(&world(capable.clone()), &rules());
+    assert_eq!(hold(&decision, "a").why, "waits for node `other`, which offers `gpu`");
+    assert!(hold(&decision, "a").kind.passes() && decision.steps.is_empty());
+    let own = Rules { offers: vec!["gpu".to_owned()], ..rules() };
+    assert_eq!(decide(&world(capable.clone()), &own).steps, [start("a")]);
+    // Who names an agent means that one, where nobody offers it.
+    assert_eq!(decide(&world(Peer { is_gone: true, ..capable }), &rules()).steps, [start("a")]);
+}

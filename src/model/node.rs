@@ -1,0 +1,128 @@
+//! Nodes: clones of one repository that work on one queue, and what they tell each other about themselves.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CommitId, NodeName, TicketId, Time};
+
+/// Version of the shapes here.
+const NODE_SCHEMA: u32 = 1;
+
+/// This clone among those that share a queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct NodeSettings {
+    /// What it is called; `None` is a name made of the machine's and the folder's.
+    pub(crate) name: Option<NodeName>,
+    /// What it offers beside what its agents offer.
+    pub(crate) capabilities: Vec<String>,
+    /// The remote that carries commits between nodes; `None` is the server of the queue.
+    pub(crate) remote: Option<String>,
+}
+
+/// What a node says about itself, again and again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeRecord {
+    /// [`NODE_SCHEMA`].
+    schema: u32,
+    /// What it is called.
+    pub(crate) name: NodeName,
+    /// Tells its clone from every other one.
+    pub(crate) clone: String,
+    /// What it offers beside what its agents offer.
+    pub(crate) capabilities: Vec<String>,
+    /// Workers at once.
+    pub(crate) max_workers: usize,
+    /// Workers that run.
+    pub(crate) running: usize,
+    /// The load of its machine over the last minute, by core.
+    pub(crate) load: Option<f64>,
+    /// Whether it lands what is approved.
+    pub(crate) lands: bool,
+    /// Whether it takes nothing new.
+    pub(crate) is_draining: bool,
+    /// The version of its program.
+    pub(crate) version: String,
+    /// When it joined.
+    pub(crate) joined_at: Time,
+    /// When it said this, by its own clock.
+    pub(crate) at: Time,
+}
+
+impl NodeRecord {
+    /// The record of a node at rest.
+    pub(crate) fn new(name: NodeName, clone: String, capabilities: Vec<String>, max_workers: usize) -> Self {
+        let (version, now) = (env!("CARGO_PKG_VERSION").to_owned(), Time::now());
+        Self {
+            schema: NODE_SCHEMA,
+            name,
+            clone,
+            capabilities,
+            max_workers,
+            running: 0,
+            load: None,
+            lands: false,
+            is_draining: false,
+            version,
+            joined_at: now,
+            at: now,
+        }
+    }
+}
+
+/// Where a target is for the whole swarm: the commit that landed last, whichever node landed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tip {
+    /// [`NODE_SCHEMA`].
+    schema: u32,
+    /// The commit.
+    pub(crate) commit: CommitId,
+    /// The node that landed it.
+    pub(crate) node: String,
+    /// The fence of its turn to land.
+    pub(crate) fence: u64,
+    /// When, by its clock.
+    pub(crate) at: Time,
+    /// The commit that every clone has by itself: where the target was when the swarm first landed something on it.
+    pub(crate) base: CommitId,
+    /// The commits whose bundles lead from the base to this one, in order.
+    pub(crate) chain: Vec<CommitId>,
+}
+
+impl Tip {
+    /// A tip from now on.
+    pub(crate) fn now(commit: CommitId, node: String, fence: u64, base: CommitId, chain: Vec<CommitId>) -> Self {
+        Self { schema: NODE_SCHEMA, commit, node, fence, at: Time::now(), base, chain }
+    }
+}
+
+/// The work on a ticket as its node handed it over, in case that node goes away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Carried {
+    /// [`NODE_SCHEMA`].
+    schema: u32,
+    /// The ticket.
+    pub(crate) ticket: TicketId,
+    /// The fence under which it was worked on.
+    pub(crate) fence: u64,
+    /// The node.
+    pub(crate) node: String,
+    /// Where the branch was.
+    pub(crate) head: CommitId,
+    /// A snapshot on top of that with what was not committed; `None` where all was.
+    pub(crate) snapshot: Option<CommitId>,
+    /// When, by the node's clock.
+    pub(crate) at: Time,
+}
+
+impl Carried {
+    /// The work as it is now.
+    pub(crate) fn now(ticket: &TicketId, fence: u64, node: &str, state: (CommitId, Option<CommitId>)) -> Self {
+        let ((head, snapshot), ticket, node) = (state, ticket.clone(), node.to_owned());
+        Self { schema: NODE_SCHEMA, ticket, fence, node, head, snapshot, at: Time::now() }
+    }
+
+    /// The commit that has all of it.
+    pub(crate) fn commit(&self) -> &CommitId {
+        self.snapshot.as_ref().unwrap_or(&self.head)
+    }
+}
