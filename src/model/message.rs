@@ -127,6 +127,18 @@ channels! {
     Tasks = "tasks", "every change of a ticket; to be read only";
 }
 
+impl Channel {
+    /// Whether nobody publishes on it.
+    pub(crate) fn is_read_only(self) -> bool {
+        self == Self::Tasks
+    }
+
+    /// Those that are published on.
+    pub(crate) fn open() -> Vec<Self> {
+        Self::ALL.iter().copied().filter(|channel| !channel.is_read_only()).collect()
+    }
+}
+
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -64,13 +64,12 @@ pub(crate) trait Bus: Send + Sync {
     /// machine from then on.
     fn mail(&self, worker: &WorkerId) -> Result<Vec<Message>, BusError>;
 
-    /// Waits until something may have come over a server for a worker, or the time is over. An engine over which nothing
-    /// comes waits for all of the time.
+    /// Where it is heard that something came over a server for a worker; `None` in an engine over which nothing comes.
     fn await_mail(&self, worker: &WorkerId) -> Option<Box<dyn Subscription>>;
 
     /// The message of this id, or number.
     fn find(&self, id: &str) -> Result<Option<Message>, BusError> {
-        let mut all = self.read(Start::Beginning, Channel::ALL)?.messages;
+        let mut all = self.read(Start::Beginning, &Channel::open())?.messages;
         let place = all.iter().position(|message| message.id == id).or_else(|| {
             let seq = id.parse::<u64>().ok()?;
             all.iter().position(|message| message.seq == Some(seq))
@@ -195,8 +194,8 @@ pub(super) fn payload(message: &Message) -> Result<Vec<u8>, BusError> {
 /// The channel that a message is for, where it is for one that it can be published on.
 pub(super) fn channel_of(message: &Message) -> Result<Channel, BusError> {
     match message.channel {
-        Address::Channel(Channel::Tasks) | Address::Mail(_) => Err(BusError::ReadOnly(Channel::Tasks)),
-        Address::Channel(channel) => Ok(channel),
+        Address::Channel(channel) if !channel.is_read_only() => Ok(channel),
+        Address::Channel(_) | Address::Mail(_) => Err(BusError::ReadOnly(Channel::Tasks)),
     }
 }
 

@@ -121,3 +121,56 @@ impl StoredEvent {
         is_of_channel.then(|| Message { seq: u64::try_from(self.seq).ok(), ..message })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::message::Sender;
+    use crate::model::settings::Durability;
+    use crate::store::{KEEP_EVENTS, StatePaths};
+
+    fn letter(worker: &WorkerId) -> Message {
+        Message::now(Sender::client(), Address::Mail(worker.clone()), "Hello")
+    }
+
+    #[test]
+    fn what_was_for_another_worker_of_the_name_is_forgotten_and_old_mail_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&StatePaths::new(folder.path()), Durability::Normal).unwrap();
+        let (one, two): (WorkerId, WorkerId) = ("one".parse().unwrap(), "two".parse().unwrap());
+        for worker in [&one, &two] {
+            assert_eq!(store.post(worker, &letter(worker), 9).unwrap(), Posted::Taken);
+        }
+        store.withdraw_mail_before(&one, Time::from_millis(0)).unwrap();
+        assert_eq!(store.waiting_mail(&one).unwrap().len(), 1, "it came later");
+        store.withdraw_mail_before(&one, Time::now().after(KEEP_EVENTS)).unwrap();
+        assert!(store.waiting_mail(&one).unwrap().is_empty());
+        assert_eq!(store.waiting_mail(&two).unwrap().len(), 1, "it is another's");
+        store.prune_events(Time::now()).unwrap();
+        assert_eq!(store.waiting_mail(&two).unwrap().len(), 1);
+        store.prune_events(Time::now().after(2 * KEEP_EVENTS)).unwrap();
+        assert!(store.waiting_mail(&two).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_sender_is_counted_up_to_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&StatePaths::new(folder.path()), Durability::Normal).unwrap();
+        let sent: Vec<_> = (0..3).map(|_| store.count_sent("one#1", 2).unwrap()).collect();
+        assert_eq!(sent, [true, true, false]);
+        assert!(store.count_sent("one#2", 2).unwrap(), "another attempt");
+        assert!(store.count_sent("one#1", 3).unwrap(), "the limit was raised");
+        assert!(!store.count_sent("none", 0).unwrap());
+    }
+
+    #[test]
+    fn a_message_is_found_by_its_id_without_reading_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = StatePaths::new(folder.path());
+        drop(Store::open(&paths, Durability::Normal).unwrap());
+        let connection = rusqlite::Connection::open(paths.db()).unwrap();
+        let sql = "EXPLAIN QUERY PLAN SELECT seq FROM events WHERE kind = 'bus' AND json_extract(data, '$.id') = ?1";
+        let plan: String = connection.query_row(sql, ["x"], |row| row.get(3)).unwrap();
+        assert!(plan.contains("events_by_message"), "{plan}");
+    }
+}

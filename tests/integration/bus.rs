@@ -168,6 +168,7 @@ fn people_talk_on_the_channels_of_a_server() {
     let server = NatsServer::start(&swarm);
     swarm.write(".swarm/config.yaml", &format!("queue: {}\n", server.url()));
     talk(&swarm);
+    swarm.run(["bus", "read", "tasks"]).expect_code(2).says("swarm events --kind queue --follow");
 }
 
 #[test]

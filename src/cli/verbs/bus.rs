@@ -14,7 +14,7 @@ use crate::model::message::{Message, SenderKind};
 use crate::model::short_age;
 
 /// How often it is seen to that somebody who went away without a sign does not keep us.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the verb.
 pub(super) fn run(verb: &BusVerb, context: &Context) -> Result<(), Failure> {

@@ -136,14 +136,14 @@ impl Control {
 
     /// The channels, with what is on them.
     pub(crate) fn channels(&self) -> Result<ChannelsView, Failure> {
-        let all = self.bus()?.read(Start::Beginning, &channels_there())?.messages;
+        let all = self.bus()?.read(Start::Beginning, &Channel::open())?.messages;
         let channels = Channel::ALL.iter().map(|channel| {
             let on_it = || all.iter().filter(|message| message.channel == Address::Channel(*channel));
             ChannelView {
                 channel: channel.to_string(),
                 about: channel.about().to_owned(),
-                read_only: *channel == Channel::Tasks,
-                messages: (*channel != Channel::Tasks).then(|| on_it().count()),
+                read_only: channel.is_read_only(),
+                messages: (!channel.is_read_only()).then(|| on_it().count()),
                 last_at: on_it().map(|message| message.at).next_back(),
             }
         });
@@ -268,10 +268,5 @@ fn before_now(age: Duration) -> Time {
 
 /// The channels that are wanted.
 fn channels(filter: &BusFilter) -> Vec<Channel> {
-    if filter.channels.is_empty() { channels_there() } else { filter.channels.clone() }
-}
-
-/// All that somebody publishes on.
-fn channels_there() -> Vec<Channel> {
-    Channel::ALL.iter().copied().filter(|channel| *channel != Channel::Tasks).collect()
+    if filter.channels.is_empty() { Channel::open() } else { filter.channels.clone() }
 }

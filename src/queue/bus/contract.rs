@@ -221,7 +221,7 @@ pub(crate) fn a_message_that_is_too_large_is_refused<E: BusEngine>() {
     assert!(matches!(bus.post(&worker(), &mail, 9), Err(BusError::TooLarge { .. })));
     let most = message(Channel::General, &"x".repeat(MESSAGE_BYTES - 400));
     let seq = bus.publish(&most).unwrap();
-    assert_eq!(bus.read(Start::Beginning, Channel::ALL).unwrap().messages, [Message { seq: Some(seq), ..most }]);
+    assert_eq!(bus.read(Start::Beginning, &Channel::open()).unwrap().messages, [Message { seq: Some(seq), ..most }]);
 }
 
 pub(crate) fn nobody_publishes_on_tasks<E: BusEngine>() {
@@ -244,7 +244,7 @@ pub(crate) fn mail_waits_until_it_is_settled_once<E: BusEngine>() {
     assert!(!store.settle_mail(&one.id, Fate::Delivered).unwrap(), "somebody did");
     bus.post(&worker(), &one, 9).unwrap();
     assert_eq!(texts(&bus.mail(&worker()).unwrap()), ["two"]);
-    assert!(bus.read(Start::Beginning, Channel::ALL).unwrap().messages.is_empty(), "mail is for nobody else");
+    assert!(bus.read(Start::Beginning, &Channel::open()).unwrap().messages.is_empty(), "mail is for nobody else");
 }
 
 pub(crate) fn a_full_mailbox_takes_nothing_more<E: BusEngine>() {

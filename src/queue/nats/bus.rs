@@ -1,6 +1,5 @@
 //! The bus on a server: a stream of messages that any program may write to and read from.
 
-use std::collections::HashSet;
 use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::connection::{ANSWER, Link, PATIENCE};
 use super::error::NatsError;
-use crate::model::message::{Address, Channel, MESSAGE_BYTES, Message};
+use crate::model::message::{Address, Channel, MESSAGE_BYTES, Message, Sender, SenderKind};
 use crate::model::{Time, WorkerId};
 use crate::queue::bus::{Bus, BusError, Part, Start, Subscription, channel_of, payload, post_here};
 use crate::queue::server::encoded;
@@ -68,8 +67,7 @@ impl Subjects {
 
     /// The stream.
     fn config(&self) -> Config {
-        let channels: Vec<_> = Channel::ALL.iter().copied().filter(|channel| *channel != Channel::Tasks).collect();
-        let mut subjects = self.all(&channels);
+        let mut subjects = self.all(&Channel::open());
         subjects.push(format!("{}.mail.*", self.prefix));
         Config {
             name: self.stream.clone(),
@@ -167,14 +165,16 @@ impl Bus for NatsBus {
     }
 
     fn read(&self, from: Start, channels: &[Channel]) -> Result<Part, BusError> {
-        let mut part = self.read_subjects(from, &self.names.all(&there(channels)?))?;
+        check_there(channels)?;
+        let mut part = self.read_subjects(from, &self.names.all(channels))?;
         let now = Time::now();
         part.messages.retain(|message| !message.is_expired(now));
         Ok(part)
     }
 
     fn subscribe(&self, after: u64, channels: &[Channel]) -> Result<Box<dyn Subscription>, BusError> {
-        Ok(Box::new(self.listen(after, self.names.all(&there(channels)?))))
+        check_there(channels)?;
+        Ok(Box::new(self.listen(after, self.names.all(channels))))
     }
 
     fn post(&self, worker: &WorkerId, message: &Message, limit: usize) -> Result<(), BusError> {
@@ -215,7 +215,6 @@ impl Bus for NatsBus {
 
 /// Mail that came over the server. Nobody checked who sent it, so it is not the person's word.
 fn unproven(message: Message) -> Message {
-    use crate::model::message::{Sender, SenderKind};
     let from = match message.from.kind {
         SenderKind::Worker => message.from,
         SenderKind::Person | SenderKind::Coordinator | SenderKind::Client => {
@@ -225,13 +224,10 @@ fn unproven(message: Message) -> Message {
     Message { from, seq: None, ..message }
 }
 
-/// Those channels; all but `tasks`, which the queue's own log is.
-fn there(channels: &[Channel]) -> Result<Vec<Channel>, BusError> {
-    let unique: HashSet<_> = channels.iter().map(|channel| channel.as_str()).collect();
-    if unique == HashSet::from([Channel::Tasks.as_str()]) {
-        return Err(BusError::NotThere(Channel::Tasks));
-    }
-    Ok(channels.iter().copied().filter(|channel| *channel != Channel::Tasks).collect())
+/// Refuses channels that are not there.
+fn check_there(channels: &[Channel]) -> Result<(), BusError> {
+    let missing = channels.iter().find(|channel| channel.is_read_only());
+    missing.map_or(Ok(()), |channel| Err(BusError::NotThere(*channel)))
 }
 
 /// A reader on the server that begins there.
