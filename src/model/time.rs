@@ -37,7 +37,9 @@ impl Time {
 
     /// This moment plus `duration`.
     pub(crate) fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        let later = self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+        // What is later cannot be written down.
+        Self(later.min(jiff::Timestamp::MAX.as_second() * 1_000))
     }
 }
 
@@ -195,6 +197,13 @@ mod tests {
         let text = serde_json::to_string(&time).unwrap();
         assert_eq!(text, "\"2025-11-21T10:00:00.123Z\"");
         assert_eq!(serde_json::from_str::<Time>(&text).unwrap(), time);
+    }
+
+    #[test]
+    fn the_latest_moment_can_be_written_down_and_read() {
+        let latest = Time::now().after(Duration::MAX);
+        let text = serde_json::to_string(&latest).unwrap();
+        assert_eq!(serde_json::from_str::<Time>(&text).unwrap(), latest, "{text}");
     }
 
     #[test]

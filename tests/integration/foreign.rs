@@ -254,11 +254,12 @@ fn what_is_handed_in_while_nobody_runs_waits_and_is_one_ticket_or_is_rejected_wi
         ticket("one", json!({"depends_on": ["three"]})),
         ticket("ONE", json!({})),
         ticket("four", json!({"priority": 12})),
+        ticket("five", json!({"key": "first"})),
         json!({"title": "No id"}).to_string(),
     ] {
         board.submit_text(&text, None);
     }
-    assert_eq!(board.waiting(), 9);
+    assert_eq!(board.waiting(), 10);
     let serving = Serving::start(&swarm);
     swarm.wait_until("all of it to be looked at", || board.waiting() == 0);
     let list = board.ask("list", &json!({}));
@@ -272,6 +273,7 @@ fn what_is_handed_in_while_nobody_runs_waits_and_is_one_ticket_or_is_rejected_wi
         "cycle: one -> three -> two",
         "differs from `one` in case only",
         "1 to 10",
+        "key `first` handed ticket `one` in before",
         "exactly one",
     ];
     assert_eq!(rejected.len(), reasons.len(), "{rejected:?}");
@@ -351,6 +353,8 @@ fn an_old_fence_is_refused_and_a_lease_that_is_over_goes_to_the_next() {
         assert_eq!(board.refused(word, &mine(old)), "stale", "{word}");
     }
     assert_eq!(board.refused("failed", &failure(old)), "stale");
+    let never = json!({"task_id": "lost", "fence": new, "error": "no luck", "retry_in": 1e12});
+    assert_eq!(board.refused("failed", &never), "invalid");
     assert_eq!(board.state("lost"), "running");
     // The first attempt counted.
     assert_eq!(board.ask("failed", &failure(new))["state"], "dead");
@@ -387,6 +391,19 @@ fn a_coordinator_answers_too_and_leaves_alone_what_others_hold_or_only_they_can_
     assert_eq!(board.ask("completed", &json!({"task_id": "held", "fence": fence}))["state"], "done");
     let workers: Vec<_> = swarm.json(["status", "--all"])["workers"].as_array().unwrap().clone();
     assert_eq!(workers.iter().map(|worker| worker["ticket"].as_str().unwrap()).collect::<Vec<_>>(), ["ours"]);
+    // The fence of a worker is no secret, and no other program ends its attempt.
+    swarm.write_shell_agent("sleeper", "exec tail -f /dev/null");
+    swarm.write_ticket("mine", "sleeper", "Wait.");
+    swarm.run(["spawn", "mine", "--headless"]).success();
+    let fence = board.ask("status", &json!({"task_id": "mine"}))["fence"].clone();
+    let mine = json!({"task_id": "mine", "fence": fence});
+    for word in ["renewed", "completed", "released"] {
+        assert_eq!(board.refused(word, &mine), "stale", "{word}");
+    }
+    let failure = json!({"task_id": "mine", "fence": fence, "error": "no luck"});
+    assert_eq!(board.refused("failed", &failure), "stale");
+    assert_eq!(board.state("mine"), "running");
+    swarm.run(["stop", "mine"]).success();
     swarm.run(["down"]).success();
 }
 

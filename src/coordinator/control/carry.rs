@@ -6,11 +6,11 @@ use super::{Control, is_released};
 use crate::coordinator::failure::Failure;
 use crate::coordinator::register::Register;
 use crate::git::Repository;
-use crate::landing::{Followed, Parcel, Shared, Transport, tip_reference};
+use crate::landing::{Followed, LandingError, Parcel, Shared, Transport, tip_reference};
 use crate::model::node::Carried;
 use crate::model::worker::Worker;
 use crate::model::{BranchName, CommitId, TicketId, WorkerId};
-use crate::supervisor::{Inherited, Left};
+use crate::supervisor::{Inherited, Left, SeenLease};
 
 impl Control {
     /// Brings the targets of this clone up to what other nodes landed; those that moved, each with the node. Nothing where
@@ -105,7 +105,11 @@ impl Control {
     }
 
     /// What another node left of the work on a ticket; with `takes_over`, that it left nothing is told as well.
-    pub(super) fn inherited(&self, takes_over: Option<u64>, ticket: &TicketId) -> Result<Option<Inherited>, Failure> {
+    pub(super) fn inherited(
+        &self,
+        takes_over: Option<SeenLease>,
+        ticket: &TicketId,
+    ) -> Result<Option<Inherited>, Failure> {
         let queue = self.project.queue()?;
         let Some(register) = Register::open(&*queue)? else { return Ok(None) };
         let own = self.project.node();
@@ -116,13 +120,15 @@ impl Control {
         };
         let into = format!("refs/swarm/inherited/{ticket}");
         let taken = self.with_landing(|landing| {
-            let Some(shared) = Shared::open(landing)? else { return Ok(()) };
+            let Some(shared) = Shared::open(landing)? else { return Ok(true) };
             let parcel = Parcel::Carried(ticket, carried.fence);
-            Ok(shared.transport().take(parcel, carried.commit(), &into)?)
+            match shared.transport().take(parcel, carried.commit(), &into) {
+                Err(LandingError::NotSent { .. }) => Ok(false),
+                // Whoever began without it would throw it away.
+                taken => Ok(taken.map(|()| true)?),
+            }
         });
-        if let Err(failure) = taken {
-            let error = failure.chain.join(": ");
-            tracing::warn!(ticket = ticket.as_str(), error, "what another node left could not be had");
+        if !taken? {
             return Ok(nothing());
         }
         let left = Some(Left { head: carried.head, snapshot: carried.snapshot });

@@ -16,7 +16,7 @@ use crate::model::worker::{Liveness, Phase, SpawnStep};
 use crate::model::{AgentName, BranchName, RunId, TicketId, Time, WorkerId};
 use crate::process;
 use crate::queue::{NewTicket, Queue, QueueError, QueueTicket};
-use crate::supervisor::MARKER;
+use crate::supervisor::{MARKER, SeenLease};
 
 /// The tickets that a run is to bring to an end.
 #[derive(Debug, Clone, Default)]
@@ -347,13 +347,13 @@ impl Control {
     }
 
     /// Starts a worker for a published ticket, as it was published: a new one, or the ended one in its worktree. With
-    /// `takes_over` it goes on with what a node that is gone held under that fence.
+    /// `takes_over` it goes on with what a node that is gone held under that lease.
     pub(in crate::coordinator) fn start_published(
         &self,
         id: &TicketId,
         agent: &AgentName,
         headless: bool,
-        takes_over: Option<u64>,
+        takes_over: Option<SeenLease>,
     ) -> Result<SpawnedView, Failure> {
         // It starts from what every node has landed so far.
         self.follow_tips()?;

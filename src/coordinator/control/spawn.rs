@@ -15,7 +15,9 @@ use crate::model::settings::Settings;
 use crate::model::ticket::{DependencyKind, Ticket, TicketState, cycle, cycle_text, unmet};
 use crate::model::worker::{Liveness, SpawnStep, Status, Worker};
 use crate::model::{AgentName, BranchName, TicketId, Time, WorkerId};
-use crate::supervisor::{ApprovedSetup, Continue, Left, Plan, Reserved, ReservedAgain, Spawned, Spawner, Start};
+use crate::supervisor::{
+    ApprovedSetup, Continue, Left, Plan, Reserved, ReservedAgain, SeenLease, Spawned, Spawner, Start,
+};
 use crate::terminal::Tmux;
 
 /// Spawns carried out at once: one a core of a small machine; their locked parts take turns anyway.
@@ -41,7 +43,7 @@ pub(crate) struct SpawnRequest {
     /// Take only what waits in the queue, as a coordinator does: what somebody cancelled since is not published again.
     pub(crate) takes_queued: bool,
     /// The fence under which a node that is gone held it.
-    pub(crate) takes_over: Option<u64>,
+    pub(crate) takes_over: Option<SeenLease>,
 }
 
 /// Where a ticket may be that a coordinator starts and that is not queued: its claim was left behind.

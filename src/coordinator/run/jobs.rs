@@ -14,6 +14,7 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::MergeView;
 use crate::model::ticket::TicketState;
 use crate::model::{AgentName, BranchName, TicketId, WorkerId};
+use crate::supervisor::SeenLease;
 
 /// Starts at once: two keep a small machine busy, and their locked parts take turns anyway.
 const STARTS_AT_ONCE: usize = 2;
@@ -36,8 +37,8 @@ pub(super) enum Job {
         ticket: TicketId,
         /// With whom.
         agent: AgentName,
-        /// The fence of the lease that is over.
-        fence: u64,
+        /// The lease that is over.
+        lease: SeenLease,
         /// Without a terminal.
         headless: bool,
     },
@@ -249,8 +250,8 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
         Job::Start { ticket, agent, headless } => {
             control.start_published(ticket, agent, *headless, None).map(|_| Done::Simply)
         }
-        Job::TakeOver { ticket, agent, fence, headless } => {
-            control.start_published(ticket, agent, *headless, Some(*fence)).map(|_| Done::Simply)
+        Job::TakeOver { ticket, agent, lease, headless } => {
+            control.start_published(ticket, agent, *headless, Some(*lease)).map(|_| Done::Simply)
         }
         Job::Follow => control.follow_tips().map(Done::Followed),
         Job::Carry { workers, over } => control.carry(workers, over).map(|()| Done::Simply),

@@ -402,11 +402,11 @@ impl<'a> Engine<'a> {
             Step::Start { .. } | Step::Resume { .. } if !self.jobs.may_start() => {}
             Step::Start { ticket, agent } => self.jobs.begin(Job::Start { ticket, agent, headless }),
             Step::TakeOver { .. } if !self.jobs.may_start() => {}
-            Step::TakeOver { ticket, agent, fence } => {
+            Step::TakeOver { ticket, agent, lease } => {
                 let node = self.last.as_ref().and_then(|(world, _)| world.ticket(&ticket)?.node.clone());
                 let node = node.unwrap_or_default();
                 self.face.tell(&News::Said(&format!("takes `{ticket}` over from node {node}, which is gone")));
-                self.jobs.begin(Job::TakeOver { ticket, agent, fence, headless });
+                self.jobs.begin(Job::TakeOver { ticket, agent, lease, headless });
             }
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
             Step::Land { workers } => self.jobs.begin(Job::Land { workers }),

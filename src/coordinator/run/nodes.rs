@@ -124,12 +124,12 @@ impl Neighbours {
         }
     }
 
-    /// Hears how handing work over went. What was not handed over is tried again at the next change.
+    /// Hears how handing work over went. What was not handed over is tried again.
     pub(super) fn carried(&mut self, carried: Result<Done, Failure>) {
         let (now, sent) = (Instant::now(), self.bags.under_way.take().unwrap_or_default());
         if let Err(failure) = carried {
             let error = failure.chain.join(": ");
-            tracing::warn!(error, "work could not be handed over");
+            return tracing::warn!(error, "work could not be handed over");
         }
         for (worker, ticket, work) in sent {
             self.bags.sent.insert(worker, (ticket, work, now));
@@ -255,7 +255,8 @@ impl Engine<'_> {
         }
         let (own, now) = (project.node(), Instant::now());
         self.nodes.see_leases(own.as_str(), &world.tickets, now);
-        world.nodes = self.nodes.as_seen(&own, &world.tickets, now);
+        // The look at the tickets may have waited for the server: for that long nobody was seen, and nobody is missed.
+        world.nodes = self.nodes.as_seen(&own, &world.tickets, self.nodes.looked_at.unwrap_or(now));
     }
 
     /// Hands the work of the workers here over where it changed: not too often, but at once when a turn ended.

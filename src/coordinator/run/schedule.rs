@@ -26,6 +26,7 @@ use crate::model::ticket::TicketState as S;
 use crate::model::worker::{Liveness, Outcome, Phase, Status};
 use crate::model::{AgentName, TicketId, Time, WorkerId, counted};
 use crate::queue::QueueTicket;
+use crate::supervisor::SeenLease;
 
 /// How long a claim may be without a worker: whoever took it may be about to write the worker down.
 const CLAIM_SETTLES: Duration = Duration::from_secs(3);
@@ -60,8 +61,8 @@ pub(crate) enum Step {
         ticket: TicketId,
         /// With whom.
         agent: AgentName,
-        /// The fence of the lease that is over.
-        fence: u64,
+        /// The lease that is over.
+        lease: SeenLease,
     },
     /// Continue a lost worker.
     Resume {
@@ -130,7 +131,7 @@ pub(crate) struct Candidate<'a> {
     /// Its lost worker, which would go on; else it is started.
     pub(crate) resumes: Option<&'a WorkerId>,
     /// The fence under which another node held it that is gone.
-    pub(crate) takes_over: Option<u64>,
+    pub(crate) takes_over: Option<SeenLease>,
 }
 
 /// What is known while deciding: what takes a place grows with every step.
@@ -516,7 +517,7 @@ fn take_candidates<'a>(
             let (ticket, agent) = (id.clone(), candidate.agent.clone());
             decision.steps.push(match (candidate.resumes, candidate.takes_over) {
                 (Some(worker), _) => Step::Resume { ticket, worker: worker.clone() },
-                (None, Some(fence)) => Step::TakeOver { ticket, agent, fence },
+                (None, Some(lease)) => Step::TakeOver { ticket, agent, lease },
                 (None, None) => Step::Start { ticket, agent },
             });
         }

@@ -12,6 +12,8 @@ use crate::queue::Completion;
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A time that something lasts: seconds, or a text such as `90s` or `5m`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -35,6 +37,12 @@ impl Lasting {
             }
             Self::Text(text) => parse_duration(text),
         }
+    }
+
+    /// The time as one between two attempts.
+    pub(crate) fn pause(&self) -> Result<Duration, String> {
+        let pause = self.duration()?;
+        (pause <= LONGEST_PAUSE).then_some(pause).ok_or_else(|| "an attempt waits for 30 days at most".to_owned())
     }
 
     /// The time as one of a lease.

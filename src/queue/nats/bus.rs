@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::connection::{ANSWER, Link, PATIENCE};
 use super::error::NatsError;
 use crate::model::message::{Address, Channel, MESSAGE_BYTES, Message, Sender, SenderKind};
-use crate::model::{Time, WorkerId};
+use crate::model::{Time, WorkerId, error_text};
 use crate::queue::bus::{Bus, BusError, Part, Start, Subscription, channel_of, payload, post_here};
 use crate::queue::server::encoded;
 use crate::store::{KEEP_EVENTS, Store};
@@ -197,7 +197,17 @@ impl Bus for NatsBus {
                 for message in part.messages {
                     let seq = message.seq;
                     // It was taken by the sender's promise; the mailbox may be overfull for a while.
-                    post_here(&self.store, worker, &unproven(message), usize::MAX)?;
+                    match post_here(&self.store, worker, &unproven(message), usize::MAX) {
+                        // It would be in the way of all others.
+                        Err(error @ BusError::TooLarge { .. }) => {
+                            tracing::warn!(
+                                error = error_text(&error),
+                                seq,
+                                "a message of another program was thrown away"
+                            );
+                        }
+                        posted => posted?,
+                    }
                     seq.map_or(Ok(()), |seq| self.delete(seq))?;
                 }
             }

@@ -314,9 +314,10 @@ impl Supervision {
         }
     }
 
-    /// Whether nothing has happened for a while.
+    /// Whether nothing has happened for a while. Leases on a server are too short for rest.
     fn is_at_rest(&self) -> bool {
-        self.timers.stirred.elapsed() >= REST_AFTER && self.meter.is_at_rest()
+        let is_shared = self.assignment.handover.queue.is_some();
+        !is_shared && self.timers.stirred.elapsed() >= REST_AFTER && self.meter.is_at_rest()
     }
 
     /// Notes that something happens.

@@ -77,6 +77,15 @@ pub(crate) struct Spawner {
     pub(crate) setup: ApprovedSetup,
 }
 
+/// A lease of another node that is over, as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeenLease {
+    /// Its fence.
+    pub(crate) fence: u64,
+    /// When it was to end.
+    pub(crate) until: Option<Time>,
+}
+
 /// A worker to start for a ticket.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
@@ -90,8 +99,8 @@ pub(crate) struct Start {
     pub(crate) headless: bool,
     /// Whether the ticket is published where it is not queued as it is; else only what is queued is taken.
     pub(crate) publishes: bool,
-    /// The fence of a lease of a node that is gone, whose ticket is taken over; else it is claimed.
-    pub(crate) takes_over: Option<u64>,
+    /// The lease of a node that is gone, whose ticket is taken over; else it is claimed.
+    pub(crate) takes_over: Option<SeenLease>,
     /// What another node left of the work on it.
     pub(crate) inherited: Option<Inherited>,
 }
@@ -260,7 +269,7 @@ impl Spawner {
             return Err(SupervisorError::Superseded { worker: id.clone() });
         }
         let claim = match start.takes_over {
-            Some(fence) => self.take_over(&start.ticket.id, fence)?,
+            Some(seen) => self.take_over(&start.ticket.id, seen)?,
             None => self.claim(&start.ticket, start.publishes)?,
         };
         match self.begin(start, &claim, earlier) {
@@ -302,8 +311,15 @@ impl Spawner {
         lock.ok_or_else(|| SupervisorError::Spawning { worker: id.clone() })
     }
 
-    /// Takes a ticket whose holder is gone, if it is still under the lease that was seen.
-    fn take_over(&self, ticket: &TicketId, fence: u64) -> Result<Claim, SupervisorError> {
+    /// Takes a ticket whose holder is gone, if it is still under the lease that was seen: a holder that has renewed it since
+    /// is not gone.
+    fn take_over(&self, ticket: &TicketId, seen: SeenLease) -> Result<Claim, SupervisorError> {
+        let SeenLease { fence, until } = seen;
+        self.queue.refresh()?;
+        let known = self.queue.ticket(ticket)?;
+        if let Some(known) = known.filter(|known| known.state == TicketState::Running && known.lease_until != until) {
+            return Err(SupervisorError::NotClaimable { ticket: ticket.clone(), state: known.state });
+        }
         self.queue.declare_lost(ticket, fence)?;
         Ok(self.queue.reopen(&Reopen {
             ticket: ticket.clone(),

@@ -5,6 +5,7 @@ use super::{Candidate, Judged, candidate, person};
 use crate::coordinator::run::world::{Rules, Seen, World};
 use crate::model::ticket::TicketState as S;
 use crate::queue::QueueTicket;
+use crate::supervisor::SeenLease;
 
 /// Looks at a ticket that another node holds; `None` where it is this node's to decide about.
 pub(super) fn judge<'a>(
@@ -20,7 +21,10 @@ pub(super) fn judge<'a>(
     match entry.state {
         S::Running | S::Lost if is_there || !world.nodes.over.contains(id) => Some(Judged::Moving),
         S::Running | S::Lost => Some(match candidate(world, rules, entry) {
-            Judged::Candidate(found) => Judged::Candidate(Candidate { takes_over: Some(entry.fence), ..found }),
+            Judged::Candidate(found) => {
+                let takes_over = Some(SeenLease { fence: entry.fence, until: entry.lease_until });
+                Judged::Candidate(Candidate { takes_over, ..found })
+            }
             judged => judged,
         }),
         // Whoever tried it tries again, where its worktree is.

@@ -17,9 +17,9 @@ mod server {
 
     use tempfile::TempDir;
 
-    use crate::model::Time;
     use crate::model::message::{Address, Channel, Message, Sender, SenderKind};
     use crate::model::settings::Durability;
+    use crate::model::{Time, WorkerId};
     use crate::queue::bus::contract::{BusEngine, bus_contract, message, take, texts};
     use crate::queue::bus::{Bus, BusError, Start, tell_facts};
     use crate::queue::nats::NatsBus;
@@ -149,6 +149,23 @@ mod server {
         assert_eq!(texts(&seen), ["not JSON", "", "hi"]);
         assert!(seen.iter().all(|message| message.from == Sender::client()));
         assert!(seen.iter().all(|message| message.at.age_at(Time::now()) < Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn mail_that_is_too_long_is_in_the_way_of_nothing() {
+        let engine = NatsEngine::fresh();
+        let (bus, _) = engine.bus();
+        let link = log(&engine.server.url).unwrap().link().clone();
+        let worker: WorkerId = "fix".parse().unwrap();
+        // As JSON it is twice as long as it is here.
+        for payload in ["\n".repeat(40_000), "hi".to_owned()] {
+            let context = link.context();
+            let sent = link.once(async move { context.publish("swarm.tests.mail.fix", payload.into()).await?.await });
+            sent.unwrap().unwrap();
+        }
+        for _ in 0..2 {
+            assert_eq!(texts(&bus.mail(&worker).unwrap()), ["hi"]);
+        }
     }
 
     #[test]

@@ -146,6 +146,7 @@ impl Desk {
     /// Prolongs a lease.
     fn renew(&self, payload: &[u8]) -> Result<Vec<u8>, Problem> {
         let ask: LeaseAsk = read(payload)?;
+        self.not_ours(&ask.task_id)?;
         match self.queue.renew(&ask.task_id, ask.fence, lease(ask.lease.as_ref())?)? {
             Renewed::Held { lease_until } => {
                 Ok(json(&Renewal { schema: MESSAGE_SCHEMA, task_id: ask.task_id, lease_until }))
@@ -160,7 +161,7 @@ impl Desk {
     /// Ends an attempt well, and keeps what it came to.
     fn complete(&self, payload: &[u8]) -> Result<Vec<u8>, Problem> {
         let ask: CompletionAsk = read(payload)?;
-        let owner = self.entry(&ask.task_id)?.client().map(str::to_owned);
+        let owner = self.not_ours(&ask.task_id)?.client().map(str::to_owned);
         let (task_id, fence) = (ask.task_id, ask.fence);
         let result = ask.result.map(|result| TaskResult {
             schema: MESSAGE_SCHEMA,
@@ -183,9 +184,9 @@ impl Desk {
     /// Ends an attempt badly.
     fn fail(&self, payload: &[u8]) -> Result<Vec<u8>, Problem> {
         let ask: FailureAsk = read(payload)?;
-        let attempts = self.entry(&ask.task_id)?.attempts;
+        let attempts = self.not_ours(&ask.task_id)?.attempts;
         let wait = match &ask.retry_in {
-            Some(wait) => wait.duration().map_err(invalid)?,
+            Some(wait) => wait.pause().map_err(invalid)?,
             None => self.settings.backoff.wait_after(attempts),
         };
         // Every message about the ticket has it from now on.
@@ -197,6 +198,7 @@ impl Desk {
     /// Takes a ticket back.
     fn release(&self, payload: &[u8]) -> Result<Vec<u8>, Problem> {
         let ask: ReleaseAsk = read(payload)?;
+        self.not_ours(&ask.task_id)?;
         let state = self.queue.release(&ask.task_id, ask.fence)?;
         Ok(json(&Ended::new(ask.task_id, state)))
     }
@@ -231,6 +233,18 @@ impl Desk {
         let ask: ListAsk = if payload.is_empty() { ListAsk::default() } else { read(payload)? };
         let limit = ask.limit.unwrap_or(LISTED).min(MOST_LISTED);
         self.fitting(json(&Listing::new(self.queue.snapshot()?, limit)))
+    }
+
+    /// An entry of the queue that no worker of `swarm` holds: the fence of one is no secret, and only its supervisor speaks
+    /// for it.
+    fn not_ours(&self, ticket: &TicketId) -> Result<QueueTicket, Problem> {
+        let entry = self.entry(ticket)?;
+        let is_held = matches!(entry.state, TicketState::Running | TicketState::Lost);
+        if is_held && entry.client().is_none() {
+            let text = format!("ticket `{ticket}` is held by a worker of swarm by now");
+            return Err(Problem::new(ProblemKind::Stale, text));
+        }
+        Ok(entry)
     }
 
     /// An entry of the queue.

@@ -39,8 +39,14 @@ impl Desk {
         // Without a name it is the message itself that may be delivered twice.
         let key = submission.key.clone().or(named).unwrap_or_else(|| format!("{}/{seq}", self.streams.log_name));
         let ticket = submission.ticket()?;
-        self.queue.publish(&NewTicket { ticket, dedupe_key: format!("submitted/{key}") })?;
-        Ok(())
+        let id = ticket.id.clone();
+        let published = self.queue.publish(&NewTicket { ticket, dedupe_key: format!("submitted/{key}") })?;
+        if published.ticket == id {
+            return Ok(());
+        }
+        let text =
+            format!("key `{key}` handed ticket `{}` in before; each ticket needs a key of its own", published.ticket);
+        Err(Problem::new(ProblemKind::Invalid, text))
     }
 
     /// Keeps a message that could not be used for people.

@@ -37,7 +37,8 @@ fn what_a_node_holds_that_is_there_is_left_alone_and_waited_for() {
 
 #[test]
 fn only_what_a_node_held_that_is_gone_and_whose_lease_is_over_is_taken_over() {
-    let take = Step::TakeOver { ticket: id("a"), agent: "shell".parse().unwrap(), fence: 7 };
+    let take =
+        Step::TakeOver { ticket: id("a"), agent: "shell".parse().unwrap(), lease: SeenLease { fence: 7, until: None } };
     for state in [S::Running, S::Lost] {
         let mut world = shared(vec![elsewhere("a", state)], Vec::new(), gone());
         // Its coordinator is gone; its workers live.
