@@ -274,7 +274,7 @@ fn a_loop_whose_conversation_was_never_written_hears_of_its_ticket_when_it_is_re
     };
     let text = std::fs::read_to_string(conversation()).unwrap();
     // As a full disk leaves it: opened, and nothing said.
-    std::fs::write(conversation(), format!("{}\n", text.lines().next().unwrap())).unwrap();
+    stage.swarm.write_at(&conversation(), &format!("{}\n", text.lines().next().unwrap()));
     stage.swarm.run(["resume", "work"]).success();
     stage.wait_for_calls(4);
     let text = std::fs::read_to_string(conversation()).unwrap();
