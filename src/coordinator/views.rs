@@ -26,7 +26,7 @@ use crate::model::coordination::Hold;
 use crate::model::health::{Pace, Resources};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{CheckResult, Evidence, Status};
-use crate::model::{Time, short_age};
+use crate::model::{Time, ago_text};
 
 pub(crate) use budget::{BudgetView, LimitView, SpendView};
 pub(crate) use bus::{ChannelView, ChannelsView};
@@ -100,7 +100,7 @@ impl QueuePlaceView {
     pub(crate) fn staleness(&self, at: Time) -> Option<String> {
         let problem = self.problem.as_ref()?;
         Some(match self.as_of {
-            Some(as_of) => format!("The queue is shown as it was {} ago: {problem}", short_age(as_of.age_at(at))),
+            Some(as_of) => format!("The queue is shown as it was {}: {problem}", ago_text(as_of.age_at(at))),
             None => format!("The queue is shown as far as it is known here: {problem}"),
         })
     }

@@ -297,6 +297,8 @@ fn of_many_that_claim_at_once_each_ticket_gets_one() {
         board.submit(&json!({"id": format!("t{number}"), "title": "Do it"}));
     }
     swarm.wait_until("the tickets", || board.ask("list", &json!({}))["available"].as_array().unwrap().len() == 6);
+    // One that is claimed before it was announced is announced no more.
+    swarm.wait_until("all to be announced", || board.kept("history", "available").len() == 6);
     let claims = (0..12).map(|worker| {
         // Half of them want the same one, the others any.
         let mut question = json!({"worker": format!("w{worker}"), "lease": 600});

@@ -106,6 +106,17 @@ fn without_its_server_nothing_is_begun_and_status_says_how_old_it_is() {
 }
 
 #[test]
+fn a_coordinator_can_be_ended_while_its_server_is_away() {
+    let swarm = repository("file", &[]);
+    let server = NatsServer::start(&swarm);
+    configure(&swarm, server.url());
+    swarm.run(["up", "--headless"]).success();
+    drop(server);
+    swarm.run(["down"]).expect_code(0).says("The coordinator in the background ended; 0 workers run on");
+    swarm.run(["down"]).expect_code(0).says("does not run");
+}
+
+#[test]
 fn auto_takes_a_server_where_there_is_one_and_the_file_with_a_warning_where_not() {
     let mut swarm = repository("auto", &["one"]);
     let server = NatsServer::start(&swarm);

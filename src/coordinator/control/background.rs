@@ -122,6 +122,8 @@ impl Control {
             std::thread::sleep(LOOK_EVERY);
         }
         self.end_background_session()?;
+        // It ended, whether or not a server says what goes on.
+        self.project.make_do_with_tables()?;
         self.coordinator_view(None, "ended")
     }
 
