@@ -12,9 +12,8 @@ use crate::support::nats::NatsServer;
 use crate::support::schema::assert_conforms;
 use crate::support::swarm::{Output, TestSwarm};
 
-/// How soon work of a node that was killed goes on at another one, here where other tests have the cores as well; the bar
-/// of the design is 15 s, and alone it takes 8 to 9 s.
-const GOES_ON_WITHIN: Duration = Duration::from_secs(40);
+/// How soon work of a node that was killed goes on at another one.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(15);
 
 /// Two clones of a repository and a server; the first clone is the test's own repository.
 struct Nodes {
