@@ -14,8 +14,11 @@ use crate::supervisor::ledger::Ledger;
 use crate::supervisor::machine::{Input, Letter, Parcel};
 use crate::supervisor::protocol::Reply;
 
-/// How often the mailbox is looked at, whether anybody said that there is something in it or not.
+/// How often the mailbox is looked at, whether anybody said that there is something in it or not, where a server is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The same where nobody can put something in but processes of this machine, which say so; only one that was killed before
+/// it could say so is waited for, and hundreds of workers at rest look.
+const LOOK_HERE_EVERY: Duration = Duration::from_secs(300);
 /// The pause before a server is listened to again.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Letters of a sender's name that an agent is told.
@@ -47,7 +50,8 @@ impl Supervision {
     /// Looks into the mailbox where it was not for a while: whoever put something in may have died before they said so.
     /// And tells a server what it may not have been told because it was away.
     pub(super) fn begin_mail_if_due(&mut self, now: Instant) {
-        if self.timers.mail.is_none_or(|last| now.duration_since(last) >= LOOK_EVERY) {
+        let every = if self.assignment.handover.queue.is_some() { LOOK_EVERY } else { LOOK_HERE_EVERY };
+        if self.timers.mail.is_none_or(|last| now.duration_since(last) >= every) {
             self.timers.mail = Some(now);
             self.begin_mail();
             self.begin_telling();
