@@ -8,7 +8,7 @@ use crate::coordinator::register::Register;
 use crate::git::Repository;
 use crate::landing::{Followed, LandingError, Parcel, Shared, Transport, tip_reference};
 use crate::model::node::Carried;
-use crate::model::worker::Worker;
+use crate::model::worker::{Liveness, Worker};
 use crate::model::{BranchName, CommitId, TicketId, WorkerId};
 use crate::supervisor::{Inherited, Left, SeenLease};
 
@@ -104,6 +104,32 @@ impl Control {
         }))
     }
 
+    /// Releases the worker here whose ticket another node has gone on with since: the work goes on from what that one left,
+    /// and what was made here is kept.
+    pub(super) fn release_overtaken(&self, id: &WorkerId, takes_over: Option<SeenLease>) -> Result<(), Failure> {
+        let Some(worker) = self.project.store()?.worker(id)?.filter(|worker| !is_released(worker)) else {
+            return Ok(());
+        };
+        let since = match takes_over {
+            Some(seen) => Some(seen.fence),
+            None => self.carried_elsewhere(&worker.ticket)?.map(|carried| carried.fence),
+        };
+        if since.is_some_and(|fence| fence > worker.attempt.fence) && self.liveness(&worker) == Liveness::Dead {
+            let reason = "another node went on with its ticket";
+            self.stop_one(&worker, reason)?;
+            self.with_landing(|landing| Ok(landing.release(id, reason)?))?;
+        }
+        Ok(())
+    }
+
+    /// The work on a ticket that another node handed over last.
+    fn carried_elsewhere(&self, ticket: &TicketId) -> Result<Option<Carried>, Failure> {
+        let Some(register) = Register::open(&*self.project.queue()?)? else { return Ok(None) };
+        let own = self.project.node();
+        let carried = register.carried(ticket)?.map(|(carried, _)| carried);
+        Ok(carried.filter(|carried| carried.node != own.as_str()))
+    }
+
     /// What another node left of the work on a ticket; with `takes_over`, that it left nothing is told as well.
     pub(super) fn inherited(
         &self,
@@ -111,13 +137,13 @@ impl Control {
         ticket: &TicketId,
     ) -> Result<Option<Inherited>, Failure> {
         let queue = self.project.queue()?;
-        let Some(register) = Register::open(&*queue)? else { return Ok(None) };
+        if queue.link().is_none() {
+            return Ok(None);
+        }
         let own = self.project.node();
         let holder = queue.ticket(ticket)?.and_then(|entry| entry.node).filter(|node| node != own.as_str());
         let nothing = || takes_over.and(holder.clone()).map(|node| Inherited { node, left: None });
-        let Some((carried, _)) = register.carried(ticket)?.filter(|(carried, _)| carried.node != own.as_str()) else {
-            return Ok(nothing());
-        };
+        let Some(carried) = self.carried_elsewhere(ticket)? else { return Ok(nothing()) };
         let into = format!("refs/swarm/inherited/{ticket}");
         let taken = self.with_landing(|landing| {
             let Some(shared) = Shared::open(landing)? else { return Ok(true) };

@@ -357,6 +357,7 @@ impl Control {
     ) -> Result<SpawnedView, Failure> {
         // It starts from what every node has landed so far.
         self.follow_tips()?;
+        self.release_overtaken(&WorkerId::of(id, 1), takes_over)?;
         let known = self.project.queue()?.ticket(id)?;
         let ticket = known.ok_or_else(|| QueueError::NotFound(id.clone()))?.ticket;
         let agent = Some(agent.to_string());

@@ -56,11 +56,13 @@ pub(super) struct Neighbours {
 struct Bags {
     /// By worker its ticket, what was handed over, and when.
     sent: BTreeMap<WorkerId, (TicketId, Work, Instant)>,
-    /// What is being handed over.
-    under_way: Option<Vec<(WorkerId, TicketId, Work)>>,
+    /// What is being handed over, and the tickets of which it is thrown away.
+    under_way: Option<(Vec<(WorkerId, TicketId, Work)>, Vec<TicketId>)>,
+    /// When that failed last.
+    failed_at: Option<Instant>,
     /// When it was looked at.
     looked_at: Option<Instant>,
-    /// What was left to be thrown away when this one began; `None` before it looked.
+    /// What is still to be thrown away; `None` before it looked what was left when this one began.
     left: Option<Vec<TicketId>>,
 }
 
@@ -126,10 +128,13 @@ impl Neighbours {
 
     /// Hears how handing work over went. What was not handed over is tried again.
     pub(super) fn carried(&mut self, carried: Result<Done, Failure>) {
-        let (now, sent) = (Instant::now(), self.bags.under_way.take().unwrap_or_default());
+        let (now, (sent, over)) = (Instant::now(), self.bags.under_way.take().unwrap_or_default());
         if let Err(failure) = carried {
             let error = failure.chain.join(": ");
-            return tracing::warn!(error, "work could not be handed over");
+            tracing::warn!(error, "work could not be handed over");
+            self.bags.failed_at = Some(now);
+            self.bags.left = Some(over);
+            return;
         }
         for (worker, ticket, work) in sent {
             self.bags.sent.insert(worker, (ticket, work, now));
@@ -263,7 +268,8 @@ impl Engine<'_> {
     pub(super) fn carry(&mut self, world: &World) -> Result<(), Failure> {
         let Some(register) = self.nodes.register.clone().filter(|_| self.leads) else { return Ok(()) };
         let (now, bags) = (Instant::now(), &mut self.nodes.bags);
-        if bags.under_way.is_some() || bags.looked_at.is_some_and(|at| now.duration_since(at) < LOOK_EVERY) {
+        let is_young = |at: Option<Instant>, age: Duration| at.is_some_and(|at| now.duration_since(at) < age);
+        if bags.under_way.is_some() || is_young(bags.looked_at, LOOK_EVERY) || is_young(bags.failed_at, CARRY_EVERY) {
             return Ok(());
         }
         bags.looked_at = Some(now);
@@ -297,7 +303,7 @@ impl Engine<'_> {
         }
         if !due.is_empty() || !over.is_empty() {
             let workers = due.iter().map(|(id, ..)| id.clone()).collect();
-            bags.under_way = Some(due);
+            bags.under_way = Some((due, over.clone()));
             self.jobs.begin(Job::Carry { workers, over });
         }
         Ok(())
