@@ -280,7 +280,7 @@ fn work_of_a_node_that_is_killed_goes_on_at_another_from_its_snapshot() {
     nodes.join_second(&[]);
     let snapshot = swarm.git(["rev-parse", "refs/swarm/wip/one"]).success();
     let clone = nodes.second();
-    swarm.wait_until("the snapshot to be handed over", || handed_over(&nodes, "one") == snapshot.trim());
+    swarm.wait_until("the snapshot to be handed over", || handed_over(&nodes, &nodes.first(), "one") == snapshot.trim());
     let status = nodes.json(&nodes.first(), &["status"]);
     let worker = &status["workers"][0];
     let seen = nodes.json(&clone, &["status"]);
@@ -307,9 +307,64 @@ fn work_of_a_node_that_is_killed_goes_on_at_another_from_its_snapshot() {
     nodes.down();
 }
 
-/// The commit that the first node handed over of a ticket.
-fn handed_over(nodes: &Nodes, ticket: &str) -> String {
-    let why = nodes.swarm.json(["why", ticket]);
+/// Adds to what it finds, and waits at each start for as long as there is a file with the number of that start.
+const AGAIN: &str = r#"
+pwd >> "ROOT/started.log"
+start=$(wc -l < "ROOT/started.log")
+echo "$start" >> half.txt
+while [ -e "ROOT/wait.$start" ]; do sleep 0.05; done
+cat half.txt > "$SWARM_TICKET.txt"
+rm half.txt
+"#;
+
+#[test]
+fn a_node_that_was_gone_goes_on_with_a_ticket_again_when_the_one_that_took_it_over_is_killed() {
+    let nodes = Nodes::new(AGAIN, "", &["one"]);
+    let swarm = &nodes.swarm;
+    for start in 1..=2 {
+        swarm.write_at(&nodes.place(&format!("wait.{start}")), "");
+    }
+    let log = nodes.place("started.log");
+    let starts = || std::fs::read_to_string(&log).unwrap_or_default().lines().map(PathBuf::from).collect::<Vec<_>>();
+    let kill_all = |clone: &Path| {
+        let status = nodes.json(clone, &["status"]);
+        let worker = &status["workers"][0];
+        for process in [&status["coordinator"]["pid"], &worker["supervisor_pid"], &worker["pid"]] {
+            kill_process(pid(process), Signal::KILL).unwrap();
+        }
+    };
+    let await_handed_over = |clone: &Path, lines: usize| {
+        let half = || swarm.git_in(clone, ["show", "refs/swarm/wip/one:half.txt"]).stdout.lines().count();
+        swarm.wait_until("a snapshot of what it did", || half() == lines);
+        let wip = || swarm.git_in(clone, ["rev-parse", "refs/swarm/wip/one"]).success();
+        swarm.wait_until("the snapshot to be handed over", || handed_over(&nodes, clone, "one") == wip().trim());
+    };
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    swarm.wait_until("the first to begin", || starts().len() == 1);
+    nodes.join_second(&[]);
+    await_handed_over(&nodes.first(), 1);
+    kill_all(&nodes.first());
+    swarm.wait_until("the second to go on", || starts().len() == 2);
+    swarm.run(["up", "--merge", "--headless", "--yes"]).success();
+    swarm.wait_until("the first to be there again", || nodes.state("a") == "active");
+    await_handed_over(&nodes.second(), 2);
+    kill_all(&nodes.second());
+    swarm.wait_until("the first to go on again", || starts().len() == 3);
+    nodes.await_landed(&nodes.first(), &["one"]);
+    assert_eq!(std::fs::read_to_string(nodes.first().join("one.txt")).unwrap(), "1\n2\n3\n");
+    assert_eq!(starts()[0], starts()[2], "both were in the worktree of the first node");
+    assert_ne!(starts()[0], starts()[1]);
+    let kept = swarm.run(["recover", "list"]).success();
+    assert!(kept.contains("another node went on with its ticket"), "{kept}");
+    swarm.run_in(&nodes.second(), ["up", "--merge", "--headless", "--yes"]).success();
+    nodes.assert_landed_once(&["one"]);
+    nodes.down();
+}
+
+/// The commit that a node handed over of a ticket that it works on.
+fn handed_over(nodes: &Nodes, clone: &Path, ticket: &str) -> String {
+    let why = nodes.json(clone, &["why", ticket]);
     let mut facts = why["facts"].as_array().unwrap().iter().filter_map(Value::as_str);
     let fact = facts.find(|fact| fact.contains("was handed over")).unwrap_or_default();
     fact.split(['(', ')']).nth(1).unwrap_or_default().to_owned()

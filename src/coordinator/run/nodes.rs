@@ -121,7 +121,9 @@ impl Neighbours {
         let is_others = |entry: &&QueueTicket| entry.node.as_deref().is_some_and(|node| node != own);
         for entry in tickets.iter().filter(is_held).filter(is_others) {
             let lease = (entry.state, entry.fence, entry.lease_until);
-            let known = before.remove(&entry.ticket.id).filter(|(known, _)| *known == lease);
+            // That a lease ran out is written down by whoever sees it: its holder did nothing.
+            let is_as = |known: &Lease| *known == lease || (entry.state == TicketState::Lost && known.1 == entry.fence);
+            let known = before.remove(&entry.ticket.id).filter(|(known, _)| is_as(known));
             self.leases.insert(entry.ticket.id.clone(), (lease, known.map_or(now, |(_, since)| since)));
         }
     }
@@ -390,6 +392,8 @@ mod tests {
         let renewed = held(9_000_000, 0);
         assert!(!is_over_at(&renewed, 0) && !is_over_at(&renewed, 7) && is_over_at(&renewed, 8));
         assert!(!is_over_at(&held(9_000_001, 0), 9), "it was renewed");
+        let lost = QueueTicket { state: TicketState::Lost, lease_until: None, ..held(9_000_001, 0) };
+        assert!(!is_over_at(&lost, 16) && is_over_at(&lost, 17), "its holder did nothing");
         let claimed = held(120_000, 0);
         assert!(!is_over_at(&claimed, 10) && !is_over_at(&claimed, 100) && is_over_at(&claimed, 130));
     }
