@@ -152,6 +152,16 @@ pub(crate) enum LandingError {
         /// The reference that holds what landed, here.
         own: String,
     },
+    /// Somebody took commits out of the target that all nodes have.
+    #[error("`{target}` had commits that landed, up to {}, and somebody took them out", commit.short())]
+    TakenOut {
+        /// The target.
+        target: BranchName,
+        /// The commit at which it was.
+        commit: CommitId,
+        /// The reference that holds what landed, here.
+        own: String,
+    },
     /// A checkout keeps the target from following what others landed.
     #[error("`{target}` cannot follow what other nodes landed: it is checked out in `{}`: {why}", worktree.display())]
     CannotFollow {
@@ -372,6 +382,10 @@ impl LandingError {
                 Some("let a git remote carry commits: `node: {remote: origin}` in .swarm/config.yaml".to_owned())
             }
             Self::Diverged { target, own, .. } => Some(format!("on `{target}`: git rebase {own}, or git merge {own}")),
+            Self::TakenOut { target, own, .. } => Some(format!(
+                "other nodes build on them: on `{target}`, git merge --ff-only {own} brings them back, and git revert then undoes \
+                 them for everybody"
+            )),
             Self::CannotFollow { .. } => Some("commit or stash what is there; it follows by itself then".to_owned()),
             Self::NoTarget(_) => Some("set `target` in .swarm/config.yaml".to_owned()),
             Self::NoRemote(_) => Some("set `landing.remote` to one of those of: git remote".to_owned()),

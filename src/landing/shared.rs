@@ -154,8 +154,9 @@ impl<'a> Shared<'a> {
     /// Brings a target of this clone up to the tip. One that has more than the tip stays as it is.
     ///
     /// # Errors
-    /// [`LandingError::Diverged`] where both have commits that the other has not, [`LandingError::CannotFollow`] where a
-    /// checkout is in the way. Nothing changed then.
+    /// [`LandingError::Diverged`] where both have commits that the other has not, [`LandingError::TakenOut`] where it had
+    /// commits of other nodes and has them no more, [`LandingError::CannotFollow`] where a checkout is in the way. Nothing
+    /// changed then.
     pub(crate) fn follow(&self, target: &BranchName) -> Result<Followed, LandingError> {
         let Some((tip, revision)) = self.tip(target)? else { return Ok(Followed::HadIt) };
         // One at a time: each follows to the end.
@@ -166,18 +167,26 @@ impl<'a> Shared<'a> {
             self.transport.take(Parcel::Tip(commit), commit, &own)?;
         }
         self.repository.set_swarm_ref(&own, commit)?;
+        let followed = followed_reference(target);
         loop {
             let head = self.repository.branch_head(target)?.ok_or_else(|| LandingError::NoTarget(target.clone()))?;
             if self.repository.is_ancestor(commit, &head)? {
+                self.repository.set_swarm_ref(&followed, commit)?;
                 self.tips.borrow_mut().insert(target.clone(), (tip, revision));
                 return Ok(Followed::HadIt);
             }
             if !self.repository.is_ancestor(&head, commit)? {
                 return Err(LandingError::Diverged { target: target.clone(), node: tip.node, own });
             }
+            if let Some(had) = self.repository.ref_commit(&followed)?
+                && !self.repository.is_ancestor(&had, &head)?
+            {
+                return Err(LandingError::TakenOut { target: target.clone(), commit: had, own });
+            }
             let reason = format!("swarm: followed node {}", tip.node);
             match self.repository.advance_target(target, &head, commit, &reason)? {
                 Advance::Moved { .. } => {
+                    self.repository.set_swarm_ref(&followed, commit)?;
                     let node = tip.node.clone();
                     self.tips.borrow_mut().insert(target.clone(), (tip, revision));
                     return Ok(Followed::Moved(node));
@@ -256,6 +265,11 @@ impl<'a> Shared<'a> {
 /// The reference that holds the tip of a target, as far as this clone has followed it.
 pub(crate) fn tip_reference(target: &BranchName) -> String {
     format!("refs/swarm/tip/{target}")
+}
+
+/// The reference that holds the last tip that the target of this clone had.
+fn followed_reference(target: &BranchName) -> String {
+    format!("refs/swarm/followed/{target}")
 }
 
 /// The key of a target's tip: letters and digits are themselves, every other byte is `=` and two digits.

@@ -280,7 +280,8 @@ fn work_of_a_node_that_is_killed_goes_on_at_another_from_its_snapshot() {
     nodes.join_second(&[]);
     let snapshot = swarm.git(["rev-parse", "refs/swarm/wip/one"]).success();
     let clone = nodes.second();
-    swarm.wait_until("the snapshot to be handed over", || handed_over(&nodes, &nodes.first(), "one") == snapshot.trim());
+    swarm
+        .wait_until("the snapshot to be handed over", || handed_over(&nodes, &nodes.first(), "one") == snapshot.trim());
     let status = nodes.json(&nodes.first(), &["status"]);
     let worker = &status["workers"][0];
     let seen = nodes.json(&clone, &["status"]);
@@ -415,6 +416,29 @@ fn a_target_that_went_its_own_way_is_told_and_left_alone() {
     nodes.drain("b");
     swarm.run(["queue", "add", "two"]).success();
     nodes.await_landed(&nodes.first(), &["two"]);
+    nodes.assert_landed_once(&["one", "two"]);
+    nodes.down();
+}
+
+#[test]
+fn commits_that_a_person_took_out_of_a_target_come_back_by_a_person_only() {
+    let nodes = Nodes::new(SCRIPT, "", &["one", "two"]);
+    let swarm = &nodes.swarm;
+    nodes.join_first(&[]);
+    nodes.join_second(&[]);
+    nodes.drain("a");
+    let before = nodes.head(&nodes.first());
+    swarm.run(["queue", "add", "one"]).success();
+    nodes.assert_landed_once(&["one"]);
+    let followed = || swarm.git(["rev-parse", "refs/swarm/followed/main"]);
+    swarm.wait_until("the first to note that it followed", || followed().stdout == nodes.head(&nodes.first()));
+    swarm.git(["reset", "--quiet", "--hard", before.trim()]).success();
+    swarm.run(["queue", "add", "two"]).success();
+    nodes.await_landed(&nodes.second(), &["two"]);
+    let log = || std::fs::read_to_string(nodes.first().join(".git/swarm/coordinator.log")).unwrap_or_default();
+    swarm.wait_until("the coordinator to say so", || log().contains("and somebody took them out"));
+    assert_eq!(nodes.head(&nodes.first()), before);
+    swarm.git(["merge", "--quiet", "--ff-only", "refs/swarm/tip/main"]).success();
     nodes.assert_landed_once(&["one", "two"]);
     nodes.down();
 }
