@@ -6,10 +6,10 @@
 mod disk;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use disk::disk_bytes;
 
@@ -153,6 +153,27 @@ pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>, FileError> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(FileError::on("read", path)(error)),
     }
+}
+
+/// Reads a whole file and when it was changed last, which [`touch`] sets; `None` when it does not exist.
+pub(crate) fn read_with_change(path: &Path) -> Result<Option<(Vec<u8>, SystemTime)>, FileError> {
+    let read = || -> io::Result<(Vec<u8>, SystemTime)> {
+        let mut file = File::open(path)?;
+        let (mut bytes, metadata) = (Vec::new(), file.metadata()?);
+        file.read_to_end(&mut bytes)?;
+        Ok((bytes, metadata.modified()?))
+    };
+    match read() {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::on("read", path)(error)),
+    }
+}
+
+/// Says that a file was changed at a moment, and leaves its content alone.
+pub(crate) fn touch(path: &Path, at: SystemTime) -> Result<(), FileError> {
+    let file = File::options().write(true).open(path);
+    file.and_then(|file| file.set_modified(at)).map_err(FileError::on("touch", path))
 }
 
 /// Removes a file; no error when there is none.

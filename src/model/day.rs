@@ -61,9 +61,19 @@ impl fmt::Display for Day {
     }
 }
 
-/// The time zone of this machine and process.
+/// The file with the time zone of a machine (localtime(5)).
+const LOCALTIME: &str = "/etc/localtime";
+
+/// The time zone of this process, where `TZ` names one, else of this machine; UTC where nobody set one (tzset(3)).
+///
+/// To find a zone by its name the library lists all there are, in thousands of allocations that it keeps: too much for
+/// hundreds of supervisors at once. The machine's own needs no name.
 pub(crate) fn local_zone() -> TimeZone {
-    TimeZone::system()
+    if std::env::var_os("TZ").is_some() {
+        return TimeZone::system();
+    }
+    let file = std::fs::read(LOCALTIME).ok();
+    file.and_then(|data| TimeZone::tzif("Local", &data).ok()).unwrap_or(TimeZone::UTC)
 }
 
 /// A moment for a person, in the time zone of this machine: `2026-11-22 00:00`.

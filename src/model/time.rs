@@ -1,7 +1,7 @@
 //! Moments and durations as they are stored and shown.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -47,6 +47,21 @@ impl Time {
     /// The time of day in UTC, `14:02:05`.
     pub(crate) fn clock(self) -> String {
         self.to_string().get(11..19).unwrap_or_default().to_owned()
+    }
+}
+
+impl From<SystemTime> for Time {
+    fn from(at: SystemTime) -> Self {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(at.duration_since(UNIX_EPOCH).map_or_else(|before| -millis(before.duration()), millis))
+    }
+}
+
+impl From<Time> for SystemTime {
+    fn from(at: Time) -> Self {
+        let distance = Duration::from_millis(at.0.unsigned_abs());
+        let moment = if at.0 < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+        moment.unwrap_or(UNIX_EPOCH)
     }
 }
 

@@ -12,6 +12,8 @@ use super::{AgentName, BranchName, CommitId, RunId, TicketId, Time, WorkerId, du
 
 /// Heartbeats are written this often.
 pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+/// The live file is written whole this often at least, by whoever goes on without news.
+pub(crate) const LIVE_WHOLE_EVERY: Duration = Duration::from_secs(30);
 /// A heartbeat older than this says that its supervisor is stuck or the machine was asleep.
 pub(crate) const HEARTBEAT_STALE: Duration = Duration::from_secs(20);
 
@@ -298,7 +300,8 @@ pub(crate) struct Evidence {
     pub(crate) at: Time,
 }
 
-/// What a supervisor writes about its worker to `live.json`, whole, at every heartbeat and change.
+/// What a supervisor writes about its worker to `live.json`, whole, at every change, and at heartbeats that say
+/// something new or come [`LIVE_WHOLE_EVERY`] after it was written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Live {
     /// When it was written.
@@ -333,6 +336,32 @@ pub(crate) struct Live {
     /// Files that the finished work changes outside the scope of its ticket; the first ones, where there are many.
     #[serde(default)]
     pub(crate) outside_scope: Vec<String>,
+}
+
+impl Live {
+    /// Whether this says nothing that `before` did not, but for the moments at which it was so.
+    pub(crate) fn adds_nothing_to(&self, before: &Self) -> bool {
+        let mut timeless = self.clone();
+        timeless.heartbeat_at = before.heartbeat_at;
+        for (own, known) in timeless.evidence.iter_mut().zip(&before.evidence) {
+            own.at = known.at;
+        }
+        if let (Some(own), Some(known)) = (&mut timeless.sign, &before.sign) {
+            own.quiet_ms = known.quiet_ms;
+        }
+        timeless == *before
+    }
+
+    /// Takes over a later heartbeat that said nothing new. What counts from the heartbeat goes on with it, though by no
+    /// more than [`LIVE_WHOLE_EVERY`], whatever the clock did.
+    pub(crate) fn beat_again(&mut self, at: Time) {
+        let later = self.heartbeat_at.age_at(at);
+        if let Some(sign) = &mut self.sign {
+            let later = later.min(LIVE_WHOLE_EVERY).as_millis();
+            sign.quiet_ms = sign.quiet_ms.saturating_add(u64::try_from(later).unwrap_or(0));
+        }
+        self.heartbeat_at = self.heartbeat_at.max(at);
+    }
 }
 
 /// What an attempt used so far; `None` where the runtime cannot say.
@@ -576,6 +605,35 @@ mod tests {
             held_at: None,
             outside_scope: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_live_file_says_something_new_where_more_than_its_moments_differ() {
+        let (at, later) = (Time::from_millis(1_000), Time::from_millis(6_000));
+        let mut before = live(at);
+        before.evidence = vec![Evidence { source: EvidenceSource::Hook, says: "it works".to_owned(), at }];
+        before.sign = Some(Sign { what: "it was started".to_owned(), at, quiet_ms: 0 });
+        let mut after = Live { heartbeat_at: later, ..before.clone() };
+        after.evidence[0].at = later;
+        after.sign.as_mut().unwrap().quiet_ms = 5_000;
+        assert!(after.adds_nothing_to(&before));
+        let other = Evidence { says: "it waits".to_owned(), ..after.evidence[0].clone() };
+        assert!(!Live { evidence: vec![other], ..after.clone() }.adds_nothing_to(&before));
+        assert!(!Live { evidence: Vec::new(), ..after.clone() }.adds_nothing_to(&before));
+        assert!(!Live { status: Status::Idle, ..after.clone() }.adds_nothing_to(&before));
+        assert!(!Live { sign: None, ..after }.adds_nothing_to(&before));
+    }
+
+    #[test]
+    fn a_heartbeat_without_news_moves_what_counts_from_it_and_a_clock_that_jumps_not_much() {
+        let at = |seconds: i64| Time::from_millis(seconds * 1_000);
+        let quiet_after = |beat: i64| {
+            let mut live = live(at(100));
+            live.sign = Some(Sign { what: String::new(), at: at(90), quiet_ms: 10_000 });
+            live.beat_again(at(beat));
+            (live.heartbeat_at.as_millis() / 1_000, live.sign.unwrap().quiet().as_secs())
+        };
+        assert_eq!((quiet_after(110), quiet_after(50), quiet_after(9_999)), ((110, 20), (100, 10), (9_999, 40)));
     }
 
     #[test]

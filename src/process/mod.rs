@@ -24,6 +24,17 @@ pub(crate) use tree::{
 };
 pub(crate) use usage::{TreeUse, agent_tree_use, load_by_core, proportional_bytes};
 
+/// Gives memory that this process has freed back to the system, where the allocator keeps it for itself otherwise
+/// (malloc_trim(3)): a supervisor needs most of it for its first second only.
+pub(crate) fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        #[expect(unsafe_code, reason = "the call takes no pointers, and may be made at any time from any thread")]
+        // What it answers is whether there was anything to give back.
+        let _given = unsafe { libc::malloc_trim(0) };
+    }
+}
+
 /// A process that could not be started, waited for or read about.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProcessError {

@@ -20,6 +20,8 @@ const BUSY_ROUNDS: u32 = 6;
 /// readers for that: eight processes in a tight loop on a busy machine let the log grow to 40-300 MB before one came.
 /// A smaller limit only makes the file system free and allocate the same blocks again and again.
 const LOG_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
+/// Pages that [`Store::keep_little`] leaves, of 4 kB: what one transaction of a supervisor touches.
+const FEW_PAGES: u32 = 8;
 /// Distinct statements kept prepared per connection; more than this crate has.
 const STATEMENTS: usize = 64;
 
@@ -146,6 +148,12 @@ impl Store {
     /// The refusal of a format from the future.
     fn newer(&self, found: u32) -> StoreError {
         StoreError::Newer { path: self.path.clone(), found, known: schema::newest() }
+    }
+
+    /// Keeps only a few pages in memory from now on: for a process that asks little, among hundreds of its kind.
+    pub(crate) fn keep_little(&self) -> Result<(), StoreError> {
+        let pragmas = format!("PRAGMA cache_size = {FEW_PAGES}; PRAGMA shrink_memory");
+        self.lock().execute_batch(&pragmas).map_err(self.failed("open the database"))
     }
 
     /// Makes or migrates the database, one process at a time: switching a new database to its write-ahead log is

@@ -45,7 +45,7 @@ pub(crate) use database::{Store, Txn};
 pub(crate) use event::{KEEP_EVENTS, StoredEvent, StreamFilter};
 pub(crate) use history::{HistoryKind, HistoryRow};
 pub(crate) use landing::{IntentId, LandingIntent, Review, ReviewVerdict};
-pub(crate) use live::{read_live, write_live};
+pub(crate) use live::{read_live, touch_live, write_live};
 pub(crate) use log::{JsonLog, LogReader, read_log};
 pub(crate) use message::{Fate, Posted};
 pub(crate) use messages::{read_messages, write_messages};

@@ -57,7 +57,7 @@ struct Bags {
     /// By worker its ticket, what was handed over, and when.
     sent: BTreeMap<WorkerId, (TicketId, Work, Instant)>,
     /// What is being handed over, and the tickets of which it is thrown away.
-    under_way: Option<(Vec<(WorkerId, TicketId, Work)>, Vec<TicketId>)>,
+    under_way: Option<(Vec<Parcel>, Vec<TicketId>)>,
     /// When that failed last.
     failed_at: Option<Instant>,
     /// When it was looked at.
@@ -65,6 +65,9 @@ struct Bags {
     /// What is still to be thrown away; `None` before it looked what was left when this one began.
     left: Option<Vec<TicketId>>,
 }
+
+/// Whose work, on what, and the work.
+type Parcel = (WorkerId, TicketId, Work);
 
 /// The branch of a worker and its last snapshot.
 type Work = (CommitId, Option<CommitId>);

@@ -339,6 +339,9 @@ impl Supervision {
         }
         if self.is_at_rest() {
             self.sources.tick.reset_after(TICK_AT_REST);
+            if !std::mem::replace(&mut self.timers.rests, true) {
+                process::give_memory_back();
+            }
         }
     }
 

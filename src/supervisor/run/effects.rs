@@ -311,7 +311,7 @@ impl Supervision {
     /// Renews the lease beside the loop, where it is time. The first time is right after the start: a ticket that was
     /// cancelled while its worker was being started is not worked on.
     pub(super) fn begin_renewal_if_due(&mut self, now: Instant) {
-        let every = self.assignment.ledger.renew_every();
+        let every = self.assignment.ledger.renew_every(self.is_at_rest());
         let is_due = self.timers.renewal.is_none_or(|last| now.duration_since(last) >= every);
         if is_due && self.timers.renewing.is_none() {
             self.timers.renewal = Some(now);

@@ -49,6 +49,8 @@ const REST_AFTER: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_millis(500);
 /// Bytes read from the terminal at once.
 const CHUNK: usize = 32 * 1024;
+/// Events of the system that are taken at once: a supervisor has a few descriptors.
+const EVENTS: usize = 32;
 /// The live file is written at most this often for figures alone.
 const LIVE_EVERY: Duration = Duration::from_millis(500);
 /// Lines of the screen that rules look at.
@@ -68,7 +70,8 @@ pub(crate) fn supervise(handover: &Path) -> Result<(), SupervisorError> {
     }
     // Whatever the agent leaves behind becomes ours, so that it can be found and ended.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).ok();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_io_events_per_tick(EVENTS).build();
     let runtime = runtime.map_err(|source| SupervisorError::Talk { source })?;
     let result = runtime.block_on(async {
         let mut supervision = Supervision::begin(handover)?;
@@ -326,6 +329,7 @@ impl Supervision {
             self.sources.tick.reset_after(TICK);
         }
         self.timers.stirred = Instant::now();
+        self.timers.rests = false;
     }
 
     /// Turns what woke the loop into inputs.

@@ -15,7 +15,7 @@ use crate::config;
 use crate::files::FileLock;
 use crate::git::Repository;
 use crate::model::tool_call::ToolOrigin;
-use crate::model::worker::{Changes, CheckResult, Figures, Phase, Status, TmuxSession, Worker};
+use crate::model::worker::{Changes, CheckResult, Figures, Live, Phase, Status, TmuxSession, Worker};
 use crate::model::{CommitId, Time};
 use crate::process;
 use crate::queue;
@@ -60,6 +60,7 @@ impl Assignment {
         let lock = FileLock::take_within(&paths.supervisor_lock(&handover.worker), LOCK_WITHIN)?;
         let lock = lock.ok_or_else(|| SupervisorError::Taken { worker: handover.worker.clone() })?;
         let store = Arc::new(Store::open(&paths, handover.durability)?);
+        store.keep_little()?;
         let queue = queue::open_again(&store, handover.queue.clone(), &handover.node)?;
         let worker = store.worker(&handover.worker)?.ok_or(SupervisorError::NoRow)?;
         if worker.attempt.fence != handover.fence || !matches!(worker.phase, Phase::Preparing { .. }) {
@@ -280,6 +281,8 @@ pub(super) struct Timers {
     pub(super) attempt: Instant,
     /// Something happened that the clock did not bring.
     pub(super) stirred: Instant,
+    /// Whether nothing has happened for a while, as of the last tick.
+    pub(super) rests: bool,
     /// The live file was written.
     pub(super) heartbeat: Instant,
     /// The lease was renewed; `None` before the first time.
@@ -323,7 +326,7 @@ pub(super) struct HeldReply {
 impl Timers {
     /// All begin now.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { attempt: now, stirred: now, heartbeat: now, renewal: None, mail: None, renewing: None }
+        Self { attempt: now, stirred: now, rests: false, heartbeat: now, renewal: None, mail: None, renewing: None }
     }
 }
 
@@ -354,6 +357,8 @@ impl Snapshots {
 pub(super) struct Told {
     /// There is more to say than the live file does.
     pub(super) live_is_stale: bool,
+    /// What the live file says, and when it was written; `None` where it could not be.
+    pub(super) live: Option<(Live, Instant)>,
     /// The last status event.
     pub(super) said: (Status, String),
     /// The messages that are on disk, because they have not reached the agent.
@@ -373,6 +378,7 @@ impl Told {
     pub(super) fn nothing() -> Self {
         Self {
             live_is_stale: true,
+            live: None,
             said: (Status::Starting, String::new()),
             saved_messages: Vec::new(),
             letters: BTreeSet::new(),

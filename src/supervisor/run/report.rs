@@ -4,9 +4,9 @@ use tokio::time::Instant;
 
 use super::Supervision;
 use crate::model::event::Event;
-use crate::model::worker::{Live, Status};
+use crate::model::worker::{LIVE_WHOLE_EVERY, Live, Status};
 use crate::model::{Time, duration_text, error_text};
-use crate::store::write_live;
+use crate::store::{touch_live, write_live};
 use crate::supervisor::protocol::Reply;
 
 impl Supervision {
@@ -44,17 +44,35 @@ impl Supervision {
         }
     }
 
-    /// Writes the live file, as a heartbeat or because something changed.
+    /// Writes the live file, as a heartbeat or because something changed; a heartbeat at rest without news only touches it.
     pub(super) fn beat(&mut self) {
         self.timers.heartbeat = Instant::now();
         self.told.live_is_stale = false;
-        self.write_live();
+        if !(self.is_at_rest() && self.touch_live()) {
+            self.write_live();
+        }
+    }
+
+    /// Says that what the live file says still holds; whether that is all there is to say, and could be said.
+    fn touch_live(&self) -> bool {
+        let live = self.live();
+        let known = self.told.live.as_ref().filter(|(_, written_at)| written_at.elapsed() < LIVE_WHOLE_EVERY);
+        known.is_some_and(|(known, _)| live.adds_nothing_to(known))
+            && touch_live(&self.assignment.paths.live(&self.assignment.worker.id), live.heartbeat_at).is_ok()
     }
 
     /// Writes the live file whole.
     pub(super) fn write_live(&mut self) {
+        let live = self.live();
+        let written = write_live(&self.assignment.paths.live(&self.assignment.worker.id), &live);
+        self.told.live = written.is_ok().then(|| (live, Instant::now()));
+        self.note_error(written);
+    }
+
+    /// What there is to say of the worker now.
+    fn live(&self) -> Live {
         let (status, reason, since) = self.machine.verdict();
-        let live = Live {
+        Live {
             heartbeat_at: Time::now(),
             attempt: self.assignment.worker.attempt.number,
             agent: self.agent.as_ref().and_then(|agent| agent.identity.clone()),
@@ -75,9 +93,7 @@ impl Supervision {
             checks: self.facts.checks.clone(),
             held_at: self.machine.held_at().map(str::to_owned),
             outside_scope: self.facts.outside_scope.clone(),
-        };
-        let written = write_live(&self.assignment.paths.live(&self.assignment.worker.id), &live);
-        self.note_error(written);
+        }
     }
 
     /// Writes an error to the supervisor's log; the worker goes on.
