@@ -429,6 +429,7 @@ fn commits_that_a_person_took_out_of_a_target_come_back_by_a_person_only() {
     nodes.drain("a");
     let before = nodes.head(&nodes.first());
     swarm.run(["queue", "add", "one"]).success();
+    nodes.await_landed(&nodes.second(), &["one"]);
     nodes.assert_landed_once(&["one"]);
     let followed = || swarm.git(["rev-parse", "refs/swarm/followed/main"]);
     swarm.wait_until("the first to note that it followed", || followed().stdout == nodes.head(&nodes.first()));
