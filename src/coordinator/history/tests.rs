@@ -33,7 +33,8 @@ impl Scene {
     fn claim(&self, id: &str) -> u64 {
         let only = Some(vec![id.parse().unwrap()]);
         let lease = Duration::from_secs(60);
-        let request = ClaimRequest { node: "n".to_owned(), capabilities: Vec::new(), limit: 1, only, lease };
+        let request =
+            ClaimRequest { node: "n".to_owned(), capabilities: Vec::new(), limit: 1, only, lease, request_id: None };
         self.queue.claim(&request).unwrap()[0].fence
     }
 
