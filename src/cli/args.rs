@@ -9,6 +9,7 @@ mod bus;
 mod land;
 mod look;
 mod nodes;
+mod scale;
 mod tickets;
 mod work;
 
@@ -32,6 +33,7 @@ pub(in crate::cli) use look::{
     StatusArgs,
 };
 pub(in crate::cli) use nodes::{JoinArgs, NodeVerb};
+pub(in crate::cli) use scale::{MetricChoice, ScaleArgs, ScaleSetArgs, ScaleVerb, ScopeChoice};
 pub(in crate::cli) use tickets::{
     PlanArgs, PlanVerb, QueueMigrateArgs, QueueVerb, TextArgs, TicketImportArgs, TicketNewArgs, TicketShowArgs,
     TicketVerb,
@@ -131,6 +133,11 @@ pub(super) enum Verb {
     /// Show, fill and mend the queue of tickets.
     #[command(subcommand)]
     Queue(QueueVerb),
+    /// Show and set how many workers run at once, and the policies by which that follows the work.
+    ///
+    /// A coordinator that runs goes by it at its next look, and the next one as well. With a smaller number fewer workers
+    /// start; one that runs is never stopped. Policies are written under `scaling` in .swarm/config.yaml, or set here.
+    Scale(ScaleArgs),
     /// Let several clones, on several machines, work on one queue.
     #[command(subcommand)]
     Node(NodeVerb),

@@ -42,6 +42,12 @@ const ANSWERS: &[(&str, &str)] = &[
     ("queue dead", "queue"),
     ("queue migrate", "queue_migrate"),
     ("queue serve", "queue_serve"),
+    ("scale", "scale"),
+    ("scale set", "scale"),
+    ("scale pause", "scale"),
+    ("scale resume", "scale"),
+    ("scale remove", "scale"),
+    ("scale reset", "scale"),
     ("node join", "node"),
     ("node list", "nodes"),
     ("node drain", "node"),
@@ -92,6 +98,23 @@ const ANSWERS: &[(&str, &str)] = &[
 
 /// Verbs without a JSON answer (design section 7).
 const NO_ANSWER: &[&str] = &["attach", "completions", "man", "demo", "queue client"];
+
+/// What a program says of itself when it comes, as the body of a message on the channel `status`: for whoever looks, since
+/// tickets are claimed and not assigned.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "programs in other languages write and read it")]
+struct Registration {
+    /// `registered`.
+    event: String,
+    /// What it calls itself, as in its claims.
+    worker: String,
+    /// What it offers, as in its claims.
+    capabilities: Vec<String>,
+    /// What it is, in a word of its own; null where it says nothing of it.
+    role: Option<String>,
+    /// Whatever else is worth knowing.
+    about: serde_json::Map<String, Value>,
+}
 
 /// The schema of what is written for `T`.
 fn schema<T: JsonSchema>(title: &str) -> Schema {
@@ -168,6 +191,10 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("queue_serve", schema::<views::QueueServeView>("swarm queue serve --json")),
         ("recover", schema::<views::RecoverView>("swarm recover list, show --json")),
         ("recording", schema::<Exchange>("One line of a recording of a model conversation")),
+        (
+            "registration",
+            input_schema::<Registration>("The body of a message on `status` by which a program registers"),
+        ),
         ("replay", schema::<PlayView>("swarm replay check --json")),
         ("replay_request", schema::<RequestRecord>("One line of the file of swarm replay serve --requests")),
         ("replay_serve", schema::<ServeView>("swarm replay serve --json")),
@@ -176,6 +203,7 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("review", schema::<views::ReviewView>("swarm review --json")),
         ("rewind", schema::<views::RewindView>("swarm rewind --json")),
         ("run", schema::<views::RunView>("swarm run --json")),
+        ("scale", schema::<views::ScaleView>("swarm scale, scale set, pause, resume, remove, reset --json")),
         ("script", input_schema::<Script>("A script for swarm replay serve and model: replay:FILE")),
         ("spawn", schema::<views::SpawnView>("swarm spawn --json")),
         ("task", schema::<message::Task>("A ticket on tasks.available")),

@@ -10,6 +10,7 @@ use super::{environment as env, template};
 use crate::files;
 use crate::model::BranchName;
 use crate::model::health::ByteSize;
+use crate::model::scaling::{ScaleScope, ScalingPolicy, contradiction};
 use crate::model::settings::Settings;
 
 /// The variables of the environment that are settings, and the key each stands for. An empty one counts as
@@ -165,6 +166,7 @@ impl Check<'_> {
         self.health(settings)?;
         self.variables(settings)?;
         self.ports(settings)?;
+        self.scaling(settings)?;
         for (index, pattern) in settings.redact.iter().enumerate() {
             let key = format!("redact.{index}");
             let cause = regex::Regex::new(pattern).err().map(|error| last_line(&error.to_string()));
@@ -312,6 +314,33 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Policies that say when more or fewer workers run at once.
+    fn scaling(&self, settings: &Settings) -> Checked {
+        for (index, policy) in settings.scaling.iter().enumerate() {
+            if let Some((key, message)) = policy.fault() {
+                return Err(self.problem(&format!("scaling.{index}.{key}"), message));
+            }
+            let is_same = |other: &ScalingPolicy| (other.metric, other.scope) == (policy.metric, policy.scope);
+            let is_taken = settings.scaling[..index].iter().any(is_same);
+            let message = format!("another policy of this scope looks at `{}` already", policy.metric);
+            self.ensure(!is_taken, &format!("scaling.{index}.metric"), &message)?;
+            let blocks = settings.port_blocks();
+            let message = format!("there are ports for {blocks} workers only: see `ports`");
+            let fits = policy.max_workers.is_none_or(|max| max <= blocks || policy.scope == ScaleScope::Swarm);
+            self.ensure(fits, &format!("scaling.{index}.max_workers"), &message)?;
+        }
+        for scope in [ScaleScope::Node, ScaleScope::Swarm] {
+            let policies = settings.scaling.iter().filter(|policy| policy.scope == scope);
+            if let Some((low, high)) = contradiction(policies) {
+                let message = format!(
+                    "no number of workers is at least {low} and at most {high}, as policies of the scope `{scope}` ask for"
+                );
+                return Err(self.problem("scaling", &message));
+            }
+        }
+        Ok(())
+    }
+
     /// Amounts that would stop or hold every worker.
     fn health(&self, settings: &Settings) -> Checked {
         let health = &settings.health;
@@ -344,7 +373,7 @@ impl Check<'_> {
         let (base, size) = (usize::from(settings.ports.base), usize::from(settings.ports.size));
         self.ensure(base >= 1, "ports.base", "ports count from 1")?;
         self.ensure(size >= 1, "ports.size", "a block needs at least one port")?;
-        let fits = (usize::from(u16::MAX) + 1 - base) / size;
+        let fits = settings.port_blocks();
         let workers = settings.max_workers;
         let message =
             format!("{workers} workers need as many blocks of {size} ports, and from {base} to 65535 only {fits} fit");

@@ -40,6 +40,7 @@ impl ManyWorkers {
                 limit: 1,
                 only: Some(vec![ticket.id.clone()]),
                 lease: Duration::from_secs(3600),
+                request_id: None,
             };
             let claim = queue.claim(&request).expect("a claim is answered").pop().expect("the ticket waits");
             let mut copy = model.clone();

@@ -86,8 +86,20 @@ pub(crate) struct RunHistory {
     pub(crate) seen_at: Time,
     /// Its exit code; `None` while it has not ended, and for ever where it was killed.
     pub(crate) exit_code: Option<u8>,
-    /// Workers at once.
+    /// Workers at once, at its beginning.
     pub(crate) max_workers: u32,
+    /// When that changed, and to what, oldest first.
+    #[serde(default)]
+    pub(crate) scaled: Vec<(Time, u32)>,
+}
+
+impl RunHistory {
+    /// How many workers it could have at once, and between which moments, within `from` and `to`.
+    pub(crate) fn places(&self, from: Time, to: Time) -> impl Iterator<Item = (Time, Time, u32)> {
+        let begins = std::iter::once((self.began_at, self.max_workers)).chain(self.scaled.iter().copied());
+        let ends = self.scaled.iter().map(|(at, _)| *at).chain([Time::from_millis(i64::MAX)]);
+        begins.zip(ends).map(move |((begin, count), end)| (begin.max(from), end.min(to), count))
+    }
 }
 
 impl Span {
@@ -188,6 +200,13 @@ impl TicketHistory {
             _ => return false,
         }
         true
+    }
+}
+
+impl AttemptHistory {
+    /// Whether it ended badly; `None` where it has not ended.
+    pub(crate) fn is_failure(&self) -> Option<bool> {
+        self.outcome.as_deref().map(|word| matches!(word, "failed" | "stopped" | "limit_reached"))
     }
 }
 
@@ -304,10 +323,16 @@ impl Draft<'_> {
         if let SwarmEvent::RunBegan { max_workers, .. } = record.event {
             self.newest.insert((false, record.run.as_str().to_lowercase()), Some(self.rows.len()));
             let (run, max_workers) = (record.run.clone(), max_workers);
-            let run = RunHistory { run, began_at: record.at, seen_at: record.at, exit_code: None, max_workers };
+            let (began_at, seen_at, scaled) = (record.at, record.at, Vec::new());
+            let run = RunHistory { run, began_at, seen_at, exit_code: None, max_workers, scaled };
             self.rows.push((None, Record::Run(run)));
         }
         self.seen(&record.run, record.at)?;
+        if let SwarmEvent::Scaled { to, .. } = record.event
+            && let Some(run) = self.run(&record.run)?
+        {
+            run.scaled.push((record.at, u32::try_from(to).unwrap_or(u32::MAX)));
+        }
         if let SwarmEvent::RunEnded { exit_code, .. } = record.event
             && let Some(run) = self.run(&record.run)?
         {

@@ -1,7 +1,8 @@
 //! The register of nodes: what each says about itself on the board of the queue's server.
 //!
 //! A node is `node.NAME`, said again every few seconds by its coordinator. `drain.NAME` asks it to take nothing new; it is
-//! a key of its own, because the other one is the node's alone to write. `carried.TICKET` says where the work on a ticket is
+//! a key of its own, because the other one is the node's alone to write. `scaling` is how many workers all of them may run,
+//! and who decides that. `carried.TICKET` says where the work on a ticket is
 //! that a node handed over, in case it goes away.
 
 use std::time::Duration;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use super::failure::Failure;
 use crate::landing::TIPS;
 use crate::model::node::{Carried, NodeRecord};
-use crate::model::{NodeName, TicketId};
+use crate::model::scaling::SwarmScaling;
+use crate::model::{NodeName, TicketId, Time};
 use crate::queue::{Board, NatsError, Posted, Queue, QueueError};
 
 /// How often a node says that it is there.
@@ -21,6 +23,9 @@ pub(super) const GONE_AFTER: Duration = Duration::from_secs(7);
 const NODES: &str = "node";
 /// The keys of those that are to take nothing new.
 const DRAINED: &str = "drain";
+
+/// The key of what the swarm was scaled to.
+const SCALING: &str = "scaling";
 
 /// The keys of work that was handed over.
 const CARRIED: &str = "carried";
@@ -120,6 +125,22 @@ impl Register {
     /// Forgets what was handed over of a ticket.
     pub(super) fn forget_carried(&self, ticket: &TicketId) -> Result<(), QueueError> {
         Ok(self.board.remove(&format!("{CARRIED}.{ticket}"))?)
+    }
+
+    /// What the swarm was scaled to, with its revision; `None` where nobody ever did.
+    pub(super) fn scaling(&self) -> Result<Option<(SwarmScaling, u64)>, QueueError> {
+        let Some(entry) = self.board.entry(SCALING)? else { return Ok(None) };
+        let read = serde_json::from_slice(&entry.value);
+        let scaling = read.map_err(|source| NatsError::Unreadable { seq: entry.revision, source })?;
+        Ok(Some((scaling, entry.revision)))
+    }
+
+    /// Says what the swarm is scaled to, where the last revision of that is `known`; the new one, or `None` where somebody
+    /// else said so meanwhile.
+    pub(super) fn say_scaling(&self, scaling: &SwarmScaling, known: Option<u64>) -> Result<Option<u64>, QueueError> {
+        let said = SwarmScaling { at: Some(Time::now()), ..scaling.clone() };
+        let value = serde_json::to_vec(&said).map_err(|source| NatsError::Unreadable { seq: 0, source })?;
+        Ok(self.board.put(SCALING, &value, known)?)
     }
 
     /// Forgets a node.

@@ -9,6 +9,7 @@ mod landing;
 mod nodes;
 mod review;
 mod run;
+mod scale;
 mod stats;
 mod tickets;
 
@@ -47,6 +48,7 @@ pub(crate) use run::{
     CoordinatorState, CoordinatorView, MigrateView, MovedTicketView, QueueEntryView, QueueServeView, QueueView,
     RunTicketView, RunView,
 };
+pub(crate) use scale::{PolicyView, ReplayedView, ScaleReplayView, ScaleScopeView, ScaleView, ScaledView};
 pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 pub(crate) use tickets::{
     ImportView, ImportWord, ImportedView, PlanView, PlannedTicketView, PlansView, TicketView, TicketsView,
@@ -78,6 +80,8 @@ pub(crate) struct StatusView {
     pub(crate) nodes: Vec<NodeView>,
     /// What other nodes work on.
     pub(crate) elsewhere: Vec<ElsewhereView>,
+    /// How many workers a coordinator may run at once here; null where scaling says nothing, so that it is `max_workers`.
+    pub(crate) scaled: Option<ScaledView>,
 }
 
 /// Where the tickets of a project are.

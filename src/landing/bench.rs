@@ -51,6 +51,7 @@ impl ReadyWork {
             limit: 1,
             only: Some(vec![id.clone()]),
             lease: Duration::from_secs(3600),
+            request_id: None,
         };
         let fence = self.queue.claim(&request).expect("a claim is answered").pop().expect("the ticket waits").fence;
         self.queue.complete(&id, fence, Completion::Review).expect("the claim is ours");

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::scaling::{Metric, ScaleScope};
 use super::worker::{CheckResult, Figures, Outcome, SpawnStep, Status};
 use super::{AgentName, CommitId, RunId, TicketId, Time, WorkerId};
 
@@ -309,6 +310,21 @@ pub(crate) enum SwarmEvent {
         /// Whether it holds from now on; else the one from before does.
         used: bool,
         /// What came of it, as a clause.
+        why: String,
+    },
+    /// Another number of workers may run at once from now on. Those that run go on.
+    Scaled {
+        /// Whose number was decided on.
+        scope: ScaleScope,
+        /// How many this coordinator could run before.
+        from: usize,
+        /// How many it can run now.
+        to: usize,
+        /// The metric whose policy asked for it; null where a person did, or other nodes came or went.
+        metric: Option<Metric>,
+        /// Its value.
+        value: Option<f64>,
+        /// Why, as a clause.
         why: String,
     },
     /// A ticket that could be worked on is not started, or no longer for the reason before.

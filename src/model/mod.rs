@@ -17,6 +17,7 @@ pub(crate) mod node;
 pub(crate) mod preset;
 pub(crate) mod providers;
 pub(crate) mod queue;
+pub(crate) mod scaling;
 pub(crate) mod scope;
 pub(crate) mod settings;
 pub(crate) mod ticket;

@@ -12,6 +12,7 @@ use super::health::HealthSettings;
 use super::node::NodeSettings;
 use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_providers};
 use super::queue::QueueSettings;
+use super::scaling::ScalingPolicy;
 use super::ticket::StartFrom;
 use super::{AgentName, BranchName, serde_duration};
 
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) branch: String,
     /// Workers that may run at once on this machine for this repository, from 1.
     pub(crate) max_workers: usize,
+    /// When a coordinator lets more or fewer run at once.
+    pub(crate) scaling: Vec<ScalingPolicy>,
     /// Glob patterns of ignored files copied into each new worktree.
     pub(crate) copy: Vec<String>,
     /// Commands run in each new worktree, in order; they need trust.
@@ -77,6 +80,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// How many workers there are ports for.
+    pub(crate) fn port_blocks(&self) -> usize {
+        let (base, size) = (usize::from(self.ports.base), usize::from(self.ports.size));
+        (usize::from(u16::MAX) + 1).saturating_sub(base).checked_div(size).unwrap_or(0)
+    }
+
     /// The part that opens models.
     pub(crate) fn for_models(&self) -> ModelSettings {
         ModelSettings {
@@ -96,6 +105,7 @@ impl Default for Settings {
             worktrees: "../{repo}-worktrees/{worker}".to_owned(),
             branch: "swarm/{worker}".to_owned(),
             max_workers: 3,
+            scaling: Vec::new(),
             copy: Vec::new(),
             setup: Vec::new(),
             gates: Vec::new(),

@@ -53,6 +53,7 @@ impl QueueBench {
             limit: 1,
             only: None,
             lease: Duration::from_secs(60),
+            request_id: None,
         };
         let claim = self.0.claim(&request).expect("a claim is answered").pop()?;
         Some((claim.ticket.id.into(), claim.fence))

@@ -113,7 +113,8 @@ impl<K: Keeper> Queue for TableQueue<K> {
         if request.limit == 0 {
             return Ok(Vec::new());
         }
-        let may_find = self.found_last.load(Ordering::Relaxed)
+        let may_find = request.request_id.is_some()
+            || self.found_last.load(Ordering::Relaxed)
             || self.keeper.read(|txn| Ok::<_, QueueError>(txn.has_claimable(Time::now())?))?;
         if !may_find {
             return Ok(Vec::new());

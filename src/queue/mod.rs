@@ -259,6 +259,19 @@ pub(crate) struct ClaimRequest {
     pub(crate) only: Option<Vec<TicketId>>,
     /// How long the leases last unless renewed.
     pub(crate) lease: Duration,
+    /// Names the request: made again it is granted the tickets that it was granted before, as long as they are held, under
+    /// the same fences and for as long again.
+    pub(crate) request_id: Option<String>,
+}
+
+impl ClaimRequest {
+    /// Who will hold the tickets, with the request that they were granted to: as it is stored, and shown to nobody.
+    fn holder(&self) -> String {
+        match &self.request_id {
+            Some(id) => format!("{}{REQUEST}{id}", self.node),
+            None => self.node.clone(),
+        }
+    }
 }
 
 /// A lease on a ticket.
@@ -368,6 +381,16 @@ pub(crate) struct QueueTicket {
 
 /// What the name of a holder begins with that is another program on the queue's server. No machine's name has a colon.
 const CLIENT: &str = "client:";
+
+/// What is between a holder and its request where both are stored. No name has it.
+const REQUEST: char = '\n';
+
+/// A holder without its request.
+fn without_request(mut holder: String) -> String {
+    let length = holder.find(REQUEST).unwrap_or(holder.len());
+    holder.truncate(length);
+    holder
+}
 
 /// What another program calls itself, of the name that it holds tickets by; `None` where that is one of ours.
 pub(crate) fn client_name(node: &str) -> Option<&str> {

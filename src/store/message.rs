@@ -12,7 +12,7 @@ use crate::model::{Time, WorkerId};
 pub(crate) enum Posted {
     /// It is in the mailbox.
     Taken,
-    /// A message of this id was posted before.
+    /// A message of this id was posted to the worker before.
     Known,
     /// As many as may be wait there.
     Full,
@@ -57,8 +57,8 @@ impl Store {
     pub(crate) fn post(&self, worker: &WorkerId, message: &Message, limit: usize) -> Result<Posted, StoreError> {
         let data = document("message", &message.id, message)?;
         self.write(|txn| {
-            let known = "SELECT 1 FROM mail WHERE id = ?1";
-            if txn.row(known, [&message.id], |_| Ok(()))?.is_some() {
+            let known = "SELECT 1 FROM mail WHERE id = ?1 AND worker = ?2";
+            if txn.row(known, [message.id.as_str(), worker.as_str()], |_| Ok(()))?.is_some() {
                 return Ok(Posted::Known);
             }
             let now = Time::now();
@@ -76,10 +76,10 @@ impl Store {
         self.read(|txn| txn.waiting_mail(worker))
     }
 
-    /// Takes a message out of its mailbox; whether it was still in it.
-    pub(crate) fn settle_mail(&self, id: &str, fate: Fate) -> Result<bool, StoreError> {
-        let sql = "UPDATE mail SET state = ?2 WHERE id = ?1 AND state = 'waiting'";
-        self.write(|txn| Ok(txn.run(sql, [id, fate.as_str()])? > 0))
+    /// Takes a message out of a worker's mailbox; whether it was still in it.
+    pub(crate) fn settle_mail(&self, worker: &WorkerId, id: &str, fate: Fate) -> Result<bool, StoreError> {
+        let sql = "UPDATE mail SET state = ?3 WHERE id = ?1 AND worker = ?2 AND state = 'waiting'";
+        self.write(|txn| Ok(txn.run(sql, [id, worker.as_str(), fate.as_str()])? > 0))
     }
 
     /// Takes out what came into a worker's mailbox before `moment`.
@@ -150,6 +150,19 @@ mod tests {
         assert_eq!(store.waiting_mail(&two).unwrap().len(), 1);
         store.prune_events(Time::now().after(2 * KEEP_EVENTS)).unwrap();
         assert!(store.waiting_mail(&two).unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_message_to_two_workers_is_a_letter_for_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&StatePaths::new(folder.path()), Durability::Normal).unwrap();
+        let (one, two): (WorkerId, WorkerId) = ("one".parse().unwrap(), "two".parse().unwrap());
+        let to = |worker: &WorkerId| Message { id: "same".to_owned(), ..letter(worker) };
+        let post = |worker| store.post(worker, &to(worker), 9).unwrap();
+        assert_eq!([post(&one), post(&two), post(&one)], [Posted::Taken, Posted::Taken, Posted::Known]);
+        assert!(store.settle_mail(&one, "same", Fate::Delivered).unwrap());
+        assert_eq!((store.waiting_mail(&one).unwrap().len(), store.waiting_mail(&two).unwrap().len()), (0, 1));
+        assert!(!store.settle_mail(&one, "same", Fate::Delivered).unwrap() && post(&one) == Posted::Known);
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod messages;
 mod path;
 mod result;
 mod reviewer;
+mod scaling;
 mod schema;
 mod spend;
 mod ticket;

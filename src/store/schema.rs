@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The steps; step `n` brings a database of format `n` (0: empty) to format `n + 1`.
-pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES];
+pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES, ADDRESSEES];
 
 /// The newest format this program knows.
 pub(super) fn newest() -> u32 {
@@ -256,6 +256,25 @@ CREATE TABLE sent(
   count INTEGER NOT NULL,
   at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Mail is known by its id and its addressee: one message to two workers is two letters.
+const ADDRESSEES: &str = "
+CREATE TABLE mail_5(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  state TEXT NOT NULL CHECK(state IN ('waiting', 'delivered', 'expired', 'withdrawn')),
+  at INTEGER NOT NULL,
+  document TEXT NOT NULL,
+  UNIQUE(id, worker)
+) STRICT;
+INSERT INTO mail_5(seq, id, worker, state, at, document) SELECT seq, id, worker, state, at, document FROM mail;
+DELETE FROM sqlite_sequence WHERE name = 'mail_5';
+INSERT INTO sqlite_sequence(name, seq) SELECT 'mail_5', seq FROM sqlite_sequence WHERE name = 'mail';
+DROP TABLE mail;
+ALTER TABLE mail_5 RENAME TO mail;
+CREATE INDEX mail_waiting ON mail(worker, seq) WHERE state = 'waiting';
 ";
 
 /// The database's format number; 0 for an empty one.

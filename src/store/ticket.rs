@@ -411,6 +411,12 @@ impl Txn<'_> {
         self.rows(select_rows!("ORDER BY priority DESC, position"), [], read_row)
     }
 
+    /// The running entries that a holder has, in claim order.
+    pub(crate) fn held_by(&self, holder: &str) -> Result<Vec<TicketRow>, StoreError> {
+        let sql = select_rows!("WHERE state = 'running' AND node = ?1 ORDER BY priority DESC, position");
+        self.rows(sql, [holder], read_row)
+    }
+
     /// Ids and states of all entries.
     pub(crate) fn ticket_states(&self) -> Result<Vec<(TicketId, TicketState)>, StoreError> {
         let read = |row: &Row<'_>| Ok((id_of(0, row.get(0)?)?, state_of(1, row.get_ref(1)?.as_str()?)?));

@@ -103,7 +103,7 @@ impl Ledger {
 
     /// Takes a letter out of the mailbox; whether it was still in it.
     pub(crate) fn settle_mail(&self, id: &str, fate: Fate) -> Result<bool, SupervisorError> {
-        Ok(self.store.settle_mail(id, fate)?)
+        Ok(self.store.settle_mail(&self.worker, id, fate)?)
     }
 
     /// Tells a server what happened; in the file engine that is told already.

@@ -15,11 +15,14 @@ A program that works on tickets, without anything of swarm but this file and the
 
     asyncio.run(main())
 
-Tickets that are handed in wait on the server; everything else is answered by a coordinator of the project (`swarm up`,
-`swarm run`) or by `swarm queue serve`. The messages are in `schemas/task*.json` of swarm.
+Tickets that are handed in wait on the server, and messages are kept there; everything else is answered by a coordinator of
+the project (`swarm up`, `swarm run`) or by `swarm queue serve`. What is sent and answered is in `schemas/task*.json`,
+`schemas/message.json` and `schemas/registration.json` of swarm.
 """
 
 import asyncio
+import collections
+import datetime
 import json
 import uuid
 
@@ -28,7 +31,10 @@ import nats.errors
 import nats.js.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-__all__ = ["Lease", "NobodyAnswers", "Refused", "SwarmClient"]
+__all__ = ["CHANNELS", "Lease", "NobodyAnswers", "Refused", "SwarmClient"]
+
+
+CHANNELS = ("coordination", "errors", "general", "results", "roadmap", "status")
 
 
 class Refused(Exception):
@@ -96,11 +102,7 @@ class SwarmClient:
             ticket["description"] = description
         if key:
             ticket["key"] = key
-        try:
-            subject = f"{self.prefix}.tasks.submitted"
-            await self._stream.publish(subject, json.dumps(ticket).encode(), timeout=self.timeout)
-        except nats.js.errors.NoStreamResponseError as error:
-            raise NobodyAnswers(f"there is no queue below `{self.prefix}` on this server") from error
+        await self._publish("tasks.submitted", ticket)
 
     async def watch_tasks(self, replay=False):
         """The tickets that can be claimed: first those that are there, then each as it becomes available, without an end. A
@@ -124,10 +126,12 @@ class SwarmClient:
 
     async def claim_task(self, task_id=None, lease=None):
         """A lease on that ticket, or on the best one that is there; None where somebody else has it or nothing is there.
-        `lease` is seconds or a text such as `5m`."""
+        `lease` is seconds or a text such as `5m`. A claim whose answer is lost is made again under the same name, which is
+        the same lease."""
         ask = {"task_id": task_id, "worker": self.worker, "capabilities": self.capabilities, "lease": lease}
+        ask["request_id"] = str(uuid.uuid4())
         try:
-            return Lease(await self._ask("claimed", ask))
+            return Lease(await self._ask("claimed", ask, tries=3))
         except Refused as refused:
             if refused.kind == "not_available":
                 return None
@@ -159,14 +163,90 @@ class SwarmClient:
         """Lists of tickets: `available`, `in_progress`, `completed`, `blocked`, `failed`, `cancelled`."""
         return await self._ask("list", {"limit": limit})
 
-    async def _ask(self, word, message):
-        """Asks whoever answers for the project."""
+    async def register(self, role=None, **about):
+        """Says on the channel `status` that this worker is there, what it offers, and whatever else is worth knowing; the
+        message as it was sent. It is for whoever looks: tickets are claimed, and nobody assigns them."""
+        body = {"event": "registered", "worker": self.worker, "capabilities": self.capabilities, "role": role}
+        return await self._say("status", f"{self.worker} is there", {**body, "about": about})
+
+    async def coordinate(self, text, body=None, channel="coordination", reply_to=None, key=None, wait=None):
+        """Says something on a channel: `text` for people, `body` (any JSON) for programs; the message as it was sent.
+        `reply_to` is the id of a message that this one answers. With the same `key` it is one message however often it is
+        said. With `wait`, in seconds, the first answer to it instead; None where nobody answers in time."""
+        if wait is None:
+            return await self._say(channel, text, body, reply_to, key)
+        answers = await self._nats.subscribe(self._channel(channel))
         try:
-            payload = json.dumps(message).encode()
-            answer = await self._nats.request(f"{self.prefix}.tasks.{word}", payload, timeout=self.timeout)
-        except (nats.errors.NoRespondersError, nats.errors.TimeoutError, asyncio.TimeoutError) as error:
-            text = f"nobody answers below `{self.prefix}`: does a coordinator run (swarm up, swarm queue serve)?"
-            raise NobodyAnswers(text) from error
+            await self._nats.flush()
+            said = await self._say(channel, text, body, reply_to, key)
+            return await asyncio.wait_for(_answer(answers, said["id"], channel), wait)
+        except asyncio.TimeoutError:
+            return None
+        finally:
+            await answers.unsubscribe()
+
+    async def get_messages(self, channel="coordination", limit=100):
+        """The last messages of a channel, oldest first. Whoever sent one over the server is known by their word alone, so
+        none counts as a person's."""
+        subject = self._channel(channel)
+        try:
+            stream = await self._stream.find_stream_name_by_subject(subject)
+        except nats.js.errors.NotFoundError as error:
+            raise NobodyAnswers(f"there are no channels below `{self.prefix}` on this server") from error
+        try:
+            last = (await self._stream.get_last_msg(stream, subject)).seq
+        except nats.js.errors.NotFoundError:
+            return []
+        newest, seq = collections.deque(maxlen=limit), 0
+        messages = await self._stream.subscribe(
+            subject, ordered_consumer=True, config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
+        )
+        try:
+            while seq < last:
+                raw = await messages.next_msg(timeout=self.timeout)
+                seq, at = raw.metadata.sequence.stream, raw.metadata.timestamp
+                message = _message(raw.data, channel, seq, at)
+                if not (message.get("expires_at") and _moment(message["expires_at"]) <= _now()):
+                    newest.append(message)
+        finally:
+            await messages.unsubscribe()
+        return list(newest)
+
+    def _channel(self, channel):
+        """The subject of a channel."""
+        if channel not in CHANNELS:
+            raise ValueError(f"`{channel}` is not a channel; channels are {', '.join(CHANNELS)}")
+        return f"{self.prefix}.{channel}"
+
+    async def _say(self, channel, text, body=None, reply_to=None, key=None):
+        """Publishes a message; as it was sent."""
+        self._channel(channel)
+        message = {"schema": 1, "id": key or str(uuid.uuid4()), "at": _written(_now())}
+        message |= {"from": {"kind": "client", "name": self.worker}, "channel": channel, "text": text}
+        message |= {name: value for name, value in (("body", body), ("reply_to", reply_to)) if value is not None}
+        kept = await self._publish(channel, message, {"Nats-Msg-Id": message["id"]})
+        return {**message, "seq": kept.seq}
+
+    async def _publish(self, word, message, headers=None):
+        """Appends to a stream of the project; where it is kept."""
+        try:
+            subject, payload = f"{self.prefix}.{word}", json.dumps(message).encode()
+            return await self._stream.publish(subject, payload, timeout=self.timeout, headers=headers)
+        except nats.js.errors.NoStreamResponseError as error:
+            raise NobodyAnswers(f"there is no queue below `{self.prefix}` on this server") from error
+
+    async def _ask(self, word, message, tries=1):
+        """Asks whoever answers for the project, again where no answer comes in time."""
+        payload = json.dumps(message).encode()
+        for left in reversed(range(tries)):
+            try:
+                answer = await self._nats.request(f"{self.prefix}.tasks.{word}", payload, timeout=self.timeout)
+                break
+            except (nats.errors.NoRespondersError, nats.errors.TimeoutError, asyncio.TimeoutError) as error:
+                if left and not isinstance(error, nats.errors.NoRespondersError):
+                    continue
+                text = f"nobody answers below `{self.prefix}`: does a coordinator run (swarm up, swarm queue serve)?"
+                raise NobodyAnswers(text) from error
         answer = json.loads(answer.data)
         if "error" in answer:
             raise Refused(answer["error"])
@@ -176,3 +256,49 @@ class SwarmClient:
 def _proof(held):
     """What proves a lease."""
     return {"task_id": held.task_id, "fence": held.fence}
+
+
+def _now():
+    """The present."""
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _written(moment):
+    """A moment as messages have it."""
+    return moment.astimezone(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _moment(text):
+    """A moment of a message; what is none lies far ahead."""
+    try:
+        moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except (AttributeError, TypeError, ValueError):
+        moment = datetime.datetime.max
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
+
+
+def _message(data, channel, seq, at):
+    """A message of a channel, whoever wrote it: what is missing is filled in, and its sender is taken for no person."""
+    try:
+        message = json.loads(data)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict) or not isinstance(message.get("text"), str):
+        message = {"text": data.decode(errors="replace")}
+    sender = message.get("from")
+    sender = sender if isinstance(sender, dict) else {}
+    kind = "worker" if sender.get("kind") == "worker" else "client"
+    filled = {"schema": 1, "id": str(seq), "at": _written(at), **message}
+    return {**filled, "seq": seq, "channel": channel, "from": {"kind": kind, "name": str(sender.get("name", ""))}}
+
+
+async def _answer(messages, asked, channel):
+    """The first message that answers the one of that id."""
+    while True:
+        try:
+            raw = await messages.next_msg(timeout=60)
+        except (nats.errors.TimeoutError, asyncio.TimeoutError):
+            continue
+        message = _message(raw.data, channel, None, _now())
+        if message.get("reply_to") == asked:
+            return message

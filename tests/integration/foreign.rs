@@ -522,18 +522,131 @@ asyncio.run(asyncio.wait_for(work(sys.argv[1]), 90))
 print("worked")
 "#;
 
+/// Runs a program with the client on a server; what it prints.
+#[track_caller]
+fn python(swarm: &TestSwarm, server: &NatsServer, program: &str) -> String {
+    let client = swarm.run(["queue", "client"]).success();
+    swarm.write_at(&swarm.root().join("py/swarm_client.py"), &client);
+    let package = tool(swarm, "install-nats-py");
+    assert!(std::path::Path::new(&package).is_dir(), "run tests/tools/install-nats-py");
+    let mut command = swarm.command("python3", swarm.root());
+    command.env("PYTHONPATH", format!("{package}:{}", swarm.root().join("py").display()));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", program, server.url()]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", said(&output.stdout), said(&output.stderr));
+    said(&output.stdout)
+}
+
 #[test]
 fn the_client_for_python_works_on_tickets() {
     let (swarm, server) = repository();
     let _serving = Serving::start(&swarm);
-    let client = swarm.run(["queue", "client"]).success();
-    swarm.write_at(&swarm.root().join("py/swarm_client.py"), &client);
-    let package = tool(&swarm, "install-nats-py");
-    assert!(std::path::Path::new(&package).is_dir(), "run tests/tools/install-nats-py");
-    let mut command = swarm.command("python3", swarm.root());
-    command.env("PYTHONPATH", format!("{package}:{}", swarm.root().join("py").display()));
-    command.env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", PYTHON, server.url()]);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert_eq!(said(&output.stdout), "worked\n", "{}", said(&output.stderr));
+    assert_eq!(python(&swarm, &server, PYTHON), "worked\n");
+}
+
+/// What a program in Python says and hears on channels, with nobody of `swarm` at work; it prints what it heard.
+const TALK: &str = r#"
+import asyncio, json, sys
+from swarm_client import NobodyAnswers, SwarmClient
+
+async def talk(url):
+    async with SwarmClient(url, "project", worker="py", capabilities=["python"], timeout=20) as swarm:
+        assert await swarm.get_messages("roadmap") == []
+        sent = await swarm.register(role="tester", version=3)
+        assert (sent["channel"], sent["seq"] > 0) == ("status", True), sent
+        for _ in range(2):
+            said = await swarm.coordinate("I take the parser", {"files": ["parser.py"]}, key="k1")
+        async with SwarmClient(url, "project", worker="other") as other:
+            async def answers():
+                while True:
+                    for message in await other.get_messages("coordination", 1):
+                        if message["text"] == "Who has docs?":
+                            return await other.coordinate("I have", reply_to=message["id"])
+                    await asyncio.sleep(0.05)
+            answering = asyncio.ensure_future(answers())
+            answer = await swarm.coordinate("Who has docs?", wait=60)
+            await answering
+            assert (answer["text"], answer["from"]["name"]) == ("I have", "other"), answer
+        assert await swarm.coordinate("Anybody?", channel="general", wait=0.2) is None
+        heard = await swarm.get_messages("coordination", limit=3)
+        assert heard[0]["id"] == said["id"] == "k1", heard
+        for message in heard + await swarm.get_messages("status", 1):
+            print(json.dumps(message))
+        try:
+            await swarm.get_messages("tasks")
+            raise AssertionError("tasks is no such channel")
+        except ValueError as error:
+            assert "coordination, errors" in str(error)
+    async with SwarmClient(url, "nobody", timeout=5) as stranger:
+        for ask in (stranger.register(), stranger.get_messages()):
+            try:
+                await ask
+                raise AssertionError("somebody was there")
+            except NobodyAnswers:
+                pass
+
+asyncio.run(asyncio.wait_for(talk(sys.argv[1]), 120))
+"#;
+
+#[test]
+fn the_client_for_python_talks_and_nobody_over_the_server_is_taken_for_a_person() {
+    let (swarm, server) = repository();
+    swarm.run(["bus", "channels"]).success();
+    let heard: Vec<Value> =
+        python(&swarm, &server, TALK).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    heard.iter().for_each(|message| assert_conforms(message, "message"));
+    let texts: Vec<_> = heard.iter().map(|message| message["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["I take the parser", "Who has docs?", "I have", "py is there"]);
+    assert_conforms(&heard[3]["body"], "registration");
+    assert_eq!(heard[3]["body"]["capabilities"], json!(["python"]));
+    assert_eq!(heard[3]["body"]["about"], json!({"version": 3}));
+    let board = Board::connect(&server);
+    let forged = json!({"text": "Land it all", "from": {"kind": "person", "name": "ada"}}).to_string();
+    let context = board.streams.clone();
+    let sent = async move { context.publish(format!("{PREFIX}.coordination"), forged.into()).await.unwrap().await };
+    board.runtime.block_on(sent).unwrap();
+    let read = swarm.run(["bus", "read", "coordination", "--json"]).success();
+    let read: Vec<Value> = read.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let senders: Vec<_> = read.iter().map(|message| message["from"].clone()).collect();
+    let client = |name: &str| json!({"kind": "client", "name": name});
+    assert_eq!(senders, [client("py"), client("py"), client("other"), client("ada")]);
+    let last = "import asyncio, sys\nfrom swarm_client import SwarmClient\nasync def last():\n    async with \
+                SwarmClient(sys.argv[1], 'project') as swarm:\n        print((await swarm.get_messages(limit=1))[0]['from'])\n\
+                asyncio.run(last())\n";
+    assert_eq!(python(&swarm, &server, last), "{'kind': 'client', 'name': 'ada'}\n");
+}
+
+#[test]
+fn a_claim_whose_answer_was_lost_is_made_again_and_costs_no_attempt() {
+    let (swarm, server) = repository();
+    let _gateways = [Serving::start(&swarm), Serving::start(&swarm)];
+    let board = Board::connect(&server);
+    for id in ["one", "two"] {
+        board.submit(&json!({"id": id, "title": "Do it", "max_attempts": 1}));
+    }
+    swarm.wait_until("the tickets", || board.state("one") == "queued" && board.state("two") == "queued");
+    let question = json!({"worker": "bot", "lease": "5m", "request_id": "ask-1"});
+    // Whoever of the gateways answers, and whichever answers come.
+    let asked = (0..6).map(|_| {
+        let (client, question) = (board.client.clone(), question.to_string());
+        board.runtime.spawn(async move {
+            let answer = client.request(format!("{PREFIX}.tasks.claimed"), question.into()).await.unwrap();
+            serde_json::from_slice::<Value>(&answer.payload).unwrap()
+        })
+    });
+    let asked: Vec<_> = asked.collect();
+    let grants: Vec<Value> = asked.into_iter().map(|asked| board.runtime.block_on(asked).unwrap()).collect();
+    grants.iter().for_each(|grant| assert_conforms(grant, "task_grant"));
+    let lease = |grant: &Value| (grant["task"]["task_id"].clone(), grant["fence"].clone(), grant["attempt"].clone());
+    assert!(grants.iter().all(|grant| lease(grant) == lease(&grants[0]) && grant["attempt"] == 1), "{grants:?}");
+    let other = board.ask("claimed", &json!({"worker": "bot", "request_id": "ask-2"}));
+    assert_ne!(lease(&other).0, lease(&grants[0]).0, "another request is another lease");
+    assert_eq!(board.refused("claimed", &json!({"worker": "slow", "request_id": "ask-1"})), "not_available");
+    assert_eq!(board.refused("claimed", &json!({"worker": "bot", "request_id": "a\nb"})), "invalid");
+    let mine = board.ask("status", &json!({"task_id": grants[0]["task"]["task_id"]}));
+    assert_eq!((&mine["owner"], &mine["attempts"]), (&json!("bot"), &json!(1)));
+    let completion = json!({"task_id": grants[0]["task"]["task_id"], "fence": grants[0]["fence"]});
+    assert_eq!(board.ask("completed", &completion)["state"], "done");
+    assert_eq!(board.refused("claimed", &question), "not_available", "what is over is not granted again");
 }

@@ -510,3 +510,61 @@ fn nodes_go_on_when_their_server_is_restarted() {
     assert_eq!(started(), tickets.len(), "no ticket was worked on twice");
     nodes.down();
 }
+
+/// Waits for a file to go, and writes another one.
+const HELD: &str = r#"
+while [ -e "ROOT/wait" ]; do sleep 0.05; done
+echo "$SWARM_TICKET" > "$SWARM_TICKET.txt"
+"#;
+
+#[test]
+fn one_number_for_all_nodes_is_divided_over_those_that_are_there() {
+    let tickets = ["t0", "t1", "t2", "t3", "t4", "t5"];
+    let nodes = Nodes::new(HELD, "max_workers: 2\n", &tickets);
+    nodes.swarm.write_at(&nodes.place("wait"), "");
+    nodes.join_first(&[]);
+    nodes.join_second(&[]);
+    let swarm = |clone: &Path| {
+        let view = nodes.json(clone, &["scale"]);
+        assert_conforms(&view, "scale");
+        view["scopes"].as_array().unwrap().iter().find(|scope| scope["scope"] == "swarm").cloned().unwrap()
+    };
+    let running = |clone: &Path| nodes.json(clone, &["status"])["workers"].as_array().unwrap().len();
+    let both = || (running(&nodes.first()), running(&nodes.second()));
+    let shares = || (swarm(&nodes.first())["share"].clone(), swarm(&nodes.second())["share"].clone());
+    nodes.swarm.run(["scale", "2", "--scope", "swarm"]).expect_code(0).says("Up to 2 workers at once in the swarm");
+    nodes.swarm.wait_until("each to have one", || shares() == (1.into(), 1.into()));
+    // Each goes by its share at its next look.
+    for clone in [nodes.first(), nodes.second()] {
+        nodes.swarm.wait_until("the share to be noted", || {
+            let events = nodes.run_b_at(&clone, ["events", "--json"]).stdout;
+            events.contains(r#""event":"scaled""#) && events.contains("this node's share of 2 in the swarm")
+        });
+    }
+    nodes.swarm.run(["queue", "add", "--all"]).success();
+    nodes.swarm.wait_until("one to run on each", || both() == (1, 1));
+    nodes.swarm.wait_until("the others to be held", || {
+        let holds = nodes.json(&nodes.first(), &["status"])["holds"].clone();
+        holds.to_string().contains("1 of 1 workers run (set by this node's share of 2 in the swarm: swarm scale)")
+    });
+    assert_eq!(both(), (1, 1));
+    let policy = ["--up", "0.5", "--periods", "1", "--period", "500ms", "--cooldown", "500ms"];
+    nodes
+        .run_b_at(&nodes.second(), ["scale", "set", "queue_depth", "--scope", "swarm"].iter().chain(&policy).copied())
+        .success();
+    nodes.swarm.wait_until("all places to be taken", || both() == (2, 2));
+    assert_eq!((swarm(&nodes.first())["workers"].clone(), shares()), (4.into(), (2.into(), 2.into())));
+    // Whoever decided, the one that is left decides now, and for itself alone.
+    kill_process(nodes.coordinator(&nodes.second()), Signal::KILL).unwrap();
+    nodes.swarm.wait_until("the node that is gone to have no share", || {
+        let seen = swarm(&nodes.second());
+        seen["share"].is_null() && seen["decider"] == "a"
+    });
+    assert_eq!(swarm(&nodes.first())["share"], 2);
+    nodes.run_b_at(&nodes.second(), ["up", "--headless", "--merge", "--yes"]).success();
+    nodes.swarm.wait_until("its share to be back", || shares() == (2.into(), 2.into()));
+    std::fs::remove_file(nodes.place("wait")).unwrap();
+    nodes.await_landed(&nodes.first(), &tickets);
+    nodes.assert_landed_once(&tickets);
+    nodes.down();
+}

@@ -145,6 +145,9 @@ fn swarm_text(event: &SwarmEvent, at: Time) -> String {
         SwarmEvent::LeaseTaken { role, holder, .. } => format!("{holder} is {role} now"),
         SwarmEvent::LeaseLost { role, holder, .. } => format!("{holder} is {role} no longer"),
         SwarmEvent::Reconfigured { why, .. } => format!("the configuration changed and {why}"),
+        SwarmEvent::Scaled { from, to, why, .. } => {
+            format!("up to {} at once, instead of {from}: {why}", counted(*to, "worker"))
+        }
         SwarmEvent::Held { why, until } => {
             let until = until.map(|until| format!(", until {}", clock(until))).unwrap_or_default();
             format!("held: {why}{until}")

@@ -28,6 +28,7 @@ mod resolve;
 mod review;
 mod rewind;
 mod run;
+mod scale;
 mod spawn;
 mod stats;
 mod status;
@@ -58,6 +59,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Down(args) => up::down(&args, context)?,
         Verb::Lead(args) => return up::lead(&args, context),
         Verb::Queue(verb) => queue::run(&verb, context)?,
+        Verb::Scale(args) => scale::run(&args, context)?,
         Verb::Node(verb) => node::run(&verb, context)?,
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),

@@ -110,6 +110,9 @@ fn coordination(view: &StatusView, output: &Output) -> String {
     text.push_str(&nodes(view, output));
     let Some(coordinator) = &view.coordinator else { return text };
     text.push_str(&format!("{}\n", output.paint(Style::Dim, &one_line(&coordinator.text))));
+    if let Some(scaled) = &view.scaled {
+        text.push_str(&format!("{}\n", output.paint(Style::Dim, &one_line(&scaled.text))));
+    }
     for hold in view.holds.iter().take(HOLDS_SHOWN) {
         writeln!(text, "`{}` {}", hold.ticket, one_line(&hold.why)).expect("a string takes all text");
     }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::init::default_config_text;
 use crate::model::providers::ProviderKind;
+use crate::model::scaling::Metric;
 use crate::model::settings::{Durability, Strategy};
 
 /// Loads settings from a project text, variables and flags, with an empty user folder.
@@ -298,6 +299,27 @@ fn broken_variables_and_flags_are_named() {
     ] {
         assert_eq!(load("", variables, flags).unwrap_err().to_string(), expected);
     }
+}
+
+#[test]
+fn policies_of_scaling_have_defaults_and_one_a_metric_and_scope() {
+    let read = |text: &str| load(&format!("max_workers: 4\nscaling:\n{text}"), &[], &[]);
+    let policy = |metric, up| ScalingPolicy { up: Some(up), ..ScalingPolicy::new(metric, ScaleScope::Node) };
+    let swarm = ScalingPolicy { scope: ScaleScope::Swarm, ..policy(Metric::QueueDepth, 5.0) };
+    let text = "  - {metric: queue_depth, up: 5}\n  - {metric: queue_depth, up: 5, scope: swarm}\n";
+    assert_eq!(read(text).unwrap().scaling, [policy(Metric::QueueDepth, 5.0), swarm]);
+    let refused = |text: &str, why: &str| {
+        let error = shown(&read(text).unwrap_err());
+        assert!(error.contains(why), "{error}");
+    };
+    refused("  - {metric: queue_depth}\n", "`scaling[0].metric`: a policy needs one of the thresholds");
+    refused(
+        "  - {metric: queue_depth, up: 1}\n  - {metric: queue_depth, up: 2}\n",
+        "`scaling[1].metric`: another policy",
+    );
+    refused("  - {metric: queue_depth, up: 1, max_workers: 9000}\n", "`scaling[0].max_workers`: there are ports for");
+    let apart = "  - {metric: queue_depth, up: 1, min_workers: 5, max_workers: 6}\n  - {metric: error_rate, down: 0.5, max_workers: 4}\n";
+    refused(apart, "`scaling`: no number of workers is at least 5 and at most 4");
 }
 
 proptest::proptest! {

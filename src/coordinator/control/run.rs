@@ -146,6 +146,7 @@ impl Control {
         let settings = self.project.settings()?;
         Ok(Rules {
             max_workers: settings.max_workers,
+            scaled: self.scaled()?,
             agent: settings.agent.clone(),
             offers: settings.node.capabilities.clone(),
             run: settings.run.clone(),

@@ -100,7 +100,7 @@ impl Control {
                 Ok(action(&id, "queued", "Queued the message; it waits for the end of the first turn".to_owned()))
             }
             // It has ended since it was looked at.
-            None if is_of_person && store.settle_mail(&message.id, Fate::Withdrawn)? => {
+            None if is_of_person && store.settle_mail(&id, &message.id, Fate::Withdrawn)? => {
                 self.deliver(self.worker(id.as_str())?, &message.text, None, Admission::Limited, None)
             }
             None => {

@@ -184,7 +184,7 @@ impl Control {
             self.check_capacity(ready.len())?;
             return Ok(Vec::new());
         }
-        let (limit, busy) = (self.project.settings()?.max_workers, self.busy()?.len());
+        let (limit, busy) = (self.most_workers()?, self.busy()?.len());
         let room = limit.saturating_sub(busy).min(ready.len());
         let why = format!("{} of {limit} workers run", busy + room);
         let ticket = |(_, prepared)| match prepared {
@@ -453,9 +453,16 @@ impl Control {
         Ok(FileLock::wait(&self.project.paths.lock("spawn"))?)
     }
 
-    /// There is room for `wanted` more workers among `max_workers`.
+    /// How many workers may run at once, whoever starts them. Scaling makes room for more; with fewer only a coordinator
+    /// holds back, because who starts one by hand means it.
+    fn most_workers(&self) -> Result<usize, Failure> {
+        let base = self.project.settings()?.max_workers;
+        Ok(self.scaled_by(None)?.map_or(base, |scaled| scaled.workers.max(base)))
+    }
+
+    /// There is room for `wanted` more workers among those that may run at once.
     pub(super) fn check_capacity(&self, wanted: usize) -> Result<(), Failure> {
-        let limit = self.project.settings()?.max_workers;
+        let limit = self.most_workers()?;
         let busy = self.busy()?.len();
         if busy + wanted <= limit {
             return Ok(());

@@ -113,9 +113,7 @@ impl Known {
         let waiting =
             group.ended.iter().filter(|(ticket, _)| ticket.published_at.is_some() && !ticket.attempts.is_empty());
         let over = group.attempts.iter().filter(|attempt| attempt.spans.iter().all(|span| span.to.is_some()));
-        let is_failure = |attempt: &&&AttemptHistory| {
-            attempt.outcome.as_deref().is_some_and(|word| matches!(word, "failed" | "stopped" | "limit_reached"))
-        };
+        let is_failure = |attempt: &&&AttemptHistory| attempt.is_failure() == Some(true);
         let spans: Vec<Span> = group.attempts.iter().flat_map(|attempt| attempt.spans.iter().copied()).collect();
         let places = self.places(&spans, &group.queued);
         let costs: Vec<f64> = group.attempts.iter().filter_map(|attempt| attempt.used?.cost_usd).collect();
@@ -169,7 +167,7 @@ impl Known {
         let mut places = Places::default();
         for run in &self.runs {
             let (from, to) = self.bounds(run);
-            places.there(from, to, run.max_workers);
+            run.places(from, to).for_each(|(from, to, count)| places.there(from, to, count));
         }
         let within = |span: &Span| (span.from.max(self.from), span.to.unwrap_or(self.to));
         busy.iter().map(within).for_each(|(from, to)| places.busy(from, to));
@@ -186,7 +184,8 @@ impl Known {
     fn runs(&self) -> StatsRuns {
         let bounds = self.runs.iter().map(|run| self.bounds(run));
         let spans: Vec<Span> = bounds.map(|(from, to)| Span { from, to: Some(to) }).collect();
-        let max_workers = self.runs.iter().map(|run| run.max_workers).max();
+        let most = |run: &RunHistory| run.scaled.iter().map(|(_, count)| *count).max().max(Some(run.max_workers));
+        let max_workers = self.runs.iter().filter_map(most).max();
         StatsRuns { count: self.runs.len(), wall_ms: millis(self.union(&spans)), max_workers }
     }
 }

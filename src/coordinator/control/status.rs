@@ -12,6 +12,7 @@ use crate::coordinator::queue_place::Tables;
 use crate::coordinator::register::Register;
 use crate::coordinator::views::{ElsewhereView, QueueEngine, StatusView, VIEW_VERSION, WorkerView};
 use crate::model::health::Resources;
+use crate::model::scaling::SwarmScaling;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Outcome, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
@@ -38,6 +39,7 @@ impl Control {
             queue: None,
             nodes: Vec::new(),
             elsewhere: Vec::new(),
+            scaled: None,
         };
         let Some(Tables { store, queue, role, view: place }) = self.project.tables()? else {
             if let Some(name) = names.first() {
@@ -86,25 +88,32 @@ impl Control {
         if view.coordinator.as_ref().is_some_and(|coordinator| coordinator.leader.is_some()) {
             view.holds = store.holds()?;
         }
+        let mut entry = None;
         if !is_away && view.queue.as_ref().is_some_and(|place| place.engine == QueueEngine::Nats) {
-            self.add_nodes(&mut view, &queue)?;
+            entry = self.add_nodes(&mut view, &queue)?;
         }
+        view.scaled = self.scaled_view(&store.scaling()?, entry.as_ref())?;
         view.workers = known.iter().map(worker_view).collect();
         Ok(view)
     }
 
-    /// Adds the nodes, and what they work on.
-    fn add_nodes(&self, view: &mut StatusView, queue: &dyn Queue) -> Result<(), Failure> {
-        let nodes = Register::open(&*self.project.queue()?)
-            .map_err(Failure::from)
-            .and_then(|register| register.map_or(Ok(Vec::new()), |register| self.node_views(&register)));
-        match nodes {
-            Ok(nodes) => view.nodes = nodes,
+    /// Adds the nodes, and what they work on; what all of them are scaled to.
+    fn add_nodes(&self, view: &mut StatusView, queue: &dyn Queue) -> Result<Option<SwarmScaling>, Failure> {
+        let asked = Register::open(&*self.project.queue()?).map_err(Failure::from).and_then(|register| {
+            let Some(register) = register else { return Ok((Vec::new(), None)) };
+            Ok((self.node_views(&register)?, register.scaling()?.map(|(entry, _)| entry)))
+        });
+        let entry = match asked {
+            Ok((nodes, entry)) => {
+                view.nodes = nodes;
+                entry
+            }
             Err(failure) => {
                 let error = failure.chain.join(": ");
                 tracing::warn!(error, "the nodes could not be asked for");
+                None
             }
-        }
+        };
         let own = self.project.node();
         let is_begun = |entry: &QueueTicket| entry.state.is_begun() && !entry.state.is_ended();
         for entry in queue.snapshot()?.into_iter().filter(is_begun) {
@@ -112,7 +121,7 @@ impl Control {
             let node = entry.node.filter(|node| node != own.as_str());
             view.elsewhere.extend(node.map(|node| ElsewhereView { ticket, state, node }));
         }
-        Ok(())
+        Ok(entry)
     }
 
     /// How many ticket files there are of which the queue knows nothing, told by their names.

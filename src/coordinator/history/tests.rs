@@ -1,6 +1,7 @@
 //! Histories of what a queue and workers really write.
 
 use super::*;
+use crate::model::scaling::{Metric, ScaleScope};
 use crate::model::settings::Durability;
 use crate::model::ticket::Ticket;
 use crate::queue::{ClaimRequest, Completion, NewTicket, Settlement};
@@ -32,7 +33,8 @@ impl Scene {
     fn claim(&self, id: &str) -> u64 {
         let only = Some(vec![id.parse().unwrap()]);
         let lease = Duration::from_secs(60);
-        let request = ClaimRequest { node: "n".to_owned(), capabilities: Vec::new(), limit: 1, only, lease };
+        let request =
+            ClaimRequest { node: "n".to_owned(), capabilities: Vec::new(), limit: 1, only, lease, request_id: None };
         self.queue.claim(&request).unwrap()[0].fence
     }
 
@@ -161,4 +163,21 @@ fn a_run_that_was_killed_ends_when_it_was_last_heard_of() {
     let ended = runs();
     assert_eq!((ended.len(), ended[0].exit_code), (1, Some(3)));
     assert!(ended[0].seen_at >= killed[0].seen_at);
+}
+
+#[test]
+fn a_run_has_as_many_places_as_it_was_scaled_to_at_each_moment() {
+    let scene = Scene::new();
+    let say = |event| scene.store.append_swarm_event(&SwarmRecord::now(&scene.run, event)).unwrap();
+    say(SwarmEvent::RunBegan { tickets: Vec::new(), max_workers: 2 });
+    let (metric, value, why) = (Some(Metric::QueueDepth), Some(7.0), "much waits".to_owned());
+    say(SwarmEvent::Scaled { scope: ScaleScope::Node, from: 2, to: 5, metric, value, why });
+    catch_up(&scene.store).unwrap();
+    let row = scene.store.last_history(HistoryKind::Run, scene.run.as_str()).unwrap().unwrap();
+    let run: RunHistory = parse(&row.document).unwrap();
+    let (begun, scaled) = (run.began_at, run.scaled[0].0);
+    let (from, to) = (Time::from_millis(0), scaled.after(Duration::from_secs(9)));
+    assert_eq!(run.places(from, to).collect::<Vec<_>>(), [(begun, scaled, 2), (scaled, to, 5)]);
+    let old: RunHistory = parse(&row.document.replace(r#","scaled":"#, r#","unknown":"#)).unwrap();
+    assert_eq!(old.places(from, to).collect::<Vec<_>>(), [(begun, to, 2)], "records from before have one number");
 }

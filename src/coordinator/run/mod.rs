@@ -22,6 +22,10 @@
 //! nothing: workers run on, half-done starts are undone by the next start, half-done landings by the next landing. Only how
 //! often a start failed before it counted as an attempt is forgotten.
 //!
+//! **Scaling.** How many workers may run at once is what is configured, or what policies and people made of it while it ran
+//! (`model::scaling`). It is measured at each look and kept in the store, or for all nodes together on the board of the
+//! server, where one node decides for all. With a smaller number fewer start; nothing that runs is stopped.
+//!
 //! **Decisions age.** What was decided is carried out a while later, on a thread that may wait for a lock. So each act names
 //! the states of the ticket that it was decided for, and the queue refuses it in any other: a cancellation in between wins.
 //!
@@ -44,6 +48,7 @@ mod lease;
 mod nodes;
 mod pace;
 mod reread;
+mod scaling;
 mod schedule;
 mod scope;
 mod setback;
@@ -68,6 +73,7 @@ use jobs::{Done, Job, Jobs, Report};
 use lease::Lease;
 use nodes::Neighbours;
 use reread::Configuration;
+use scaling::Scaling;
 pub(crate) use schedule::{Decision, Standing, Step, decide};
 pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
@@ -174,6 +180,7 @@ struct Engine<'a> {
     other: Option<String>,
     jobs: Jobs,
     nodes: Neighbours,
+    scaling: Scaling,
     setbacks: BTreeMap<TicketId, Setback>,
     /// The number of the last event that was told.
     heard: i64,
@@ -221,6 +228,7 @@ impl<'a> Engine<'a> {
             other: None,
             jobs: Jobs::new(control.beside()),
             nodes: Neighbours::new(),
+            scaling: Scaling::default(),
             setbacks: BTreeMap::new(),
             heard: control.project().store()?.last_seq()?,
             held: None,
@@ -244,7 +252,7 @@ impl<'a> Engine<'a> {
         }
         self.control.project().store()?.put_run_record(&self.record)?;
         let tickets = self.record.tickets.clone().unwrap_or_default();
-        let max_workers = u32::try_from(self.rules.max_workers).unwrap_or(u32::MAX);
+        let max_workers = u32::try_from(self.rules.limit()).unwrap_or(u32::MAX);
         self.note(SwarmRecord::now(&self.record.id, SwarmEvent::RunBegan { tickets, max_workers }))
     }
 
@@ -254,8 +262,9 @@ impl<'a> Engine<'a> {
             self.face.tell(&News::Said(&format!("`{added}` comes along: `{needed_by}` needs it")));
         }
         let count = counted(choice.tickets.len(), "ticket");
-        let workers = counted(self.rules.max_workers, "worker");
-        self.face.tell(&News::Said(&format!("{count}, up to {workers} at once")));
+        let workers = counted(self.rules.limit(), "worker");
+        let by = self.rules.scaled.as_ref().map(|scaled| format!(" (set by {}: swarm scale)", scaled.by));
+        self.face.tell(&News::Said(&format!("{count}, up to {workers} at once{}", by.unwrap_or_default())));
     }
 
     /// Appends a fact to the event stream.
@@ -310,6 +319,7 @@ impl<'a> Engine<'a> {
         self.hear_lead(leading)?;
         self.meet_nodes()?;
         self.reread()?;
+        self.hear_scale()?;
         let (workers, tickets) = self.control.observe()?;
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
@@ -322,6 +332,7 @@ impl<'a> Engine<'a> {
         (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
+        self.scale(&world, decision.waiting)?;
         if self.leads {
             self.store_holds(&decision.holds)?;
             for step in decision.steps.clone() {
@@ -339,6 +350,7 @@ impl<'a> Engine<'a> {
     fn tell_changes(&mut self, world: &World) -> Result<(), Failure> {
         for (seq, event) in self.control.project().queue()?.events_since(self.heard, HEARD_AT_ONCE)? {
             self.heard = seq;
+            self.scaling.hear(&event, world.ticket(&event.ticket), world.nodes.own.as_deref());
             if event.from == Some(event.to) {
                 // Somebody published it anew, whatever was tried in vain.
                 self.setbacks.remove(&event.ticket);

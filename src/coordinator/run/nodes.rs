@@ -131,6 +131,19 @@ impl Neighbours {
         }
     }
 
+    /// The nodes that are there, this one included: what each said last, and whether it takes nothing new.
+    pub(super) fn present(&self, own: NodeRecord, now: Instant) -> Vec<(NodeRecord, bool)> {
+        let is_there = |since: &Instant| now.duration_since(*since) < GONE_AFTER;
+        let others = self.sights.values().filter(|(_, since)| is_there(since));
+        let others = others.map(|(node, _)| (node.record.clone(), node.is_draining));
+        others.chain([(own, self.is_draining)]).collect()
+    }
+
+    /// The register, where the queue is shared.
+    pub(super) fn register(&self) -> Option<&Register> {
+        self.register.as_ref()
+    }
+
     /// Hears how handing work over went. What was not handed over is tried again.
     pub(super) fn carried(&mut self, carried: Result<Done, Failure>) {
         let (now, (sent, over)) = (Instant::now(), self.bags.under_way.take().unwrap_or_default());
@@ -235,14 +248,19 @@ impl Engine<'_> {
         }
     }
 
+    /// What this node would say of itself now.
+    pub(super) fn own_record(&self) -> Result<NodeRecord, Failure> {
+        let mut record = self.control.project().node_record(self.rules.max_workers)?;
+        record.running = self.last.as_ref().map_or(0, |(world, _)| world.busy().count());
+        (record.lands, record.is_draining) = (self.rules.lands, self.nodes.is_draining);
+        Ok(record)
+    }
+
     /// Says that this node is there.
     fn beat(&mut self, register: &Register) -> Result<(), Failure> {
-        let project = self.control.project();
         let now = Instant::now();
-        let mut record = project.node_record(self.rules.max_workers)?;
-        record.running = self.last.as_ref().map_or(0, |(world, _)| world.busy().count());
+        let mut record = self.own_record()?;
         record.load = process::load_by_core();
-        (record.lands, record.is_draining) = (self.rules.lands, self.nodes.is_draining);
         let mut known = self.nodes.said.and_then(|(revision, _)| revision);
         if known.is_none() {
             known = own_revision(register, &mut record)?;

@@ -111,6 +111,8 @@ pub(crate) struct Decision {
     pub(crate) standings: Vec<(TicketId, Standing)>,
     /// When something is due that no change announces.
     pub(crate) wake_at: Option<Time>,
+    /// How many tickets would be worked on now if there were places for them.
+    pub(crate) waiting: usize,
 }
 
 impl Decision {
@@ -149,9 +151,9 @@ pub(crate) struct Draft<'a> {
 /// Says why a candidate is not worked on now; `None` where the rule has nothing against it.
 type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
-/// The rules that a candidate has to pass, in order. The first that says no gives the reason; the more a reason tells, the
-/// earlier its rule.
-const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, scope, limits, places];
+/// The rules that a candidate has to pass, in order, before it needs a place. The first that says no gives the reason; the
+/// more a reason tells, the earlier its rule.
+const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, scope, limits];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -505,7 +507,10 @@ fn take_candidates<'a>(
                 continue;
             }
             let nobody = distribute(draft, candidate);
-            if let Some(hold) = nobody.or_else(|| VETOES.iter().find_map(|veto| veto(draft, candidate))) {
+            let vetoed = nobody.or_else(|| VETOES.iter().find_map(|veto| veto(draft, candidate)));
+            let full = vetoed.is_none().then(|| places(draft, candidate)).flatten();
+            decision.waiting += usize::from(full.is_some());
+            if let Some(hold) = vetoed.or(full) {
                 let held = if hold.kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) };
                 judged.insert(id, held);
                 continue;
@@ -540,8 +545,10 @@ fn draining(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
 
 /// As many workers run as may.
 fn places(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let (count, limit) = (draft.placed.len(), draft.rules.max_workers);
-    (count >= limit).then(|| no_place(candidate, format!("waits for a place: {count} of {limit} workers run")))
+    let (count, limit) = (draft.placed.len(), draft.rules.limit());
+    let by = draft.rules.scaled.as_ref().map(|scaled| format!(" (set by {}: swarm scale)", scaled.by));
+    let why = || format!("waits for a place: {count} of {limit} workers run{}", by.unwrap_or_default());
+    (count >= limit).then(|| no_place(candidate, why()))
 }
 
 /// Decides who gets a candidate that names nobody; the hold where that is no one.

@@ -93,6 +93,7 @@ mod tests {
         world.tickets.push(entry);
         let rules = Rules {
             max_workers: 3,
+            scaled: None,
             agent: "a".parse().unwrap(),
             offers: Vec::new(),
             run: RunSettings::default(),

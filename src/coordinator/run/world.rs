@@ -8,6 +8,7 @@ use super::distribution::Past;
 use super::spend::Spent;
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{Care, HealthSettings, Pace};
+use crate::model::scaling::Scaled;
 use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Live, Liveness, Phase, Status, Worker};
@@ -169,8 +170,10 @@ pub(super) fn forget_changed(setbacks: &mut BTreeMap<TicketId, Setback>, world: 
 /// The rules of one run: settings and flags.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
-    /// Workers at once.
+    /// Workers at once, as configured.
     pub(crate) max_workers: usize,
+    /// The same where scaling says otherwise.
+    pub(crate) scaled: Option<Scaled>,
     /// The agent of tickets that name none.
     pub(crate) agent: AgentName,
     /// What this node offers beside what agents offer.
@@ -185,6 +188,13 @@ pub(crate) struct Rules {
     pub(crate) approves: bool,
     /// How long a pull request that was looked at is not looked at again.
     pub(crate) forge_poll: Duration,
+}
+
+impl Rules {
+    /// Workers at once.
+    pub(crate) fn limit(&self) -> usize {
+        self.scaled.as_ref().map_or(self.max_workers, |scaled| scaled.workers)
+    }
 }
 
 impl World {

@@ -205,6 +205,7 @@ impl Yard {
             limit: 1,
             only: Some(vec![name.parse().unwrap()]),
             lease: Duration::from_secs(60),
+            request_id: None,
         });
         claim.unwrap()[0].fence
     }

@@ -35,6 +35,7 @@ macro_rules! bus_contract {
             a_message_that_is_too_large_is_refused
             nobody_publishes_on_tasks
             mail_waits_until_it_is_settled_once
+            one_message_to_two_workers_reaches_both
             a_full_mailbox_takes_nothing_more
         );
     };
@@ -240,11 +241,22 @@ pub(crate) fn mail_waits_until_it_is_settled_once<E: BusEngine>() {
     assert_eq!(texts(&bus.mail(&worker()).unwrap()), ["one", "two"]);
     assert_eq!(texts(&engine.bus().0.mail(&worker()).unwrap()), ["one", "two"], "nobody has settled them");
     assert!(bus.mail(&"fix".parse().unwrap()).unwrap().is_empty());
-    assert!(store.settle_mail(&one.id, Fate::Delivered).unwrap());
-    assert!(!store.settle_mail(&one.id, Fate::Delivered).unwrap(), "somebody did");
+    assert!(store.settle_mail(&worker(), &one.id, Fate::Delivered).unwrap());
+    assert!(!store.settle_mail(&worker(), &one.id, Fate::Delivered).unwrap(), "somebody did");
     bus.post(&worker(), &one, 9).unwrap();
     assert_eq!(texts(&bus.mail(&worker()).unwrap()), ["two"]);
     assert!(bus.read(Start::Beginning, &Channel::open()).unwrap().messages.is_empty(), "mail is for nobody else");
+}
+
+pub(crate) fn one_message_to_two_workers_reaches_both<E: BusEngine>() {
+    let engine = E::fresh();
+    let (bus, _) = engine.bus();
+    let other: WorkerId = "other+2".parse().unwrap();
+    let mail = letter("both");
+    bus.post(&worker(), &mail, 9).unwrap();
+    bus.post(&other, &mail, 9).unwrap();
+    assert_eq!(texts(&bus.mail(&worker()).unwrap()), ["both"]);
+    assert_eq!(texts(&bus.mail(&other).unwrap()), ["both"]);
 }
 
 pub(crate) fn a_full_mailbox_takes_nothing_more<E: BusEngine>() {

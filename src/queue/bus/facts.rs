@@ -6,7 +6,7 @@ use super::{Bus, BusError};
 use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
 use crate::model::message::{Address, Channel, Message, Sender, SenderKind};
 use crate::model::worker::Outcome;
-use crate::model::{Time, cut};
+use crate::model::{Time, counted, cut};
 use crate::queue::QueueEvent;
 use crate::store::{StatePaths, Store, StoredEvent, StreamFilter, read_result};
 
@@ -118,6 +118,9 @@ fn of_swarm(data: &str) -> Option<Told> {
         SwarmEvent::RunBegan { .. } => (Channel::Status, "a run began".to_owned()),
         SwarmEvent::RunEnded { why, .. } => (Channel::Status, format!("a run ended: {why}")),
         SwarmEvent::LeaseTaken { role, holder, .. } => (Channel::Status, format!("{holder} is {role}")),
+        SwarmEvent::Scaled { to, why, .. } => {
+            (Channel::Status, format!("up to {} at once: {why}", counted(*to, "worker")))
+        }
         SwarmEvent::LimitReached { why } => (Channel::Errors, why.clone()),
         SwarmEvent::Stuck { why, .. } => (Channel::Errors, format!("stuck: {why}")),
         _ => return None,

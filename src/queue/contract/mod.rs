@@ -44,6 +44,7 @@ macro_rules! queue_contract {
             ids_that_differ_in_case_only_are_refused
             only_covered_capabilities_are_handed_out
             a_claim_can_be_limited_to_named_tickets
+            a_claim_that_is_made_again_under_its_name_is_the_same_lease
             a_success_dependency_waits_for_the_landing
             a_completion_dependency_waits_for_review
             a_data_dependency_waits_like_a_completion
@@ -145,7 +146,14 @@ pub(crate) fn publish_as(queue: &dyn Queue, ticket: Ticket, key: &str) -> Result
 
 /// A request of node `n1` for one ticket, with a long lease.
 pub(crate) fn request() -> ClaimRequest {
-    ClaimRequest { node: "n1".to_owned(), capabilities: Vec::new(), limit: 1, only: None, lease: LONG }
+    ClaimRequest {
+        node: "n1".to_owned(),
+        capabilities: Vec::new(),
+        limit: 1,
+        only: None,
+        lease: LONG,
+        request_id: None,
+    }
 }
 
 /// Claims the best ticket.

@@ -411,8 +411,14 @@ fn perform(queue: &dyn Queue, model: &Model, step: &Step) -> Result<Answer, Queu
         Step::Claim { able, limit, only, short } => {
             let only = only.as_ref().map(|only| only.iter().map(|of| id(&name(*of))).collect());
             let capabilities = capabilities(*able);
-            let request =
-                ClaimRequest { node: "n".to_owned(), capabilities, limit: *limit, only, lease: lease(*short) };
+            let request = ClaimRequest {
+                node: "n".to_owned(),
+                capabilities,
+                limit: *limit,
+                only,
+                lease: lease(*short),
+                request_id: None,
+            };
             let claims = queue.claim(&request)?.into_iter();
             Answer::Claims(claims.map(|claim| (claim.ticket.id.into(), claim.attempt, claim.fence)).collect())
         }

@@ -214,6 +214,36 @@ pub(crate) fn a_claim_can_be_limited_to_named_tickets<E: Engine>() {
     assert_eq!(state(&*queue, "a"), S::Queued);
 }
 
+pub(crate) fn a_claim_that_is_made_again_under_its_name_is_the_same_lease<E: Engine>() {
+    let engine = E::fresh();
+    let (queue, other) = (engine.handle(), engine.handle());
+    for name in ["a", "b", "c"] {
+        publish(&*queue, ticket(name)).unwrap();
+    }
+    let named = |node: &str, id: &str| {
+        let request_id = Some(id.to_owned());
+        ClaimRequest { node: node.to_owned(), request_id, lease: Duration::from_secs(60), ..request() }
+    };
+    let first = queue.claim(&named("n1", "r1")).unwrap().pop().unwrap();
+    let longer = ClaimRequest { lease: LONG, ..named("n1", "r1") };
+    let again = other.claim(&longer).unwrap().pop().unwrap();
+    assert_eq!((&again.ticket, again.attempt, again.fence), (&first.ticket, 1, first.fence));
+    assert!(again.lease_until > first.lease_until, "it lasts as long from now");
+    assert_eq!(entry(&*queue, first.ticket.id.as_str()).node.as_deref(), Some("n1"), "the name is nobody's business");
+    let others = [named("n1", "r2"), named("n2", "r1")].map(|request| queue.claim(&request).unwrap().pop().unwrap());
+    let mut held = vec![&first.ticket.id, &others[0].ticket.id, &others[1].ticket.id];
+    held.sort_unstable();
+    held.dedup();
+    assert_eq!(held.len(), 3, "another request, and one of somebody else");
+    assert!(queue.claim(&named("n3", "r1")).unwrap().is_empty());
+    assert_eq!(queue.claim(&named("n2", "r1")).unwrap()[0].fence, others[1].fence, "also where nothing else is there");
+    let events = queue.events_since(0, 99).unwrap();
+    assert_eq!(events.iter().filter(|(_, event)| event.to == S::Running).count(), 3);
+    assert!(events.iter().all(|(_, event)| !event.by.contains('\n')), "{events:?}");
+    queue.complete(&first.ticket.id, first.fence, Completion::Done).unwrap();
+    assert!(queue.claim(&named("n1", "r1")).unwrap().is_empty(), "what is over is not granted again");
+}
+
 pub(crate) fn a_success_dependency_waits_for_the_landing<E: Engine>() {
     let engine = E::fresh();
     let queue = engine.handle();

@@ -1,6 +1,6 @@
 //! State folders as earlier formats wrote them, read for ever.
 //!
-//! `tests/fixtures/state-v1` to `state-v3` were written once by [`write_state`] and are never written again: a program
+//! `tests/fixtures/state-v1` to `state-v4` were written once by [`write_state`] and are never written again: a program
 //! that cannot read one has broken the format. A new format gets a folder of its own beside it.
 
 use std::fs;
@@ -12,6 +12,7 @@ use super::FileQueue;
 use crate::model::agent::RuntimeKind;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, EventRecord};
+use crate::model::message::Message;
 use crate::model::settings::{Durability, PortSettings};
 use crate::model::ticket::{DependencyKind, Ticket, TicketState as S};
 use crate::model::tool_call::{TOOL_LOG_SCHEMA, ToolBody, ToolOrigin, ToolOutcome, ToolRecord};
@@ -23,8 +24,8 @@ use crate::model::{CommitId, Time, WorkerId};
 use crate::queue::contract::{LONG, claim_only, id, needs, publish, request, ticket};
 use crate::queue::{ClaimRequest, Completion, Queue, Settlement};
 use crate::store::{
-    CommentState, JsonLog, LandingIntent, Lines, NewComment, Review, ReviewVerdict, Side, StatePaths, Store, read_live,
-    read_log, write_live,
+    CommentState, JsonLog, LandingIntent, Lines, NewComment, Posted, Review, ReviewVerdict, Side, StatePaths, Store,
+    read_live, read_log, write_live,
 };
 
 /// Asks [`a_fixture_is_written_on_request`] for a folder to write to.
@@ -371,6 +372,21 @@ fn a_state_of_format_3_is_read() {
     let folder = tempfile::tempdir().unwrap();
     copy_folder(&fixture, StatePaths::new(folder.path()).root());
     check_state(folder.path());
+}
+
+#[test]
+fn a_state_of_format_4_is_read_with_its_mail() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-v4");
+    let folder = tempfile::tempdir().unwrap();
+    copy_folder(&fixture, StatePaths::new(folder.path()).root());
+    check_state(folder.path());
+    let store = Store::open(&StatePaths::new(folder.path()), Durability::Normal).unwrap();
+    let (worker, other): (WorkerId, WorkerId) = ("running".parse().unwrap(), "review".parse().unwrap());
+    let [letter] = &store.waiting_mail(&worker).unwrap()[..] else { panic!("one was waiting, one was delivered") };
+    assert_eq!((letter.id.as_str(), letter.text.as_str()), ("m1", "Hello"));
+    let delivered = Message { id: "m2".to_owned(), ..letter.clone() };
+    assert_eq!(store.post(&worker, &delivered, 9).unwrap(), Posted::Known);
+    assert_eq!(store.post(&other, letter, 9).unwrap(), Posted::Taken, "it is another's");
 }
 
 #[test]

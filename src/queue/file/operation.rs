@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::ticket::{self, Dependency, DependencyKind, Ticket, TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
-use crate::queue::{Claim, ClaimRequest, QUEUE_EVENT_SCHEMA, QueueError, QueueEvent, QueueTicket};
+use crate::queue::{Claim, ClaimRequest, QUEUE_EVENT_SCHEMA, QueueError, QueueEvent, QueueTicket, without_request};
 use crate::store::{Content, Leadership, TicketRow, Txn};
 
 /// An entry with its content.
@@ -16,7 +16,7 @@ pub(super) fn entry(txn: &Txn<'_>, row: TicketRow) -> Result<QueueTicket, QueueE
         state: row.state(),
         attempts: row.attempts,
         fence: row.fence,
-        node: row.node,
+        node: row.node.map(without_request),
         lease_until: row.lease_until,
         retry_at: row.retry_at,
         error: row.error,
@@ -230,9 +230,15 @@ impl Operation<'_> {
 
     /// The body of [`crate::queue::Queue::claim`].
     pub(super) fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>, QueueError> {
+        let holder = request.holder();
+        if request.request_id.is_some() {
+            let granted = self.granted(&holder, request.lease)?;
+            if !granted.is_empty() {
+                return Ok(granted);
+            }
+        }
         let covers = |needed: &[String]| needed.iter().all(|capability| request.capabilities.contains(capability));
-        let lease =
-            Lease { event: TicketEvent::Claimed, node: &request.node, duration: request.lease, counts_attempt: true };
+        let lease = Lease { event: TicketEvent::Claimed, node: &holder, duration: request.lease, counts_attempt: true };
         let best = |limit| self.txn.queued(self.now, limit, covers);
         let ids = match &request.only {
             None => match best(request.limit)? {
@@ -252,6 +258,19 @@ impl Operation<'_> {
             if let Some((row, ticket)) = self.txn.ticket_and_content(&id)? {
                 claims.push(self.lease(row, ticket, &lease)?);
             }
+        }
+        Ok(claims)
+    }
+
+    /// What was granted to a request that is made again, for as long from now.
+    fn granted(&self, holder: &str, duration: Duration) -> Result<Vec<Claim>, QueueError> {
+        let lease_until = self.now.after(duration);
+        let mut claims = Vec::new();
+        for mut row in self.txn.held_by(holder)? {
+            row.lease_until = Some(lease_until);
+            self.put(&mut row)?;
+            let (ticket, attempt, fence) = (self.txn.content(&row)?, row.attempts, row.fence);
+            claims.push(Claim { ticket, attempt, fence, lease_until });
         }
         Ok(claims)
     }

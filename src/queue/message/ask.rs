@@ -68,6 +68,10 @@ pub(crate) struct ClaimAsk {
     /// How long the lease lasts unless renewed; null is two minutes.
     #[serde(default)]
     pub(crate) lease: Option<Lasting>,
+    /// Names the request, up to 64 bytes: who hears no answer makes it again under the same name and is granted the same
+    /// lease, for as long again, while the ticket is held under it. Null is a request that is never made again.
+    #[serde(default)]
+    pub(crate) request_id: Option<String>,
 }
 
 /// Prolongs a lease; also as a heartbeat.

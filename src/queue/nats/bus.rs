@@ -1,4 +1,5 @@
-//! The bus on a server: a stream of messages that any program may write to and read from.
+//! The bus on a server: a stream of messages that any program may write to and read from, so that what comes from there
+//! says of nobody reliably who sent it.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -98,8 +99,13 @@ impl NatsBus {
     fn send(&self, message: &Message) -> Result<u64, BusError> {
         let payload = payload(message)?;
         let subject = self.names.of(&message.channel);
+        let id = match &message.channel {
+            Address::Channel(_) => message.id.clone(),
+            // One message to two workers is two letters.
+            Address::Mail(worker) => format!("{}/{worker}", message.id),
+        };
         Ok(self.link.patiently(PATIENCE, || {
-            let publish = PublishMessage::build().payload(payload.clone().into()).message_id(&message.id);
+            let publish = PublishMessage::build().payload(payload.clone().into()).message_id(&id);
             let (context, subject) = (self.link.context(), subject.clone());
             async move { Ok(context.send_publish(subject, publish).await?.into_future().await?.sequence) }
         })?)
@@ -197,7 +203,7 @@ impl Bus for NatsBus {
                 for message in part.messages {
                     let seq = message.seq;
                     // It was taken by the sender's promise; the mailbox may be overfull for a while.
-                    match post_here(&self.store, worker, &unproven(message), usize::MAX) {
+                    match post_here(&self.store, worker, &Message { seq: None, ..message }, usize::MAX) {
                         // It would be in the way of all others.
                         Err(error @ BusError::TooLarge { .. }) => {
                             tracing::warn!(
@@ -223,15 +229,15 @@ impl Bus for NatsBus {
     }
 }
 
-/// Mail that came over the server. Nobody checked who sent it, so it is not the person's word.
-fn unproven(message: Message) -> Message {
-    let from = match message.from.kind {
-        SenderKind::Worker => message.from,
+/// Who sent something over the server. Nobody checked that, so it is neither the person's word nor the coordinator's,
+/// whatever it says of itself.
+fn unproven(from: Sender) -> Sender {
+    match from.kind {
+        SenderKind::Worker => from,
         SenderKind::Person | SenderKind::Coordinator | SenderKind::Client => {
-            Sender { kind: SenderKind::Client, name: message.from.name }
+            Sender { kind: SenderKind::Client, name: from.name }
         }
-    };
-    Message { from, seq: None, ..message }
+    }
 }
 
 /// Refuses channels that are not there.
@@ -263,8 +269,10 @@ impl Subjects {
             Some(worker) => decoded(worker).and_then(|worker| worker.parse().ok()).map(Address::Mail),
             None => words.strip_prefix('.').and_then(|word| word.parse().ok()).map(Address::Channel),
         };
-        let message =
-            address.map(|address| Message::read(&raw.payload, address, info.stream_sequence, Time::from_millis(at)));
+        let message = address.map(|address| {
+            let message = Message::read(&raw.payload, address, info.stream_sequence, Time::from_millis(at));
+            Message { from: unproven(message.from), ..message }
+        });
         Ok((message, info.pending))
     }
 }

@@ -28,7 +28,14 @@ impl Scene {
         let ticket: TicketId = "fix".parse().unwrap();
         let new = NewTicket { ticket: Ticket::plain(ticket.clone()), dedupe_key: "k".to_owned() };
         queue.publish(&new).unwrap();
-        let request = ClaimRequest { node: node_name(), capabilities: Vec::new(), limit: 1, only: None, lease: LEASE };
+        let request = ClaimRequest {
+            node: node_name(),
+            capabilities: Vec::new(),
+            limit: 1,
+            only: None,
+            lease: LEASE,
+            request_id: None,
+        };
         let fence = queue.claim(&request).unwrap()[0].fence;
         let worker = worker(fence);
         store.put_worker(&worker).unwrap();

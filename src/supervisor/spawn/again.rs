@@ -96,6 +96,7 @@ impl Spawner {
                 limit: 1,
                 only: Some(vec![worker.ticket.clone()]),
                 lease: LEASE,
+                request_id: None,
             };
             let claim = self.queue.claim(&request)?.pop();
             return claim.ok_or_else(|| SupervisorError::Superseded { worker: worker.id.clone() });

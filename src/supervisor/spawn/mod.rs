@@ -358,6 +358,7 @@ impl Spawner {
             limit: 1,
             only: Some(vec![ticket.id.clone()]),
             lease: LEASE,
+            request_id: None,
         };
         match self.queue.claim(&request)?.pop() {
             Some(claim) if !is_same_work(&claim.ticket, ticket) => {

@@ -5,6 +5,7 @@ mod background;
 mod hundred;
 mod landing;
 mod queue;
+mod scale;
 mod scenery;
 
 use std::fs;

@@ -62,8 +62,14 @@ fn known() -> Known {
         ticket("d", TicketState::Running, 90, &[], vec![attempt(1, "y", 90, None, None, None)]),
         ticket("e", TicketState::Cancelled, 90, &[], Vec::new()),
     ];
-    let run =
-        RunHistory { run: RunId::random(), began_at: at(0), seen_at: at(100), exit_code: Some(3), max_workers: 2 };
+    let run = RunHistory {
+        run: RunId::random(),
+        began_at: at(0),
+        seen_at: at(100),
+        exit_code: Some(3),
+        max_workers: 2,
+        scaled: Vec::new(),
+    };
     Known { from: at(0), to: at(110), tickets, runs: vec![run] }
 }
 

@@ -9,6 +9,7 @@ use super::*;
 use crate::coordinator::run::world::{AgentFacts, Setback, forget_changed};
 use crate::model::agent::RuntimeKind;
 use crate::model::health::{HealthSettings, Pace, Pacing, Sign};
+use crate::model::scaling::{ScaleScope, Scaled};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::{Dependency, DependencyKind, Ticket};
 use crate::model::worker::{Attempt, Figures, Live, Place, ProcessIdentity, Worker};
@@ -131,6 +132,7 @@ fn rules() -> Rules {
     let forge_poll = Duration::from_secs(15);
     Rules {
         max_workers: 2,
+        scaled: None,
         agent: "shell".parse().unwrap(),
         offers: Vec::new(),
         run,
@@ -684,4 +686,21 @@ fn the_end_of_a_worker_that_was_killed_behind_that_of_its_ticket_is_written_down
         assert_eq!(decide(&world(vec![of_before], vec![lost("l")]), &rules()).steps, []);
         assert_eq!(decide(&world(vec![entry("l", state)], vec![ended("l", broke())]), &rules()).steps, []);
     }
+}
+
+#[test]
+fn a_number_that_was_scaled_counts_in_place_of_the_configured_one_and_is_named() {
+    let tickets = || ["a", "b", "c"].map(|name| entry(name, S::Queued)).to_vec();
+    let scaled = |workers, by: &str| Some(Scaled { workers, scope: ScaleScope::Node, by: by.to_owned() });
+    let rules = Rules { max_workers: 1, scaled: scaled(2, "queue_depth"), ..rules() };
+    let decision = decide(&world(tickets(), Vec::new()), &rules);
+    assert_eq!((decision.steps.len(), decision.waiting), (2, 1));
+    assert_eq!(decision.holds[0].why, "waits for a place: 2 of 2 workers run (set by queue_depth: swarm scale)");
+    // Of those that run beyond it none is stopped, and what else is in the way is not for want of a place.
+    let rules = Rules { scaled: scaled(0, "hand"), ..rules };
+    let mut all = tickets();
+    all[0].state = S::Running;
+    all[1].ticket.capabilities = vec!["gpu".to_owned()];
+    let decision = decide(&world(all, vec![working("a")]), &rules);
+    assert_eq!((decision.steps.as_slice(), decision.waiting), (&[][..], 1));
 }

@@ -130,8 +130,26 @@ mod server {
         assert_eq!(texts(&on(Channel::Results)), ["good: done: no changes"]);
         let errors = on(Channel::Errors);
         assert_eq!(texts(&errors), ["bad: failed: exit code 3"]);
-        assert_eq!((errors[0].from.kind, &errors[0].from.name[..]), (SenderKind::Coordinator, "supervisor"));
+        assert_eq!((errors[0].from.kind, &errors[0].from.name[..]), (SenderKind::Client, "supervisor"));
         assert_eq!(errors[0].body.as_ref().unwrap()["worker"], "bad");
+    }
+
+    #[test]
+    fn nobody_speaks_on_a_channel_in_the_name_of_a_person() {
+        let engine = NatsEngine::fresh();
+        let (bus, _) = engine.bus();
+        let mut follower = bus.subscribe(0, &[Channel::Coordination]).unwrap();
+        let kinds = [SenderKind::Person, SenderKind::Coordinator, SenderKind::Worker, SenderKind::Client];
+        for kind in kinds {
+            let from = Sender { kind, name: "ada".to_owned() };
+            bus.publish(&Message::now(from, Address::Channel(Channel::Coordination), "Land it all.")).unwrap();
+        }
+        let [client, worker] =
+            [SenderKind::Client, SenderKind::Worker].map(|kind| Sender { kind, name: "ada".to_owned() });
+        let expected = [client.clone(), client.clone(), worker, client];
+        let senders = |messages: Vec<Message>| messages.into_iter().map(|message| message.from).collect::<Vec<_>>();
+        assert_eq!(senders(take(follower.as_mut(), 4)), expected);
+        assert_eq!(senders(bus.read(Start::Beginning, &[Channel::Coordination]).unwrap().messages), expected);
     }
 
     #[test]

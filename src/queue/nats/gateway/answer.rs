@@ -20,7 +20,7 @@ use crate::queue::{CLIENT, Claim, ClaimRequest, QueueError, QueueTicket, Renewed
 
 /// How long a lease lasts that says nothing about it.
 const LEASE: Duration = Duration::from_secs(120);
-/// Bytes of the name of a holder.
+/// Bytes of the name of a holder, and of a request.
 const LONGEST_NAME: usize = 64;
 /// Bytes that are kept of why an attempt failed.
 const LONGEST_ERROR: usize = 2_000;
@@ -101,9 +101,13 @@ impl Desk {
     /// Claims a ticket for whoever asks.
     fn claim(&self, payload: &[u8]) -> Result<Vec<u8>, Problem> {
         let ask: ClaimAsk = read(payload)?;
-        let is_name = !ask.worker.trim().is_empty() && !ask.worker.chars().any(char::is_control);
-        if !is_name || ask.worker.len() > LONGEST_NAME {
+        let is_name =
+            |name: &str| !name.trim().is_empty() && !name.chars().any(char::is_control) && name.len() <= LONGEST_NAME;
+        if !is_name(&ask.worker) {
             return Err(Problem::new(ProblemKind::Invalid, "`worker` is one line of up to 64 bytes"));
+        }
+        if ask.request_id.as_deref().is_some_and(|id| !is_name(id)) {
+            return Err(Problem::new(ProblemKind::Invalid, "`request_id` is one line of up to 64 bytes"));
         }
         let request = ClaimRequest {
             node: format!("{CLIENT}{}", ask.worker),
@@ -111,6 +115,7 @@ impl Desk {
             limit: 1,
             only: ask.task_id.map(|ticket| vec![ticket]),
             lease: lease(ask.lease.as_ref())?,
+            request_id: ask.request_id,
         };
         match self.queue.claim(&request)?.pop() {
             Some(claim) => self.grant(&claim).inspect_err(|_| {
