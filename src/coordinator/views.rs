@@ -11,6 +11,7 @@ mod review;
 mod run;
 mod stats;
 mod tickets;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,6 +51,10 @@ pub(crate) use run::{
 pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 pub(crate) use tickets::{
     ImportView, ImportWord, ImportedView, PlanView, PlannedTicketView, PlansView, TicketView, TicketsView,
+};
+pub(crate) use topology::{
+    LinkKind, LinkView, MemberKind, MemberView, SavedTopologyView, TopologiesView, TopologyChangedView, TopologySource,
+    TopologyView,
 };
 
 /// Version of every shape here.

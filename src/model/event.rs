@@ -311,6 +311,13 @@ pub(crate) enum SwarmEvent {
         /// What came of it, as a clause.
         why: String,
     },
+    /// Another topology holds from now on.
+    TopologyChanged {
+        /// The one before.
+        from: String,
+        /// The one from now on.
+        to: String,
+    },
     /// A ticket that could be worked on is not started, or no longer for the reason before.
     Held {
         /// Why, as a clause.

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The steps; step `n` brings a database of format `n` (0: empty) to format `n + 1`.
-pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES];
+pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES, ARRANGEMENT];
 
 /// The newest format this program knows.
 pub(super) fn newest() -> u32 {
@@ -255,6 +255,19 @@ CREATE TABLE sent(
   sender TEXT PRIMARY KEY,
   count INTEGER NOT NULL,
   at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// What a topology has to remember: the supervisor that owns each ticket of a hierarchy, and for each ticket that goes round
+/// a ring who has its token.
+const ARRANGEMENT: &str = "
+CREATE TABLE owners(
+  ticket TEXT PRIMARY KEY COLLATE NOCASE,
+  supervisor TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tokens(
+  ticket TEXT PRIMARY KEY COLLATE NOCASE,
+  document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -145,6 +145,7 @@ fn swarm_text(event: &SwarmEvent, at: Time) -> String {
         SwarmEvent::LeaseTaken { role, holder, .. } => format!("{holder} is {role} now"),
         SwarmEvent::LeaseLost { role, holder, .. } => format!("{holder} is {role} no longer"),
         SwarmEvent::Reconfigured { why, .. } => format!("the configuration changed and {why}"),
+        SwarmEvent::TopologyChanged { from, to } => format!("the topology changed from {from} to {to}"),
         SwarmEvent::Held { why, until } => {
             let until = until.map(|until| format!(", until {}", clock(until))).unwrap_or_default();
             format!("held: {why}{until}")

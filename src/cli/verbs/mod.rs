@@ -33,6 +33,7 @@ mod stats;
 mod status;
 mod supervise;
 mod ticket;
+mod topology;
 mod trust;
 mod up;
 mod wait;
@@ -59,6 +60,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Lead(args) => return up::lead(&args, context),
         Verb::Queue(verb) => queue::run(&verb, context)?,
         Verb::Node(verb) => node::run(&verb, context)?,
+        Verb::Topology(verb) => topology::run(&verb, context)?,
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),
         Verb::Send(args) => act::send(&args, context)?,

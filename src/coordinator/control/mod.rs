@@ -40,6 +40,7 @@ mod stats;
 mod status;
 mod ticket_log;
 mod tickets;
+mod topology;
 mod trust;
 mod wait;
 mod why;
@@ -78,6 +79,7 @@ pub(in crate::coordinator) use run::{Beside, Choice};
 pub(crate) use send::SendRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use tickets::NewTicketRequest;
+pub(in crate::coordinator) use topology::InForce;
 pub(crate) use wait::WaitRequest;
 
 /// How long a supervisor that lives may take to listen.

@@ -34,6 +34,7 @@
 //! interruption, ends its agents too, keeps their work, and leaves their tickets queued. However it ends, a set-up that goes
 //! on is ended with it and its start taken back.
 
+mod arrange;
 mod backoff;
 mod crash_loop;
 mod distribution;
@@ -62,6 +63,7 @@ use crate::model::coordination::{Hold, HoldKind, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Gateway, QueueError, QueueEvent, QueueTicket};
+use arrange::Arrangement;
 pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Report};
@@ -174,6 +176,7 @@ struct Engine<'a> {
     other: Option<String>,
     jobs: Jobs,
     nodes: Neighbours,
+    arrangement: Arrangement,
     setbacks: BTreeMap<TicketId, Setback>,
     /// The number of the last event that was told.
     heard: i64,
@@ -221,6 +224,7 @@ impl<'a> Engine<'a> {
             other: None,
             jobs: Jobs::new(control.beside()),
             nodes: Neighbours::new(),
+            arrangement: Arrangement::new(control.topology()?),
             setbacks: BTreeMap::new(),
             heard: control.project().store()?.last_seq()?,
             held: None,
@@ -310,6 +314,7 @@ impl<'a> Engine<'a> {
         self.hear_lead(leading)?;
         self.meet_nodes()?;
         self.reread()?;
+        self.reread_topology()?;
         let (workers, tickets) = self.control.observe()?;
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
@@ -323,6 +328,7 @@ impl<'a> Engine<'a> {
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
         if self.leads {
+            self.keep_owners(&world)?;
             self.store_holds(&decision.holds)?;
             for step in decision.steps.clone() {
                 self.act(step)?;

@@ -7,6 +7,7 @@
 
 mod elsewhere;
 mod landing;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -151,7 +152,7 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
 /// The rules that a candidate has to pass, in order. The first that says no gives the reason; the more a reason tells, the
 /// earlier its rule.
-const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, scope, limits, places];
+const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, scope, topology::subordinate, limits, places];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -540,7 +541,8 @@ fn draining(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
 
 /// As many workers run as may.
 fn places(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let (count, limit) = (draft.placed.len(), draft.rules.max_workers);
+    let most = draft.rules.topology.max_workers().unwrap_or(usize::MAX);
+    let (count, limit) = (draft.placed.len(), draft.rules.max_workers.min(most));
     (count >= limit).then(|| no_place(candidate, format!("waits for a place: {count} of {limit} workers run")))
 }
 

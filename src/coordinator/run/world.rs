@@ -10,6 +10,7 @@ use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{Care, HealthSettings, Pace};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
+use crate::model::topology::Topology;
 use crate::model::worker::{Live, Liveness, Phase, Status, Worker};
 use crate::model::{AgentName, TicketId, Time, WorkerId};
 use crate::queue::{QueueTicket, client_name};
@@ -54,6 +55,8 @@ pub(crate) struct World {
     pub(crate) spent: Spent,
     /// The nodes that share the queue.
     pub(crate) nodes: Nodes,
+    /// The supervisor that owns each ticket, in a hierarchy.
+    pub(crate) owners: BTreeMap<TicketId, String>,
 }
 
 /// The nodes that share a queue, as this one sees them.
@@ -171,6 +174,8 @@ pub(super) fn forget_changed(setbacks: &mut BTreeMap<TicketId, Setback>, world: 
 pub(crate) struct Rules {
     /// Workers at once.
     pub(crate) max_workers: usize,
+    /// Who takes which tickets.
+    pub(crate) topology: Topology,
     /// The agent of tickets that name none.
     pub(crate) agent: AgentName,
     /// What this node offers beside what agents offer.
@@ -207,6 +212,7 @@ impl World {
             cares: BTreeMap::new(),
             spent: Spent::default(),
             nodes: Nodes::default(),
+            owners: BTreeMap::new(),
         }
     }
 

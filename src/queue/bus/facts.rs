@@ -118,6 +118,7 @@ fn of_swarm(data: &str) -> Option<Told> {
         SwarmEvent::RunBegan { .. } => (Channel::Status, "a run began".to_owned()),
         SwarmEvent::RunEnded { why, .. } => (Channel::Status, format!("a run ended: {why}")),
         SwarmEvent::LeaseTaken { role, holder, .. } => (Channel::Status, format!("{holder} is {role}")),
+        SwarmEvent::TopologyChanged { to, .. } => (Channel::Coordination, format!("the topology is {to} now")),
         SwarmEvent::LimitReached { why } => (Channel::Errors, why.clone()),
         SwarmEvent::Stuck { why, .. } => (Channel::Errors, format!("stuck: {why}")),
         _ => return None,

@@ -1,5 +1,6 @@
 mod landing;
 mod nodes;
+mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use crate::model::agent::RuntimeKind;
 use crate::model::health::{HealthSettings, Pace, Pacing, Sign};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::{Dependency, DependencyKind, Ticket};
+use crate::model::topology::Topology;
 use crate::model::worker::{Attempt, Figures, Live, Place, ProcessIdentity, Worker};
 use crate::model::{CommitId, RunId};
 
@@ -131,6 +133,7 @@ fn rules() -> Rules {
     let forge_poll = Duration::from_secs(15);
     Rules {
         max_workers: 2,
+        topology: Topology::by_default(),
         agent: "shell".parse().unwrap(),
         offers: Vec::new(),
         run,
