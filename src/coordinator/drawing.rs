@@ -17,6 +17,19 @@ pub(crate) fn text(view: &TopologyView) -> String {
         out += &format!("{}\n", label(member, " "));
         branch(view, &member.id, "", &mut out);
     }
+    if !view.tokens.is_empty() {
+        out += "\ntokens:\n";
+    }
+    for token in &view.tokens {
+        let (of, turn) = (token.agents.len(), token.turn);
+        let place = match &token.holder {
+            Some(holder) => format!("with {holder}, {turn} of {of}"),
+            None => "at its end".to_owned(),
+        };
+        let skipped =
+            token.skipped.iter().map(|skipped| format!("; {} was passed over: {}", skipped.agent, skipped.why));
+        out += &format!("  {}: {place}{}\n", token.ticket, skipped.collect::<String>());
+    }
     out
 }
 
@@ -72,7 +85,7 @@ fn flatten(key: &str, value: &serde_json::Value, found: &mut Vec<(String, String
     }
 }
 
-/// A topology as a Mermaid flow chart: arrows assign, dotted lines message.
+/// A topology as a Mermaid flow chart: arrows assign, dotted lines message, thick arrows pass on.
 pub(crate) fn mermaid(view: &TopologyView) -> String {
     let mut out = "flowchart TD\n".to_owned();
     for (index, member) in view.members.iter().enumerate() {
@@ -84,13 +97,14 @@ pub(crate) fn mermaid(view: &TopologyView) -> String {
         let line = match link.what {
             LinkKind::Assigns => "-->",
             LinkKind::Messages => "-.-",
+            LinkKind::Passes => "==>",
         };
         out += &format!("  n{from} {line} n{to}\n");
     }
     out
 }
 
-/// A topology as a Graphviz graph: arrows assign, dashed lines message.
+/// A topology as a Graphviz graph: arrows assign, dashed lines message, thick arrows pass on.
 pub(crate) fn dot(view: &TopologyView) -> String {
     let mut out = "digraph swarm {\n  node [shape=box];\n".to_owned();
     for (index, member) in view.members.iter().enumerate() {
@@ -102,6 +116,7 @@ pub(crate) fn dot(view: &TopologyView) -> String {
         let style = match link.what {
             LinkKind::Assigns => "",
             LinkKind::Messages => " [style=dashed, dir=none, constraint=false]",
+            LinkKind::Passes => " [style=bold, constraint=false]",
         };
         out += &format!("  n{from} -> n{to}{style};\n");
     }
@@ -158,6 +173,7 @@ mod tests {
                 link("a", "say \"b\"", LinkKind::Messages),
                 link("a", "somebody who is not there", LinkKind::Messages),
             ],
+            tokens: Vec::new(),
             links_left_out: 0,
         }
     }

@@ -53,8 +53,8 @@ pub(crate) use tickets::{
     ImportView, ImportWord, ImportedView, PlanView, PlannedTicketView, PlansView, TicketView, TicketsView,
 };
 pub(crate) use topology::{
-    LinkKind, LinkView, MemberKind, MemberView, SavedTopologyView, TopologiesView, TopologyChangedView, TopologySource,
-    TopologyView,
+    LinkKind, LinkView, MemberKind, MemberView, SavedTopologyView, TokenView, TopologiesView, TopologyChangedView,
+    TopologySource, TopologyView,
 };
 
 /// Version of every shape here.

@@ -11,8 +11,11 @@ use super::scope::Scope;
 use super::ticket::Ticket;
 use super::{TicketId, Time};
 
+mod ring;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use ring::{Ring, RingOrder, Skipped, Token};
 
 /// Who may assign and message whom, and who takes which tickets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +27,8 @@ pub(crate) enum Topology {
     Mesh(Mesh),
     /// Supervisors own parts of the tickets and a few workers each.
     Hierarchical(Hierarchical),
+    /// The branch of each ticket passes several agents in order.
+    Ring(Ring),
 }
 
 /// Parameters of a star.
@@ -132,7 +137,7 @@ pub(crate) struct Desk<'a> {
 
 impl Topology {
     /// The words for the kinds.
-    pub(crate) const KINDS: &[&str] = &["star", "mesh", "hierarchical"];
+    pub(crate) const KINDS: &[&str] = &["star", "mesh", "hierarchical", "ring"];
 
     /// What holds where nobody chose one: a full mesh, in which every node takes what it can.
     pub(crate) fn by_default() -> Self {
@@ -145,6 +150,7 @@ impl Topology {
             Self::Star(_) => "star",
             Self::Mesh(_) => "mesh",
             Self::Hierarchical(_) => "hierarchical",
+            Self::Ring(_) => "ring",
         }
     }
 
@@ -169,7 +175,7 @@ impl Topology {
             (Self::Mesh(mesh), _) if mesh.connection_strategy == Connections::Full => true,
             (Self::Mesh(_), Some(from)) => are_near(from.ticket, to.ticket),
             (Self::Hierarchical(_), Some(from)) => from.supervisor.is_some() && from.supervisor == to.supervisor,
-            (Self::Star(_), _) | (_, None) => false,
+            (Self::Star(_) | Self::Ring(_), _) | (_, None) => false,
         }
     }
 
@@ -181,6 +187,7 @@ impl Topology {
             Self::Hierarchical(_) => {
                 "the coordinator gives tickets to supervisors, each of which assigns its own to workers".to_owned()
             }
+            Self::Ring(_) => "the coordinator gives the branch of a ticket to one agent after the other".to_owned(),
         }
     }
 
@@ -191,6 +198,9 @@ impl Topology {
             Self::Mesh(mesh) if mesh.connection_strategy == Connections::Full => "everybody messages everybody",
             Self::Mesh(_) => "workers message those whose tickets need each other or may touch the same files",
             Self::Hierarchical(_) => "workers message those of the same supervisor",
+            Self::Ring(_) => {
+                "what an agent leaves goes to the next one, and only people and coordinators message workers"
+            }
         };
         rule.to_owned()
     }
@@ -210,7 +220,15 @@ impl Topology {
         match self {
             Self::Star(own) => Some(own.max_workers),
             Self::Hierarchical(own) => Some(own.levels.worker),
-            Self::Mesh(_) => None,
+            Self::Mesh(_) | Self::Ring(_) => None,
+        }
+    }
+
+    /// The parameters of a ring, where it is one.
+    pub(crate) fn ring(&self) -> Option<&Ring> {
+        match self {
+            Self::Ring(ring) => Some(ring),
+            _ => None,
         }
     }
 
@@ -225,6 +243,7 @@ impl Topology {
             }
             Self::Star(_) | Self::Mesh(_) => None,
             Self::Hierarchical(own) => own.fault(),
+            Self::Ring(own) => own.fault(),
         }
     }
 }

@@ -12,8 +12,8 @@ pub(in crate::cli) enum TopologyVerb {
     List,
     /// Make another topology hold from now on; coordinators that run go by it at once.
     ///
-    /// KIND is star, mesh or hierarchical with parameters such as `max_workers=8` or
-    /// `levels.supervisor=2`; NAME is a topology saved under `topologies` in .swarm/config.yaml.
+    /// KIND is star, mesh, hierarchical or ring with parameters such as `max_workers=8`,
+    /// `levels.supervisor=2` or `agents=ticket-worker,test-writer`; NAME is a topology saved under `topologies` in .swarm/config.yaml.
     Set(TopologySetArgs),
     /// Let the configuration decide again.
     Reset,

@@ -31,6 +31,7 @@ mod review;
 mod review_view;
 mod reviewers;
 mod rewind;
+mod ring;
 mod run;
 mod send;
 mod sessions;

@@ -215,6 +215,7 @@ impl Control {
         let store = self.project.store()?;
         Ok(World {
             owners: self.owners(&rules.topology, &tickets)?,
+            tokens: store.tokens()?,
             now: Time::now(),
             nobody_lands: self.with_landing(|landing| Ok(landing.is_idle()?))?,
             unfinished: self.unfinished_landings(&workers, &tickets)?,

@@ -7,16 +7,16 @@ use super::{Control, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::register::Register;
 use crate::coordinator::views::{
-    LinkKind, LinkView, MemberKind, MemberView, SavedTopologyView, TopologiesView, TopologyChangedView, TopologySource,
-    TopologyView, VIEW_VERSION,
+    LinkKind, LinkView, MemberKind, MemberView, SavedTopologyView, TokenView, TopologiesView, TopologyChangedView,
+    TopologySource, TopologyView, VIEW_VERSION,
 };
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::message::SenderKind;
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::topology::{
-    Desk, NamedTopology, Role, Topology, TopologyFault, TopologyRecord, TopologySetting, share_out,
+    Desk, NamedTopology, Role, Token, Topology, TopologyFault, TopologyRecord, TopologySetting, share_out,
 };
-use crate::model::{TicketId, Time, WorkerId};
+use crate::model::{AgentName, TicketId, Time, WorkerId};
 use crate::queue::QueueTicket;
 
 /// Links between workers that are listed at most.
@@ -223,12 +223,17 @@ impl Control {
         let mut members = self.coordinators(topology)?;
         let root = members.first().map(|member| member.id.clone());
         members.extend(supervisors(topology, root.as_deref(), &owners, &tickets));
+        let (agents, passes) = ring_members(topology, root.as_deref());
+        members.extend(agents);
+        let tokens = self.project.store()?.tokens()?;
+        let holder = |id: &TicketId| tokens.get(id).and_then(Token::holder).map(ToString::to_string);
         let workers = self.desks(&tickets)?;
         let mut links = Vec::new();
         for (worker, entry, status) in &workers {
             let node = members.iter().find(|member| entry.node.as_ref() == Some(&member.id));
             let by_node = node.filter(|_| owners.is_empty()).map(|node| node.id.clone());
-            let parent = by_node.or_else(|| owners.get(&entry.ticket.id).cloned()).or_else(|| root.clone());
+            let by_ring = holder(&entry.ticket.id).filter(|id| members.iter().any(|member| member.id == *id));
+            let parent = by_ring.or(by_node).or_else(|| owners.get(&entry.ticket.id).cloned()).or_else(|| root.clone());
             members.push(MemberView {
                 id: worker.to_string(),
                 what: MemberKind::Worker,
@@ -243,6 +248,7 @@ impl Control {
             let from = member.parent.clone();
             links.extend(from.map(|from| LinkView { from, to: member.id.clone(), what: LinkKind::Assigns }));
         }
+        links.extend(passes);
         let talks = talks(topology, &workers, &owners);
         let links_left_out = talks.len().saturating_sub(LINKS_SHOWN);
         links.extend(talks.into_iter().take(LINKS_SHOWN));
@@ -256,6 +262,7 @@ impl Control {
             topology: in_force.chosen.topology,
             members,
             links,
+            tokens: tokens.into_iter().map(token_view).collect(),
             links_left_out,
         })
     }
@@ -345,6 +352,35 @@ fn supervisors(
         id: name,
     };
     topology.supervisors().into_iter().map(supervisor).collect()
+}
+
+/// The agents of a ring, and who passes to whom.
+fn ring_members(topology: &Topology, root: Option<&str>) -> (Vec<MemberView>, Vec<LinkView>) {
+    let Some(ring) = topology.ring() else { return (Vec::new(), Vec::new()) };
+    let agent = |name: &AgentName| MemberView {
+        id: name.to_string(),
+        what: MemberKind::Agent,
+        role: Role::Worker,
+        parent: root.map(str::to_owned),
+        status: None,
+        max_workers: None,
+        tickets: Vec::new(),
+    };
+    let pass =
+        |pair: &[AgentName]| LinkView { from: pair[0].to_string(), to: pair[1].to_string(), what: LinkKind::Passes };
+    (ring.agents.iter().map(agent).collect(), ring.agents.windows(2).map(pass).collect())
+}
+
+/// A token as a view.
+fn token_view((ticket, token): (TicketId, Token)) -> TokenView {
+    TokenView {
+        ticket: ticket.to_string(),
+        holder: token.holder().cloned(),
+        turn: token.turn + 1,
+        since: token.since,
+        agents: token.agents,
+        skipped: token.skipped,
+    }
 }
 
 /// Which workers may message each other.

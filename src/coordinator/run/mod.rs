@@ -45,6 +45,7 @@ mod lease;
 mod nodes;
 mod pace;
 mod reread;
+mod ring;
 mod schedule;
 mod scope;
 mod setback;
@@ -329,6 +330,7 @@ impl<'a> Engine<'a> {
         self.tell_changes(&world)?;
         if self.leads {
             self.keep_owners(&world)?;
+            self.forget_tokens(&world)?;
             self.store_holds(&decision.holds)?;
             for step in decision.steps.clone() {
                 self.act(step)?;
@@ -406,12 +408,19 @@ impl<'a> Engine<'a> {
             },
             // What finds no room now is decided again at the next look.
             Step::Start { .. } | Step::Resume { .. } if !self.jobs.may_start() => {}
-            Step::Start { ticket, agent } => self.jobs.begin(Job::Start { ticket, agent, headless }),
+            Step::Start { ticket, agent } => {
+                self.enter_ring(&ticket, &agent)?;
+                self.jobs.begin(Job::Start { ticket, agent, headless });
+            }
+            Step::Pass { ticket, why } => self.pass_token(&ticket, why)?,
+            Step::Hand { .. } if !self.jobs.may_start() => {}
+            Step::Hand { ticket, worker, agent } => self.jobs.begin(Job::Hand { ticket, worker, agent }),
             Step::TakeOver { .. } if !self.jobs.may_start() => {}
             Step::TakeOver { ticket, agent, lease } => {
                 let node = self.last.as_ref().and_then(|(world, _)| world.ticket(&ticket)?.node.clone());
                 let node = node.unwrap_or_default();
                 self.face.tell(&News::Said(&format!("takes `{ticket}` over from node {node}, which is gone")));
+                self.enter_ring(&ticket, &agent)?;
                 self.jobs.begin(Job::TakeOver { ticket, agent, lease, headless });
             }
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
@@ -447,7 +456,10 @@ impl<'a> Engine<'a> {
             Report::Done(Job::Follow, followed) => self.followed(followed),
             Report::Done(Job::Carry { .. }, carried) => self.nodes.carried(carried),
             Report::Done(
-                Job::Start { ticket, .. } | Job::TakeOver { ticket, .. } | Job::Resume { ticket, .. },
+                Job::Start { ticket, .. }
+                | Job::TakeOver { ticket, .. }
+                | Job::Hand { ticket, .. }
+                | Job::Resume { ticket, .. },
                 Ok(_),
             ) => {
                 self.setbacks.remove(&ticket);
@@ -455,6 +467,7 @@ impl<'a> Engine<'a> {
             Report::Done(Job::Start { ticket, .. } | Job::TakeOver { ticket, .. }, Err(failure)) => {
                 self.not_started(ticket, &failure);
             }
+            Report::Done(Job::Hand { ticket, .. }, Err(failure)) => self.token_not_taken(ticket, &failure),
             Report::Done(Job::Resume { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
             Report::Done(Job::Land { .. }, Ok(Done::Landed(landing))) => self.landed(&landing),
             Report::Done(Job::Land { workers }, Err(failure)) => {

@@ -10,7 +10,7 @@ use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{Care, HealthSettings, Pace};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
-use crate::model::topology::Topology;
+use crate::model::topology::{Token, Topology};
 use crate::model::worker::{Live, Liveness, Phase, Status, Worker};
 use crate::model::{AgentName, TicketId, Time, WorkerId};
 use crate::queue::{QueueTicket, client_name};
@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(crate) nodes: Nodes,
     /// The supervisor that owns each ticket, in a hierarchy.
     pub(crate) owners: BTreeMap<TicketId, String>,
+    /// The tokens of tickets that go round a ring.
+    pub(crate) tokens: BTreeMap<TicketId, Token>,
 }
 
 /// The nodes that share a queue, as this one sees them.
@@ -213,6 +215,7 @@ impl World {
             spent: Spent::default(),
             nodes: Nodes::default(),
             owners: BTreeMap::new(),
+            tokens: BTreeMap::new(),
         }
     }
 

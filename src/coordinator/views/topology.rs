@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::model::Time;
-use crate::model::topology::{Role, Topology};
+use crate::model::topology::{Role, Skipped, Topology};
+use crate::model::{AgentName, Time};
 
 /// `topology show --json`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -27,6 +27,8 @@ pub(crate) struct TopologyView {
     pub(crate) members: Vec<MemberView>,
     /// Who assigns to whom and who may message whom, as far as both are there.
     pub(crate) links: Vec<LinkView>,
+    /// Tickets that go round a ring, with whose turn it is.
+    pub(crate) tokens: Vec<TokenView>,
     /// Links between workers that are not listed, because there are too many.
     pub(crate) links_left_out: usize,
 }
@@ -86,6 +88,8 @@ pub(crate) enum MemberKind {
     Coordinator,
     /// A part of the tickets, and who works on them.
     Supervisor,
+    /// An agent of a ring.
+    Agent,
     /// An agent on a ticket.
     Worker,
 }
@@ -109,6 +113,25 @@ pub(crate) enum LinkKind {
     Assigns,
     /// Message, and be messaged back.
     Messages,
+    /// Pass tickets on.
+    Passes,
+}
+
+/// A ticket that goes round a ring.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct TokenView {
+    /// The ticket.
+    pub(crate) ticket: String,
+    /// The agents in the order of this ticket.
+    pub(crate) agents: Vec<AgentName>,
+    /// Who has its token; null when nobody is left.
+    pub(crate) holder: Option<AgentName>,
+    /// Whose turn that is, from 1.
+    pub(crate) turn: usize,
+    /// Since when.
+    pub(crate) since: Time,
+    /// Agents that were passed over.
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// `topology list --json`.

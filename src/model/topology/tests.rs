@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::ring::Report;
 use super::*;
 use crate::model::ticket::{Dependency, DependencyKind};
 
@@ -27,6 +28,9 @@ fn parameters_are_read_and_what_does_not_fit_is_refused_with_its_key() {
     assert!(refused("star", &["coordinator_count=2"]).contains("coordinator_count: one coordinator"));
     assert!(refused("star", &["connection_strategy=full"]).contains("unknown field `connection_strategy`"));
     assert!(refused("mesh", &["connection_strategy=far"]).contains("`full`"));
+    assert!(refused("ring", &["agents=[]"]).contains("agents: a ring has two agents"));
+    assert!(refused("ring", &["agents=a,a"]).contains("agents: `a` is there twice"));
+    assert!(refused("ring", &["token_timeout_ms=5"]).contains("token_timeout_ms: expected"));
     assert!(refused("cube", &[]).contains("there is no topology `cube`; there are star"));
     assert!(refused("star", &["max_workers"]).contains("is not KEY=VALUE"));
 }
@@ -71,7 +75,7 @@ fn each_topology_lets_other_workers_message_each_other() {
 #[test]
 fn workers_assign_in_a_mesh_alone() {
     let may = |kind| chosen(kind, &[]).unwrap().may_assign(Role::Worker);
-    assert_eq!([may("star"), may("mesh"), may("hierarchical")], [false, true, false]);
+    assert_eq!([may("star"), may("mesh"), may("hierarchical"), may("ring")], [false, true, false, false]);
     for kind in Topology::KINDS {
         let topology = chosen(kind, &[]).unwrap();
         assert!([Role::Leader, Role::Coordinator, Role::Supervisor].iter().all(|role| topology.may_assign(*role)));
@@ -93,6 +97,24 @@ fn tickets_of_one_label_have_one_supervisor_and_the_rest_is_shared_out_evenly() 
     let owners = share_out(&tickets, &BTreeMap::new(), &supervisors);
     let owners: Vec<_> = owners.values().map(String::as_str).collect();
     assert_eq!(owners, ["one", "two", "one", "two", "one"]);
+}
+
+#[test]
+fn a_token_passes_each_agent_once_in_order_and_knows_who_has_begun() {
+    let Topology::Ring(ring) = chosen("ring", &["agents=a,b,c", "order=load"]).unwrap() else { panic!("it is a ring") };
+    let token = Token::begin(&ring, &"b".parse().unwrap(), 7);
+    assert!(!token.has_begun(7) && token.has_begun(8));
+    let second = token.passed(8, Some("did it".to_owned()));
+    assert_eq!(second.report, Some(Report { agent: "b".parse().unwrap(), text: Some("did it".to_owned()) }));
+    let third = second.skipped("it is ill".to_owned());
+    assert_eq!(third.report, second.report, "who was passed over left nothing");
+    assert!(!third.has_begun(8), "and has not begun");
+    let holders: Vec<_> = [&token, &second, &third].map(|token| token.holder().unwrap().to_string()).into();
+    assert_eq!(holders, ["b", "c", "a"]);
+    assert!(!second.is_over(9) && !third.is_over(8) && third.is_over(9));
+    let over = third.skipped("so is this".to_owned());
+    assert!(over.is_over(8) && over.holder().is_none());
+    assert_eq!(over.skipped.len(), 2);
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 mod landing;
 mod nodes;
+mod ring;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -473,6 +474,7 @@ impl Play {
                     self.entry(ticket).state = S::Running;
                     self.set_worker(working(ticket.as_str()));
                 }
+                Step::Hand { .. } | Step::Pass { .. } => panic!("no ticket of the play goes round a ring: {step:?}"),
                 Step::Care { .. } => panic!("every worker of the play ends by itself: {step:?}"),
                 Step::Requeue { ticket } => self.entry(ticket).state = S::Queued,
                 Step::Publish { ticket } => self.entry(ticket).state = S::Queued,
@@ -550,7 +552,7 @@ proptest! {
             let touched: Vec<_> = decision.steps.iter().flat_map(|step| match step {
                 Step::Land { workers } => workers.iter().map(|(ticket, _)| ticket.clone()).collect(),
                 Step::Start { ticket, .. } | Step::TakeOver { ticket, .. } | Step::Resume { ticket, .. } | Step::Requeue { ticket }
-                | Step::Publish { ticket } | Step::Care { ticket, .. } => vec![ticket.clone()],
+                | Step::Publish { ticket } | Step::Care { ticket, .. } | Step::Hand { ticket, .. } | Step::Pass { ticket, .. } => vec![ticket.clone()],
             }).collect();
             prop_assert_eq!(touched.iter().collect::<BTreeSet<_>>().len(), touched.len(), "one step a ticket");
             prop_assert_eq!(decision.standings.len(), play.world.tickets.len());

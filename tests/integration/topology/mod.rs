@@ -1,6 +1,8 @@
 //! Topologies: each is seen in who may message and assign whom, in who takes what, and in its drawing, and can be changed
 //! while workers run.
 
+mod ring;
+
 use serde_json::Value;
 
 use crate::support::schema::assert_conforms;
