@@ -11,6 +11,7 @@ mod look;
 mod nodes;
 mod scale;
 mod tickets;
+mod topology;
 mod work;
 
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub(in crate::cli) use tickets::{
     PlanArgs, PlanVerb, QueueMigrateArgs, QueueVerb, TextArgs, TicketImportArgs, TicketNewArgs, TicketShowArgs,
     TicketVerb,
 };
+pub(in crate::cli) use topology::{TopologyFormat, TopologyVerb};
 pub(in crate::cli) use work::{
     AttachArgs, DownArgs, LeadArgs, PauseArgs, ReportArgs, RunArgs, SendArgs, SpawnArgs, WaitArgs, WorkArgs,
 };
@@ -141,6 +143,9 @@ pub(super) enum Verb {
     /// Let several clones, on several machines, work on one queue.
     #[command(subcommand)]
     Node(NodeVerb),
+    /// Choose and show who may assign work to whom and who may message whom.
+    #[command(subcommand)]
+    Topology(TopologyVerb),
     /// Show what every worker does, and how that is known.
     #[command(visible_alias = "st")]
     Status(StatusArgs),

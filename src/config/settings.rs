@@ -12,6 +12,7 @@ use crate::model::BranchName;
 use crate::model::health::ByteSize;
 use crate::model::scaling::{ScaleScope, ScalingPolicy, contradiction};
 use crate::model::settings::Settings;
+use crate::model::topology::Topology;
 
 /// The variables of the environment that are settings, and the key each stands for. An empty one counts as
 /// not set. `swarm` gives its agents other `SWARM_*` variables; these seven must not be among them, or a
@@ -61,7 +62,7 @@ pub(crate) fn load_settings(layers: &Layers<'_>) -> Result<Settings, ConfigError
     let mut tree = read_user_file(&layers.user_folder.join("config.yaml"))?;
     for (path, text) in layers.project.iter().chain(&layers.clone) {
         let mut project = Source::file(path, text).parse()?;
-        queue::expand(&mut project);
+        expand(&mut project);
         check_kind(&project)?;
         tree = merge(tree, project);
     }
@@ -72,7 +73,7 @@ pub(crate) fn load_settings(layers: &Layers<'_>) -> Result<Settings, ConfigError
     }
     for (key, value) in &layers.overrides {
         let mut node = value_at(&format!("{key}={value}"), key, value);
-        queue::expand(&mut node);
+        expand(&mut node);
         tree = merge(tree, node);
     }
     let settings: Settings = fill(&tree)?;
@@ -85,7 +86,7 @@ fn read_user_file(path: &Path) -> Result<Node, ConfigError> {
     let bytes = files::read_if_exists(path)?.unwrap_or_default();
     let text = String::from_utf8(bytes).map_err(|_| Problem::in_file(path.display().to_string(), "not UTF-8 text"))?;
     let mut node = Source::file(path, &text).parse()?;
-    queue::expand(&mut node);
+    expand(&mut node);
     check_kind(&node)?;
     Ok(node)
 }
@@ -94,6 +95,19 @@ fn read_user_file(path: &Path) -> Result<Node, ConfigError> {
 /// stronger layer cannot hide a fault in a weaker one.
 fn check_kind(node: &Node) -> Result<(), Problem> {
     fill::<Settings>(node).map(drop)
+}
+
+/// Turns the short ways to write a section into the long ones, so that layers are merged key by key whichever way each is
+/// written: `queue: WORD` is `queue: {url: WORD}`, `topology: WORD` is `topology: {kind: WORD}`.
+fn expand(node: &mut Node) {
+    let Value::Map(entries) = &mut node.value else { return };
+    for (section, inner) in [("queue", "url"), ("topology", "kind")] {
+        if let Some((_, value)) = entries.iter_mut().find(|(key, _)| key == section)
+            && !matches!(value.value, Value::Map(_) | Value::List(_) | Value::Null)
+        {
+            *value = Node::map_at(&value.place.clone(), vec![(inner.to_owned(), value.clone())]);
+        }
+    }
 }
 
 /// A tree with one value at a key path, from a variable or flag.
@@ -176,7 +190,26 @@ impl Check<'_> {
         let remote = settings.node.remote.as_deref().unwrap_or("origin");
         let is_plain = !remote.is_empty() && !remote.starts_with('-') && !remote.contains(char::is_whitespace);
         self.ensure(is_plain, "node.remote", "expected the name of a remote, such as `origin`")?;
+        self.topologies(settings)?;
         models::check(self, settings)
+    }
+
+    /// The saved topologies, and the one that is chosen.
+    fn topologies(&self, settings: &Settings) -> Checked {
+        for (name, topology) in &settings.topologies {
+            let is_kind = Topology::KINDS.contains(&name.as_str());
+            self.ensure_at(!is_kind, &["topologies", name], "a kind is no name; give it another one")?;
+            if let Some((key, why)) = topology.fault() {
+                let path: Vec<_> = ["topologies", name].into_iter().chain(key.split('.')).collect();
+                return Err(self.problem_at(&path, &why));
+            }
+        }
+        let Some(setting) = &settings.topology else { return Ok(()) };
+        setting.resolve(&settings.topologies).map(drop).map_err(|fault| {
+            let path: Vec<_> =
+                ["topology"].into_iter().chain(fault.key.iter().flat_map(|key| key.split('.'))).collect();
+            self.problem_at(&path, &fault.why)
+        })
     }
 
     /// Fails with `message` at the value of `key` unless `good`.

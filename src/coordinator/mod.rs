@@ -7,6 +7,7 @@
 pub(crate) mod bench;
 mod control;
 pub(crate) mod demo;
+pub(crate) mod drawing;
 mod failure;
 mod history;
 mod project;

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use crate::landing::TIPS;
 use crate::model::node::{Carried, NodeRecord};
 use crate::model::scaling::SwarmScaling;
+use crate::model::topology::TopologyRecord;
 use crate::model::{NodeName, TicketId, Time};
 use crate::queue::{Board, NatsError, Posted, Queue, QueueError};
 
@@ -26,6 +27,8 @@ const DRAINED: &str = "drain";
 
 /// The key of what the swarm was scaled to.
 const SCALING: &str = "scaling";
+/// The key of the topology that somebody chose.
+const TOPOLOGY: &str = "topology";
 
 /// The keys of work that was handed over.
 const CARRIED: &str = "carried";
@@ -141,6 +144,24 @@ impl Register {
         let said = SwarmScaling { at: Some(Time::now()), ..scaling.clone() };
         let value = serde_json::to_vec(&said).map_err(|source| NatsError::Unreadable { seq: 0, source })?;
         Ok(self.board.put(SCALING, &value, known)?)
+    }
+
+    /// The topology that somebody chose, with its revision; `None` where the configuration decides.
+    pub(super) fn topology(&self) -> Result<Option<(TopologyRecord, u64)>, QueueError> {
+        let entry = self.board.entry(TOPOLOGY)?;
+        Ok(entry.and_then(|entry| Some((serde_json::from_slice(&entry.value).ok()?, entry.revision))))
+    }
+
+    /// Keeps the topology that somebody chose, or that nobody does any more. Of two who choose at once the later one wins.
+    pub(super) fn set_topology(&self, record: Option<&TopologyRecord>) -> Result<(), QueueError> {
+        let Some(record) = record else { return Ok(self.board.remove(TOPOLOGY)?) };
+        let value = serde_json::to_vec(record).map_err(|source| NatsError::Unreadable { seq: 0, source })?;
+        loop {
+            let known = self.board.entry(TOPOLOGY)?.map(|entry| entry.revision);
+            if self.board.put(TOPOLOGY, &value, known)?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// Forgets a node.

@@ -12,6 +12,7 @@ mod run;
 mod scale;
 mod stats;
 mod tickets;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +53,10 @@ pub(crate) use scale::{PolicyView, ReplayedView, ScaleReplayView, ScaleScopeView
 pub(crate) use stats::{Percentiles, StatsBy, StatsRow, StatsRuns, StatsView};
 pub(crate) use tickets::{
     ImportView, ImportWord, ImportedView, PlanView, PlannedTicketView, PlansView, TicketView, TicketsView,
+};
+pub(crate) use topology::{
+    LinkKind, LinkView, MemberKind, MemberView, SavedTopologyView, TokenView, TopologiesView, TopologyChangedView,
+    TopologySource, TopologyView,
 };
 
 /// Version of every shape here.

@@ -327,6 +327,26 @@ pub(crate) enum SwarmEvent {
         /// Why, as a clause.
         why: String,
     },
+    /// Another topology holds from now on.
+    TopologyChanged {
+        /// The one before.
+        from: String,
+        /// The one from now on.
+        to: String,
+    },
+    /// The token of a ticket passed to another agent of its ring.
+    TokenPassed {
+        /// The one that had it; null when the ticket begins its round.
+        from: Option<AgentName>,
+        /// The one that has it now; null when nobody is left.
+        to: Option<AgentName>,
+        /// Whose turn it is, from 1.
+        turn: usize,
+        /// How many turns there are.
+        of: usize,
+        /// Why the one that had it was passed over, as a clause; null when it had its turn.
+        skipped: Option<String>,
+    },
     /// A ticket that could be worked on is not started, or no longer for the reason before.
     Held {
         /// Why, as a clause.

@@ -23,6 +23,7 @@ pub(crate) mod settings;
 pub(crate) mod ticket;
 mod time;
 pub(crate) mod tool_call;
+pub(crate) mod topology;
 mod words;
 pub(crate) mod worker;
 

@@ -14,6 +14,7 @@ use super::providers::{self, ModelSettings, OLLAMA, Price, Provider, built_in_pr
 use super::queue::QueueSettings;
 use super::scaling::ScalingPolicy;
 use super::ticket::StartFrom;
+use super::topology::{Topology, TopologySetting};
 use super::{AgentName, BranchName, serde_duration};
 
 /// All settings after files, environment and flags were merged.
@@ -50,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) queue: QueueSettings,
     /// This clone among those that share a queue.
     pub(crate) node: NodeSettings,
+    /// Who may assign and message whom; `None` is what a full mesh is without being asked.
+    pub(crate) topology: Option<TopologySetting>,
+    /// Topologies by name.
+    pub(crate) topologies: BTreeMap<String, Topology>,
     /// Where tmux sessions live.
     pub(crate) tmux: TmuxSettings,
     /// Durations and sizes.
@@ -115,6 +120,8 @@ impl Default for Settings {
             review: ReviewSettings::default(),
             queue: QueueSettings::default(),
             node: NodeSettings::default(),
+            topology: None,
+            topologies: BTreeMap::new(),
             tmux: TmuxSettings::default(),
             limits: Limits::default(),
             health: HealthSettings::default(),

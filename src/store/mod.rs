@@ -14,6 +14,7 @@
 //! Opening costs no schema work when the format is current. A connection must not cross a fork: open after it.
 //! Closures given to [`Store::write`] and [`Store::read`] must not call the store again; the connection is theirs.
 
+mod arrangement;
 mod comment;
 mod coordination;
 mod database;

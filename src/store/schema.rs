@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The steps; step `n` brings a database of format `n` (0: empty) to format `n + 1`.
-pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES, ADDRESSEES];
+pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES, ADDRESSEES, ARRANGEMENT];
 
 /// The newest format this program knows.
 pub(super) fn newest() -> u32 {
@@ -275,6 +275,19 @@ INSERT INTO sqlite_sequence(name, seq) SELECT 'mail_5', seq FROM sqlite_sequence
 DROP TABLE mail;
 ALTER TABLE mail_5 RENAME TO mail;
 CREATE INDEX mail_waiting ON mail(worker, seq) WHERE state = 'waiting';
+";
+
+/// What a topology has to remember: the supervisor that owns each ticket of a hierarchy, and for each ticket that goes round
+/// a ring who has its token.
+const ARRANGEMENT: &str = "
+CREATE TABLE owners(
+  ticket TEXT PRIMARY KEY COLLATE NOCASE,
+  supervisor TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tokens(
+  ticket TEXT PRIMARY KEY COLLATE NOCASE,
+  document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The database's format number; 0 for an empty one.

@@ -41,5 +41,6 @@ mod stack;
 mod status;
 mod support;
 mod terminal;
+mod topology;
 mod verbs;
 mod why;

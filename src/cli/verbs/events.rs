@@ -10,7 +10,7 @@ use crate::coordinator::views::{BusFact, EventView, Fact, QueueFact, StreamFact}
 use crate::coordinator::{EventFilter, EventKind, Failure, Since};
 use crate::model::event::SwarmEvent;
 use crate::model::worker::Status;
-use crate::model::{Time, counted, duration_text};
+use crate::model::{AgentName, Time, counted, duration_text};
 
 /// Columns that names of tickets and workers get at least, so that most lines are below each other.
 const NAME_WIDTH: usize = 14;
@@ -122,7 +122,10 @@ fn worker_style(event: &crate::model::event::Event) -> Style {
 /// How an event of the coordinator stands out.
 fn swarm_style(event: &SwarmEvent) -> Style {
     match event {
-        SwarmEvent::Stuck { .. } | SwarmEvent::LimitReached { .. } | SwarmEvent::Paced { .. } => Style::Yellow,
+        SwarmEvent::TokenPassed { skipped: Some(_), .. }
+        | SwarmEvent::Stuck { .. }
+        | SwarmEvent::LimitReached { .. }
+        | SwarmEvent::Paced { .. } => Style::Yellow,
         SwarmEvent::Reconfigured { used: false, .. } | SwarmEvent::QueueFellBack { .. } => Style::Yellow,
         SwarmEvent::RunEnded { exit_code: 0, .. } => Style::Green,
         SwarmEvent::RunEnded { .. } => Style::Red,
@@ -147,6 +150,20 @@ fn swarm_text(event: &SwarmEvent, at: Time) -> String {
         SwarmEvent::Reconfigured { why, .. } => format!("the configuration changed and {why}"),
         SwarmEvent::Scaled { from, to, why, .. } => {
             format!("up to {} at once, instead of {from}: {why}", counted(*to, "worker"))
+        }
+        SwarmEvent::TopologyChanged { from, to } => format!("the topology changed from {from} to {to}"),
+        SwarmEvent::TokenPassed { from, to, turn, of, skipped } => {
+            let name =
+                |agent: &Option<AgentName>| agent.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            let what = match (from, to) {
+                (None, _) => format!("its token is with {}", name(to)),
+                (Some(_), Some(_)) => format!("its token passed from {} to {}", name(from), name(to)),
+                (Some(_), None) => "its round ended".to_owned(),
+            };
+            let place = to.as_ref().map(|_| format!(", {turn} of {of}")).unwrap_or_default();
+            let why =
+                skipped.as_ref().map(|why| format!("; {} was passed over: {why}", name(from))).unwrap_or_default();
+            format!("{what}{place}{why}")
         }
         SwarmEvent::Held { why, until } => {
             let until = until.map(|until| format!(", until {}", clock(until))).unwrap_or_default();

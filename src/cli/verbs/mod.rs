@@ -34,6 +34,7 @@ mod stats;
 mod status;
 mod supervise;
 mod ticket;
+mod topology;
 mod trust;
 mod up;
 mod wait;
@@ -61,6 +62,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Queue(verb) => queue::run(&verb, context)?,
         Verb::Scale(args) => scale::run(&args, context)?,
         Verb::Node(verb) => node::run(&verb, context)?,
+        Verb::Topology(verb) => topology::run(&verb, context)?,
         Verb::Status(args) => status::run(&args, context)?,
         Verb::Attach(args) => return attach::run(&args, context),
         Verb::Send(args) => act::send(&args, context)?,

@@ -1,23 +1,12 @@
-//! Checks of the settings about the queue, and the short way to write them.
+//! Checks of the settings about the queue.
 
 use super::{Check, Checked};
 use crate::config::environment as env;
 use crate::config::error::Problem;
-use crate::config::yaml::{Node, Value};
 use crate::model::queue::{AUTO, Address, FILE, QueueSettings};
 
 /// Bytes that a project's name may have.
 const LONGEST_NAME: usize = 64;
-
-/// Turns `queue: WORD` into `queue: {url: WORD}`, so that layers are merged key by key whichever way each is written.
-pub(super) fn expand(node: &mut Node) {
-    let Value::Map(entries) = &mut node.value else { return };
-    if let Some((_, queue)) = entries.iter_mut().find(|(key, _)| key == "queue")
-        && !matches!(queue.value, Value::Map(_) | Value::List(_) | Value::Null)
-    {
-        *queue = Node::map_at(&queue.place.clone(), vec![("url".to_owned(), queue.clone())]);
-    }
-}
 
 /// All checks.
 pub(super) fn check(check: &Check<'_>, queue: &QueueSettings) -> Checked {

@@ -11,6 +11,7 @@ fn context() -> serde_json::Value {
         "target": "main", "worktree": "/w/fix.yaml", "repo": "/w/repo", "checks": ["cargo test"], "scope": ["src/**"],
         "labels": [], "port": 41000, "ports": 10,
         "body": "Do <it> & \"that\" {{ body }} {% if %} {# x #}", "attempt": 2,
+        "ring": {"agents": ["a", "b"], "agent": "b", "turn": 2, "before": "a", "text": "did", "is_cut": true, "fence": "~~~"},
         "dependencies": [{"ticket": "a", "title": "A", "kind": "completion", "state": "landed", "commit": null, "is_base": false}],
         "results": [{"ticket": "s", "title": "Survey", "text": "found", "is_cut": true, "fence": "~~~~"}],
         "reviewer": null, "summary": null, "comments": [{"id": 1, "file": "a.rs", "line": 3, "place": "a.rs:3", "quote": ["x"], "text": "no\nno", "by": "x"}],

@@ -24,6 +24,7 @@ use crate::model::settings::{LandingMode, Strategy};
 use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Liveness, Worker};
 use crate::model::{CommitId, Time, WorkerId, error_text};
+use crate::queue::QueueTicket;
 use crate::store::read_log;
 
 /// How often a target that moves underneath is followed before the work waits.
@@ -179,12 +180,15 @@ impl Control {
         let auto = self.approves_without_person()?;
         let workers = self.project.store()?.workers()?;
         let tickets = self.project.queue()?.snapshot()?;
+        let tokens = self.project.store()?.tokens()?;
+        let is_on_its_way =
+            |entry: &QueueTicket| tokens.get(&entry.ticket.id).is_some_and(|token| !token.is_over(entry.fence));
         // What a dead process was landing is finished or approved again before anything else lands.
         let has_abandoned = !request.dry_run && self.with_landing(|landing| Ok(landing.is_idle()?))?;
         let ready = tickets.iter().filter(|entry| match entry.state {
             TicketState::Approved => true,
             TicketState::Landing => has_abandoned,
-            TicketState::Review => auto,
+            TicketState::Review => auto && !is_on_its_way(entry),
             _ => false,
         });
         let ids = ready.flat_map(|entry| {

@@ -31,6 +31,7 @@ mod review;
 mod review_view;
 mod reviewers;
 mod rewind;
+mod ring;
 mod run;
 mod scale;
 mod send;
@@ -41,6 +42,7 @@ mod stats;
 mod status;
 mod ticket_log;
 mod tickets;
+mod topology;
 mod trust;
 mod wait;
 mod why;
@@ -80,6 +82,7 @@ pub(crate) use scale::{PolicyChange, ScaleChange};
 pub(crate) use send::SendRequest;
 pub(crate) use spawn::{SpawnProgress, SpawnRequest};
 pub(crate) use tickets::NewTicketRequest;
+pub(in crate::coordinator) use topology::InForce;
 pub(crate) use wait::WaitRequest;
 
 /// How long a supervisor that lives may take to listen.

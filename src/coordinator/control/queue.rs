@@ -85,6 +85,7 @@ impl Control {
 
     /// Queues tickets with everything they need; nothing is started.
     pub(crate) fn queue_add(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
+        self.check_may_assign()?;
         let choice = self.choose(names, all)?;
         let published = self.publish_chosen(&choice)?;
         let queue = self.project.queue()?;
@@ -106,6 +107,7 @@ impl Control {
     /// Queues failed and dead tickets again, by hand. One that is queued is published anew, so that whoever could not start
     /// it tries again.
     pub(crate) fn queue_retry(&self, names: &[String]) -> Result<Acted, Failure> {
+        self.check_may_assign()?;
         self.each_ticket(names, |control, entry| {
             let id = &entry.ticket.id;
             control.forget_care(&WorkerId::of(id, 1))?;

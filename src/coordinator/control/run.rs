@@ -106,6 +106,7 @@ impl Control {
     /// trusted, nobody whose name commits could have, and what landing needs where it lands.
     pub(in crate::coordinator) fn check_run(&self, lands: bool) -> Result<(), Failure> {
         self.check_spawn_depth()?;
+        self.check_may_assign()?;
         self.spawner(true)?;
         for agent in &self.project.settings()?.run.agents {
             self.project.agent(agent)?;
@@ -147,6 +148,7 @@ impl Control {
         Ok(Rules {
             max_workers: settings.max_workers,
             scaled: self.scaled()?,
+            topology: self.topology()?.chosen.topology,
             agent: settings.agent.clone(),
             offers: settings.node.capabilities.clone(),
             run: settings.run.clone(),
@@ -213,6 +215,8 @@ impl Control {
         };
         let store = self.project.store()?;
         Ok(World {
+            owners: self.owners(&rules.topology, &tickets)?,
+            tokens: store.tokens()?,
             now: Time::now(),
             nobody_lands: self.with_landing(|landing| Ok(landing.is_idle()?))?,
             unfinished: self.unfinished_landings(&workers, &tickets)?,

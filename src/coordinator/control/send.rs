@@ -80,6 +80,7 @@ impl Control {
     /// again with it; an agent's waits until somebody else does that.
     fn send_here(&self, worker: Worker, speaker: &Speaker, message: &Message) -> Result<ActionView, Failure> {
         let id = worker.id.clone();
+        self.check_may_message(speaker, &id, &worker.ticket)?;
         let is_of_person = speaker.from.kind == SenderKind::Person;
         if is_of_person && self.liveness(&worker) == Liveness::Dead {
             return self.deliver(worker, &message.text, None, Admission::Limited, None);
@@ -125,6 +126,7 @@ impl Control {
             return Err(Failure::new(FailureKind::NotFound, format!("there is no worker `{id}`"))
                 .hint("swarm status --all lists workers"));
         };
+        self.check_may_message(speaker, id, &ticket)?;
         self.count_message_of(speaker)?;
         self.bus()?.post(id, message, self.project.settings_or_default().limits.mailbox)?;
         self.note_sent(speaker, id, message)?;

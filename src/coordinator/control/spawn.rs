@@ -88,6 +88,7 @@ impl Control {
             self.project.queue()?.expire(Time::now())?;
         }
         self.check_spawn_depth()?;
+        self.check_may_assign()?;
         let tickets = self.tickets_of(request)?;
         let warnings = self.check_day_budget()?;
         let (version, dry_run) = (VIEW_VERSION, request.dry_run);

@@ -56,7 +56,15 @@ impl Control {
         loop {
             let version = self.project.store()?.data_version()?;
             let workers = if names.is_empty() { Vec::new() } else { self.status(&names, true)?.workers };
-            let standings: Vec<_> = workers.iter().map(|worker| standing(worker, &targets)).collect();
+            let on_their_way = self.on_their_way()?;
+            let is_on_its_way = |worker: &WorkerView| {
+                let is_passed = on_their_way.iter().any(|id| id.as_str() == worker.id);
+                is_passed && worker.ticket_state == Some(TicketState::Review)
+            };
+            let standings: Vec<_> = workers
+                .iter()
+                .map(|worker| if is_on_its_way(worker) { Standing::Under } else { standing(worker, &targets) })
+                .collect();
             if let Some(end) = settle(&standings, request.any) {
                 let is_limit = end == Standing::Ended && is_at_limits(&workers);
                 return Ok(conclude(end, is_limit, workers));

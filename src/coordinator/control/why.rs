@@ -95,6 +95,7 @@ impl Control {
             [] => facts.push("it has no worker".to_owned()),
             ref own => facts.push(format!("its workers are {}; swarm why tells of each", own.join(", "))),
         }
+        facts.extend(self.token_fact(&id)?);
         facts.extend(outlook.end.as_ref().map(|end| format!("it {end}")));
         facts.extend(outlook.hold.as_ref().map(|hold| outlook.says(hold)));
         facts.extend(next_step(&id, &outlook));
@@ -175,6 +176,7 @@ impl Control {
             }
             None => facts.push("no heartbeat of this attempt was found".to_owned()),
         }
+        facts.extend(self.token_fact(&known.worker.ticket)?);
         facts.extend(self.carried_of(&known.worker)?);
         facts.extend(self.pace_of(&known.worker)?);
         if let Some(sign) = known.live.as_ref().and_then(|live| live.sign.as_ref()) {

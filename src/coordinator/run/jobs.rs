@@ -42,6 +42,20 @@ pub(super) enum Job {
         /// Without a terminal.
         headless: bool,
     },
+    /// Let the next agent of a ring go on with work that is there.
+    Hand {
+        /// The ticket.
+        ticket: TicketId,
+        /// Its worker.
+        worker: WorkerId,
+        /// The agent.
+        agent: AgentName,
+    },
+    /// Ask the reviewers of work whose round ended without them.
+    Ask {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// Bring the targets up to what other nodes landed.
     Follow,
     /// Hand work over, in case this node goes away.
@@ -230,11 +244,12 @@ impl Job {
     /// The tickets it is about, and what it does with them.
     fn claims(&self) -> Vec<(TicketId, Doing)> {
         match self {
-            Self::Start { ticket, agent, .. } => vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })],
-            Self::TakeOver { ticket, agent, .. } => {
+            Self::Start { ticket, agent, .. }
+            | Self::Hand { ticket, agent, .. }
+            | Self::TakeOver { ticket, agent, .. } => {
                 vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })]
             }
-            Self::Follow | Self::Carry { .. } => Vec::new(),
+            Self::Follow | Self::Carry { .. } | Self::Ask { .. } => Vec::new(),
             Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting { agent: None })],
             Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
@@ -253,6 +268,8 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
         Job::TakeOver { ticket, agent, lease, headless } => {
             control.start_published(ticket, agent, *headless, Some(*lease)).map(|_| Done::Simply)
         }
+        Job::Hand { worker, agent, .. } => control.hand_on(worker, agent).map(|()| Done::Simply),
+        Job::Ask { worker } => control.ask_after_round(worker).map(|()| Done::Simply),
         Job::Follow => control.follow_tips().map(Done::Followed),
         Job::Carry { workers, over } => control.carry(workers, over).map(|()| Done::Simply),
         Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),

@@ -38,6 +38,7 @@
 //! interruption, ends its agents too, keeps their work, and leaves their tickets queued. However it ends, a set-up that goes
 //! on is ended with it and its start taken back.
 
+mod arrange;
 mod backoff;
 mod crash_loop;
 mod distribution;
@@ -48,6 +49,7 @@ mod lease;
 mod nodes;
 mod pace;
 mod reread;
+mod ring;
 mod scaling;
 mod schedule;
 mod scope;
@@ -67,6 +69,7 @@ use crate::model::coordination::{Hold, HoldKind, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Gateway, QueueError, QueueEvent, QueueTicket};
+use arrange::Arrangement;
 pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Report};
@@ -181,6 +184,7 @@ struct Engine<'a> {
     jobs: Jobs,
     nodes: Neighbours,
     scaling: Scaling,
+    arrangement: Arrangement,
     setbacks: BTreeMap<TicketId, Setback>,
     /// The number of the last event that was told.
     heard: i64,
@@ -229,6 +233,7 @@ impl<'a> Engine<'a> {
             jobs: Jobs::new(control.beside()),
             nodes: Neighbours::new(),
             scaling: Scaling::default(),
+            arrangement: Arrangement::new(control.topology()?),
             setbacks: BTreeMap::new(),
             heard: control.project().store()?.last_seq()?,
             held: None,
@@ -320,6 +325,7 @@ impl<'a> Engine<'a> {
         self.meet_nodes()?;
         self.reread()?;
         self.hear_scale()?;
+        self.reread_topology()?;
         let (workers, tickets) = self.control.observe()?;
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
@@ -334,6 +340,8 @@ impl<'a> Engine<'a> {
         self.tell_changes(&world)?;
         self.scale(&world, decision.waiting)?;
         if self.leads {
+            self.keep_owners(&world)?;
+            self.forget_tokens(&world)?;
             self.store_holds(&decision.holds)?;
             for step in decision.steps.clone() {
                 self.act(step)?;
@@ -412,12 +420,19 @@ impl<'a> Engine<'a> {
             },
             // What finds no room now is decided again at the next look.
             Step::Start { .. } | Step::Resume { .. } if !self.jobs.may_start() => {}
-            Step::Start { ticket, agent } => self.jobs.begin(Job::Start { ticket, agent, headless }),
+            Step::Start { ticket, agent } => {
+                self.enter_ring(&ticket, &agent)?;
+                self.jobs.begin(Job::Start { ticket, agent, headless });
+            }
+            Step::Pass { ticket, why } => self.pass_token(&ticket, why)?,
+            Step::Hand { .. } if !self.jobs.may_start() => {}
+            Step::Hand { ticket, worker, agent } => self.jobs.begin(Job::Hand { ticket, worker, agent }),
             Step::TakeOver { .. } if !self.jobs.may_start() => {}
             Step::TakeOver { ticket, agent, lease } => {
                 let node = self.last.as_ref().and_then(|(world, _)| world.ticket(&ticket)?.node.clone());
                 let node = node.unwrap_or_default();
                 self.face.tell(&News::Said(&format!("takes `{ticket}` over from node {node}, which is gone")));
+                self.enter_ring(&ticket, &agent)?;
                 self.jobs.begin(Job::TakeOver { ticket, agent, lease, headless });
             }
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
@@ -453,7 +468,10 @@ impl<'a> Engine<'a> {
             Report::Done(Job::Follow, followed) => self.followed(followed),
             Report::Done(Job::Carry { .. }, carried) => self.nodes.carried(carried),
             Report::Done(
-                Job::Start { ticket, .. } | Job::TakeOver { ticket, .. } | Job::Resume { ticket, .. },
+                Job::Start { ticket, .. }
+                | Job::TakeOver { ticket, .. }
+                | Job::Hand { ticket, .. }
+                | Job::Resume { ticket, .. },
                 Ok(_),
             ) => {
                 self.setbacks.remove(&ticket);
@@ -461,6 +479,7 @@ impl<'a> Engine<'a> {
             Report::Done(Job::Start { ticket, .. } | Job::TakeOver { ticket, .. }, Err(failure)) => {
                 self.not_started(ticket, &failure);
             }
+            Report::Done(Job::Hand { ticket, .. }, Err(failure)) => self.token_not_taken(ticket, &failure),
             Report::Done(Job::Resume { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
             Report::Done(Job::Land { .. }, Ok(Done::Landed(landing))) => self.landed(&landing),
             Report::Done(Job::Land { workers }, Err(failure)) => {

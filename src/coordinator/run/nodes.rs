@@ -14,6 +14,7 @@ use crate::coordinator::failure::Failure;
 use crate::coordinator::register::{BEAT_EVERY, GONE_AFTER, Register, Registered, taken};
 use crate::model::node::NodeRecord;
 use crate::model::ticket::TicketState;
+use crate::model::topology::TopologyRecord;
 use crate::model::worker::Status;
 use crate::model::{CommitId, NodeName, TicketId, Time, WorkerId};
 use crate::process;
@@ -45,6 +46,8 @@ pub(super) struct Neighbours {
     leases: BTreeMap<TicketId, (Lease, Instant)>,
     /// Whether this node takes nothing new.
     is_draining: bool,
+    /// The topology that somebody chose, as the board says; `None` before the first look.
+    topology: Option<Option<TopologyRecord>>,
     /// What the targets here follow.
     tips: Tips,
     /// What was handed over of the work here.
@@ -96,9 +99,15 @@ impl Neighbours {
             sights: BTreeMap::new(),
             leases: BTreeMap::new(),
             is_draining: false,
+            topology: None,
             tips: Tips::default(),
             bags: Bags::default(),
         }
+    }
+
+    /// The topology that somebody chose for all nodes; `None` where the queue is not shared.
+    pub(super) fn topology(&self) -> Option<Option<TopologyRecord>> {
+        self.topology.clone()
     }
 
     /// Takes a look at the register over.
@@ -206,6 +215,7 @@ impl Engine<'_> {
         if is_due(self.nodes.looked_at, LOOK_EVERY) {
             let own = self.control.project().node();
             self.nodes.see(&own, register.nodes()?, Instant::now());
+            self.nodes.topology = Some(register.topology()?.map(|(record, _)| record));
             if self.leads {
                 self.follow_tips(&register)?;
             }

@@ -7,6 +7,8 @@
 
 mod elsewhere;
 mod landing;
+mod ring;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,6 +65,22 @@ pub(crate) enum Step {
         agent: AgentName,
         /// The lease that is over.
         lease: SeenLease,
+    },
+    /// Let the next agent of a ring go on with work that is there.
+    Hand {
+        /// The ticket.
+        ticket: TicketId,
+        /// Its worker.
+        worker: WorkerId,
+        /// The agent.
+        agent: AgentName,
+    },
+    /// Pass the token of a ticket to the next agent of its ring.
+    Pass {
+        /// The ticket.
+        ticket: TicketId,
+        /// Why its holder is passed over, as a clause; `None` when it had its turn.
+        why: Option<String>,
     },
     /// Continue a lost worker.
     Resume {
@@ -134,6 +152,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) resumes: Option<&'a WorkerId>,
     /// The fence under which another node held it that is gone.
     pub(crate) takes_over: Option<SeenLease>,
+    /// Its worker, whose work the next agent of a ring goes on with.
+    pub(crate) hands: Option<&'a WorkerId>,
 }
 
 /// What is known while deciding: what takes a place grows with every step.
@@ -153,7 +173,7 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
 /// The rules that a candidate has to pass, in order, before it needs a place. The first that says no gives the reason; the
 /// more a reason tells, the earlier its rule.
-const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, scope, limits];
+const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, ring::round, scope, topology::subordinate, limits];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -176,6 +196,7 @@ pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
         match judged.get(id) {
             Some(Judged::Requeue) => decision.steps.push(Step::Requeue { ticket }),
             Some(Judged::Publish) => decision.steps.push(Step::Publish { ticket }),
+            Some(Judged::Pass(why)) => decision.steps.push(Step::Pass { ticket, why: why.clone() }),
             Some(Judged::Care(worker, what)) => {
                 let (worker, what) = ((*worker).clone(), what.clone());
                 decision.steps.push(Step::Care { ticket, worker, what });
@@ -221,6 +242,8 @@ enum Judged<'a> {
     Requeue,
     /// Its publication was taken back.
     Publish,
+    /// Its token passes on, and why its holder is passed over.
+    Pass(Option<String>),
 }
 
 /// Looks at one entry.
@@ -238,6 +261,9 @@ fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<
             Judged::Candidate(_) => set_back(world, entry).unwrap_or(judged),
             judged => judged,
         };
+    }
+    if let Some(judged) = ring::judge(world, entry, seen) {
+        return judged;
     }
     let judged = match entry.state {
         S::Landed => Judged::Made,
@@ -295,6 +321,10 @@ fn queued<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option
 /// A candidate with its agent, where there is one for it.
 fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged<'a> {
     let ticket = &entry.ticket;
+    if let Some((agent, is_distributed)) = ring::agent_of(world, rules, ticket) {
+        let (resumes, takes_over, hands) = (None, None, None);
+        return Judged::Candidate(Candidate { entry, agent, is_distributed, resumes, takes_over, hands });
+    }
     if let (None, Some(first)) = (&ticket.agent, rules.run.agents.first()) {
         return Judged::Candidate(Candidate {
             entry,
@@ -302,6 +332,7 @@ fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged
             is_distributed: true,
             resumes: None,
             takes_over: None,
+            hands: None,
         });
     }
     let agent = ticket.agent.clone().unwrap_or_else(|| rules.agent.clone());
@@ -319,7 +350,10 @@ fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged
             &ticket.id,
             format!("needs `{capability}`, and agent `{agent}` does not offer it; name one that does"),
         ),
-        _ => Judged::Candidate(Candidate { entry, agent, is_distributed: false, resumes: None, takes_over: None }),
+        _ => {
+            let (resumes, takes_over, hands) = (None, None, None);
+            Judged::Candidate(Candidate { entry, agent, is_distributed: false, resumes, takes_over, hands })
+        }
     }
 }
 
@@ -355,6 +389,7 @@ fn running<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Optio
                 is_distributed: false,
                 resumes,
                 takes_over: None,
+                hands: None,
             })
         }
         Status::Waiting if !is_new(seen, world.now) => {
@@ -520,10 +555,11 @@ fn take_candidates<'a>(
                 draft.last = Some(candidate.agent.clone());
             }
             let (ticket, agent) = (id.clone(), candidate.agent.clone());
-            decision.steps.push(match (candidate.resumes, candidate.takes_over) {
-                (Some(worker), _) => Step::Resume { ticket, worker: worker.clone() },
-                (None, Some(lease)) => Step::TakeOver { ticket, agent, lease },
-                (None, None) => Step::Start { ticket, agent },
+            decision.steps.push(match (candidate.hands, candidate.resumes, candidate.takes_over) {
+                (Some(worker), ..) => Step::Hand { ticket, worker: worker.clone(), agent },
+                (None, Some(worker), _) => Step::Resume { ticket, worker: worker.clone() },
+                (None, None, Some(lease)) => Step::TakeOver { ticket, agent, lease },
+                (None, None, None) => Step::Start { ticket, agent },
             });
         }
     }
@@ -539,13 +575,14 @@ fn for_another_node(world: &World, entry: &QueueTicket, capability: &String) -> 
 
 /// This node takes nothing new. Work that it has begun goes on.
 fn draining(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let is_held = draft.world.nodes.is_draining && candidate.resumes.is_none();
+    let is_held = draft.world.nodes.is_draining && candidate.resumes.is_none() && candidate.hands.is_none();
     is_held.then(|| no_place(candidate, "waits for another node: this one takes nothing new".to_owned()))
 }
 
 /// As many workers run as may.
 fn places(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let (count, limit) = (draft.placed.len(), draft.rules.limit());
+    let most = draft.rules.topology.max_workers().unwrap_or(usize::MAX);
+    let (count, limit) = (draft.placed.len(), draft.rules.limit().min(most));
     let by = draft.rules.scaled.as_ref().map(|scaled| format!(" (set by {}: swarm scale)", scaled.by));
     let why = || format!("waits for a place: {count} of {limit} workers run{}", by.unwrap_or_default());
     (count >= limit).then(|| no_place(candidate, why()))
@@ -554,6 +591,10 @@ fn places(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
 /// Decides who gets a candidate that names nobody; the hold where that is no one.
 fn distribute(draft: &Draft<'_>, candidate: &mut Candidate<'_>) -> Option<Hold> {
     if !candidate.is_distributed {
+        return None;
+    }
+    if let Some(agent) = ring::least_loaded(draft) {
+        candidate.agent = agent;
         return None;
     }
     let (rules, world) = (draft.rules, draft.world);

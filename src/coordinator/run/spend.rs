@@ -51,6 +51,7 @@ mod tests {
     use crate::model::health::HealthSettings;
     use crate::model::settings::RunSettings;
     use crate::model::ticket::{Ticket, TicketState};
+    use crate::model::topology::Topology;
     use crate::queue::QueueTicket;
 
     /// What is decided about one queued ticket: how many steps, and the first hold.
@@ -94,6 +95,7 @@ mod tests {
         let rules = Rules {
             max_workers: 3,
             scaled: None,
+            topology: Topology::by_default(),
             agent: "a".parse().unwrap(),
             offers: Vec::new(),
             run: RunSettings::default(),

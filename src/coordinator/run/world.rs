@@ -11,6 +11,7 @@ use crate::model::health::{Care, HealthSettings, Pace};
 use crate::model::scaling::Scaled;
 use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
+use crate::model::topology::{Token, Topology};
 use crate::model::worker::{Live, Liveness, Phase, Status, Worker};
 use crate::model::{AgentName, TicketId, Time, WorkerId};
 use crate::queue::{QueueTicket, client_name};
@@ -55,6 +56,10 @@ pub(crate) struct World {
     pub(crate) spent: Spent,
     /// The nodes that share the queue.
     pub(crate) nodes: Nodes,
+    /// The supervisor that owns each ticket, in a hierarchy.
+    pub(crate) owners: BTreeMap<TicketId, String>,
+    /// The tokens of tickets that go round a ring.
+    pub(crate) tokens: BTreeMap<TicketId, Token>,
 }
 
 /// The nodes that share a queue, as this one sees them.
@@ -174,6 +179,8 @@ pub(crate) struct Rules {
     pub(crate) max_workers: usize,
     /// The same where scaling says otherwise.
     pub(crate) scaled: Option<Scaled>,
+    /// Who takes which tickets.
+    pub(crate) topology: Topology,
     /// The agent of tickets that name none.
     pub(crate) agent: AgentName,
     /// What this node offers beside what agents offer.
@@ -217,6 +224,8 @@ impl World {
             cares: BTreeMap::new(),
             spent: Spent::default(),
             nodes: Nodes::default(),
+            owners: BTreeMap::new(),
+            tokens: BTreeMap::new(),
         }
     }
 

@@ -121,6 +121,7 @@ fn of_swarm(data: &str) -> Option<Told> {
         SwarmEvent::Scaled { to, why, .. } => {
             (Channel::Status, format!("up to {} at once: {why}", counted(*to, "worker")))
         }
+        SwarmEvent::TopologyChanged { to, .. } => (Channel::Coordination, format!("the topology is {to} now")),
         SwarmEvent::LimitReached { why } => (Channel::Errors, why.clone()),
         SwarmEvent::Stuck { why, .. } => (Channel::Errors, format!("stuck: {why}")),
         _ => return None,

@@ -9,6 +9,7 @@ use crate::model::agent::Agent;
 use crate::model::briefing::Briefing;
 use crate::model::budget::BudgetSettings;
 use crate::model::ticket::{DependencyKind, Ticket};
+use crate::model::topology::Token;
 use crate::model::worker::Worker;
 use crate::model::{TicketId, cut, tildes_around};
 use crate::store::read_result;
@@ -71,7 +72,9 @@ impl Spawner {
             });
         }
         let briefing = Briefing::new(worker, ticket, self.repository.anchor());
-        let own = PromptVariables { body: &ticket.body, dependencies, results, attempt: worker.attempt.number };
+        let ring = self.store.token(&ticket.id)?.and_then(RingView::new);
+        let attempt = worker.attempt.number;
+        let own = PromptVariables { body: &ticket.body, dependencies, results, attempt, ring };
         let templates = Templates::from_files(self.templates.clone())?;
         Ok(templates.render(Template::Prompt, briefing.with(own))?)
     }
@@ -136,10 +139,13 @@ impl Spawner {
         self.texts_of_environment().filter(|(name, _)| is_needed(name)).collect()
     }
 
-    /// Who reviews the finished work: the ticket's own reviewers, else the configured ones.
+    /// Who reviews the finished work: the ticket's own reviewers, else the configured ones; nobody while other agents of a
+    /// ring are to go on with it.
     fn reviewers(&self, ticket: &Ticket) -> Option<Reviewers> {
         let agents = ticket.reviewers.clone().unwrap_or_else(|| self.settings.review.agents.clone());
-        (!agents.is_empty()).then(|| Reviewers { agents, env: self.texts_of_environment().collect() })
+        let token = self.store.token(&ticket.id).ok().flatten();
+        let is_last = token.is_none_or(|token| token.turn + 1 >= token.agents.len());
+        (!agents.is_empty() && is_last).then(|| Reviewers { agents, env: self.texts_of_environment().collect() })
     }
 
     /// The variables of this process that are texts.
@@ -209,6 +215,36 @@ impl ResultView {
     }
 }
 
+/// A ring as the agent whose turn it is sees it.
+#[derive(serde::Serialize)]
+struct RingView {
+    /// The agents in order.
+    agents: Vec<String>,
+    /// Whose turn it is, and its number from 1.
+    agent: String,
+    turn: usize,
+    /// The one that had its turn last.
+    before: Option<String>,
+    /// What that one left.
+    text: Option<String>,
+    is_cut: bool,
+    fence: String,
+}
+
+impl RingView {
+    /// The view of a token that somebody has.
+    fn new(token: Token) -> Option<Self> {
+        let agent = token.holder()?.to_string();
+        let (before, text) = token.report.map(|report| (report.agent.to_string(), report.text)).unzip();
+        let whole = text.flatten().unwrap_or_default();
+        let kept = cut(&whole, RESULT_SHOWN);
+        let (fence, is_cut) = (tildes_around(kept), kept.len() < whole.len());
+        let text = Some(kept.to_owned()).filter(|text| !text.is_empty());
+        let agents = token.agents.iter().map(ToString::to_string).collect();
+        Some(Self { agents, agent, turn: token.turn + 1, before, text, is_cut, fence })
+    }
+}
+
 /// The variables of `prompt.md` besides the common ones.
 #[derive(serde::Serialize)]
 struct PromptVariables<'a> {
@@ -216,4 +252,6 @@ struct PromptVariables<'a> {
     dependencies: Vec<DependencyView>,
     results: Vec<ResultView>,
     attempt: u32,
+    /// `None` of a ticket that goes round no ring.
+    ring: Option<RingView>,
 }

@@ -90,6 +90,7 @@ impl Control {
             );
         }
         self.check_spawn_depth()?;
+        self.check_may_assign()?;
         self.check_day_budget()?;
         let name: TicketId = match &request.name {
             Some(name) => name.parse()?,

@@ -1,5 +1,7 @@
 mod landing;
 mod nodes;
+mod ring;
+mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +14,7 @@ use crate::model::health::{HealthSettings, Pace, Pacing, Sign};
 use crate::model::scaling::{ScaleScope, Scaled};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::{Dependency, DependencyKind, Ticket};
+use crate::model::topology::Topology;
 use crate::model::worker::{Attempt, Figures, Live, Place, ProcessIdentity, Worker};
 use crate::model::{CommitId, RunId};
 
@@ -133,6 +136,7 @@ fn rules() -> Rules {
     Rules {
         max_workers: 2,
         scaled: None,
+        topology: Topology::by_default(),
         agent: "shell".parse().unwrap(),
         offers: Vec::new(),
         run,
@@ -472,6 +476,7 @@ impl Play {
                     self.entry(ticket).state = S::Running;
                     self.set_worker(working(ticket.as_str()));
                 }
+                Step::Hand { .. } | Step::Pass { .. } => panic!("no ticket of the play goes round a ring: {step:?}"),
                 Step::Care { .. } => panic!("every worker of the play ends by itself: {step:?}"),
                 Step::Requeue { ticket } => self.entry(ticket).state = S::Queued,
                 Step::Publish { ticket } => self.entry(ticket).state = S::Queued,
@@ -549,7 +554,7 @@ proptest! {
             let touched: Vec<_> = decision.steps.iter().flat_map(|step| match step {
                 Step::Land { workers } => workers.iter().map(|(ticket, _)| ticket.clone()).collect(),
                 Step::Start { ticket, .. } | Step::TakeOver { ticket, .. } | Step::Resume { ticket, .. } | Step::Requeue { ticket }
-                | Step::Publish { ticket } | Step::Care { ticket, .. } => vec![ticket.clone()],
+                | Step::Publish { ticket } | Step::Care { ticket, .. } | Step::Hand { ticket, .. } | Step::Pass { ticket, .. } => vec![ticket.clone()],
             }).collect();
             prop_assert_eq!(touched.iter().collect::<BTreeSet<_>>().len(), touched.len(), "one step a ticket");
             prop_assert_eq!(decision.standings.len(), play.world.tickets.len());

@@ -1,0 +1,72 @@
+//! Acts on tickets that go round a ring.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+
+use super::Control;
+use super::act::Admission;
+use crate::coordinator::failure::Failure;
+use crate::model::ticket::TicketState;
+use crate::model::worker::Worker;
+use crate::model::{AgentName, TicketId, WorkerId};
+use crate::store::read_result;
+use crate::supervisor::Continue;
+
+/// Where a ticket is whose work the next agent goes on with.
+const FROM_REVIEW: Option<&[TicketState]> = Some(&[TicketState::Review]);
+
+impl Control {
+    /// Ends the agent of finished work, where it still waits for a person, and starts the next one of the ring in the same
+    /// worktree. That uses up no attempt.
+    pub(in crate::coordinator) fn hand_on(&self, worker: &WorkerId, agent: &AgentName) -> Result<(), Failure> {
+        let worker = self.worker(worker.as_str())?;
+        let agent = self.ready_agent(agent)?;
+        self.stop_one(&worker, &format!("its token passed to `{}`", agent.name))?;
+        let worker = self.worker(worker.id.as_str())?;
+        let mut ticket = self.published_ticket(&worker)?;
+        ticket.budget = self.budget_of(&ticket)?.ticket;
+        let (prompt, returned_at, headless) = (None, None, worker.attempt.headless);
+        let (in_session, counts_attempt, from) = (false, false, FROM_REVIEW);
+        let again = Continue { worker, ticket, agent, prompt, in_session, counts_attempt, returned_at, headless, from };
+        self.go_on(&again, Admission::Limited).map(drop)
+    }
+
+    /// What the agent of a worker left at its end.
+    pub(in crate::coordinator) fn result_of(&self, worker: &WorkerId) -> Result<Option<String>, Failure> {
+        Ok(read_result(&self.project.paths.result(worker))?)
+    }
+
+    /// Asks the reviewers of work whose round ended with an agent that was passed over: nobody else does.
+    pub(in crate::coordinator) fn ask_after_round(&self, worker: &WorkerId) -> Result<(), Failure> {
+        let ticket = self.published_ticket(&self.worker(worker.as_str())?)?;
+        if !self.reviewers_of(&ticket)?.is_empty() {
+            self.ask_reviewers(worker.as_str(), &[], &AtomicBool::new(false), &mut |_| {})?.1?;
+        }
+        Ok(())
+    }
+
+    /// The workers whose finished work is only on its way to the next agent of a ring; none where nobody passes it on.
+    pub(super) fn on_their_way(&self) -> Result<BTreeSet<WorkerId>, Failure> {
+        let store = self.project.store()?;
+        let tokens = store.tokens()?;
+        if tokens.is_empty() || self.project.queue()?.leader(&self.role()?)?.is_none() {
+            return Ok(BTreeSet::new());
+        }
+        let is_under_way =
+            |worker: &Worker| tokens.get(&worker.ticket).is_some_and(|token| !token.is_over(worker.attempt.fence));
+        Ok(store.workers()?.into_iter().filter(is_under_way).map(|worker| worker.id).collect())
+    }
+
+    /// Whose turn it is on the ticket of a worker, as a fact; `None` where it goes round no ring.
+    pub(super) fn token_fact(&self, ticket: &TicketId) -> Result<Option<String>, Failure> {
+        let Some(token) = self.project.store()?.token(ticket)? else { return Ok(None) };
+        let (of, turn) = (token.agents.len(), token.turn + 1);
+        let skipped =
+            token.skipped.iter().map(|skipped| format!("; `{}` was passed over: {}", skipped.agent, skipped.why));
+        let skipped: String = skipped.collect();
+        Ok(Some(match token.holder() {
+            Some(holder) => format!("it goes round a ring, and `{holder}` has its token, {turn} of {of}{skipped}"),
+            None => format!("it has gone round its ring{skipped}"),
+        }))
+    }
+}
