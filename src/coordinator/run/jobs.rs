@@ -251,7 +251,7 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
             control.start_published(ticket, agent, *headless, None).map(|_| Done::Simply)
         }
         Job::TakeOver { ticket, agent, lease, headless } => {
-            control.start_published(ticket, agent, *headless, Some(*lease)).map(|_| Done::Simply)
+            control.take_over(ticket, agent, *headless, *lease).map(|()| Done::Simply)
         }
         Job::Follow => control.follow_tips().map(Done::Followed),
         Job::Carry { workers, over } => control.carry(workers, over).map(|()| Done::Simply),
