@@ -150,9 +150,14 @@ impl Control {
         let own = self.project.node();
         Ok(register.carried(&worker.ticket)?.map(|(carried, _)| match carried.node == own.as_str() {
             true => format!(
-                "what it made until {} ({}) was handed over, for other nodes to go on with",
+                "what it made until {} ({}) was handed over{}, for other nodes to go on with",
                 carried.at,
-                carried.commit()
+                carried.commit(),
+                match (carried.made.is_finished, &carried.made.approval) {
+                    (false, _) => "",
+                    (true, None) => " as finished",
+                    (true, Some(_)) => " as finished and approved",
+                }
             ),
             false => format!("node `{}` handed over what it made of its ticket until {}", carried.node, carried.at),
         }))

@@ -31,6 +31,11 @@ impl Recoveries {
         at(&all, percent)
     }
 
+    /// How many were measured.
+    pub(super) fn measured(&self) -> usize {
+        self.took.values().map(Vec::len).sum()
+    }
+
     /// The figures as a table.
     pub(super) fn table(&self) -> String {
         let mut text =

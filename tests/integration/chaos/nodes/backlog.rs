@@ -10,7 +10,7 @@ use crate::support::swarm::TestSwarm;
 pub(super) type Plans = BTreeMap<String, u64>;
 
 /// Tickets that change a file of their own alone.
-const PLAIN: u64 = 22;
+const PLAIN: u64 = 34;
 
 /// Leaves alone what is there, saves every other step, and leaves the rest uncommitted. Whoever starts for a ticket while
 /// another one runs for it in the same clone finds the lock held.
@@ -70,6 +70,7 @@ echo "pass $tree" >> "$CHAOS/gates.log"
 
 /// Settings: short times, nobody to approve, and no end of patience with agents that are killed.
 const CONFIG: &str = "agent: steps
+max_workers: 2
 run: {backoff: {first: 100ms, max: 400ms}}
 landing: {approval: auto, tries: 50}
 limits: {grace: 300ms, snapshot_every: 1s}

@@ -155,7 +155,7 @@ fn strike_node(field: &mut Field, at: usize, fault: Fault, dice: &mut Dice) -> O
             let key = if fault == Fault::Agent { "pid" } else { "supervisor_pid" };
             signal(pid(&victim?[key])?, Signal::KILL).then_some(())?;
             let ticket = tickets(victim.copied().into_iter());
-            field.blind(at);
+            field.blind_for_now(at);
             Some(Struck { told: format!("{name} {ticket:?}"), awaited: Awaited::work(began, ticket) })
         }
         Fault::Node => {

@@ -177,6 +177,11 @@ impl Field {
         self.blind.push(Blind { node: self.nodes[at].name, from: now(), until: None });
     }
 
+    /// Notes that a node, where nothing else is wrong, cannot know everything at this moment.
+    pub(super) fn blind_for_now(&mut self, at: usize) {
+        self.blind.push(Blind { node: self.nodes[at].name, from: now(), until: Some(now()) });
+    }
+
     /// Starts what was to stay away.
     pub(super) fn bring_back_all(&mut self) {
         for at in 0..self.nodes.len() {

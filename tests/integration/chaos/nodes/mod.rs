@@ -8,10 +8,14 @@
 //! would, and more (silence in one direction, bytes that arrive late), without any privilege, so that the same faults fall
 //! for everybody who runs the tests. What it cannot show is a machine whose clock differs.
 //!
-//! A play is a backlog and up to [`FAULTS`] faults; every play has a seed, and plays with an odd one have one server, the
-//! others a cluster of three that keeps everything three times. The normal run plays a slice; `tests/all --long` plays until 500 faults have
-//! fallen, alone on the machine, and only then the time within which work goes on has a bar. A failure says how to repeat
-//! its play.
+//! A play is a backlog and up to [`FAULTS`] faults; every play has a seed. Where that is odd there is one server, else a
+//! cluster of three that keeps everything three times. The normal run plays a slice; `tests/all --long` plays until 500
+//! faults have fallen, alone on the machine, and only then the time within which work goes on has a bar. A failure says how
+//! to repeat its play.
+//!
+//! How long it takes is told from the fault on where work was hit: until the last ticket in the hands of a node that was
+//! killed or suspended is worked on again, or lands. Where a coordinator, a server or a line was away, it is told from its
+//! return on, until the coordinators that it concerns are heard again: meanwhile agents work on.
 
 mod backlog;
 mod broker;
@@ -35,7 +39,7 @@ use field::Field;
 /// Faults of a play at most.
 const FAULTS: u64 = 14;
 /// Faults of the slice, and how long it goes on beginning new plays.
-const SLICE: (u64, Duration) = (FAULTS, Duration::from_secs(60));
+const SLICE: (u64, Duration) = (10, Duration::from_secs(60));
 /// Seed of the first play.
 const FIRST_SEED: u64 = 1;
 /// How long it may take until work goes on, on a machine that is busy with other things.
@@ -90,7 +94,8 @@ fn a_backlog_of_several_nodes_lands_exactly_once_whatever_dies_whenever() {
         recoveries.faults,
         started.elapsed()
     );
-    if number("SWARM_CHAOS_NODE_FAULTS").is_some() {
+    // Of fewer than a hundred, the slowest alone would decide.
+    if recoveries.measured() >= 100 {
         let mostly = recoveries.percentile(99).unwrap_or_default();
         assert!(mostly < MOSTLY_WITHIN, "work goes on within {mostly:?} after 99 of 100 faults");
     }
@@ -101,7 +106,7 @@ fn play(seed: u64, most: u64, figures: &mut Figures, story: &mut Vec<String>) {
     let mut dice = Dice::new(seed);
     let ground = TestSwarm::new();
     let is_cluster = seed % 2 == 0;
-    let settings = if is_cluster { "max_workers: 2\n" } else { "max_workers: 3\n" };
+    let settings = if is_cluster { "queue: {replicas: 3}\n" } else { "" };
     let plans = backlog::write(&ground, &mut dice, settings);
     let start = ground.git(["rev-parse", "main"]).success().trim().to_owned();
     let mut field = Field::new(ground, is_cluster);
@@ -133,9 +138,9 @@ fn befall(field: &mut Field, dice: &mut Dice, most: u64, figures: &mut Figures, 
         let fault = Fault::pick(dice);
         let is_followed = dice.below(5) == 0;
         let Some(states) = field.well().and_then(watch::states) else { continue };
-        let before = marks(&field.ground).len();
         let at = began.elapsed();
         let Some(Struck { told, awaited }) = strike(field, fault, dice) else { continue };
+        let before = marks(&field.ground).len();
         story.push(format!("{at:>7.2?} {} {told}", fault.name()));
         let mut took = None;
         if !is_followed {
@@ -166,7 +171,11 @@ fn await_workers(field: &mut Field) -> bool {
         if marks(&field.ground).len() > before && field.well().is_some() {
             return true;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        let states = field.well().and_then(watch::states).unwrap_or_default();
+        if !states.is_empty() && states.values().all(|(state, _)| state == "landed") {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(200));
     }
     false
 }
