@@ -49,7 +49,7 @@ pub(super) fn engine(
     };
     let file = |path: &Option<PathBuf>| path.as_deref().map(|path| place_of(path, repository, environment));
     let tls = TlsFiles { ca: file(&settings.tls.ca), cert: file(&settings.tls.cert), key: file(&settings.tls.key) };
-    let server = Server { address: address.text, project, login, tls };
+    let server = Server { address: address.text, project, login, tls, replicas: settings.replicas };
     Ok(Engine::Server { server, falls_back: is_auto || settings.fallback == Some(Fallback::File) })
 }
 

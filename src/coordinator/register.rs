@@ -118,11 +118,10 @@ impl Register {
         Ok(entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect())
     }
 
-    /// Says where the work on a ticket is, unless somebody else has said so since the revision `known`.
-    pub(super) fn say_carried(&self, carried: &Carried, known: Option<u64>) -> Result<(), QueueError> {
+    /// Says where the work on a ticket is; false where somebody else has said so since the revision `known`.
+    pub(super) fn say_carried(&self, carried: &Carried, known: Option<u64>) -> Result<bool, QueueError> {
         let value = serde_json::to_vec(carried).map_err(|source| NatsError::Unreadable { seq: 0, source })?;
-        self.board.put(&format!("{CARRIED}.{}", carried.ticket), &value, known)?;
-        Ok(())
+        Ok(self.board.put(&format!("{CARRIED}.{}", carried.ticket), &value, known)?.is_some())
     }
 
     /// Forgets what was handed over of a ticket.

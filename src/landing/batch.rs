@@ -24,6 +24,7 @@ use super::speculate::{Expected, Speculation};
 use super::{Landing, LandingError};
 use crate::git::{Advance, Busy, Forecast, Trash, crash_point};
 use crate::model::event::Event;
+use crate::model::node::LandedTicket;
 use crate::model::ticket::TicketState;
 use crate::model::{BranchName, CommitId, Time, WorkerId};
 use crate::queue::Settlement;
@@ -266,7 +267,7 @@ impl Batches<'_, '_> {
         for round in 0..=self.options.rebuilds {
             if round > 0 {
                 if let (Some(shared), Some(first)) = (self.landing.shared, batch.first()) {
-                    shared.follow(&first.worker.place.target)?;
+                    shared.catch_up(&first.worker.place.target)?;
                 }
                 self.look_again(batch)?;
             }
@@ -508,7 +509,11 @@ impl Batches<'_, '_> {
             self.landing.close_intents(opened)?;
             return Ok(Some(Moved::Waiting(checked_out(target, busy))));
         }
-        match shared.announce(target, from, to)? {
+        let landed = |(_, intent): &(IntentId, LandingIntent)| LandedTicket {
+            ticket: intent.ticket.clone(),
+            fence: intent.fence,
+        };
+        match shared.announce(target, (from, to), opened.iter().map(landed).collect())? {
             Announced::Yes => Ok(None),
             Announced::Underneath => {
                 self.landing.close_intents(opened)?;

@@ -130,7 +130,7 @@ impl Landing<'_> {
         for worker in workers {
             targets.insert(self.worker(worker)?.place.target);
         }
-        targets.iter().try_for_each(|target| shared.follow(target).map(drop))
+        targets.iter().try_for_each(|target| shared.catch_up(target).map(drop))
     }
 
     /// The same for a process whose turn it is.

@@ -190,6 +190,14 @@ pub(crate) enum LandingError {
     /// The worktree was released before.
     #[error("worker `{0}` was released")]
     IsReleased(WorkerId),
+    /// Another node went on with its ticket.
+    #[error("node `{node}` has gone on with the ticket of worker `{worker}`")]
+    Overtaken {
+        /// The worker.
+        worker: WorkerId,
+        /// The node.
+        node: String,
+    },
     /// A supervisor runs the worker.
     #[error("the supervisor of worker `{0}` is running")]
     IsSupervised(WorkerId),
@@ -364,6 +372,7 @@ impl LandingError {
             Self::IsReleased(worker) | Self::NoWork { worker, .. } => {
                 Some(format!("its work is kept: swarm recover show {worker}"))
             }
+            Self::Overtaken { worker, .. } => Some(format!("swarm rm {worker} keeps what was made here")),
             Self::IsSupervised(worker) => Some(format!("stop it first: swarm stop {worker}")),
             Self::NotInReview { ticket, .. } => Some(format!("see what it is doing: swarm why {ticket}")),
             Self::MovedOn { worker, .. } => Some(format!("look at the new work: swarm review {worker}")),

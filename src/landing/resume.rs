@@ -51,7 +51,7 @@ impl Landing<'_> {
     ) -> Result<Outcome, LandingError> {
         if let Some(shared) = self.shared {
             // It may be the tip already, though nobody could say so here any more.
-            shared.follow(&intent.target)?;
+            shared.catch_up(&intent.target)?;
         }
         let has_moved = match self.repository.branch_head(&intent.target)? {
             // Work that was in the target before needs no move.

@@ -123,6 +123,10 @@ impl Landing<'_> {
         if !matches!(ticket.state, TicketState::Review | TicketState::Approved) {
             return Err(LandingError::NotInReview { ticket: worker.ticket.clone(), state: ticket.state });
         }
+        // A verdict on what was made here is none on what goes on there.
+        if let Some(node) = self.elsewhere(&worker, &ticket) {
+            return Err(LandingError::Overtaken { node: node.to_owned(), worker: worker.id });
+        }
         let now = self.head_of(&worker)?;
         match &review.commit {
             Some(judged) if *judged != now => {

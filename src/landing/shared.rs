@@ -8,6 +8,10 @@
 //!
 //! Who was stopped for longer than its lease has no turn any more, finds that out before it moves the tip, and could not
 //! move it anyway where another one did: its landing is taken back, and its work lands on what is there by then.
+//!
+//! The tip names the tickets that came in with it, so whoever sees it may say to the queue that they have landed; who moves
+//! it on does so before. What a node was landing that is gone, and what is not in the tip, is **taken from it** in a turn of
+//! somebody else, who writes the tip anew before: were that node to wake up right where it moves the tip, it could not.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,9 +23,10 @@ use super::transport::{Parcel, Transport};
 use super::{LandEvent, Landing, LandingError};
 use crate::files::FileLock;
 use crate::git::{Advance, Repository};
-use crate::model::node::Tip;
-use crate::model::{BranchName, CommitId};
-use crate::queue::{Board, Lead, LeadRequest, Leader, Queue, QueueError, Renewed};
+use crate::model::node::{LandedTicket, Tip};
+use crate::model::ticket::TicketState;
+use crate::model::{BranchName, CommitId, TicketId};
+use crate::queue::{Board, Lead, LeadRequest, Leader, Queue, QueueError, Renewed, Settlement};
 use crate::store::StatePaths;
 
 /// The keys of tips.
@@ -205,8 +210,8 @@ impl<'a> Shared<'a> {
     pub(super) fn announce(
         &self,
         target: &BranchName,
-        from: &CommitId,
-        to: &CommitId,
+        (from, to): (&CommitId, &CommitId),
+        landed: Vec<LandedTicket>,
     ) -> Result<Announced, LandingError> {
         let known = self.tips.borrow().get(target).cloned();
         if let Some((tip, _)) = &known
@@ -233,14 +238,14 @@ impl<'a> Shared<'a> {
         if known.as_ref().is_some_and(|(tip, _)| tip.fence > fence) {
             return Err(LandingError::TurnOver);
         }
-        let tip = Tip::now(to.clone(), self.queue.node().to_owned(), fence, base, chain);
-        let value =
-            serde_json::to_vec(&tip).map_err(|source| LandingError::UnknownTip { target: target.clone(), source })?;
-        let revision = known.map(|(_, revision)| revision);
-        match self.board.put(&key(target), &value, revision).map_err(QueueError::from)? {
-            Some(revision) => {
+        if let Some((tip, _)) = &known {
+            self.mark_landed(tip)?;
+        }
+        let mut tip = Tip::now(to.clone(), self.queue.node().to_owned(), fence, base);
+        (tip.chain, tip.landed) = (chain, landed);
+        match self.put_tip(target, tip, known.map(|(_, revision)| revision))? {
+            true => {
                 self.repository.set_swarm_ref(&tip_reference(target), to)?;
-                self.tips.borrow_mut().insert(target.clone(), (tip, revision));
                 for commit in old {
                     if let Err(error) = self.transport.forget(Parcel::Tip(&commit)) {
                         let error = crate::model::error_text(&error);
@@ -249,16 +254,106 @@ impl<'a> Shared<'a> {
                 }
                 Ok(Announced::Yes)
             }
-            None => {
-                self.transport.forget(Parcel::Tip(to)).ok();
+            false => {
+                // It may have been the tip for a moment, by a try whose answer was lost: then others lead over it.
+                if !self.tip(target)?.is_some_and(|(tip, _)| tip.chain.contains(to)) {
+                    self.transport.forget(Parcel::Tip(to)).ok();
+                }
                 Ok(Announced::Underneath)
             }
         }
     }
 
+    /// Writes a tip where the last revision of it is `known`; false where somebody was faster.
+    fn put_tip(&self, target: &BranchName, tip: Tip, known: Option<u64>) -> Result<bool, LandingError> {
+        let value =
+            serde_json::to_vec(&tip).map_err(|source| LandingError::UnknownTip { target: target.clone(), source })?;
+        let revision = self.board.put(&key(target), &value, known).map_err(QueueError::from)?;
+        let is_put = revision.is_some();
+        if let Some(revision) = revision {
+            self.tips.borrow_mut().insert(target.clone(), (tip, revision));
+        }
+        Ok(is_put)
+    }
+
+    /// Says to the queue which tickets have landed with the tip, where whoever landed them has not come to that, and brings
+    /// the target of this clone up to it.
+    pub(crate) fn catch_up(&self, target: &BranchName) -> Result<Followed, LandingError> {
+        if let Some((tip, _)) = self.tip(target)? {
+            self.mark_landed(&tip)?;
+        }
+        self.follow(target)
+    }
+
+    /// Says to the queue that the tickets have landed which came in with a tip.
+    fn mark_landed(&self, tip: &Tip) -> Result<(), LandingError> {
+        for LandedTicket { ticket, fence } in &tip.landed {
+            let entry = self.queue.ticket(ticket)?.filter(|entry| entry.fence == *fence);
+            let settled = match entry.map(|entry| entry.state) {
+                Some(TicketState::Landing) => self.queue.settle(ticket, *fence, Settlement::Landed),
+                // Whoever landed it took it back: no answer told it that the tip had moved.
+                Some(TicketState::Approved) => self
+                    .queue
+                    .settle(ticket, *fence, Settlement::BeginLanding)
+                    .and_then(|_| self.queue.settle(ticket, *fence, Settlement::Landed)),
+                _ => continue,
+            };
+            match settled {
+                // Somebody else says so at the same time, or gave it back to its agent.
+                Ok(_) | Err(QueueError::Stale { .. } | QueueError::Illegal { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a ticket from a node that is gone and was landing it: it has landed then, or is approved again and cannot land
+    /// any more by what that node had begun.
+    fn take_from_gone(&self, ticket: &TicketId, fence: u64, target: &BranchName) -> Result<(), LandingError> {
+        self.catch_up(target)?;
+        let entry = self.queue.ticket(ticket)?;
+        if entry.is_none_or(|entry| (entry.state, entry.fence) != (TicketState::Landing, fence)) {
+            return Ok(());
+        }
+        let turn = self.check_turn()?;
+        let known = self.tips.borrow().get(target).cloned();
+        let (tip, revision) = match known {
+            Some((mut tip, revision)) => {
+                tip.fence = turn;
+                (tip, Some(revision))
+            }
+            None => {
+                let head =
+                    self.repository.branch_head(target)?.ok_or_else(|| LandingError::NoTarget(target.clone()))?;
+                (Tip::now(head.clone(), self.queue.node().to_owned(), turn, head), None)
+            }
+        };
+        if !self.put_tip(target, tip, revision)? {
+            return Err(LandingError::TurnOver);
+        }
+        self.queue.settle(ticket, fence, Settlement::DeferLanding)?;
+        Ok(())
+    }
+
     /// The way to other nodes.
     pub(crate) fn transport(&self) -> &Transport<'a> {
         &self.transport
+    }
+}
+
+impl Landing<'_> {
+    /// Waits for the turn and takes a ticket from a node that is gone and was landing it.
+    pub(crate) fn take_from_gone(
+        &self,
+        ticket: &TicketId,
+        fence: u64,
+        target: &BranchName,
+    ) -> Result<(), LandingError> {
+        let Some(mut shared) = Shared::open(self)? else { return Ok(()) };
+        if !shared.take_turn(&AtomicBool::new(false), &mut |_| {})? {
+            return Err(LandingError::Ended);
+        }
+        shared.in_turn(|| shared.take_from_gone(ticket, fence, target))
     }
 }
 

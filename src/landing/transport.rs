@@ -1,6 +1,7 @@
 //! How commits get from one node to another: as bundles through the server that keeps the queue, or through a git remote,
 //! in references of ours.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::LandingError;
@@ -10,14 +11,17 @@ use crate::queue::{Link, Objects};
 
 /// Bytes of a bundle that go through the server.
 const MOST_BYTES: usize = 256 * 1024 * 1024;
+/// How many bundles are looked at for one commit. Those that lead to a tip are some dozens; more go round in a circle.
+const MOST_LOOKS: usize = 10_000;
 
 /// What is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parcel<'a> {
     /// A commit that the target was moved to.
     Tip(&'a CommitId),
-    /// The state of the work on a ticket, under this fence.
-    Carried(&'a TicketId, u64),
+    /// The state of the work on a ticket, which is this commit. Each has a name of its own: what an entry of the board
+    /// points to is there for as long as that does.
+    Carried(&'a TicketId, &'a CommitId),
 }
 
 impl Parcel<'_> {
@@ -25,7 +29,7 @@ impl Parcel<'_> {
     fn reference(self) -> String {
         match self {
             Self::Tip(commit) => format!("refs/swarm/tips/{commit}"),
-            Self::Carried(ticket, fence) => format!("refs/swarm/carried/{ticket}/{fence}"),
+            Self::Carried(ticket, commit) => format!("refs/swarm/carried/{ticket}/{commit}"),
         }
     }
 
@@ -33,7 +37,7 @@ impl Parcel<'_> {
     fn object(self) -> String {
         match self {
             Self::Tip(commit) => format!("tip-{commit}"),
-            Self::Carried(ticket, fence) => format!("carried-{ticket}-{fence}"),
+            Self::Carried(ticket, commit) => format!("carried-{ticket}-{commit}"),
         }
     }
 }
@@ -101,25 +105,19 @@ impl<'a> Transport<'a> {
                 }
             }
             Way::Server(objects) => {
-                // What one builds on is a tip that was handed over before it; each is taken once those below it are here.
-                let mut wanted: Vec<(String, String, CommitId)> =
-                    vec![(parcel.object(), parcel.reference(), commit.clone())];
-                while let Some((object, reference, wants)) = wanted.last().cloned() {
-                    let found = objects.get(&object).map_err(crate::queue::QueueError::from)?;
-                    let bundle = found.ok_or_else(|| not_sent(&wants))?;
-                    let name = if wants == *commit { into.to_owned() } else { format!("refs/swarm/taken/{wants}") };
-                    let missing = self.repository.take_bundle(&bundle, (&reference, &wants), &name)?;
-                    if missing.is_empty() {
-                        wanted.pop();
-                        continue;
+                let take = |wants: &CommitId| {
+                    let is_it = wants == commit;
+                    if !is_it && self.repository.has_commit(wants)? {
+                        return Ok(Some(Vec::new()));
                     }
-                    for below in missing {
-                        if wanted.iter().any(|(.., known)| *known == below) {
-                            return Err(not_sent(&below));
-                        }
-                        let tip = Parcel::Tip(&below);
-                        wanted.push((tip.object(), tip.reference(), below));
-                    }
+                    let parcel = if is_it { parcel } else { Parcel::Tip(wants) };
+                    let found = objects.get(&parcel.object()).map_err(crate::queue::QueueError::from)?;
+                    let Some(bundle) = found else { return Ok(None) };
+                    let name = if is_it { into.to_owned() } else { format!("refs/swarm/taken/{wants}") };
+                    Ok(Some(self.repository.take_bundle(&bundle, (&parcel.reference(), wants), &name)?))
+                };
+                if let Some(missing) = gather(commit, take)? {
+                    return Err(not_sent(&missing));
                 }
                 self.forget_taken()
             }
@@ -142,5 +140,88 @@ impl<'a> Transport<'a> {
             Way::Remote(remote) => Ok(self.repository.push_swarm_ref(remote, &parcel.reference(), None)?),
             Way::Server(objects) => Ok(objects.delete(&parcel.object()).map_err(crate::queue::QueueError::from)?),
         }
+    }
+}
+
+/// Takes a commit by `take`, and before it what it builds on: mostly tips that were handed over before it. `take` answers
+/// what of that is missing, nothing where the commit is here by then, and `None` where nobody handed it over. Answers what
+/// cannot be had, `None` where all is here.
+fn gather(
+    commit: &CommitId,
+    mut take: impl FnMut(&CommitId) -> Result<Option<Vec<CommitId>>, LandingError>,
+) -> Result<Option<CommitId>, LandingError> {
+    let (mut wanted, mut absent) = (vec![commit.clone()], BTreeSet::new());
+    for _ in 0..MOST_LOOKS {
+        let Some(wants) = wanted.last().cloned() else { return Ok(absent.take(commit)) };
+        let Some(missing) = take(&wants)? else {
+            // Where it is no tip, it comes along with the tip that has it.
+            wanted.pop();
+            absent.insert(wants);
+            continue;
+        };
+        let below: Vec<_> = missing.iter().filter(|commit| !absent.contains(*commit)).cloned().collect();
+        match missing.into_iter().next() {
+            None => drop(wanted.pop()),
+            Some(gone) if below.is_empty() => return Ok(Some(gone)),
+            // What several build on comes before all of them.
+            Some(_) => {
+                wanted.retain(|known| !below.contains(known));
+                wanted.extend(below);
+            }
+        }
+    }
+    Ok(Some(commit.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A commit that a digit names.
+    fn commit(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    /// Gathers `9` from bundles, each with what it builds on; what could not be had, and what is here then.
+    fn gathered(bundles: &[(char, &str)]) -> (Option<CommitId>, BTreeSet<CommitId>) {
+        let bundles: BTreeMap<_, Vec<_>> =
+            bundles.iter().map(|(digit, below)| (commit(*digit), below.chars().map(commit).collect())).collect();
+        let here = RefCell::new(BTreeSet::new());
+        let take = |wants: &CommitId| {
+            let Some(below) = bundles.get(wants) else { return Ok(None) };
+            let mut here = here.borrow_mut();
+            let missing: Vec<_> = below.iter().filter(|below| !here.contains(*below)).cloned().collect();
+            if missing.is_empty() {
+                here.insert(wants.clone());
+                // A commit of its own that no bundle is named after.
+                here.insert(commit('5'));
+            }
+            Ok(Some(missing))
+        };
+        let missing = gather(&commit('9'), take).unwrap();
+        (missing, here.into_inner())
+    }
+
+    #[test]
+    fn a_commit_is_taken_after_all_that_it_builds_on_in_whatever_order_that_is_named() {
+        for nine in ["876", "867", "786", "768", "687", "678"] {
+            for eight in ["76", "67"] {
+                let (missing, here) = gathered(&[('9', nine), ('8', eight), ('7', "6"), ('6', "")]);
+                assert_eq!((missing, here.len()), (None, 5), "{nine} {eight}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_tip_comes_along_with_one_and_what_is_nowhere_is_told() {
+        assert_eq!(gathered(&[('9', "85"), ('8', "")]).0, None);
+        assert_eq!(gathered(&[('9', "58"), ('8', "")]).0, None);
+        assert_eq!(gathered(&[('9', "84"), ('8', "")]).0, Some(commit('4')));
+        assert_eq!(gathered(&[('9', "8")]).0, Some(commit('8')));
+        assert_eq!(gathered(&[]).0, Some(commit('9')));
+        assert_eq!(gathered(&[('9', "8"), ('8', "9")]).0, Some(commit('9')), "a circle comes to an end");
     }
 }

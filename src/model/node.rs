@@ -86,12 +86,25 @@ pub(crate) struct Tip {
     pub(crate) base: CommitId,
     /// The commits whose bundles lead from the base to this one, in order.
     pub(crate) chain: Vec<CommitId>,
+    /// The tickets whose work came in with it: they have landed, whoever says so to the queue.
+    #[serde(default)]
+    pub(crate) landed: Vec<LandedTicket>,
+}
+
+/// A ticket whose work has landed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LandedTicket {
+    /// It.
+    pub(crate) ticket: TicketId,
+    /// The fence of the attempt whose work it is.
+    pub(crate) fence: u64,
 }
 
 impl Tip {
-    /// A tip from now on.
-    pub(crate) fn now(commit: CommitId, node: String, fence: u64, base: CommitId, chain: Vec<CommitId>) -> Self {
-        Self { schema: NODE_SCHEMA, commit, node, fence, at: Time::now(), base, chain }
+    /// A tip from now on, with which nothing came in and to which no bundle leads.
+    pub(crate) fn now(commit: CommitId, node: String, fence: u64, base: CommitId) -> Self {
+        let (chain, landed) = (Vec::new(), Vec::new());
+        Self { schema: NODE_SCHEMA, commit, node, fence, at: Time::now(), base, chain, landed }
     }
 }
 
@@ -106,21 +119,51 @@ pub(crate) struct Carried {
     pub(crate) fence: u64,
     /// The node.
     pub(crate) node: String,
-    /// Where the branch was.
-    pub(crate) head: CommitId,
-    /// A snapshot on top of that with what was not committed; `None` where all was.
-    pub(crate) snapshot: Option<CommitId>,
+    /// What there is of it.
+    #[serde(flatten)]
+    pub(crate) made: Made,
     /// When, by the node's clock.
     pub(crate) at: Time,
 }
 
+/// What there is of the work on a ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Made {
+    /// Where the branch is.
+    pub(crate) head: CommitId,
+    /// A snapshot on top of that with what is not committed; `None` where all is.
+    pub(crate) snapshot: Option<CommitId>,
+    /// Whether its attempt has come to a good end: it is to be judged, or was.
+    #[serde(default)]
+    pub(crate) is_finished: bool,
+    /// The approval that lets it land.
+    #[serde(default)]
+    pub(crate) approval: Option<Approval>,
+}
+
+/// That somebody approved work as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Approval {
+    /// Who, as git names them.
+    pub(crate) by: String,
+    /// What they said of the whole.
+    pub(crate) text: String,
+}
+
 impl Carried {
     /// The work as it is now.
-    pub(crate) fn now(ticket: &TicketId, fence: u64, node: &str, state: (CommitId, Option<CommitId>)) -> Self {
-        let ((head, snapshot), ticket, node) = (state, ticket.clone(), node.to_owned());
-        Self { schema: NODE_SCHEMA, ticket, fence, node, head, snapshot, at: Time::now() }
+    pub(crate) fn now(ticket: &TicketId, fence: u64, node: &str, made: Made) -> Self {
+        let (ticket, node) = (ticket.clone(), node.to_owned());
+        Self { schema: NODE_SCHEMA, ticket, fence, node, made, at: Time::now() }
     }
 
+    /// The commit that has all of it.
+    pub(crate) fn commit(&self) -> &CommitId {
+        self.made.commit()
+    }
+}
+
+impl Made {
     /// The commit that has all of it.
     pub(crate) fn commit(&self) -> &CommitId {
         self.snapshot.as_ref().unwrap_or(&self.head)

@@ -35,7 +35,12 @@ pub(crate) struct QueueSettings {
     /// How long a server keeps what became of tickets for other programs; zero is for ever. Tickets themselves it keeps.
     #[serde(with = "serde_duration")]
     pub(crate) retention: Duration,
+    /// How many servers of a cluster keep each thing, from 1 to [`MOST_REPLICAS`]; counts when the queue is made there.
+    pub(crate) replicas: usize,
 }
+
+/// The servers that can keep a stream (docs.nats.io/nats-concepts/jetstream/streams).
+pub(crate) const MOST_REPLICAS: usize = 5;
 
 /// How long a server keeps the history of tickets where nothing is said about it.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -53,6 +58,7 @@ impl Default for QueueSettings {
             tls: TlsFiles::default(),
             fallback: None,
             retention: RETENTION,
+            replicas: 1,
         }
     }
 }

@@ -18,6 +18,14 @@ pub(crate) struct Server {
     pub(crate) login: Login,
     /// Files of an encrypted connection; absolute.
     pub(crate) tls: TlsFiles,
+    /// How many servers keep what is made there.
+    #[serde(default = "one")]
+    pub(crate) replicas: usize,
+}
+
+/// The servers that keep what is made where nothing is said about it.
+fn one() -> usize {
+    1
 }
 
 /// Who we are to a server. `Debug` shows no secret.

@@ -48,7 +48,7 @@ pub(crate) use handover::RuntimePaths;
 pub(crate) use ledger::node_name;
 pub(crate) use run::supervise;
 pub(crate) use spawn::{
-    ApprovedSetup, Continue, Inherited, Left, Plan, Reserved, ReservedAgain, SeenLease, Spawned, Spawner, Start,
+    ApprovedSetup, Continue, Inherited, Plan, Reserved, ReservedAgain, SeenLease, Spawned, Spawner, Start,
 };
 
 /// Names the worker of whatever an agent starts, wherever it goes.

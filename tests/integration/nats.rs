@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsCluster, NatsServer};
 use crate::support::schema::assert_conforms;
 use crate::support::swarm::{SWARM, TestSwarm};
 
@@ -181,6 +181,35 @@ fn a_run_goes_on_when_its_server_is_restarted() {
         assert_eq!((state(&swarm, id), swarm.read(&format!("{id}.txt"))), ("landed".into(), format!("{id}\n")));
     }
     assert_eq!(started(), 4, "no agent was started twice");
+}
+
+#[test]
+fn a_cluster_of_three_servers_can_lose_any_one_of_them() {
+    let swarm = repository("file", &["t0", "t1", "t2", "one", "two"]);
+    let mut cluster = NatsCluster::start(&swarm);
+    configure(&swarm, &format!("{{url: \"{}\", replicas: 3}}", cluster.url()));
+    // The servers agree first on who leads.
+    swarm.wait_until("the queue", || swarm.run(["queue", "add", "one"]).code == 0);
+    swarm.run(["up", "--merge", "--headless"]).success();
+    // Whichever leads in a stream is among them.
+    for lost in 0..3 {
+        let id = format!("t{lost}");
+        cluster.kill(lost);
+        swarm.wait_until("the queue without one server", || swarm.run(["queue", "add", &id]).code == 0);
+        swarm.wait_until("a ticket to land without it", || {
+            let list = swarm.run(["queue", "list", "--all", "--json"]);
+            let list = if list.code == 0 { list.json() } else { Value::Null };
+            let mut tickets = list["tickets"].as_array().into_iter().flatten();
+            tickets.any(|entry| entry["ticket"] == *id && entry["state"] == "landed")
+        });
+        cluster.restart(&swarm, lost);
+    }
+    swarm.run(["down"]).success();
+    assert_eq!((swarm.read("t0.txt"), swarm.read("one.txt")), ("t0\n".to_owned(), "one\n".to_owned()));
+    let started = std::fs::read_to_string(swarm.root().join("started.log")).unwrap();
+    assert_eq!(started.lines().count(), 4, "no ticket was worked on twice:\n{started}");
+    configure(&swarm, &format!("{{url: \"{}\", replicas: 6}}", cluster.url()));
+    swarm.run(["queue", "add", "two"]).expect_code(2).says("from 1 to 5 servers keep it");
 }
 
 #[test]

@@ -396,6 +396,68 @@ fn a_node_that_was_suspended_while_it_landed_cannot_land_over_another() {
 }
 
 #[test]
+fn finished_work_of_a_node_that_is_killed_lands_elsewhere_with_its_approval() {
+    let nodes = Nodes::new(SCRIPT, "", &["one"]);
+    let swarm = &nodes.swarm;
+    let gate = GATE.replace("ROOT", &swarm.root().display().to_string());
+    swarm.write(".swarm/config.yaml", &format!("limits: {{grace: 500ms, snapshot_every: 300ms}}\n{gate}"));
+    swarm.git(["commit", "--quiet", "-am", "A person approves"]).success();
+    swarm.write_at(&nodes.place("hold.one"), "");
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    swarm.wait_until("the work to be finished", || nodes.states(&nodes.first())["one"] == "review");
+    swarm.run(["review", "one", "--approve"]).success();
+    swarm.wait_until("its gate", || nodes.place("gate.one").exists());
+    let is_said = || swarm.run(["why", "one"]).stdout.contains("was handed over as finished and approved");
+    swarm.wait_until("the approval to be handed over", is_said);
+    kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
+    nodes.join_second(&[]);
+    let clone = nodes.second();
+    swarm.wait_until("the other node to have it", || clone.join(".git/swarm/workers/one").exists());
+    std::fs::remove_file(nodes.place("hold.one")).unwrap();
+    nodes.await_landed(&clone, &["one"]);
+    let log = std::fs::read_to_string(nodes.place("started.log")).unwrap();
+    assert_eq!(log, "one\n", "what is finished is not worked on again");
+    let events = swarm.run_in(&clone, ["logs", "one"]).success();
+    assert!(events.contains("goes on with what node a left") && events.contains("Person"), "{events}");
+    // The node that comes back follows, and gives its own worker up.
+    swarm.run(["up", "--merge", "--headless", "--yes"]).success();
+    nodes.assert_landed_once(&["one"]);
+    swarm.wait_until("its worktree to be released", || !swarm.worktree("one").exists());
+    nodes.down();
+}
+
+/// A hook by which whoever lands is killed when it moves its own target: the tip has moved then.
+const KILLS_LANDER: &str = r#"#!/bin/sh
+[ "$1" = prepared ] && grep -q " refs/heads/main$" || exit 0
+mv "$0" "$0.done"
+kill -9 $(cut -d " " -f 4 "/proc/$PPID/stat")
+"#;
+
+#[test]
+fn what_landed_is_marked_as_landed_by_others_where_its_node_dies_before_it_says_so() {
+    let nodes = Nodes::new(SCRIPT, "", &["one", "two"]);
+    let swarm = &nodes.swarm;
+    let hook = nodes.first().join(".git/hooks/reference-transaction");
+    swarm.write_at(&hook, KILLS_LANDER);
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&hook, executable).unwrap();
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    swarm.wait_until("the node to die while it lands", || hook.with_extension("done").exists());
+    assert_eq!(nodes.states(&nodes.first())["one"], "landing");
+    nodes.join_second(&[]);
+    nodes.await_landed(&nodes.second(), &["one"]);
+    swarm.run_in(&nodes.second(), ["queue", "add", "two"]).success();
+    nodes.await_landed(&nodes.second(), &["two"]);
+    let log = std::fs::read_to_string(nodes.place("started.log")).unwrap();
+    assert_eq!(log, "one\ntwo\n", "what has landed is not worked on again");
+    swarm.run(["up", "--merge", "--headless", "--yes"]).success();
+    nodes.assert_landed_once(&["one", "two"]);
+    nodes.down();
+}
+
+#[test]
 fn a_target_that_went_its_own_way_is_told_and_left_alone() {
     let nodes = Nodes::new(SCRIPT, "", &["one", "two"]);
     let swarm = &nodes.swarm;
@@ -464,6 +526,29 @@ fn a_node_that_joins_late_follows_all_that_landed_and_waits_for_files_of_a_perso
     assert_eq!(nodes.head(&nodes.second()), before);
     std::fs::remove_file(nodes.second().join("two.txt")).unwrap();
     nodes.assert_landed_once(&["one", "two", "three"]);
+    nodes.down();
+}
+
+#[test]
+fn a_node_can_join_when_more_has_landed_than_is_handed_over_piece_by_piece() {
+    // More landings than bundles that lead to a tip, of work that began at different ones of them.
+    let tickets: Vec<_> = (0..40).map(|number| format!("t{number:02}")).collect();
+    let tickets: Vec<_> = tickets.iter().map(String::as_str).collect();
+    let nodes = Nodes::new("echo \"$SWARM_TICKET\" > \"$SWARM_TICKET.txt\"", "max_workers: 3\n", &tickets);
+    let swarm = &nodes.swarm;
+    swarm.write(
+        ".swarm/config.yaml",
+        &format!("{}gates: []\n", swarm.read(".swarm/config.yaml").replace("auto}", "auto, batch: 1}")),
+    );
+    swarm.git(["commit", "--quiet", "-am", "One at a time"]).success();
+    std::fs::create_dir_all(nodes.place("b")).unwrap();
+    swarm.git(["clone", "--quiet", ".", nodes.second().to_str().unwrap()]).success();
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "--all"]).success();
+    nodes.await_landed(&nodes.first(), &tickets);
+    let args = ["node", "join", nodes.server.url(), "--name", "b", "--headless", "--merge"];
+    swarm.run_in(&nodes.second(), args).success();
+    nodes.assert_landed_once(&tickets);
     nodes.down();
 }
 

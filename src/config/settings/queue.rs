@@ -3,7 +3,7 @@
 use super::{Check, Checked};
 use crate::config::environment as env;
 use crate::config::error::Problem;
-use crate::model::queue::{AUTO, Address, FILE, QueueSettings};
+use crate::model::queue::{AUTO, Address, FILE, MOST_REPLICAS, QueueSettings};
 
 /// Bytes that a project's name may have.
 const LONGEST_NAME: usize = 64;
@@ -16,6 +16,8 @@ pub(super) fn check(check: &Check<'_>, queue: &QueueSettings) -> Checked {
         check.ensure(is_good, "queue.project", "a name is one line of plain text")?;
         check.ensure(project.len() <= LONGEST_NAME, "queue.project", "a name has 64 bytes at most")?;
     }
+    let is_good = (1..=MOST_REPLICAS).contains(&queue.replicas);
+    check.ensure(is_good, "queue.replicas", "from 1 to 5 servers keep it")?;
     let ways = [
         ("credentials", queue.credentials.is_some()),
         ("nkey", queue.nkey.is_some()),

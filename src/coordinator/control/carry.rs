@@ -6,11 +6,14 @@ use super::{Control, is_released};
 use crate::coordinator::failure::Failure;
 use crate::coordinator::register::Register;
 use crate::git::Repository;
-use crate::landing::{Followed, LandingError, Parcel, Shared, Transport, tip_reference};
-use crate::model::node::Carried;
+use crate::landing::{Followed, LandingError, NewReview, Parcel, Shared, Standing, Transport, tip_reference};
+use crate::model::node::{Approval, Carried, Made};
+use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Worker};
-use crate::model::{BranchName, CommitId, TicketId, WorkerId};
-use crate::supervisor::{Inherited, Left, SeenLease};
+use crate::model::{AgentName, BranchName, TicketId, WorkerId};
+use crate::queue::{QueueError, QueueTicket};
+use crate::store::Review;
+use crate::supervisor::{Inherited, SeenLease};
 
 impl Control {
     /// Brings the targets of this clone up to what other nodes landed; those that moved, each with the node. Nothing where
@@ -25,7 +28,7 @@ impl Control {
             let Some(shared) = Shared::open(landing)? else { return Ok(Vec::new()) };
             let mut moved = Vec::new();
             for target in targets {
-                if let Followed::Moved(node) = shared.follow(&target)? {
+                if let Followed::Moved(node) = shared.catch_up(&target)? {
                     moved.push((target, node));
                 }
             }
@@ -45,49 +48,100 @@ impl Control {
             }
             for ticket in over {
                 if let Some((carried, _)) = register.carried(ticket)? {
-                    shared.transport().forget(Parcel::Carried(ticket, carried.fence))?;
                     register.forget_carried(ticket)?;
+                    shared.transport().forget(Parcel::Carried(ticket, carried.commit()))?;
                 }
             }
             Ok(())
         })
     }
 
-    /// Hands the work of one worker over.
+    /// Hands the work of one worker over. What was handed over before stays until the board says otherwise.
     fn carry_one(&self, worker: &Worker, register: &Register, transport: &Transport<'_>) -> Result<(), Failure> {
         let (repository, ticket, fence) = (&self.project.repository, &worker.ticket, worker.attempt.fence);
-        let Some(state) = self.work_of(worker)? else { return Ok(()) };
+        let Some(entry) = self.project.queue()?.ticket(ticket)? else { return Ok(()) };
+        let Some(made) = self.work_of(worker, &entry)? else { return Ok(()) };
         let known = register.carried(ticket)?;
         if known.as_ref().is_some_and(|(carried, _)| carried.fence > fence) {
             // Somebody else goes on with it by now.
             return Ok(());
         }
-        let carried = Carried::now(ticket, fence, self.project.node().as_str(), state);
+        let carried = Carried::now(ticket, fence, self.project.node().as_str(), made);
         // Whoever takes it over has followed what landed.
         let tip = repository.ref_commit(&tip_reference(&worker.place.target))?;
         let without = [tip.unwrap_or_else(|| worker.place.base.clone())];
-        transport.send(Parcel::Carried(ticket, fence), carried.commit(), &without)?;
         let (before, revision) = known.unzip();
-        register.say_carried(&carried, revision)?;
-        if let Some(before) = before.filter(|before| before.fence != fence) {
-            transport.forget(Parcel::Carried(ticket, before.fence))?;
+        let is_there = before.as_ref().is_some_and(|before| before.commit() == carried.commit());
+        if !is_there {
+            transport.send(Parcel::Carried(ticket, carried.commit()), carried.commit(), &without)?;
+        }
+        let needless = match register.say_carried(&carried, revision)? {
+            true => before.as_ref().map(Carried::commit),
+            false => Some(carried.commit()),
+        };
+        if let Some(commit) = needless.filter(|_| !is_there) {
+            transport.forget(Parcel::Carried(ticket, commit))?;
         }
         Ok(())
     }
 
-    /// Where a worker's branch is, and the snapshot on top of it with what is not committed; `None` without a branch.
+    /// What there is of a worker's work; `None` without a branch.
     pub(in crate::coordinator) fn work_of(
         &self,
         worker: &Worker,
-    ) -> Result<Option<(CommitId, Option<CommitId>)>, Failure> {
+        entry: &QueueTicket,
+    ) -> Result<Option<Made>, Failure> {
         let repository = &self.project.repository;
+        let is_own = entry.fence == worker.attempt.fence;
+        let is_finished = is_own && is_finished(entry.state);
         let Some(head) = repository.branch_head(&worker.place.branch)? else { return Ok(None) };
         let snapshot = match repository.ref_commit(&Repository::wip_ref(&worker.id))? {
             // One of an older head says nothing about what is there now.
             Some(commit) if repository.merge_base(&commit, &head)?.as_ref() == Some(&head) => Some(commit),
             _ => None,
         };
-        Ok(Some((head, snapshot)))
+        let mut approval = None;
+        if is_finished && entry.state != TicketState::Review {
+            let standing = self.with_landing(|landing| Ok(landing.standing(worker)?))?;
+            if let Standing::Approved(Review { by, text, .. }) = standing {
+                approval = Some(Approval { by, text });
+            }
+        }
+        Ok(Some(Made { head, snapshot, is_finished, approval }))
+    }
+
+    /// Goes on with a ticket of a node that is gone: with what that one left of the work on it, which is judged and lands
+    /// here where it was finished.
+    pub(in crate::coordinator) fn take_over(
+        &self,
+        id: &TicketId,
+        agent: &AgentName,
+        headless: bool,
+        seen: SeenLease,
+    ) -> Result<(), Failure> {
+        let queue = self.project.queue()?;
+        let known = || Ok::<_, Failure>(queue.ticket(id)?.ok_or_else(|| QueueError::NotFound(id.clone()))?);
+        let entry = known()?;
+        if entry.state == TicketState::Landing {
+            let target = match &entry.ticket.target {
+                Some(target) => target.parse().map_err(crate::git::GitError::from)?,
+                None => self.target()?,
+            };
+            self.with_landing(|landing| Ok(landing.take_from_gone(id, seen.fence, &target)?))?;
+            if known()?.state == TicketState::Landed {
+                return Ok(());
+            }
+        }
+        let carried = self.carried_elsewhere(id)?;
+        self.start_published(id, agent, headless, Some(seen))?;
+        match carried.map(|carried| carried.made) {
+            // As it was approved where it was taken over from.
+            Some(Made { head, approval: Some(Approval { by, text }), .. }) if known()?.state == TicketState::Review => {
+                let review = NewReview { by, text, commit: Some(head) };
+                self.with_landing(|landing| Ok(landing.approve(&WorkerId::of(id, 1), review).map(drop)?))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What other nodes have of a worker's work, as a clause; `None` where nobody does.
@@ -96,9 +150,14 @@ impl Control {
         let own = self.project.node();
         Ok(register.carried(&worker.ticket)?.map(|(carried, _)| match carried.node == own.as_str() {
             true => format!(
-                "what it made until {} ({}) was handed over, for other nodes to go on with",
+                "what it made until {} ({}) was handed over{}, for other nodes to go on with",
                 carried.at,
-                carried.commit()
+                carried.commit(),
+                match (carried.made.is_finished, &carried.made.approval) {
+                    (false, _) => "",
+                    (true, None) => " as finished",
+                    (true, Some(_)) => " as finished and approved",
+                }
             ),
             false => format!("node `{}` handed over what it made of its ticket until {}", carried.node, carried.at),
         }))
@@ -143,21 +202,29 @@ impl Control {
         let own = self.project.node();
         let holder = queue.ticket(ticket)?.and_then(|entry| entry.node).filter(|node| node != own.as_str());
         let nothing = || takes_over.and(holder.clone()).map(|node| Inherited { node, left: None });
-        let Some(carried) = self.carried_elsewhere(ticket)? else { return Ok(nothing()) };
         let into = format!("refs/swarm/inherited/{ticket}");
-        let taken = self.with_landing(|landing| {
-            let Some(shared) = Shared::open(landing)? else { return Ok(true) };
-            let parcel = Parcel::Carried(ticket, carried.fence);
-            match shared.transport().take(parcel, carried.commit(), &into) {
-                Err(LandingError::NotSent { .. }) => Ok(false),
-                // Whoever began without it would throw it away.
-                taken => Ok(taken.map(|()| true)?),
+        let mut known = self.carried_elsewhere(ticket)?;
+        while let Some(carried) = known {
+            let taken = self.with_landing(|landing| {
+                let Some(shared) = Shared::open(landing)? else { return Ok(true) };
+                let parcel = Parcel::Carried(ticket, carried.commit());
+                match shared.transport().take(parcel, carried.commit(), &into) {
+                    Err(LandingError::NotSent { .. }) => Ok(false),
+                    // Whoever began without it would throw it away.
+                    taken => Ok(taken.map(|()| true)?),
+                }
+            });
+            if taken? {
+                return Ok(Some(Inherited { node: carried.node, left: Some(carried.made) }));
             }
-        });
-        if !taken? {
-            return Ok(nothing());
+            // Something newer may have taken its place meanwhile.
+            known = self.carried_elsewhere(ticket)?.filter(|now| *now != carried);
         }
-        let left = Some(Left { head: carried.head, snapshot: carried.snapshot });
-        Ok(Some(Inherited { node: carried.node, left }))
+        Ok(nothing())
     }
+}
+
+/// Whether an attempt has come to a good end whose ticket is in this state.
+fn is_finished(state: TicketState) -> bool {
+    matches!(state, TicketState::Review | TicketState::Approved | TicketState::Landing)
 }

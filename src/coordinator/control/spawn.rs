@@ -11,13 +11,12 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{QueuedView, SpawnView, SpawnedView, VIEW_VERSION};
 use crate::files::{self, FileLock};
 use crate::model::agent::Agent;
+use crate::model::node::Made;
 use crate::model::settings::Settings;
 use crate::model::ticket::{DependencyKind, Ticket, TicketState, cycle, cycle_text, unmet};
 use crate::model::worker::{Liveness, SpawnStep, Status, Worker};
 use crate::model::{AgentName, BranchName, TicketId, Time, WorkerId};
-use crate::supervisor::{
-    ApprovedSetup, Continue, Left, Plan, Reserved, ReservedAgain, SeenLease, Spawned, Spawner, Start,
-};
+use crate::supervisor::{ApprovedSetup, Continue, Plan, Reserved, ReservedAgain, SeenLease, Spawned, Spawner, Start};
 use crate::terminal::Tmux;
 
 /// Spawns carried out at once: one a core of a small machine; their locked parts take turns anyway.
@@ -327,7 +326,7 @@ impl Control {
                 let mut plan = spawner.plan(&ticket, request.base.as_deref())?;
                 let inherited = self.inherited(request.takes_over, &ticket.id)?;
                 let inherited = inherited.filter(|_| !plan.use_existing_branch);
-                if let Some(Left { head, .. }) = inherited.as_ref().and_then(|inherited| inherited.left.as_ref()) {
+                if let Some(Made { head, .. }) = inherited.as_ref().and_then(|inherited| inherited.left.as_ref()) {
                     // What is on its branch beyond the target is the work that goes on.
                     plan.base = spawner.repository.merge_base(head, &plan.base)?.unwrap_or(plan.base);
                 }
@@ -564,7 +563,7 @@ fn planned(prepared: &Prepared) -> SpawnedView {
 pub(super) fn spawned_view(spawned: &Spawned) -> SpawnedView {
     let Spawned { worker, pid, took_branch } = spawned;
     let warnings = branch_warning(*took_branch, &worker.id, &worker.place.branch);
-    SpawnedView { warnings, ..worker_spawned(worker, Some(*pid)) }
+    SpawnedView { warnings, ..worker_spawned(worker, *pid) }
 }
 
 /// What to say of a branch that was there before its worker.

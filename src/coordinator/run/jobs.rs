@@ -266,7 +266,7 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
             control.start_published(ticket, agent, *headless, None).map(|_| Done::Simply)
         }
         Job::TakeOver { ticket, agent, lease, headless } => {
-            control.start_published(ticket, agent, *headless, Some(*lease)).map(|_| Done::Simply)
+            control.take_over(ticket, agent, *headless, *lease).map(|()| Done::Simply)
         }
         Job::Hand { worker, agent, .. } => control.hand_on(worker, agent).map(|()| Done::Simply),
         Job::Ask { worker } => control.ask_after_round(worker).map(|()| Done::Simply),

@@ -15,7 +15,8 @@
 //! **Nodes.** Where a server keeps the queue, each clone that works on it is a node with a coordinator of its own: the role
 //! is `coordinator@NODE`, and everything above holds within the node. It says on the board of the server that it is there,
 //! looks which others are, follows what they land, and hands over what its workers have made. Tickets that others hold are
-//! theirs while they are there; those of a node that is gone and whose leases are over it takes over.
+//! theirs while they are there; those of a node that is gone and whose leases are over it takes over, and what that one had
+//! finished as well.
 //!
 //! **What survives.** The engine keeps no truth in memory. Tickets, workers and intents are in the store; waiting times
 //! between attempts follow from what the queue recorded. A new engine sees what the last one saw, so `kill -9` of it loses

@@ -12,11 +12,11 @@ use super::world::{Nodes, Peer, World};
 use super::{Engine, News};
 use crate::coordinator::failure::Failure;
 use crate::coordinator::register::{BEAT_EVERY, GONE_AFTER, Register, Registered, taken};
-use crate::model::node::NodeRecord;
+use crate::model::node::{Made, NodeRecord};
 use crate::model::ticket::TicketState;
 use crate::model::topology::TopologyRecord;
 use crate::model::worker::Status;
-use crate::model::{CommitId, NodeName, TicketId, Time, WorkerId};
+use crate::model::{NodeName, TicketId, Time, WorkerId};
 use crate::process;
 use crate::queue::QueueTicket;
 use crate::supervisor::{LEASE, SHARED_LEASE};
@@ -42,7 +42,7 @@ pub(super) struct Neighbours {
     looked_at: Option<Instant>,
     /// The others as they were seen last, and since when they are so.
     sights: BTreeMap<NodeName, (Registered, Instant)>,
-    /// The leases that others hold, and since when they are so.
+    /// What others have in hand, and since when that is so.
     leases: BTreeMap<TicketId, (Lease, Instant)>,
     /// Whether this node takes nothing new.
     is_draining: bool,
@@ -58,7 +58,7 @@ pub(super) struct Neighbours {
 #[derive(Default)]
 struct Bags {
     /// By worker its ticket, what was handed over, and when.
-    sent: BTreeMap<WorkerId, (TicketId, Work, Instant)>,
+    sent: BTreeMap<WorkerId, (TicketId, Made, Instant)>,
     /// What is being handed over, and the tickets of which it is thrown away.
     under_way: Option<(Vec<Parcel>, Vec<TicketId>)>,
     /// When that failed last.
@@ -70,10 +70,7 @@ struct Bags {
 }
 
 /// Whose work, on what, and the work.
-type Parcel = (WorkerId, TicketId, Work);
-
-/// The branch of a worker and its last snapshot.
-type Work = (CommitId, Option<CommitId>);
+type Parcel = (WorkerId, TicketId, Made);
 
 /// What landed last in the swarm, as far as the targets here have followed it.
 #[derive(Default)]
@@ -126,10 +123,11 @@ impl Neighbours {
         }
     }
 
-    /// Notes the leases that others hold.
+    /// Notes what others have in hand, by a lease or because they finished it.
     fn see_leases(&mut self, own: &str, tickets: &[QueueTicket], now: Instant) {
         let mut before = std::mem::take(&mut self.leases);
-        let is_held = |entry: &&QueueTicket| matches!(entry.state, TicketState::Running | TicketState::Lost);
+        use TicketState::{Approved, Landing, Lost, Review, Running};
+        let is_held = |entry: &&QueueTicket| matches!(entry.state, Running | Lost | Review | Approved | Landing);
         let is_others = |entry: &&QueueTicket| entry.node.as_deref().is_some_and(|node| node != own);
         for entry in tickets.iter().filter(is_held).filter(is_others) {
             let lease = (entry.state, entry.fence, entry.lease_until);
@@ -328,7 +326,7 @@ impl Engine<'_> {
             let sent = bags.sent.get(id);
             let may = sent.is_none_or(|(.., at)| has_ended || now.duration_since(*at) >= CARRY_EVERY);
             if may
-                && let Some(work) = self.control.work_of(&seen.worker)?
+                && let Some(work) = self.control.work_of(&seen.worker, entry)?
                 && sent.is_none_or(|(_, sent, _)| *sent != work)
             {
                 due.push((id.clone(), ticket.clone(), work));

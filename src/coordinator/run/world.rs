@@ -73,7 +73,7 @@ pub(crate) struct Nodes {
     pub(crate) peers: BTreeMap<String, Peer>,
     /// Whether they are looked at; else whoever holds something may be there.
     pub(crate) is_watched: bool,
-    /// The tickets that others hold and whose leases are over.
+    /// The tickets that others have in hand, and of which nothing was heard for as long as a lease lasts.
     pub(crate) over: BTreeSet<TicketId>,
 }
 

@@ -25,7 +25,7 @@ use crate::queue::contract::{LONG, claim_only, id, needs, publish, request, tick
 use crate::queue::{ClaimRequest, Completion, Queue, Settlement};
 use crate::store::{
     CommentState, JsonLog, LandingIntent, Lines, NewComment, Posted, Review, ReviewVerdict, Side, StatePaths, Store,
-    read_live, read_log, write_live,
+    read_live, read_log, touch_live, write_live,
 };
 
 /// Asks [`a_fixture_is_written_on_request`] for a folder to write to.
@@ -337,6 +337,8 @@ fn check_state(common_dir: &Path) {
     let events: Vec<EventRecord> = store.events_since(0, 99).unwrap().into_iter().map(|(_, event)| event).collect();
     assert_eq!(events, [event()]);
     assert_eq!(store.take_ports(&"new".parse().unwrap(), PortSettings::default(), &[]).unwrap(), 41_010);
+    // Copying it is no heartbeat.
+    touch_live(&paths.live(&supervised.id), live().heartbeat_at).unwrap();
     assert_eq!(read_live(&paths.live(&supervised.id)).unwrap(), Some(live()));
     assert_eq!(read_log::<EventRecord>(&paths.events(&supervised.id)).unwrap().records, [event()]);
     assert_eq!(read_log::<ToolRecord>(&paths.tool_calls(&supervised.id)).unwrap().records, tool_records());

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::datetime::{DateTime, parse_rfc3339};
-use async_nats::jetstream::context::CreateKeyValueErrorKind;
-use async_nats::jetstream::kv::{Config, CreateErrorKind, Entry, Operation, Store, UpdateErrorKind};
+use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::connection::{AGAIN_AFTER, ANSWER, Link, PATIENCE};
 use super::error::NatsError;
+use super::stream::Names;
 
 /// An entry of a board.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,19 +41,16 @@ impl Board {
     /// Finds the board of the project that a connection is for, or makes it.
     pub(crate) fn open(link: &Arc<Link>) -> Result<Self, NatsError> {
         let store = link.patiently(PATIENCE, || {
-            let (context, bucket) = (link.context(), link.names().board.clone());
+            let (context, bucket, config) = (link.context(), link.names().board.clone(), config(link.names()));
             async move {
                 if let Ok(store) = context.get_key_value(&bucket).await {
                     return Ok(store);
                 }
-                let config = Config { bucket: bucket.clone(), history: 1, ..Config::default() };
-                match context.create_key_value(config).await {
+                // Somebody else may do so at the same time.
+                let made = context.create_stream(config).await;
+                match context.get_key_value(&bucket).await {
                     Ok(store) => Ok(store),
-                    // Somebody else does so at the same time.
-                    Err(error) if error.kind() == CreateKeyValueErrorKind::BucketCreate => {
-                        Ok(context.get_key_value(&bucket).await?)
-                    }
-                    Err(error) => Err(error.into()),
+                    Err(error) => Err(made.err().map_or_else(|| error.into(), Into::into)),
                 }
             }
         })?;
@@ -133,6 +131,22 @@ impl Board {
             let (store, key) = (self.store.clone(), key.to_owned());
             async move { Ok(store.purge(key).await?) }
         })
+    }
+}
+
+/// The stream of a bucket as clients make it (the architecture note ADR-8 of NATS), but for who answers questions.
+fn config(names: &Names) -> Config {
+    Config {
+        name: format!("KV_{}", names.board),
+        subjects: vec![format!("$KV.{}.>", names.board)],
+        max_messages_per_subject: 1,
+        storage: StorageType::File,
+        num_replicas: names.replicas,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: names.is_direct(),
+        ..Config::default()
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::connection::{ANSWER, Link, PATIENCE};
 use super::error::NatsError;
+use super::stream::Names;
 use crate::model::message::{Address, Channel, MESSAGE_BYTES, Message, Sender, SenderKind};
 use crate::model::{Time, WorkerId, error_text};
 use crate::queue::bus::{Bus, BusError, Part, Start, Subscription, channel_of, payload, post_here};
@@ -50,6 +51,8 @@ struct Subjects {
     stream: String,
     /// What all subjects begin with.
     prefix: String,
+    /// How many servers keep them.
+    replicas: usize,
 }
 
 impl Subjects {
@@ -74,6 +77,7 @@ impl Subjects {
             name: self.stream.clone(),
             subjects,
             storage: StorageType::File,
+            num_replicas: self.replicas,
             allow_direct: true,
             max_age: KEEP_EVENTS,
             max_message_size: i32::try_from(2 * MESSAGE_BYTES).unwrap_or(i32::MAX),
@@ -86,7 +90,8 @@ impl Subjects {
 impl NatsBus {
     /// Finds the project's stream of messages, or makes it.
     pub(crate) fn open(link: Arc<Link>, store: Arc<Store>) -> Result<Self, NatsError> {
-        let names = Subjects { stream: link.names().channels.clone(), prefix: link.names().prefix.clone() };
+        let Names { channels: stream, prefix, replicas, .. } = link.names().clone();
+        let names = Subjects { stream, prefix, replicas };
         let bus = Self { link, names, store };
         bus.link.patiently(PATIENCE, || {
             let (context, config) = (bus.link.context(), bus.names.config());

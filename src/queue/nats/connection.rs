@@ -41,7 +41,7 @@ impl Link {
         let to = server.clone();
         let context = driver.run(async move { stream::context(&to).await });
         let context = context.ok_or_else(|| NatsError::unreachable(&address, None))??;
-        Ok(Arc::new(Self { driver, context, names: Names::of(&server.project), address }))
+        Ok(Arc::new(Self { driver, context, names: Names::of(server), address }))
     }
 
     /// The server's face.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_nats::header::NATS_ROLLUP;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, RawMessageErrorKind, Stream};
 use tokio::task::JoinSet;
 
 use super::change::Change;
@@ -120,13 +120,7 @@ impl Log {
                     let mut asked = JoinSet::new();
                     for seq in from..=until {
                         let stream = stream.clone();
-                        asked.spawn(async move {
-                            match stream.direct_get(seq).await {
-                                Ok(message) => Ok(Some((seq, Vec::from(message.payload)))),
-                                Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-                                Err(error) => Err(error),
-                            }
-                        });
+                        asked.spawn(async move { message_at(&stream, seq).await });
                     }
                     let mut found = Vec::new();
                     while let Some(answer) = asked.join_next().await {
@@ -155,6 +149,13 @@ impl Log {
         self.link.patiently(PATIENCE, || {
             let (stream, subject) = (self.stream.clone(), self.link.names().all.clone());
             async move {
+                if !stream.cached_info().config.allow_direct {
+                    return match stream.get_first_raw_message_by_subject(&subject, first).await {
+                        Ok(message) => Ok(Some(message.sequence)),
+                        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                        Err(error) => Err(error.into()),
+                    };
+                }
                 match stream.direct_get_next_for_subject(&subject, Some(first)).await {
                     Ok(message) => Ok(Some(message.sequence)),
                     Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
@@ -207,5 +208,21 @@ impl Log {
             }
             _ => Ok(None),
         }
+    }
+}
+
+/// The message of a number, with it; `None` where there is none. Whoever leads in the stream answers, where others could.
+async fn message_at(stream: &Stream, seq: u64) -> Result<Option<(u64, Vec<u8>)>, async_nats::Error> {
+    if !stream.cached_info().config.allow_direct {
+        return match stream.get_raw_message(seq).await {
+            Ok(message) => Ok(Some((seq, Vec::from(message.payload)))),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+    }
+    match stream.direct_get(seq).await {
+        Ok(message) => Ok(Some((seq, Vec::from(message.payload)))),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

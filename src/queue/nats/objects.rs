@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::object_store::{GetErrorKind, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use tokio::io::AsyncReadExt;
 
 use super::connection::{Link, PATIENCE};
 use super::error::NatsError;
+use super::stream::Names;
 
 /// What one file may take on its way.
 const TRANSFER: Duration = Duration::from_secs(300);
@@ -26,16 +28,16 @@ impl Objects {
     /// Finds the bucket of the project that a connection is for, or makes it.
     pub(crate) fn open(link: &Arc<Link>) -> Result<Self, NatsError> {
         let store = link.patiently(PATIENCE, || {
-            let (context, bucket) = (link.context(), link.names().objects.clone());
+            let (context, bucket, config) = (link.context(), link.names().objects.clone(), config(link.names()));
             async move {
                 if let Ok(store) = context.get_object_store(&bucket).await {
                     return Ok(store);
                 }
-                let config = Config { bucket: bucket.clone(), ..Config::default() };
-                match context.create_object_store(config).await {
+                // Somebody else may do so at the same time.
+                let made = context.create_stream(config).await;
+                match context.get_object_store(&bucket).await {
                     Ok(store) => Ok(store),
-                    // Somebody else does so at the same time.
-                    Err(error) => context.get_object_store(&bucket).await.map_err(|_| error.into()),
+                    Err(error) => Err(made.err().map_or_else(|| error.into(), Into::into)),
                 }
             }
         })?;
@@ -96,5 +98,20 @@ impl Objects {
             Some(Err(error)) => Err(self.link.refused(error)),
             None => Err(self.link.unanswered()),
         }
+    }
+}
+
+/// The stream of a bucket as clients make it (the architecture note ADR-20 of NATS), but for who answers questions.
+fn config(names: &Names) -> Config {
+    let subject = |kind: &str| format!("$O.{}.{kind}.>", names.objects);
+    Config {
+        name: format!("OBJ_{}", names.objects),
+        subjects: vec![subject("C"), subject("M")],
+        storage: StorageType::File,
+        num_replicas: names.replicas,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        allow_direct: names.is_direct(),
+        ..Config::default()
     }
 }

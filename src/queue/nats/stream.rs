@@ -40,13 +40,14 @@ pub(super) struct Names {
     pub(super) board: String,
     /// The bucket of objects.
     pub(super) objects: String,
+    /// How many servers keep each of them.
+    pub(super) replicas: usize,
 }
 
 impl Names {
-    /// Those of a project.
-    pub(super) fn of(project: &str) -> Self {
-        let bucket = bucket(project);
-        let project = encoded(project);
+    /// Those of a project on a server.
+    pub(super) fn of(server: &Server) -> Self {
+        let (bucket, project) = (bucket(&server.project), encoded(&server.project));
         Self {
             stream: format!("SWARM_{project}"),
             prefix: format!("swarm.{project}"),
@@ -56,6 +57,7 @@ impl Names {
             channels: format!("SWARM_{project}_channels"),
             board: format!("swarm_{bucket}_nodes"),
             objects: format!("swarm_{bucket}_objects"),
+            replicas: server.replicas,
         }
     }
 
@@ -65,10 +67,17 @@ impl Names {
             name: self.stream.clone(),
             subjects: vec![self.changes.clone(), format!("{}.>", self.renewals)],
             storage: StorageType::File,
-            allow_direct: true,
+            num_replicas: self.replicas,
+            allow_direct: self.is_direct(),
             allow_rollup: true,
             ..Config::default()
         }
+    }
+
+    /// Whether any server that keeps something may answer for it. Not where there are several: one that is behind would say
+    /// of what it has not got yet that it is not there.
+    pub(super) fn is_direct(&self) -> bool {
+        self.replicas == 1
     }
 }
 
@@ -319,7 +328,8 @@ mod tests {
     #[test]
     fn a_server_that_is_too_old_is_refused_with_the_reason() {
         let (address, project) = (scripted("2.9.10"), "tests".to_owned());
-        let server = Server { address: address.clone(), project, login: Login::Nobody, tls: TlsFiles::default() };
+        let server =
+            Server { address: address.clone(), project, login: Login::Nobody, tls: TlsFiles::default(), replicas: 1 };
         let refused = Log::open(&server, Some("founder".to_owned())).unwrap_err();
         assert!(matches!(refused, NatsError::TooOld { .. }), "{refused:?}");
         let said = format!("the NATS server at `{address}` is version 2.9.10, and swarm needs 2.11 or newer: ");

@@ -130,7 +130,7 @@ fn queue(url: &str, replica: &Path) -> Arc<dyn Queue> {
 /// The project `tests` on the server at `url`.
 fn server(url: &str) -> Server {
     let (address, project) = (url.to_owned(), "tests".to_owned());
-    Server { address, project, login: Login::Nobody, tls: TlsFiles::default() }
+    Server { address, project, login: Login::Nobody, tls: TlsFiles::default(), replicas: 1 }
 }
 
 /// A queue with its replica in a folder, of the repository with this one commit.

@@ -20,6 +20,7 @@ use crate::files::{self, FileLock};
 use crate::git::{NewWorktree, Repository};
 use crate::model::agent::Agent;
 use crate::model::event::Event;
+use crate::model::node::Made;
 use crate::model::settings::{Settings, SetupCommand};
 use crate::model::ticket::{Ticket, TicketState, start_of};
 use crate::model::worker::{Attempt, Outcome, Phase, Place, SpawnStep, StackedOn, Worker};
@@ -107,7 +108,7 @@ pub(crate) struct Start {
 
 impl Start {
     /// What another node left of the work, where that is here.
-    fn left(&self) -> Option<&Left> {
+    fn left(&self) -> Option<&Made> {
         self.inherited.as_ref()?.left.as_ref()
     }
 }
@@ -118,16 +119,7 @@ pub(crate) struct Inherited {
     /// The node.
     pub(crate) node: String,
     /// What is here of it; `None` where that is nothing.
-    pub(crate) left: Option<Left>,
-}
-
-/// What a node left, whose commits are here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Left {
-    /// Where the branch was.
-    pub(crate) head: CommitId,
-    /// A snapshot on top of that with what was not committed; `None` where all was.
-    pub(crate) snapshot: Option<CommitId>,
+    pub(crate) left: Option<Made>,
 }
 
 /// Where a new worker will be; made without any effect.
@@ -181,13 +173,13 @@ pub(crate) struct Reserved {
     _lock: FileLock,
 }
 
-/// A worker whose agent runs.
+/// A worker whose agent runs, or whose work another node had finished.
 #[derive(Debug, Clone)]
 pub(crate) struct Spawned {
     /// The worker.
     pub(crate) worker: Worker,
-    /// The agent's pid.
-    pub(crate) pid: u32,
+    /// The agent's pid; `None` where nothing is left to do for one.
+    pub(crate) pid: Option<u32>,
     /// Whether it took over a branch that was there before it.
     pub(crate) took_branch: bool,
 }
@@ -327,7 +319,7 @@ impl Spawner {
             node: self.queue.node().to_owned(),
             lease: LEASE,
             counts_attempt: false,
-            from: Some(&[TicketState::Lost]),
+            from: Some(&[TicketState::Lost, TicketState::Review, TicketState::Approved]),
         })?)
     }
 
@@ -471,6 +463,9 @@ impl Spawner {
         worker.place.made_paths = self.set_up(&worker, &env, ledger)?;
         let place = worker.place.clone();
         ledger.update(|row| row.place = place)?;
+        if let Some(Made { head, is_finished: true, .. }) = start.left() {
+            return self.hand_in(ledger, &worker, head);
+        }
         let mut prompt = self.prompt(&start.ticket, &worker)?;
         if let (Some(inherited), Some(_)) = (&start.inherited, start.left()) {
             let node = &inherited.node;
@@ -483,7 +478,7 @@ impl Spawner {
     /// Puts into a new worktree what another node had not committed, and writes down where its work comes from.
     fn lay_out_inherited(&self, start: &Start, worker: &Worker, ledger: &Ledger) -> Result<(), SupervisorError> {
         let Some(Inherited { node, left }) = &start.inherited else { return Ok(()) };
-        let Some(Left { head, snapshot }) = left else {
+        let Some(Made { head, snapshot, .. }) = left else {
             let text = format!("node `{node}` left nothing of its work on this: it starts from its target");
             return ledger.log(Event::Warning { text });
         };
@@ -492,6 +487,15 @@ impl Spawner {
         }
         let commit = snapshot.as_ref().unwrap_or(head).clone();
         ledger.log(Event::TakenOver { node: node.clone(), commit })
+    }
+
+    /// Hands work in that another node had finished: it is judged as if it had been made here.
+    fn hand_in(&self, ledger: &Ledger, worker: &Worker, head: &CommitId) -> Result<Spawned, SupervisorError> {
+        let outcome = Outcome::Finished { commit: head.clone() };
+        ledger.complete(worker.attempt.fence, &outcome)?;
+        ledger.end(&outcome)?;
+        let worker = self.store.worker(&worker.id)?.ok_or(SupervisorError::NoRow)?;
+        Ok(Spawned { worker, pid: None, took_branch: false })
     }
 
     /// Writes a step down before its effects.

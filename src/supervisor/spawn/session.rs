@@ -50,7 +50,7 @@ impl Spawner {
         if let Begun::Child(child) = start {
             process::let_go(child);
         }
-        let pid = ready?;
+        let pid = Some(ready?);
         let worker = self.store.worker(&worker.id)?.ok_or(SupervisorError::NoRow)?;
         Ok(Spawned { worker, pid, took_branch: false })
     }

@@ -132,7 +132,12 @@ pub(super) fn check_order(swarm: &TestSwarm, start: &str) {
 
 /// Every commit to which a landing moved the target had passed its gate as that very tree.
 pub(super) fn check_tips(swarm: &TestSwarm) {
-    let log = gate_log(swarm);
+    check_tips_by(swarm, swarm);
+}
+
+/// The same where the gates of several clones write beside another repository.
+pub(super) fn check_tips_by(swarm: &TestSwarm, ground: &TestSwarm) {
+    let log = gate_log(ground);
     let passed: BTreeSet<_> = log.iter().filter(|(what, _)| what == "pass").map(|(_, tree)| tree.as_str()).collect();
     let reflog = swarm.git(["log", "-g", "--format=%T%x09%gs", "main"]).success();
     let moves = reflog.lines().filter_map(|line| line.split_once('\t'));

@@ -13,6 +13,10 @@ mod blow;
 mod checks;
 /// With the agents: what takes long is not part of a plain `cargo test`.
 #[cfg(feature = "real-agents")]
+mod figures;
+#[cfg(feature = "real-agents")]
+mod nodes;
+#[cfg(feature = "real-agents")]
 mod runs;
 mod scenery;
 

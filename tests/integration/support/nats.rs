@@ -1,5 +1,6 @@
-//! A real NATS server for one test.
+//! Real NATS servers for one test: one, or a cluster of three.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ use super::swarm::TestSwarm;
 
 /// No test waits longer for a server.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The servers of a cluster.
+const CLUSTER: usize = 3;
 
 /// A server that keeps its streams in a folder of the test; killed with the value.
 #[derive(Debug)]
@@ -28,11 +31,16 @@ impl NatsServer {
 
     /// Starts one on a port.
     pub(crate) fn start_at(swarm: &TestSwarm, port: &str) -> Self {
-        let folder = swarm.root().join("nats");
+        Self::start_in(swarm, "nats", port, &[])
+    }
+
+    /// Starts one with its files in a folder beside the repository.
+    fn start_in(swarm: &TestSwarm, folder: &str, port: &str, more: &[String]) -> Self {
+        let folder = swarm.root().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         let mut command = swarm.command(tool(swarm, "install-nats"), swarm.root());
         command.args(["-js", "-a", "127.0.0.1", "-p", port, "-sd"]).arg(folder.join("streams"));
-        command.arg("--ports_file_dir").arg(&folder);
+        command.arg("--ports_file_dir").arg(&folder).arg("--log").arg(folder.join("log")).args(more);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Ended with the value, also when it never says where it is.
         let mut server = Self { child, url: String::new() };
@@ -65,6 +73,59 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+/// Three servers that keep every stream three times where they are asked to.
+#[derive(Debug)]
+pub(crate) struct NatsCluster {
+    /// Those that run.
+    servers: [Option<NatsServer>; CLUSTER],
+    /// Where clients reach each.
+    ports: [u16; CLUSTER],
+    /// Where the others reach each.
+    routes: [u16; CLUSTER],
+}
+
+impl NatsCluster {
+    /// Starts all three, on ports that the system chose.
+    pub(crate) fn start(swarm: &TestSwarm) -> Self {
+        // All are known before the first one starts, so that each is there again where the others look for it.
+        let listeners: Vec<_> = (0..2 * CLUSTER).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let chosen = |at: usize| listeners[at].local_addr().unwrap().port();
+        let (ports, routes) = (std::array::from_fn(chosen), std::array::from_fn(|at| chosen(CLUSTER + at)));
+        drop(listeners);
+        let mut cluster = Self { servers: [const { None }; CLUSTER], ports, routes };
+        (0..CLUSTER).for_each(|at| cluster.restart(swarm, at));
+        cluster
+    }
+
+    /// Starts one that does not run.
+    pub(crate) fn restart(&mut self, swarm: &TestSwarm, at: usize) {
+        let route = |port: &u16| format!("nats://127.0.0.1:{port}");
+        let routes: Vec<_> = self.routes.iter().map(route).collect();
+        let named = [("--server_name", format!("s{at}")), ("--cluster_name", "tests".to_owned())];
+        let places = [("--cluster", routes[at].clone()), ("--routes", routes.join(","))];
+        let more = named.into_iter().chain(places).flat_map(|(name, value)| [name.to_owned(), value]);
+        // Clients reach a server only where the test says that it is.
+        let more: Vec<_> = more.chain(["--no_advertise=true".to_owned()]).collect();
+        let port = self.ports[at].to_string();
+        self.servers[at] = Some(NatsServer::start_in(swarm, &format!("nats{at}"), &port, &more));
+    }
+
+    /// Kills one.
+    pub(crate) fn kill(&mut self, at: usize) {
+        self.servers[at] = None;
+    }
+
+    /// Where clients reach each.
+    pub(crate) fn ports(&self) -> [u16; CLUSTER] {
+        self.ports
+    }
+
+    /// Where it can be reached, as settings say it.
+    pub(crate) fn url(&self) -> String {
+        self.ports.map(|port| format!("nats://127.0.0.1:{port}")).join(",")
     }
 }
 

@@ -43,7 +43,7 @@ impl Streams {
     pub(super) fn open(link: &Arc<Link>, retention: Duration) -> Result<Self, NatsError> {
         let (context, names) = (link.context(), link.names().clone());
         let tasks = format!("{}.tasks", names.prefix);
-        let wanted = configs(&names.stream, &tasks, retention);
+        let wanted = configs(&names, &tasks, retention);
         let log = names.stream.clone();
         let made = link.run(async move {
             let log = context.get_stream(&log).await?;
@@ -90,16 +90,17 @@ pub(in crate::queue::nats) async fn make_submissions(
     names: &Names,
     founder: &str,
 ) -> Result<(), async_nats::Error> {
-    let [submitted, ..] = configs(&names.stream, &format!("{}.tasks", names.prefix), Duration::ZERO);
+    let [submitted, ..] = configs(names, &format!("{}.tasks", names.prefix), Duration::ZERO);
     ensure(context, stream::marked(submitted, founder)).await.map(drop)
 }
 
 /// The streams as they have to be: of submissions, of the history, and of what was rejected.
-fn configs(log: &str, tasks: &str, retention: Duration) -> [Config; 3] {
+fn configs(names: &Names, tasks: &str, retention: Duration) -> [Config; 3] {
     let stream = |name: &str, subjects: &[&str]| Config {
-        name: format!("{log}_{name}"),
+        name: format!("{}_{name}", names.stream),
         subjects: subjects.iter().map(|subject| format!("{tasks}.{subject}")).collect(),
         storage: StorageType::File,
+        num_replicas: names.replicas,
         allow_direct: true,
         duplicate_window: SAME_WITHIN,
         ..Config::default()

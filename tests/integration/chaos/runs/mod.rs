@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
+use super::figures::Recoveries;
 use super::number;
 use super::scenery::Dice;
 use backlog::{Ends, work_log};
@@ -41,50 +42,10 @@ const ENDS_WITHIN: Duration = Duration::from_secs(240);
 #[derive(Debug, Default)]
 struct Figures {
     plays: u64,
-    faults: u64,
-    /// By kind, how long it took until work went on.
-    recoveries: BTreeMap<&'static str, Vec<Duration>>,
-    /// By kind, faults at which nothing was left to go on, or another one came first.
-    unmeasured: BTreeMap<&'static str, u64>,
+    recoveries: Recoveries,
     /// By exit code, runs that came to their end.
     runs: BTreeMap<i32, usize>,
     landed: usize,
-}
-
-impl Figures {
-    /// Counts a fault.
-    fn note(&mut self, fault: Fault, took: Option<Duration>) {
-        self.faults += 1;
-        match took {
-            Some(took) => self.recoveries.entry(fault.name()).or_default().push(took),
-            None => *self.unmeasured.entry(fault.name()).or_default() += 1,
-        }
-    }
-
-    /// The figures as a table.
-    fn table(&self) -> String {
-        let mut text =
-            format!("{:<22} {:>6} {:>8} {:>7} {:>7} {:>7}\n", "FAULT", "COUNT", "MEASURED", "P50", "P99", "MAX");
-        let mut line = |name: &str, took: &[Duration], other: u64| {
-            let mut took = took.to_vec();
-            took.sort_unstable();
-            let at = |percent: usize| match took.len() {
-                0 => "-".to_owned(),
-                count => format!("{:.2}s", took[(count * percent).div_ceil(100).clamp(1, count) - 1].as_secs_f64()),
-            };
-            let (count, measured) = (took.len() as u64 + other, took.len());
-            text.push_str(&format!("{name:<22} {count:>6} {measured:>8} {:>7} {:>7} {:>7}\n", at(50), at(99), at(100)));
-        };
-        let names = self.recoveries.keys().chain(self.unmeasured.keys()).collect::<std::collections::BTreeSet<_>>();
-        let none = Vec::new();
-        for name in names {
-            let other = self.unmeasured.get(name).copied().unwrap_or_default();
-            line(name, self.recoveries.get(name).unwrap_or(&none), other);
-        }
-        let all: Vec<_> = self.recoveries.values().flatten().copied().collect();
-        line("all", &all, self.unmeasured.values().sum());
-        text
-    }
 }
 
 #[test]
@@ -110,23 +71,24 @@ fn a_backlog_comes_to_its_end_whatever_dies_whenever() {
     let (started, mut figures) = (Instant::now(), Figures::default());
     for seed in first.. {
         let mut story = Vec::new();
-        let played =
-            catch_unwind(AssertUnwindSafe(|| play(seed, has_machine, most - figures.faults, &mut figures, &mut story)));
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            play(seed, has_machine, most - figures.recoveries.faults, &mut figures, &mut story)
+        }));
         if let Err(failure) = played {
-            eprintln!("the play with seed {seed} failed after {}\n{}", story.join("\n"), figures.table());
+            eprintln!("the play with seed {seed} failed after {}\n{}", story.join("\n"), figures.recoveries.table());
             eprintln!(
                 "repeat it: SWARM_CHAOS_SEED={seed} SWARM_CHAOS_FAULTS={FAULTS} cargo nextest run -E 'test(chaos::runs)'"
             );
             resume_unwind(failure);
         }
         figures.plays += 1;
-        println!("seed {seed}: {} faults after {:.0?}", figures.faults, started.elapsed());
-        if figures.faults >= most || started.elapsed() > time {
+        println!("seed {seed}: {} faults after {:.0?}", figures.recoveries.faults, started.elapsed());
+        if figures.recoveries.faults >= most || started.elapsed() > time {
             break;
         }
     }
-    println!("{}", figures.table());
-    let Figures { plays, faults, runs, landed, .. } = figures;
+    println!("{}", figures.recoveries.table());
+    let Figures { plays, recoveries: Recoveries { faults, .. }, runs, landed } = figures;
     println!(
         "{faults} faults in {plays} plays from seed {first} on in {:.0?}; {landed} landed; runs by exit code: {runs:?}",
         started.elapsed()
@@ -197,7 +159,7 @@ fn befall(
             watch::assert_true(place).unwrap_or_else(|why| panic!("after {}: {why}", fault.name()));
         }
         story.push(format!("        {awaited:?}: {took:.2?}"));
-        figures.note(fault, took);
+        figures.recoveries.note(fault.name(), took);
         checks::check_work_so_far(place);
         assert!(bystanders.iter().all(|one| one.is_well()), "a process was touched that is none of ours");
     }

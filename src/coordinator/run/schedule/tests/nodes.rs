@@ -39,7 +39,7 @@ fn what_a_node_holds_that_is_there_is_left_alone_and_waited_for() {
 fn only_what_a_node_held_that_is_gone_and_whose_lease_is_over_is_taken_over() {
     let take =
         Step::TakeOver { ticket: id("a"), agent: "shell".parse().unwrap(), lease: SeenLease { fence: 7, until: None } };
-    for state in [S::Running, S::Lost] {
+    for state in [S::Running, S::Lost, S::Review, S::Approved, S::Landing] {
         let mut world = shared(vec![elsewhere("a", state)], Vec::new(), gone());
         // Its coordinator is gone; its workers live.
         assert_eq!(decide(&world, &rules()).steps, []);
@@ -57,12 +57,17 @@ fn only_what_a_node_held_that_is_gone_and_whose_lease_is_over_is_taken_over() {
 }
 
 #[test]
-fn finished_work_of_a_node_that_is_gone_or_lands_nothing_is_held_and_says_why() {
+fn finished_work_of_who_is_no_node_or_lands_nothing_is_held_and_says_why() {
     let held = |peer: Peer| {
         let decision = decide(&shared(vec![elsewhere("a", S::Approved)], Vec::new(), peer), &rules());
         hold(&decision, "a").why.clone()
     };
-    assert_eq!(held(gone()), "is finished on node `other`, which is gone: it lands when that is back");
+    let mut removed = shared(vec![elsewhere("a", S::Approved)], Vec::new(), gone());
+    removed.nodes.peers.clear();
+    removed.nodes.over = [id("a")].into();
+    let decision = decide(&removed, &rules());
+    assert_eq!(hold(&decision, "a").why, "is finished on `other`, which is no node: swarm merge there");
+    assert_eq!(decision.steps, []);
     assert_eq!(
         held(Peer { lands: false, ..there() }),
         "is finished on node `other`, which lands nothing: swarm merge there"
