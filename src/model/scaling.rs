@@ -206,12 +206,13 @@ impl ScalingPolicy {
             Metric::QueueDepth | Metric::AgentUtilization => (("up", self.up), ("down", self.down)),
         };
         let is_part = self.metric != Metric::QueueDepth;
-        let (over, under) = (|value: &f64| !(*value >= 0.0), |value: &f64| !(*value > 0.0));
+        let is_negative = |value: f64| value.is_nan() || value < 0.0;
+        let is_nothing = |value: f64| value.is_nan() || value <= 0.0;
         match (high.1, low.1) {
             (None, None) => Some(("metric", "a policy needs one of the thresholds `up` and `down`")),
-            (Some(value), _) if over(&value) || value.is_infinite() => Some((high.0, "expected a number from 0")),
+            (Some(value), _) if is_negative(value) || value.is_infinite() => Some((high.0, "expected a number from 0")),
             (Some(value), _) if is_part && value >= 1.0 => Some((high.0, "nothing is above 1")),
-            (_, Some(value)) if under(&value) => Some((low.0, "nothing is below 0, so expected a number above it")),
+            (_, Some(value)) if is_nothing(value) => Some((low.0, "nothing is below 0, so expected a number above it")),
             (_, Some(value)) if value.is_infinite() => Some((low.0, "expected a number")),
             (_, Some(value)) if is_part && value > 1.0 => Some((low.0, "expected a number up to 1")),
             (Some(high), Some(low)) if low >= high => Some(match self.metric {

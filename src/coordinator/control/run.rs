@@ -142,12 +142,12 @@ impl Control {
         }
     }
 
-    /// The rules of a run that lands, or does not.
+    /// The rules of a run that lands, or does not; what the server says of the swarm's number is no part of them yet.
     pub(in crate::coordinator) fn rules(&self, lands: bool) -> Result<Rules, Failure> {
         let settings = self.project.settings()?;
         Ok(Rules {
             max_workers: settings.max_workers,
-            scaled: self.scaled()?,
+            scaled: self.scaled_by(None)?,
             topology: self.topology()?.chosen.topology,
             agent: settings.agent.clone(),
             offers: settings.node.capabilities.clone(),

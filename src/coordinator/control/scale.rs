@@ -213,7 +213,7 @@ impl Control {
     }
 
     /// The same, with what the server says of the swarm now.
-    pub(in crate::coordinator) fn scaled(&self) -> Result<Option<Scaled>, Failure> {
+    pub(super) fn scaled(&self) -> Result<Option<Scaled>, Failure> {
         let entry = self.swarm_scaling()?.map(|(entry, _)| entry);
         self.scaled_by(entry.as_ref())
     }
@@ -224,14 +224,15 @@ impl Control {
         Ok(register.map(|register| register.scaling()).transpose()?.flatten())
     }
 
-    /// What scaling allows here, for `status`.
+    /// What scaling allows here, for `status`; `None` also where that is not known.
     pub(super) fn scaled_view(
         &self,
         state: &ScalingState,
         entry: Option<&SwarmScaling>,
     ) -> Result<Option<ScaledView>, Failure> {
-        let scaled = self.scaled_with(state, entry)?;
-        let max_workers = self.project.settings()?.max_workers;
+        // A status is worth having while the configuration cannot be read.
+        let Ok(settings) = self.project.settings() else { return Ok(None) };
+        let (scaled, max_workers) = (self.scaled_with(state, entry)?, settings.max_workers);
         Ok(scaled.map(|Scaled { workers, scope, by }| {
             let text = format!("Up to {} at once, set by {by}: swarm scale", counted(workers, "worker"));
             ScaledView { workers, max_workers, scope, text }

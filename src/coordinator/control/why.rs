@@ -6,7 +6,7 @@
 use super::Control;
 use super::status::worker_view;
 use crate::coordinator::failure::{Failure, FailureKind};
-use crate::coordinator::run::{Standing, decide};
+use crate::coordinator::run::{Rules, Standing, decide};
 use crate::coordinator::views::{VIEW_VERSION, WhyTicketView, WhyView};
 use crate::landing::PullRecord;
 use crate::model::coordination::{Hold, HoldKind};
@@ -124,7 +124,7 @@ impl Control {
         };
         choice.add_unqueued(&mut tickets)?;
         outlook.entry = tickets.iter().find(|entry| entry.ticket.id == *id).cloned();
-        let rules = self.rules(false)?;
+        let rules = Rules { scaled: self.scaled()?, ..self.rules(false)? };
         let mut world = self.world(&rules, workers, tickets, Some(choice.tickets))?;
         world.nodes = self.nodes_at_once()?;
         let decision = decide(&world, &rules);

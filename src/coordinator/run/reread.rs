@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, News};
+use super::{Engine, News, Rules};
 use crate::coordinator::control::Control;
 use crate::coordinator::failure::Failure;
 use crate::coordinator::project::ConfigFiles;
@@ -44,7 +44,8 @@ impl Engine<'_> {
         self.configuration.files = files;
         let (used, why) = match read {
             Ok((rules, control)) => {
-                self.rules = rules;
+                // How many may run is heard right after this.
+                self.rules = Rules { scaled: self.rules.scaled.take(), ..rules };
                 self.jobs.work_by(control.beside());
                 self.changed = Some(control);
                 // What was missing may be there now.
