@@ -180,7 +180,8 @@ impl Control {
         ready: &mut Vec<(String, Prepared)>,
     ) -> Result<Vec<(Ticket, String)>, Failure> {
         if !request.queues {
-            self.check_capacity(ready.len())?;
+            let needs_place = |prepared: &Prepared| !matches!(prepared, Prepared::New(start) if start.is_finished());
+            self.check_capacity(ready.iter().filter(|(_, prepared)| needs_place(prepared)).count())?;
             return Ok(Vec::new());
         }
         let (limit, busy) = (self.project.settings()?.max_workers, self.busy()?.len());
@@ -456,7 +457,7 @@ impl Control {
     pub(super) fn check_capacity(&self, wanted: usize) -> Result<(), Failure> {
         let limit = self.project.settings()?.max_workers;
         let busy = self.busy()?.len();
-        if busy + wanted <= limit {
+        if wanted == 0 || busy + wanted <= limit {
             return Ok(());
         }
         let text = format!("{busy} of {limit} workers run, no room for {wanted} more");

@@ -134,6 +134,13 @@ pub(crate) struct Candidate<'a> {
     pub(crate) takes_over: Option<SeenLease>,
 }
 
+impl Candidate<'_> {
+    /// Whether its work was finished where it is taken over from: it needs no agent and no place, and lands.
+    fn is_finished(&self) -> bool {
+        self.takes_over.is_some() && matches!(self.entry.state, S::Review | S::Approved | S::Landing)
+    }
+}
+
 /// What is known while deciding: what takes a place grows with every step.
 pub(crate) struct Draft<'a> {
     /// What is seen.
@@ -152,6 +159,8 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 /// The rules that a candidate has to pass, in order. The first that says no gives the reason; the more a reason tells, the
 /// earlier its rule.
 const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, scope, limits, places];
+/// Those that work has to pass which is finished.
+const VETOES_OF_FINISHED: &[Veto] = &[draining];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -504,14 +513,18 @@ fn take_candidates<'a>(
             if candidate.resumes.is_some() != resumes || !draft.world.is_chosen(id) {
                 continue;
             }
-            let nobody = distribute(draft, candidate);
-            if let Some(hold) = nobody.or_else(|| VETOES.iter().find_map(|veto| veto(draft, candidate))) {
+            let is_finished = candidate.is_finished();
+            let nobody = if is_finished { None } else { distribute(draft, candidate) };
+            let vetoes = if is_finished { VETOES_OF_FINISHED } else { VETOES };
+            if let Some(hold) = nobody.or_else(|| vetoes.iter().find_map(|veto| veto(draft, candidate))) {
                 let held = if hold.kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) };
                 judged.insert(id, held);
                 continue;
             }
-            draft.placed.insert(id.clone(), candidate.agent.clone());
-            if candidate.resumes.is_none() {
+            if !is_finished {
+                draft.placed.insert(id.clone(), candidate.agent.clone());
+            }
+            if candidate.resumes.is_none() && !is_finished {
                 draft.last = Some(candidate.agent.clone());
             }
             let (ticket, agent) = (id.clone(), candidate.agent.clone());
