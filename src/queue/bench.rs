@@ -29,6 +29,7 @@ impl QueueBench {
             project: "bench".to_owned(),
             login: Login::Nobody,
             tls: TlsFiles::default(),
+            replicas: 1,
         };
         let engine = Engine::Server { server, falls_back: false };
         let repository = Repository { founder: &|| Some("bench".to_owned()), has: &|_| true };

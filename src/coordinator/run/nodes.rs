@@ -57,7 +57,7 @@ struct Bags {
     /// By worker its ticket, what was handed over, and when.
     sent: BTreeMap<WorkerId, (TicketId, Made, Instant)>,
     /// What is being handed over, and the tickets of which it is thrown away.
-    under_way: Option<(Vec<(WorkerId, TicketId, Made)>, Vec<TicketId>)>,
+    under_way: Option<(Vec<Bag>, Vec<TicketId>)>,
     /// When that failed last.
     failed_at: Option<Instant>,
     /// When it was looked at.
@@ -65,6 +65,9 @@ struct Bags {
     /// What is still to be thrown away; `None` before it looked what was left when this one began.
     left: Option<Vec<TicketId>>,
 }
+
+/// A worker, its ticket, and what there is of its work.
+type Bag = (WorkerId, TicketId, Made);
 
 /// What landed last in the swarm, as far as the targets here have followed it.
 #[derive(Default)]
