@@ -194,6 +194,7 @@ fn a_cluster_of_three_servers_can_lose_any_one_of_them() {
     // Whichever leads in a stream is among them.
     for lost in 0..3 {
         let id = format!("t{lost}");
+        swarm.wait_until("all servers to have everything", || cluster.is_whole());
         cluster.kill(lost);
         swarm.wait_until("the queue without one server", || swarm.run(["queue", "add", &id]).code == 0);
         swarm.wait_until("a ticket to land without it", || {

@@ -181,7 +181,8 @@ impl Control {
         ready: &mut Vec<(String, Prepared)>,
     ) -> Result<Vec<(Ticket, String)>, Failure> {
         if !request.queues {
-            self.check_capacity(ready.len())?;
+            let needs_place = |prepared: &Prepared| !matches!(prepared, Prepared::New(start) if start.is_finished());
+            self.check_capacity(ready.iter().filter(|(_, prepared)| needs_place(prepared)).count())?;
             return Ok(Vec::new());
         }
         let (limit, busy) = (self.most_workers()?, self.busy()?.len());
@@ -464,7 +465,7 @@ impl Control {
     pub(super) fn check_capacity(&self, wanted: usize) -> Result<(), Failure> {
         let limit = self.most_workers()?;
         let busy = self.busy()?.len();
-        if busy + wanted <= limit {
+        if wanted == 0 || busy + wanted <= limit {
             return Ok(());
         }
         let text = format!("{busy} of {limit} workers run, no room for {wanted} more");

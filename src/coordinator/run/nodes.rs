@@ -60,7 +60,7 @@ struct Bags {
     /// By worker its ticket, what was handed over, and when.
     sent: BTreeMap<WorkerId, (TicketId, Made, Instant)>,
     /// What is being handed over, and the tickets of which it is thrown away.
-    under_way: Option<(Vec<Parcel>, Vec<TicketId>)>,
+    under_way: Option<(Vec<Bag>, Vec<TicketId>)>,
     /// When that failed last.
     failed_at: Option<Instant>,
     /// When it was looked at.
@@ -69,8 +69,8 @@ struct Bags {
     left: Option<Vec<TicketId>>,
 }
 
-/// Whose work, on what, and the work.
-type Parcel = (WorkerId, TicketId, Made);
+/// A worker, its ticket, and what there is of its work.
+type Bag = (WorkerId, TicketId, Made);
 
 /// What landed last in the swarm, as far as the targets here have followed it.
 #[derive(Default)]

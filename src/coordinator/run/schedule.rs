@@ -156,6 +156,13 @@ pub(crate) struct Candidate<'a> {
     pub(crate) hands: Option<&'a WorkerId>,
 }
 
+impl Candidate<'_> {
+    /// Whether its work was finished where it is taken over from: it needs no agent and no place, and lands.
+    fn is_finished(&self) -> bool {
+        self.takes_over.is_some() && matches!(self.entry.state, S::Review | S::Approved | S::Landing)
+    }
+}
+
 /// What is known while deciding: what takes a place grows with every step.
 pub(crate) struct Draft<'a> {
     /// What is seen.
@@ -174,6 +181,8 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 /// The rules that a candidate has to pass, in order, before it needs a place. The first that says no gives the reason; the
 /// more a reason tells, the earlier its rule.
 const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, ring::round, scope, topology::subordinate, limits];
+/// Those that work has to pass which is finished.
+const VETOES_OF_FINISHED: &[Veto] = &[draining];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -541,17 +550,21 @@ fn take_candidates<'a>(
             if candidate.resumes.is_some() != resumes || !draft.world.is_chosen(id) {
                 continue;
             }
-            let nobody = distribute(draft, candidate);
-            let vetoed = nobody.or_else(|| VETOES.iter().find_map(|veto| veto(draft, candidate)));
-            let full = vetoed.is_none().then(|| places(draft, candidate)).flatten();
+            let is_finished = candidate.is_finished();
+            let nobody = if is_finished { None } else { distribute(draft, candidate) };
+            let vetoes = if is_finished { VETOES_OF_FINISHED } else { VETOES };
+            let vetoed = nobody.or_else(|| vetoes.iter().find_map(|veto| veto(draft, candidate)));
+            let full = (vetoed.is_none() && !is_finished).then(|| places(draft, candidate)).flatten();
             decision.waiting += usize::from(full.is_some());
             if let Some(hold) = vetoed.or(full) {
                 let held = if hold.kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) };
                 judged.insert(id, held);
                 continue;
             }
-            draft.placed.insert(id.clone(), candidate.agent.clone());
-            if candidate.resumes.is_none() {
+            if !is_finished {
+                draft.placed.insert(id.clone(), candidate.agent.clone());
+            }
+            if candidate.resumes.is_none() && !is_finished {
                 draft.last = Some(candidate.agent.clone());
             }
             let (ticket, agent) = (id.clone(), candidate.agent.clone());

@@ -111,6 +111,11 @@ impl Start {
     fn left(&self) -> Option<&Made> {
         self.inherited.as_ref()?.left.as_ref()
     }
+
+    /// Whether that is finished, so that no agent is started for it.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.left().is_some_and(|left| left.is_finished)
+    }
 }
 
 /// Work on a ticket that another node began.

@@ -1,6 +1,7 @@
 //! Real NATS servers for one test: one, or a cluster of three.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub(crate) struct NatsServer {
     child: Child,
     /// Where it can be reached.
     url: String,
+    /// Where it tells how it is; empty where nobody asked for that.
+    monitor: String,
 }
 
 impl NatsServer {
@@ -43,7 +46,7 @@ impl NatsServer {
         command.arg("--ports_file_dir").arg(&folder).arg("--log").arg(folder.join("log")).args(more);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Ended with the value, also when it never says where it is.
-        let mut server = Self { child, url: String::new() };
+        let mut server = Self { child, url: String::new(), monitor: String::new() };
         let ports = folder.join(format!("nats-server_{}.ports", server.child.id()));
         let started = Instant::now();
         loop {
@@ -52,6 +55,8 @@ impl NatsServer {
             let found = serde_json::from_str::<Value>(&text).ok();
             if let Some(url) = found.as_ref().and_then(|found| found["nats"][0].as_str()) {
                 url.clone_into(&mut server.url);
+                let monitor = found.as_ref().and_then(|found| found["monitoring"][0].as_str()).unwrap_or_default();
+                monitor.trim_start_matches("http://").clone_into(&mut server.monitor);
                 return server;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -61,6 +66,18 @@ impl NatsServer {
     /// Where it can be reached.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether it says that it has all that it should have (docs.nats.io, "Monitoring JetStream", `/healthz`).
+    fn is_healthy(&self) -> bool {
+        let ask = || {
+            let mut stream = TcpStream::connect(&self.monitor)?;
+            stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        ask().is_ok_and(|answer| answer.lines().next().is_some_and(|line| line.contains(" 200 ")))
     }
 
     /// Its port.
@@ -108,7 +125,7 @@ impl NatsCluster {
         let places = [("--cluster", routes[at].clone()), ("--routes", routes.join(","))];
         let more = named.into_iter().chain(places).flat_map(|(name, value)| [name.to_owned(), value]);
         // Clients reach a server only where the test says that it is.
-        let more: Vec<_> = more.chain(["--no_advertise=true".to_owned()]).collect();
+        let more: Vec<_> = more.chain(["--no_advertise=true", "-m", "-1"].map(str::to_owned)).collect();
         let port = self.ports[at].to_string();
         self.servers[at] = Some(NatsServer::start_in(swarm, &format!("nats{at}"), &port, &more));
     }
@@ -116,6 +133,11 @@ impl NatsCluster {
     /// Kills one.
     pub(crate) fn kill(&mut self, at: usize) {
         self.servers[at] = None;
+    }
+
+    /// Whether all run and have everything that any has: then one may be lost.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.servers.iter().all(|server| server.as_ref().is_some_and(NatsServer::is_healthy))
     }
 
     /// Where clients reach each.

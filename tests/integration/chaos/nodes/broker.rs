@@ -40,6 +40,14 @@ impl Broker {
         }
     }
 
+    /// Whether a server may be killed: of several, two have to have everything.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::One(server, _) => server.is_some(),
+            Self::Three(cluster) => cluster.is_whole(),
+        }
+    }
+
     /// Kills a server.
     pub(super) fn kill(&mut self, at: usize) {
         match self {

@@ -101,7 +101,7 @@ pub(super) fn strike(field: &mut Field, fault: Fault, dice: &mut Dice) -> Option
     let at = well[usize::try_from(dice.below(well.len() as u64)).unwrap()];
     let has_all_servers = field.away.is_empty();
     match fault {
-        Fault::Server if has_all_servers => {
+        Fault::Server if field.has_servers() => {
             let server = usize::try_from(dice.below(field.servers() as u64)).unwrap();
             let pause = Duration::from_millis(dice.below(10_000));
             field.kill_server(server);

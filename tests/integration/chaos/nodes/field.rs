@@ -154,6 +154,11 @@ impl Field {
         (0..self.nodes.len()).filter(|at| self.nodes[*at].is_well()).collect()
     }
 
+    /// Whether a server may be killed.
+    pub(super) fn has_servers(&self) -> bool {
+        self.away.is_empty() && self.broker.is_whole()
+    }
+
     /// How many servers there are.
     pub(super) fn servers(&self) -> usize {
         self.broker.count()

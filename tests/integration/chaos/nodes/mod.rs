@@ -105,7 +105,7 @@ fn a_backlog_of_several_nodes_lands_exactly_once_whatever_dies_whenever() {
 fn play(seed: u64, most: u64, figures: &mut Figures, story: &mut Vec<String>) {
     let mut dice = Dice::new(seed);
     let ground = TestSwarm::new();
-    let is_cluster = seed % 2 == 0;
+    let is_cluster = seed.is_multiple_of(2);
     let settings = if is_cluster { "queue: {replicas: 3}\n" } else { "" };
     let plans = backlog::write(&ground, &mut dice, settings);
     let start = ground.git(["rev-parse", "main"]).success().trim().to_owned();
@@ -189,7 +189,7 @@ fn come_to_the_end(field: &mut Field, plans: &Plans) {
         plans.keys().all(|ticket| states.get(ticket).is_some_and(|(state, _)| state == "landed"))
     });
     field.bring_back_all();
-    await_in(field, "the targets are not level", |field| checks::are_level(field));
+    await_in(field, "the targets are not level", checks::are_level);
     await_in(field, "worktrees or branches are left", |field| field.nodes.iter().all(checks::is_tidy));
 }
 

@@ -57,6 +57,16 @@ fn only_what_a_node_held_that_is_gone_and_whose_lease_is_over_is_taken_over() {
 }
 
 #[test]
+fn finished_work_needs_no_place_and_work_that_goes_on_does() {
+    for (state, goes_on) in [(S::Running, false), (S::Review, true), (S::Approved, true), (S::Landing, true)] {
+        let mut world = shared(vec![elsewhere("a", state)], Vec::new(), gone());
+        world.nodes.over = [id("a")].into();
+        let decision = decide(&world, &Rules { max_workers: 0, ..rules() });
+        assert_eq!(!decision.steps.is_empty(), goes_on, "{state}");
+    }
+}
+
+#[test]
 fn finished_work_of_who_is_no_node_or_lands_nothing_is_held_and_says_why() {
     let held = |peer: Peer| {
         let decision = decide(&shared(vec![elsewhere("a", S::Approved)], Vec::new(), peer), &rules());
