@@ -35,6 +35,7 @@
 //! on is ended with it and its start taken back.
 
 mod arrange;
+mod assign;
 mod backoff;
 mod crash_loop;
 mod distribution;
@@ -65,6 +66,7 @@ use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Gateway, QueueError, QueueEvent, QueueTicket};
 use arrange::Arrangement;
+use assign::Assigner;
 pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Report};
@@ -178,6 +180,7 @@ struct Engine<'a> {
     jobs: Jobs,
     nodes: Neighbours,
     arrangement: Arrangement,
+    assigner: Assigner,
     setbacks: BTreeMap<TicketId, Setback>,
     /// The number of the last event that was told.
     heard: i64,
@@ -226,6 +229,7 @@ impl<'a> Engine<'a> {
             jobs: Jobs::new(control.beside()),
             nodes: Neighbours::new(),
             arrangement: Arrangement::new(control.topology()?),
+            assigner: Assigner::default(),
             setbacks: BTreeMap::new(),
             heard: control.project().store()?.last_seq()?,
             held: None,
@@ -320,6 +324,7 @@ impl<'a> Engine<'a> {
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
         self.add_nodes(&mut world);
+        self.add_assignments(&mut world)?;
         self.carry(&world)?;
         if !self.leads {
             self.add_leader(&mut world)?;

@@ -171,8 +171,19 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
 /// The rules that a candidate has to pass, in order. The first that says no gives the reason; the more a reason tells, the
 /// earlier its rule.
-const VETOES: &[Veto] =
-    &[draining, paced, budget, crash_pause, ring::round, scope, topology::subordinate, limits, places];
+const VETOES: &[Veto] = &[
+    draining,
+    paced,
+    budget,
+    crash_pause,
+    ring::round,
+    scope,
+    topology::assigned,
+    topology::left,
+    topology::subordinate,
+    limits,
+    places,
+];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -578,7 +589,11 @@ fn draining(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
 /// As many workers run as may.
 fn places(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
     let most = draft.rules.topology.max_workers().unwrap_or(usize::MAX);
-    let (count, limit) = (draft.placed.len(), draft.rules.max_workers.min(most));
+    let everywhere = draft.placed.len() + draft.world.elsewhere();
+    if everywhere >= most {
+        return Some(no_place(candidate, format!("waits for a place: {everywhere} of {most} workers run")));
+    }
+    let (count, limit) = (draft.placed.len(), draft.rules.max_workers);
     (count >= limit).then(|| no_place(candidate, format!("waits for a place: {count} of {limit} workers run")))
 }
 
