@@ -22,6 +22,9 @@ use crate::queue::QueueTicket;
 /// Links between workers that are listed at most.
 const LINKS_SHOWN: usize = 300;
 
+/// A worker with its ticket, and what it does where that is known.
+type Seated<'a> = (WorkerId, &'a QueueTicket, Option<String>);
+
 /// The topology that holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::coordinator) struct InForce {
@@ -301,10 +304,7 @@ impl Control {
     }
 
     /// Every worker on a ticket that is not over, here and at other nodes, with its status where it is known.
-    fn desks<'a>(
-        &self,
-        tickets: &'a [QueueTicket],
-    ) -> Result<Vec<(WorkerId, &'a QueueTicket, Option<String>)>, Failure> {
+    fn desks<'a>(&self, tickets: &'a [QueueTicket]) -> Result<Vec<Seated<'a>>, Failure> {
         let workers = self.project.store()?.workers()?;
         let entries: BTreeMap<_, _> = tickets.iter().map(|entry| (&entry.ticket.id, entry)).collect();
         let mut found = Vec::new();
@@ -411,11 +411,7 @@ fn token_view((ticket, token): (TicketId, Token)) -> TokenView {
 }
 
 /// Which workers may message each other.
-fn talks(
-    topology: &Topology,
-    workers: &[(WorkerId, &QueueTicket, Option<String>)],
-    owners: &BTreeMap<TicketId, String>,
-) -> Vec<LinkView> {
+fn talks(topology: &Topology, workers: &[Seated<'_>], owners: &BTreeMap<TicketId, String>) -> Vec<LinkView> {
     let mut links = Vec::new();
     for (index, (from, entry, _)) in workers.iter().enumerate() {
         let own = desk(&entry.ticket, owners);
