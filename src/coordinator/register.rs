@@ -1,15 +1,15 @@
 //! The register of nodes: what each says about itself on the board of the queue's server.
 //!
 //! A node is `node.NAME`, said again every few seconds by its coordinator. `drain.NAME` asks it to take nothing new; it is
-//! a key of its own, because the other one is the node's alone to write. `scaling` is how many workers all of them may run,
-//! and who decides that. `carried.TICKET` says where the work on a ticket is
-//! that a node handed over, in case it goes away.
+//! a key of its own, because the other one is the node's alone to write. `carried.TICKET` says where the work on a ticket is
+//! that a node handed over, in case it goes away. `scaling` is how many workers all of them may run, and who decides that.
+//! `topology` is the one that somebody chose, and `assigned` says which node is to take which ticket, where one node assigns.
 
 use std::time::Duration;
 
 use super::failure::Failure;
 use crate::landing::TIPS;
-use crate::model::node::{Carried, NodeRecord};
+use crate::model::node::{Assignments, Carried, NodeRecord};
 use crate::model::scaling::SwarmScaling;
 use crate::model::topology::TopologyRecord;
 use crate::model::{NodeName, TicketId, Time};
@@ -29,6 +29,9 @@ const DRAINED: &str = "drain";
 const SCALING: &str = "scaling";
 /// The key of the topology that somebody chose.
 const TOPOLOGY: &str = "topology";
+
+/// The key of what the node that assigns says.
+const ASSIGNED: &str = "assigned";
 
 /// The keys of work that was handed over.
 const CARRIED: &str = "carried";
@@ -153,6 +156,8 @@ impl Register {
 
     /// Keeps the topology that somebody chose, or that nobody does any more. Of two who choose at once the later one wins.
     pub(super) fn set_topology(&self, record: Option<&TopologyRecord>) -> Result<(), QueueError> {
+        // Whoever assigns next is another question then.
+        self.board.remove(ASSIGNED)?;
         let Some(record) = record else { return Ok(self.board.remove(TOPOLOGY)?) };
         let value = serde_json::to_vec(record).map_err(|source| NatsError::Unreadable { seq: 0, source })?;
         loop {
@@ -161,6 +166,18 @@ impl Register {
                 return Ok(());
             }
         }
+    }
+
+    /// Which node is to take which ticket, with the revision; `None` where nobody has assigned anything.
+    pub(super) fn assignments(&self) -> Result<Option<(Assignments, u64)>, QueueError> {
+        let entry = self.board.entry(ASSIGNED)?;
+        Ok(entry.and_then(|entry| Some((serde_json::from_slice(&entry.value).ok()?, entry.revision))))
+    }
+
+    /// Says which node is to take which ticket, unless somebody has said so since the revision `known`; whether it did.
+    pub(super) fn assign(&self, assignments: &Assignments, known: Option<u64>) -> Result<bool, QueueError> {
+        let value = serde_json::to_vec(assignments).map_err(|source| NatsError::Unreadable { seq: 0, source })?;
+        Ok(self.board.put(ASSIGNED, &value, known)?.is_some())
     }
 
     /// Forgets a node.

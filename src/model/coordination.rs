@@ -8,6 +8,9 @@ use super::{RunId, TicketId, Time};
 /// The role of whoever starts, resumes and lands by itself.
 pub(crate) const COORDINATOR: &str = "coordinator";
 
+/// The role of the node that assigns tickets to all nodes, in a topology that has one.
+pub(crate) const ASSIGNER: &str = "assigner";
+
 /// Why a ticket does not move now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Hold {

@@ -1,5 +1,7 @@
 //! Nodes: clones of one repository that work on one queue, and what they tell each other about themselves.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CommitId, NodeName, TicketId, Time};
@@ -105,6 +107,26 @@ impl Tip {
     pub(crate) fn now(commit: CommitId, node: String, fence: u64, base: CommitId) -> Self {
         let (chain, landed) = (Vec::new(), Vec::new());
         Self { schema: NODE_SCHEMA, commit, node, fence, at: Time::now(), base, chain, landed }
+    }
+}
+
+/// Which node is to take which ticket, as the one that assigns says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Assignments {
+    /// [`NODE_SCHEMA`].
+    schema: u32,
+    /// The node that assigns.
+    pub(crate) by: String,
+    /// The node of each ticket that is not over.
+    pub(crate) tickets: BTreeMap<TicketId, String>,
+    /// When, by its clock.
+    pub(crate) at: Time,
+}
+
+impl Assignments {
+    /// What a node says from now on.
+    pub(crate) fn now(by: &NodeName, tickets: BTreeMap<TicketId, String>) -> Self {
+        Self { schema: NODE_SCHEMA, by: by.to_string(), tickets, at: Time::now() }
     }
 }
 

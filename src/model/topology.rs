@@ -2,6 +2,7 @@
 //! topology and its members.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,28 +40,49 @@ pub(crate) struct Star {
     pub(crate) coordinator_count: usize,
     /// Workers of the whole swarm at once, beside `max_workers` of each machine.
     pub(crate) max_workers: usize,
+    /// Whether another node assigns when the one that does is gone.
+    pub(crate) failover_coordinator: bool,
 }
 
 impl Default for Star {
     fn default() -> Self {
-        Self { coordinator_count: 1, max_workers: 50 }
+        Self { coordinator_count: 1, max_workers: 50, failover_coordinator: true }
     }
 }
 
 /// Parameters of a mesh.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Mesh {
     /// Whom a worker may message.
     pub(crate) connection_strategy: Connections,
+    /// How often a node says how it is.
+    pub(crate) gossip_interval_ms: u64,
+    /// Who takes a ticket that several nodes could take.
+    pub(crate) routing: Routing,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self { connection_strategy: Connections::Full, gossip_interval_ms: 1_000, routing: Routing::Broadcast }
+    }
+}
+
+/// Who takes a ticket that several nodes of a mesh could take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Routing {
+    /// Whoever is first.
+    Broadcast,
+    /// The one that has the least to do, for a moment; then whoever is first.
+    Targeted,
 }
 
 /// Whom a worker of a mesh may message.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Connections {
     /// Every worker.
-    #[default]
     Full,
     /// Those whose tickets depend on its own or the other way round, and those that may touch the same files.
     Nearest,
@@ -141,7 +163,25 @@ impl Topology {
 
     /// What holds where nobody chose one: a full mesh, in which every node takes what it can.
     pub(crate) fn by_default() -> Self {
-        Self::Mesh(Mesh::default())
+        Self::Mesh(Mesh { gossip_interval_ms: 2_000, ..Mesh::default() })
+    }
+
+    /// Whether one node assigns tickets to all others, where several share a queue.
+    pub(crate) fn has_assigner(&self) -> bool {
+        matches!(self, Self::Star(_) | Self::Hierarchical(_))
+    }
+
+    /// Whether another node takes that over from one that is gone.
+    pub(crate) fn fails_over(&self) -> bool {
+        !matches!(self, Self::Star(Star { failover_coordinator: false, .. }))
+    }
+
+    /// How often a node says how it is; `None` where the topology says nothing of it.
+    pub(crate) fn gossip(&self) -> Option<Duration> {
+        match self {
+            Self::Mesh(mesh) => Some(Duration::from_millis(mesh.gossip_interval_ms)),
+            _ => None,
+        }
     }
 
     /// The word for its kind.
@@ -241,6 +281,10 @@ impl Topology {
             Self::Star(own) if own.max_workers == 0 => {
                 Some(("max_workers", "at least one worker is needed".to_owned()))
             }
+            // A node counts as gone after seven seconds, and two of its signs may be lost.
+            Self::Mesh(own) if !(1_000..=2_000).contains(&own.gossip_interval_ms) => {
+                Some(("gossip_interval_ms", "expected a number from 1000 to 2000".to_owned()))
+            }
             Self::Star(_) | Self::Mesh(_) => None,
             Self::Hierarchical(own) => own.fault(),
             Self::Ring(own) => own.fault(),
@@ -293,16 +337,27 @@ pub(crate) fn share_out(
         owners.extend(owner.map(|owner| (ticket.id.clone(), owner.clone())));
     }
     for ticket in tickets {
-        if owners.contains_key(&ticket.id) {
-            continue;
-        }
-        let alike = |other: &&&Ticket| ticket.labels.first().is_some_and(|label| other.labels.first() == Some(label));
-        let same = tickets.iter().filter(alike).find_map(|other| owners.get(&other.id).cloned());
-        let count = |name: &&String| owners.values().filter(|owner| owner == name).count();
-        let Some(owner) = same.or_else(|| supervisors.iter().min_by_key(count).cloned()) else { break };
-        owners.insert(ticket.id.clone(), owner);
+        let owner = owner_of(ticket, tickets, &owners, supervisors);
+        owners.extend(owner.map(|owner| (ticket.id.clone(), owner)));
     }
     owners
+}
+
+/// The supervisor that a ticket goes to; `None` where there is none, or the ticket has one.
+pub(crate) fn owner_of(
+    ticket: &Ticket,
+    tickets: &[&Ticket],
+    owners: &BTreeMap<TicketId, String>,
+    supervisors: &[String],
+) -> Option<String> {
+    if owners.contains_key(&ticket.id) {
+        return None;
+    }
+    let alike = |other: &&&Ticket| ticket.labels.first().is_some_and(|label| other.labels.first() == Some(label));
+    let of_label = tickets.iter().filter(alike).filter_map(|other| owners.get(&other.id));
+    let same = of_label.into_iter().find(|owner| supervisors.contains(owner)).cloned();
+    let count = |name: &&String| owners.values().filter(|owner| owner == name).count();
+    same.or_else(|| supervisors.iter().min_by_key(count).cloned())
 }
 
 /// A topology as configuration and `swarm topology set` write it: a kind with parameters, or the name of a saved one.

@@ -16,14 +16,14 @@ use crate::support::swarm::{Output, TestSwarm};
 const GOES_ON_WITHIN: Duration = Duration::from_secs(15);
 
 /// Two clones of a repository and a server; the first clone is the test's own repository.
-struct Nodes {
-    swarm: TestSwarm,
+pub(crate) struct Nodes {
+    pub(crate) swarm: TestSwarm,
     server: NatsServer,
 }
 
 impl Nodes {
     /// A repository with these tickets, whose agent runs a script; `ROOT` in it is the folder of the test.
-    fn new(script: &str, config: &str, tickets: &[&str]) -> Self {
+    pub(crate) fn new(script: &str, config: &str, tickets: &[&str]) -> Self {
         let swarm = TestSwarm::new();
         let root = swarm.root().display().to_string();
         swarm.write_at(&swarm.root().join("home/.gitconfig"), "[user]\nname = Person\nemail = person@example.com\n");
@@ -40,28 +40,28 @@ impl Nodes {
     }
 
     /// The repository of the first node.
-    fn first(&self) -> PathBuf {
+    pub(crate) fn first(&self) -> PathBuf {
         self.swarm.repository()
     }
 
     /// That of the second one.
-    fn second(&self) -> PathBuf {
+    pub(crate) fn second(&self) -> PathBuf {
         self.swarm.root().join("b/project")
     }
 
     /// A file beside everything.
-    fn place(&self, name: &str) -> PathBuf {
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.swarm.root().join(name)
     }
 
     /// Makes the first clone a node.
-    fn join_first(&self, more: &[&str]) {
+    pub(crate) fn join_first(&self, more: &[&str]) {
         let args = ["node", "join", self.server.url(), "--name", "a", "--headless", "--merge", "--yes"];
         self.swarm.run(args.iter().chain(more)).success();
     }
 
     /// Clones the first and makes that a node.
-    fn join_second(&self, more: &[&str]) {
+    pub(crate) fn join_second(&self, more: &[&str]) {
         std::fs::create_dir_all(self.place("b")).unwrap();
         let first = self.first().display().to_string();
         let args = ["node", "join", self.server.url(), "--name", "b", "--headless", "--merge", "--yes"];
@@ -75,12 +75,12 @@ impl Nodes {
     }
 
     /// What the program answers in JSON in a clone.
-    fn json(&self, clone: &Path, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, clone: &Path, args: &[&str]) -> Value {
         self.swarm.run_in(clone, args.iter().chain(&["--json"])).expect_code(0).json()
     }
 
     /// The states of all tickets, as a clone sees them.
-    fn states(&self, clone: &Path) -> BTreeMap<String, String> {
+    pub(crate) fn states(&self, clone: &Path) -> BTreeMap<String, String> {
         let list = self.json(clone, &["queue", "list", "--all"]);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         list["tickets"]
@@ -92,7 +92,7 @@ impl Nodes {
     }
 
     /// Waits until these tickets have landed.
-    fn await_landed(&self, clone: &Path, tickets: &[&str]) {
+    pub(crate) fn await_landed(&self, clone: &Path, tickets: &[&str]) {
         self.swarm.wait_until("the tickets to land", || {
             // The server may be away for a moment.
             let list = self.swarm.run_in(clone, ["queue", "list", "--all", "--json"]);
@@ -106,7 +106,7 @@ impl Nodes {
     }
 
     /// What a node does, as the first clone sees it.
-    fn state(&self, name: &str) -> Value {
+    pub(crate) fn state(&self, name: &str) -> Value {
         let list = self.json(&self.first(), &["node", "list"]);
         let node = list["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).cloned();
         node.map_or(Value::Null, |node| node["state"].clone())
@@ -145,14 +145,14 @@ impl Nodes {
     }
 
     /// Ends both coordinators.
-    fn down(&self) {
+    pub(crate) fn down(&self) {
         for clone in [self.first(), self.second()] {
             self.swarm.run_in(&clone, ["down"]).success();
         }
     }
 
     /// The process of a clone's coordinator.
-    fn coordinator(&self, clone: &Path) -> Pid {
+    pub(crate) fn coordinator(&self, clone: &Path) -> Pid {
         pid(&self.json(clone, &["status"])["coordinator"]["pid"])
     }
 }

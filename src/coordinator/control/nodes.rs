@@ -161,12 +161,18 @@ impl Control {
         let nodes = register.nodes()?;
         let is_draining = nodes.iter().any(|node| node.record.name == own && node.is_draining);
         let peer = |node: Registered| {
-            let is_gone = node.is_gone();
-            let (lands, capabilities) = (node.record.lands, node.record.capabilities);
-            (node.record.name.to_string(), Peer { is_gone, lands, capabilities })
+            let (is_gone, is_draining, record) = (node.is_gone(), node.is_draining, node.record);
+            let (lands, capabilities) = (record.lands, record.capabilities);
+            let (running, max_workers) = (record.running, record.max_workers);
+            let peer = Peer { is_gone, lands, capabilities, is_draining, running, max_workers };
+            (record.name.to_string(), peer)
         };
+        let has_assigner = self.topology()?.chosen.topology.has_assigner();
+        let known = register.assignments()?.map(|(known, _)| known);
+        let assignments = has_assigner.then_some(known);
         let peers: BTreeMap<_, _> = nodes.into_iter().filter(|node| node.record.name != own).map(peer).collect();
-        Ok(Nodes { own: Some(own.to_string()), is_draining, peers, is_watched: true, over: BTreeSet::new() })
+        let over = BTreeSet::new();
+        Ok(Nodes { own: Some(own.to_string()), is_draining, peers, is_watched: true, over, assignments })
     }
 
     /// Asks a node to take nothing new, or to take tickets again.

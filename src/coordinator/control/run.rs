@@ -215,7 +215,10 @@ impl Control {
         };
         let store = self.project.store()?;
         Ok(World {
-            owners: self.owners(&rules.topology, &tickets)?,
+            owners: match self.project.queue()?.link() {
+                Some(_) => BTreeMap::new(),
+                None => self.owners(&rules.topology, &tickets)?,
+            },
             tokens: store.tokens()?,
             now: Time::now(),
             nobody_lands: self.with_landing(|landing| Ok(landing.is_idle()?))?,

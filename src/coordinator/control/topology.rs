@@ -7,8 +7,8 @@ use super::{Control, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::register::Register;
 use crate::coordinator::views::{
-    LinkKind, LinkView, MemberKind, MemberView, SavedTopologyView, TokenView, TopologiesView, TopologyChangedView,
-    TopologySource, TopologyView, VIEW_VERSION,
+    LinkKind, LinkView, MemberKind, MemberView, NodeView, SavedTopologyView, TokenView, TopologiesView,
+    TopologyChangedView, TopologySource, TopologyView, VIEW_VERSION,
 };
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::message::SenderKind;
@@ -21,6 +21,9 @@ use crate::queue::QueueTicket;
 
 /// Links between workers that are listed at most.
 const LINKS_SHOWN: usize = 300;
+
+/// A worker with its ticket, and what it does where that is known.
+type Seated<'a> = (WorkerId, &'a QueueTicket, Option<String>);
 
 /// The topology that holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,10 @@ impl Control {
         let supervisors = topology.supervisors();
         if supervisors.is_empty() {
             return Ok(BTreeMap::new());
+        }
+        if let Some(register) = Register::open(&*self.project.queue()?)? {
+            // The nodes are the supervisors.
+            return Ok(register.assignments()?.map(|(known, _)| known.tickets).unwrap_or_default());
         }
         let mut open: Vec<_> = tickets.iter().filter(|entry| !entry.state.is_ended()).collect();
         open.sort_by_key(|entry| (entry.published_at, &entry.ticket.id));
@@ -221,8 +228,13 @@ impl Control {
         let tickets = self.project.queue()?.snapshot()?;
         let owners = self.owners(topology, &tickets)?;
         let mut members = self.coordinators(topology)?;
-        let root = members.first().map(|member| member.id.clone());
-        members.extend(supervisors(topology, root.as_deref(), &owners, &tickets));
+        let root = members.iter().find(|member| member.parent.is_none()).map(|member| member.id.clone());
+        let is_shared = members.iter().any(|member| member.what == MemberKind::Node);
+        for member in members.iter_mut().filter(|_| is_shared) {
+            member.tickets = waiting(&member.id, &owners, &tickets);
+        }
+        let lanes = if is_shared { Vec::new() } else { topology.supervisors() };
+        members.extend(supervisors(lanes, topology, root.as_deref(), &owners, &tickets));
         let (agents, passes) = ring_members(topology, root.as_deref());
         members.extend(agents);
         let tokens = self.project.store()?.tokens()?;
@@ -231,7 +243,7 @@ impl Control {
         let mut links = Vec::new();
         for (worker, entry, status) in &workers {
             let node = members.iter().find(|member| entry.node.as_ref() == Some(&member.id));
-            let by_node = node.filter(|_| owners.is_empty()).map(|node| node.id.clone());
+            let by_node = node.map(|node| node.id.clone());
             let by_ring = holder(&entry.ticket.id).filter(|id| members.iter().any(|member| member.id == *id));
             let parent = by_ring.or(by_node).or_else(|| owners.get(&entry.ticket.id).cloned()).or_else(|| root.clone());
             members.push(MemberView {
@@ -270,19 +282,12 @@ impl Control {
     /// Who starts and lands: every node, or whoever coordinates this repository.
     fn coordinators(&self, topology: &Topology) -> Result<Vec<MemberView>, Failure> {
         let queue = self.project.queue()?;
-        let (what, parent, tickets) = (MemberKind::Node, None, Vec::new());
         if let Some(register) = Register::open(&*queue)? {
-            let nodes = self.node_views(&register)?.into_iter().map(|node| MemberView {
-                id: node.name,
-                what,
-                role: Role::Coordinator,
-                parent: parent.clone(),
-                status: Some(node.state.as_str().to_owned()),
-                max_workers: Some(node.max_workers),
-                tickets: tickets.clone(),
-            });
-            return Ok(nodes.collect());
+            let assigner = register.assignments()?.map(|(known, _)| known.by).filter(|_| topology.has_assigner());
+            let nodes = self.node_views(&register)?.into_iter();
+            return Ok(nodes.map(|node| node_member(topology, node, assigner.as_deref())).collect());
         }
+        let (parent, tickets) = (None, Vec::new());
         let leader = queue.leader(&self.role()?)?;
         let status = leader.as_ref().map_or("nobody coordinates", |_| "leads");
         let max_workers = self.project.settings()?.max_workers;
@@ -299,10 +304,7 @@ impl Control {
     }
 
     /// Every worker on a ticket that is not over, here and at other nodes, with its status where it is known.
-    fn desks<'a>(
-        &self,
-        tickets: &'a [QueueTicket],
-    ) -> Result<Vec<(WorkerId, &'a QueueTicket, Option<String>)>, Failure> {
+    fn desks<'a>(&self, tickets: &'a [QueueTicket]) -> Result<Vec<Seated<'a>>, Failure> {
         let workers = self.project.store()?.workers()?;
         let entries: BTreeMap<_, _> = tickets.iter().map(|entry| (&entry.ticket.id, entry)).collect();
         let mut found = Vec::new();
@@ -329,29 +331,54 @@ fn desk<'a>(ticket: &'a Ticket, owners: &'a BTreeMap<TicketId, String>) -> Desk<
     Desk { ticket, supervisor: owners.get(&ticket.id).map(String::as_str) }
 }
 
-/// The supervisors with what waits for each.
+/// A node among the others, where this one assigns.
+fn node_member(topology: &Topology, node: NodeView, assigner: Option<&str>) -> MemberView {
+    let is_assigner = assigner == Some(node.name.as_str());
+    let role = match topology {
+        Topology::Hierarchical(_) if !is_assigner => Role::Supervisor,
+        _ => topology.role_of_coordinator(is_assigner),
+    };
+    let ratio = match topology {
+        Topology::Hierarchical(own) => own.parent_child_ratio,
+        _ => usize::MAX,
+    };
+    MemberView {
+        what: MemberKind::Node,
+        role,
+        parent: assigner.filter(|_| !is_assigner).map(str::to_owned),
+        status: Some(node.state.as_str().to_owned()),
+        max_workers: Some(node.max_workers.min(ratio)),
+        tickets: Vec::new(),
+        id: node.name,
+    }
+}
+
+/// The tickets that wait for one owner.
+fn waiting(name: &str, owners: &BTreeMap<TicketId, String>, tickets: &[QueueTicket]) -> Vec<String> {
+    let is_waiting = |entry: &&QueueTicket| !entry.state.is_begun() && !entry.state.is_ended();
+    let waiting = tickets.iter().filter(is_waiting).map(|entry| &entry.ticket.id);
+    waiting.filter(|id| owners.get(id).is_some_and(|owner| owner == name)).map(ToString::to_string).collect()
+}
+
+/// The supervisors of these names with what waits for each.
 fn supervisors(
+    names: Vec<String>,
     topology: &Topology,
     root: Option<&str>,
     owners: &BTreeMap<TicketId, String>,
     tickets: &[QueueTicket],
 ) -> Vec<MemberView> {
     let Topology::Hierarchical(own) = topology else { return Vec::new() };
-    let waits = |name: &str| {
-        let is_waiting = |entry: &&QueueTicket| !entry.state.is_begun() && !entry.state.is_ended();
-        let waiting = tickets.iter().filter(is_waiting).map(|entry| &entry.ticket.id);
-        waiting.filter(|id| owners.get(id).is_some_and(|owner| owner == name)).map(ToString::to_string).collect()
-    };
     let supervisor = |name: String| MemberView {
         what: MemberKind::Supervisor,
         role: Role::Supervisor,
         parent: root.map(str::to_owned),
         status: None,
         max_workers: Some(own.parent_child_ratio),
-        tickets: waits(&name),
+        tickets: waiting(&name, owners, tickets),
         id: name,
     };
-    topology.supervisors().into_iter().map(supervisor).collect()
+    names.into_iter().map(supervisor).collect()
 }
 
 /// The agents of a ring, and who passes to whom.
@@ -384,11 +411,7 @@ fn token_view((ticket, token): (TicketId, Token)) -> TokenView {
 }
 
 /// Which workers may message each other.
-fn talks(
-    topology: &Topology,
-    workers: &[(WorkerId, &QueueTicket, Option<String>)],
-    owners: &BTreeMap<TicketId, String>,
-) -> Vec<LinkView> {
+fn talks(topology: &Topology, workers: &[Seated<'_>], owners: &BTreeMap<TicketId, String>) -> Vec<LinkView> {
     let mut links = Vec::new();
     for (index, (from, entry, _)) in workers.iter().enumerate() {
         let own = desk(&entry.ticket, owners);

@@ -127,6 +127,7 @@ impl Control {
         let rules = Rules { scaled: self.scaled()?, ..self.rules(false)? };
         let mut world = self.world(&rules, workers, tickets, Some(choice.tickets))?;
         world.nodes = self.nodes_at_once()?;
+        world.adopt_assignments(&rules);
         let decision = decide(&world, &rules);
         let held = if outlook.leader.is_some() { self.holds()? } else { Vec::new() };
         let hold = |holds: &[Hold]| holds.iter().find(|hold| hold.ticket == *id).cloned();

@@ -51,7 +51,8 @@ impl Engine<'_> {
 
     /// Keeps who owns each ticket, so that it stays so.
     pub(super) fn keep_owners(&mut self, world: &World) -> Result<(), Failure> {
-        if world.owners.is_empty() {
+        // In a hierarchy of nodes the board keeps them.
+        if world.owners.is_empty() || world.nodes.assignments.is_some() {
             return Ok(());
         }
         let store = self.control.project().store()?;

@@ -102,6 +102,7 @@ impl Engine<'_> {
 
     /// Gives the lead up.
     pub(super) fn release(&mut self) -> Result<(), Failure> {
+        self.give_up_assigning()?;
         if let Some(leader) = self.lease.release()?
             && let Some(event) = Leading::Lost(leader).fact(self.lease.role())
         {
@@ -118,7 +119,7 @@ impl Leading {
     }
 
     /// What is to be written down, where the role went from one to another.
-    fn fact(&self, role: &str) -> Option<SwarmEvent> {
+    pub(super) fn fact(&self, role: &str) -> Option<SwarmEvent> {
         let parts = |leader: &Leader| (role.to_owned(), leader.holder.clone(), leader.fence);
         match self {
             Self::Began(leader) => {

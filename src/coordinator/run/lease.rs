@@ -136,7 +136,9 @@ impl Lease {
 
     /// The lock that the holder of a lease holds.
     fn lock_of(&self, fence: u64) -> PathBuf {
-        self.paths.lock(&format!("coordinator-{fence}"))
+        // The role of a node has its name behind an `@`, and no other node has these locks.
+        let role = self.role.split('@').next().unwrap_or_default();
+        self.paths.lock(&format!("{role}-{fence}"))
     }
 
     /// Takes the lock of a lease, and removes that of the one before. Without it this leader is only missed later, and

@@ -40,6 +40,7 @@
 //! on is ended with it and its start taken back.
 
 mod arrange;
+mod assign;
 mod backoff;
 mod crash_loop;
 mod distribution;
@@ -71,6 +72,7 @@ use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Gateway, QueueError, QueueEvent, QueueTicket};
 use arrange::Arrangement;
+use assign::Assigner;
 pub(crate) use distribution::Past;
 pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Report};
@@ -186,6 +188,7 @@ struct Engine<'a> {
     nodes: Neighbours,
     scaling: Scaling,
     arrangement: Arrangement,
+    assigner: Assigner,
     setbacks: BTreeMap<TicketId, Setback>,
     /// The number of the last event that was told.
     heard: i64,
@@ -235,6 +238,7 @@ impl<'a> Engine<'a> {
             nodes: Neighbours::new(),
             scaling: Scaling::default(),
             arrangement: Arrangement::new(control.topology()?),
+            assigner: Assigner::default(),
             setbacks: BTreeMap::new(),
             heard: control.project().store()?.last_seq()?,
             held: None,
@@ -331,6 +335,7 @@ impl<'a> Engine<'a> {
         let control = self.changed.as_ref().unwrap_or(self.control);
         let mut world = control.world(&self.rules, workers, tickets, self.chosen.clone())?;
         self.add_nodes(&mut world);
+        self.add_assignments(&mut world)?;
         self.carry(&world)?;
         if !self.leads {
             self.add_leader(&mut world)?;

@@ -107,6 +107,11 @@ impl Neighbours {
         self.topology.clone()
     }
 
+    /// The register; `None` where the queue is not shared.
+    pub(super) fn register(&self) -> Option<Register> {
+        self.register.clone()
+    }
+
     /// Takes a look at the register over.
     fn see(&mut self, own: &NodeName, nodes: Vec<Registered>, now: Instant) {
         if self.looked_at.is_some_and(|at| now.duration_since(at) > LONGEST_GAP) {
@@ -172,6 +177,9 @@ impl Neighbours {
             is_gone: now.duration_since(*since) >= GONE_AFTER,
             lands: node.record.lands,
             capabilities: node.record.capabilities.clone(),
+            is_draining: node.is_draining,
+            running: node.record.running,
+            max_workers: node.record.max_workers,
         };
         let is_over = |entry: &&QueueTicket| {
             let known = self.leases.get(&entry.ticket.id);
@@ -183,6 +191,7 @@ impl Neighbours {
             peers: self.sights.iter().map(|(name, sight)| (name.to_string(), peer(sight))).collect(),
             is_watched: self.looked_at.is_some(),
             over: tickets.iter().filter(is_over).map(|entry| entry.ticket.id.clone()).collect(),
+            assignments: None,
         }
     }
 }
@@ -207,7 +216,7 @@ impl Engine<'_> {
         }
         let Some(register) = self.nodes.register.clone() else { return Ok(()) };
         let is_due = |at: Option<Instant>, every: Duration| at.is_none_or(|at| at.elapsed() >= every);
-        if self.leads && is_due(self.nodes.said.map(|(_, at)| at), BEAT_EVERY) {
+        if self.leads && is_due(self.nodes.said.map(|(_, at)| at), self.rules.topology.gossip().unwrap_or(BEAT_EVERY)) {
             self.beat(&register)?;
         }
         if is_due(self.nodes.looked_at, LOOK_EVERY) {

@@ -44,35 +44,42 @@ impl Engine<'_> {
             return Ok(());
         };
         // A person may have decided about it since it was looked at.
-        let is_finished = entry.state == S::Review && token.has_begun(entry.fence);
-        let waits = matches!(entry.state, S::Review | S::Queued);
-        if if skipped.is_some() { !waits } else { !is_finished } {
-            return Ok(());
-        }
+        let is_due = match &skipped {
+            Some(_) => matches!(entry.state, S::Review | S::Queued),
+            None => entry.state == S::Review && token.has_begun(entry.fence),
+        };
         let worker = WorkerId::of(ticket, 1);
         let next = match &skipped {
             Some(why) => token.skipped(why.clone()),
             None => token.passed(entry.fence, self.control.result_of(&worker)?),
         };
-        if !store.pass_token(ticket, Some(&token), &next)? {
+        if !is_due || !store.pass_token(ticket, Some(&token), &next)? {
             return Ok(());
         }
         self.setbacks.remove(ticket);
-        let (from, to) = (token.holder().cloned(), next.holder().cloned());
-        let (turn, of) = (next.turn + 1, next.agents.len());
-        let text = match (&from, &to, &skipped) {
-            (Some(from), Some(to), None) => format!("`{ticket}` passes from {from} to {to}"),
-            (Some(from), Some(to), Some(why)) => format!("`{ticket}` passes over {from} to {to}: {why}"),
-            (from, _, _) => {
-                let why = skipped.clone().unwrap_or_default();
-                format!("`{ticket}` has ended its round without {}: {why}", from.as_ref().map_or("", AgentName::as_str))
-            }
-        };
-        self.face.tell(&News::Said(&text));
-        if to.is_none() && entry.state == S::Review {
+        if next.holder().is_none() && entry.state == S::Review {
             self.jobs.begin(Job::Ask { worker });
         }
-        let event = SwarmEvent::TokenPassed { from, to, turn, of, skipped };
+        self.tell_token(ticket, &token, &next, skipped)
+    }
+
+    /// Says to whom a token passed, and writes it down.
+    fn tell_token(
+        &mut self,
+        ticket: &TicketId,
+        before: &Token,
+        now: &Token,
+        skipped: Option<String>,
+    ) -> Result<(), Failure> {
+        let (from, to) = (before.holder().cloned(), now.holder().cloned());
+        let name = |agent: &Option<AgentName>| agent.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        let (one, other) = (name(&from), name(&to));
+        self.face.tell(&News::Said(&match &skipped {
+            None => format!("`{ticket}` passes from {one} to {other}"),
+            Some(why) if to.is_some() => format!("`{ticket}` passes over {one} to {other}: {why}"),
+            Some(why) => format!("`{ticket}` has ended its round without {one}: {why}"),
+        }));
+        let event = SwarmEvent::TokenPassed { from, to, turn: now.turn + 1, of: now.agents.len(), skipped };
         self.note(SwarmRecord::now(&self.record.id, event).about(ticket))
     }
 

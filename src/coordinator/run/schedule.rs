@@ -180,7 +180,18 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 
 /// The rules that a candidate has to pass, in order, before it needs a place. The first that says no gives the reason; the
 /// more a reason tells, the earlier its rule.
-const VETOES: &[Veto] = &[draining, paced, budget, crash_pause, ring::round, scope, topology::subordinate, limits];
+const VETOES: &[Veto] = &[
+    draining,
+    paced,
+    budget,
+    crash_pause,
+    ring::round,
+    scope,
+    topology::assigned,
+    topology::left,
+    topology::subordinate,
+    limits,
+];
 /// Those that work has to pass which is finished.
 const VETOES_OF_FINISHED: &[Veto] = &[draining];
 
@@ -595,7 +606,11 @@ fn draining(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
 /// As many workers run as may.
 fn places(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
     let most = draft.rules.topology.max_workers().unwrap_or(usize::MAX);
-    let (count, limit) = (draft.placed.len(), draft.rules.limit().min(most));
+    let everywhere = draft.placed.len() + draft.world.elsewhere();
+    if everywhere >= most {
+        return Some(no_place(candidate, format!("waits for a place: {everywhere} of {most} workers run")));
+    }
+    let (count, limit) = (draft.placed.len(), draft.rules.limit());
     let by = draft.rules.scaled.as_ref().map(|scaled| format!(" (set by {}: swarm scale)", scaled.by));
     let why = || format!("waits for a place: {count} of {limit} workers run{}", by.unwrap_or_default());
     (count >= limit).then(|| no_place(candidate, why()))

@@ -8,6 +8,7 @@ use super::distribution::Past;
 use super::spend::Spent;
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{Care, HealthSettings, Pace};
+use crate::model::node::Assignments;
 use crate::model::scaling::Scaled;
 use crate::model::settings::RunSettings;
 use crate::model::ticket::TicketState;
@@ -75,6 +76,8 @@ pub(crate) struct Nodes {
     pub(crate) is_watched: bool,
     /// The tickets that others have in hand, and of which nothing was heard for as long as a lease lasts.
     pub(crate) over: BTreeSet<TicketId>,
+    /// Which node is to take which ticket, where one node assigns; within, `None` where none has done so yet.
+    pub(crate) assignments: Option<Option<Assignments>>,
 }
 
 /// Another node.
@@ -86,6 +89,12 @@ pub(crate) struct Peer {
     pub(crate) lands: bool,
     /// What it offers beside what its agents offer.
     pub(crate) capabilities: Vec<String>,
+    /// Whether it takes nothing new.
+    pub(crate) is_draining: bool,
+    /// Workers that ran there when it was heard last.
+    pub(crate) running: usize,
+    /// Workers that may run there at once.
+    pub(crate) max_workers: usize,
 }
 
 impl Nodes {
@@ -229,6 +238,20 @@ impl World {
         }
     }
 
+    /// Takes over who owns which ticket in a hierarchy of nodes.
+    pub(crate) fn adopt_assignments(&mut self, rules: &Rules) {
+        if let (Topology::Hierarchical(_), Some(Some(known))) = (&rules.topology, &self.nodes.assignments) {
+            self.owners = known.tickets.clone();
+        }
+    }
+
+    /// How many tickets run at other nodes.
+    pub(crate) fn elsewhere(&self) -> usize {
+        let runs = |entry: &&QueueTicket| entry.state == TicketState::Running;
+        let seen = |entry: &QueueTicket| self.worker_of(&entry.ticket.id);
+        self.tickets.iter().filter(runs).filter(|entry| self.nodes.holder(entry, seen(entry)).is_some()).count()
+    }
+
     /// The entry of a ticket.
     pub(crate) fn ticket(&self, id: &TicketId) -> Option<&QueueTicket> {
         self.tickets.iter().find(|entry| entry.ticket.id == *id)
@@ -277,5 +300,24 @@ impl Seen {
     /// Whether it is the rest of a first spawn whose process died: there is nothing to go on with.
     pub(crate) fn is_half_spawned(&self) -> bool {
         matches!(self.worker.phase, Phase::Preparing { before: None, .. }) && self.liveness == Liveness::Dead
+    }
+}
+
+#[cfg(test)]
+impl Rules {
+    /// Rules without anything particular, with room for so many workers.
+    pub(crate) fn plain(max_workers: usize) -> Self {
+        Self {
+            max_workers,
+            scaled: None,
+            topology: Topology::by_default(),
+            agent: "shell".parse().expect("a valid name"),
+            offers: Vec::new(),
+            run: RunSettings::default(),
+            health: HealthSettings::default(),
+            lands: true,
+            approves: false,
+            forge_poll: Duration::from_secs(15),
+        }
     }
 }

@@ -28,6 +28,7 @@ fn parameters_are_read_and_what_does_not_fit_is_refused_with_its_key() {
     assert!(refused("star", &["coordinator_count=2"]).contains("coordinator_count: one coordinator"));
     assert!(refused("star", &["connection_strategy=full"]).contains("unknown field `connection_strategy`"));
     assert!(refused("mesh", &["connection_strategy=far"]).contains("`full`"));
+    assert!(refused("mesh", &["gossip_interval_ms=100"]).contains("gossip_interval_ms: expected"));
     assert!(refused("ring", &["agents=[]"]).contains("agents: a ring has two agents"));
     assert!(refused("ring", &["agents=a,a"]).contains("agents: `a` is there twice"));
     assert!(refused("ring", &["token_timeout_ms=5"]).contains("token_timeout_ms: expected"));

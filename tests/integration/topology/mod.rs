@@ -1,6 +1,7 @@
 //! Topologies: each is seen in who may message and assign whom, in who takes what, and in its drawing, and can be changed
 //! while workers run.
 
+mod nodes;
 mod ring;
 
 use serde_json::Value;
@@ -190,7 +191,9 @@ fn topologies_are_listed_drawn_and_checked() {
     let in_force = list["topologies"].as_array().unwrap().iter().find(|known| known["is_in_force"] == true).unwrap();
     assert_eq!((&in_force["name"], &in_force["topology"]["max_workers"]), (&"calm".into(), &2.into()));
     swarm.run(["topology", "list"]).says("parent_child_ratio=4");
-    swarm.run(["topology", "show"]).says("calm: star (coordinator_count=1 max_workers=2), by the configuration");
+    swarm
+        .run(["topology", "show"])
+        .says("calm: star (coordinator_count=1 max_workers=2 failover_coordinator=true), by the configuration");
     swarm.run(["topology", "show", "hierarchical"]).says("supervisor-3 (supervisor)");
     waiting_ticket(&swarm, "a", "");
     waiting_ticket(&swarm, "b", "");

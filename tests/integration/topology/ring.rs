@@ -67,10 +67,14 @@ fn state(swarm: &TestSwarm, ticket: &str) -> (String, u64) {
     (entry["state"].as_str().unwrap().to_owned(), entry["attempts"].as_u64().unwrap())
 }
 
-/// Kills the coordinator in the background.
+/// Kills the coordinator in the background, and waits until it is gone.
 fn kill_coordinator(swarm: &TestSwarm) {
     let pid = swarm.json(["status"])["coordinator"]["pid"].as_i64().unwrap();
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+    swarm.wait_until("it to be gone", || {
+        let status = swarm.json(["status"]);
+        status["coordinator"].is_null() || status["coordinator"]["state"] == "none"
+    });
 }
 
 #[test]

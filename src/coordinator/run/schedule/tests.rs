@@ -10,11 +10,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::coordinator::run::world::{AgentFacts, Setback, forget_changed};
 use crate::model::agent::RuntimeKind;
-use crate::model::health::{HealthSettings, Pace, Pacing, Sign};
+use crate::model::health::{Pace, Pacing, Sign};
 use crate::model::scaling::{ScaleScope, Scaled};
 use crate::model::settings::RunSettings;
 use crate::model::ticket::{Dependency, DependencyKind, Ticket};
-use crate::model::topology::Topology;
 use crate::model::worker::{Attempt, Figures, Live, Place, ProcessIdentity, Worker};
 use crate::model::{CommitId, RunId};
 
@@ -131,20 +130,7 @@ fn world(tickets: Vec<QueueTicket>, workers: Vec<Seen>) -> World {
 }
 
 fn rules() -> Rules {
-    let (run, health) = (RunSettings::default(), HealthSettings::default());
-    let forge_poll = Duration::from_secs(15);
-    Rules {
-        max_workers: 2,
-        scaled: None,
-        topology: Topology::by_default(),
-        agent: "shell".parse().unwrap(),
-        offers: Vec::new(),
-        run,
-        health,
-        lands: true,
-        approves: false,
-        forge_poll,
-    }
+    Rules::plain(2)
 }
 
 fn start(name: &str) -> Step {

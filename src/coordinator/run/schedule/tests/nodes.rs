@@ -85,6 +85,52 @@ fn finished_work_of_who_is_no_node_or_lands_nothing_is_held_and_says_why() {
 }
 
 #[test]
+fn where_one_node_assigns_only_what_is_assigned_to_this_one_is_taken() {
+    use crate::model::node::Assignments;
+    let by = |parameters: &[&str]| {
+        let parameters: Vec<_> = parameters.iter().map(|text| (*text).to_owned()).collect();
+        let setting = crate::model::topology::TopologySetting::parse("star", &parameters).unwrap();
+        Rules { topology: setting.resolve(&BTreeMap::new()).unwrap().topology, ..rules() }
+    };
+    let tickets = [("mine", "own"), ("theirs", "other")].map(|(ticket, node)| (id(ticket), node.to_owned()));
+    let assignments = Assignments::now(&"other".parse().unwrap(), tickets.into());
+    let entries = ["mine", "theirs", "nobodys"].map(|name| entry(name, S::Queued)).to_vec();
+    let world = |peer| {
+        let mut world = shared(entries.clone(), Vec::new(), peer);
+        world.nodes.assignments = Some(Some(assignments.clone()));
+        world
+    };
+    let decision = decide(&world(there()), &by(&[]));
+    assert_eq!(decision.steps, [start("mine")]);
+    assert_eq!(hold(&decision, "theirs").why, "is assigned to node `other`");
+    assert_eq!(hold(&decision, "nobodys").why, "waits for node `other` to assign it");
+    let alone = decide(&world(gone()), &by(&["failover_coordinator=false"]));
+    assert!(hold(&alone, "nobodys").why.starts_with("waits for node `other`, which alone assigns tickets and is gone"));
+    assert_eq!(hold(&alone, "nobodys").kind, HoldKind::Person);
+    let followed = decide(&world(gone()), &by(&[]));
+    assert_eq!(hold(&followed, "nobodys").kind, HoldKind::Place);
+}
+
+#[test]
+fn with_targeted_routing_a_ticket_is_left_for_a_moment_to_a_node_that_has_less_to_do() {
+    use crate::model::topology::{Mesh, Routing, Topology};
+    let topology = Topology::Mesh(Mesh { routing: Routing::Targeted, ..Mesh::default() });
+    let targeted = Rules { topology, ..rules() };
+    let fresh = |seconds| QueueTicket { changed_at: ago(seconds), ..entry("a", S::Queued) };
+    let busy = entry("busy", S::Running);
+    let world = |seconds, running| {
+        let peer = Peer { running, max_workers: 2, ..there() };
+        shared(vec![fresh(seconds), busy.clone()], vec![working("busy")], peer)
+    };
+    let decision = decide(&world(1, 0), &targeted);
+    assert_eq!(hold(&decision, "a").why, "is left to node `other`, which has less to do");
+    assert_eq!((&decision.steps[..], decision.wake_at), (&[][..], Some(ago(-2))));
+    assert_eq!(decide(&world(3, 0), &targeted).steps, [start("a")], "that time is over");
+    assert_eq!(decide(&world(1, 1), &targeted).steps, [start("a")], "it has as much to do");
+    assert_eq!(decide(&world(1, 0), &rules()).steps, [start("a")]);
+}
+
+#[test]
 fn a_worker_here_under_the_same_lease_is_ours_whatever_this_clone_was_called_then() {
     let mut lost = lost("a");
     lost.worker.attempt.fence = 7;

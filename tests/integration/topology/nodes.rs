@@ -1,0 +1,142 @@
+//! Topologies of several nodes: one assigns to all, and its end is another one's beginning or everybody's wait.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+
+use crate::nodes::Nodes;
+use crate::support::swarm::TestSwarm;
+
+/// An agent that waits as long as a file of its ticket is there, and writes another one.
+const SCRIPT: &str = r#"while [ -e "ROOT/wait.$SWARM_TICKET" ]; do sleep 0.05; done
+echo done > "$SWARM_TICKET.txt""#;
+
+/// Two clones by a topology whose tickets wait, each with its label.
+fn nodes(topology: &str, tickets: &[(&str, &str)]) -> Nodes {
+    let nodes = Nodes::new(SCRIPT, &format!("topology: {topology}\n"), &[]);
+    for (id, label) in tickets {
+        let text = format!("---\nagent: shell\nlabels: [{label}]\n---\nDo {id}.\n");
+        nodes.swarm.write(&format!(".swarm/tickets/{id}.md"), &text);
+        nodes.swarm.write_at(&nodes.place(&format!("wait.{id}")), "");
+    }
+    nodes.swarm.git(["add", "--all"]).success();
+    nodes.swarm.git(["commit", "--quiet", "-m", "Tickets"]).success();
+    nodes
+}
+
+/// Makes both clones nodes of one place each; `a` is the one that assigns.
+fn join(nodes: &Nodes) {
+    nodes.join_first(&["--max-workers", "1"]);
+    nodes.swarm.wait_until("the first node to assign", || role(nodes, "a") == "leader");
+    nodes.join_second(&["--max-workers", "1"]);
+    nodes.swarm.wait_until("the second node", || nodes.state("b") == "active");
+    // The first one looks at the others every second, and nobody else can tell that it has.
+    let since = Instant::now();
+    nodes.swarm.wait_until("the first node to see it", || since.elapsed() > Duration::from_secs(4));
+}
+
+/// The role of a node, as the second clone sees it where it is there.
+fn role(nodes: &Nodes, node: &str) -> String {
+    let second = nodes.second();
+    let clone = if second.exists() { second } else { nodes.first() };
+    let view = nodes.json(&clone, &["topology", "show"]);
+    let member = view["members"].as_array().unwrap().iter().find(|member| member["id"] == node).cloned();
+    member.unwrap_or_default()["role"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The tickets that are worked on, each with its node.
+fn running(nodes: &Nodes, clone: &Path) -> Vec<(String, String)> {
+    let view = nodes.json(clone, &["topology", "show"]);
+    let workers = view["members"].as_array().unwrap().iter().filter(|member| member["what"] == "worker");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut found: Vec<_> = workers.map(|member| (text(&member["tickets"][0]), text(&member["parent"]))).collect();
+    found.sort();
+    found
+}
+
+/// Why a ticket waits, as a clone sees it.
+fn why(nodes: &Nodes, clone: &Path, ticket: &str) -> String {
+    nodes.swarm.run_in(clone, ["why", ticket]).stdout
+}
+
+fn let_go(swarm: &TestSwarm, ticket: &str) {
+    std::fs::remove_file(swarm.root().join(format!("wait.{ticket}"))).unwrap();
+}
+
+fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+    of.iter().map(|(one, other)| ((*one).to_owned(), (*other).to_owned())).collect()
+}
+
+#[test]
+fn in_a_star_one_node_assigns_to_all_and_another_takes_that_over_from_one_that_is_gone() {
+    let nodes = nodes("star", &[("t1", "x"), ("t2", "x"), ("t3", "x")]);
+    join(&nodes);
+    assert_eq!(role(&nodes, "b"), "coordinator");
+    nodes.swarm.run(["queue", "add", "t1", "t2", "t3"]).success();
+    nodes.swarm.wait_until("a ticket at each node", || running(&nodes, &nodes.first()).len() == 2);
+    assert_eq!(running(&nodes, &nodes.first()), pairs(&[("t1", "a"), ("t2", "b")]));
+    let (first, second) = (nodes.first(), nodes.second());
+    nodes.swarm.wait_until("the third to wait at both", || {
+        why(&nodes, &first, "t3").contains("waits for a node that has room")
+            && why(&nodes, &second, "t3").contains("waits for node `a` to assign it")
+    });
+    kill_process(nodes.coordinator(&first), Signal::KILL).unwrap();
+    nodes.swarm.wait_until("the other node to assign", || role(&nodes, "b") == "leader");
+    let_go(&nodes.swarm, "t2");
+    nodes
+        .swarm
+        .wait_until("the third ticket there", || running(&nodes, &second).contains(&("t3".to_owned(), "b".to_owned())));
+    let events = nodes.swarm.run_in(&second, ["events"]).success();
+    assert!(events.contains("is assigner now"), "{events}");
+    for ticket in ["t1", "t3"] {
+        let_go(&nodes.swarm, ticket);
+    }
+    nodes.await_landed(&second, &["t2", "t3"]);
+    nodes.down();
+}
+
+#[test]
+fn without_failover_nobody_assigns_until_the_node_that_does_is_back() {
+    let nodes = nodes("{kind: star, failover_coordinator: false}", &[("t1", "x")]);
+    join(&nodes);
+    let (first, second) = (nodes.first(), nodes.second());
+    kill_process(nodes.coordinator(&first), Signal::KILL).unwrap();
+    nodes.swarm.run_in(&second, ["queue", "add", "t1"]).success();
+    nodes.swarm.wait_until("the ticket to be held", || {
+        why(&nodes, &second, "t1").contains("waits for node `a`, which alone assigns tickets and is gone")
+    });
+    assert_eq!((running(&nodes, &second), role(&nodes, "b")), (Vec::new(), "coordinator".to_owned()));
+    nodes.swarm.run(["up", "--headless", "--merge", "--yes"]).success();
+    let_go(&nodes.swarm, "t1");
+    nodes.await_landed(&second, &["t1"]);
+    nodes.down();
+}
+
+#[test]
+fn in_a_hierarchy_each_node_owns_a_part_of_the_tickets_and_takes_nothing_of_another() {
+    let nodes = nodes("hierarchical", &[("t1", "ui"), ("t2", "core"), ("t3", "ui")]);
+    join(&nodes);
+    nodes.swarm.run(["queue", "add", "t1", "t2", "t3"]).success();
+    nodes.swarm.wait_until("a ticket at each node", || running(&nodes, &nodes.first()).len() == 2);
+    assert_eq!(running(&nodes, &nodes.first()), pairs(&[("t1", "a"), ("t2", "b")]));
+    let_go(&nodes.swarm, "t2");
+    nodes.await_landed(&nodes.first(), &["t2"]);
+    // The second node has room, and leaves what is the first one's alone.
+    nodes.swarm.wait_until("it to say so", || why(&nodes, &nodes.second(), "t3").contains("is assigned to node `a`"));
+    assert_eq!(running(&nodes, &nodes.first()), pairs(&[("t1", "a")]));
+    let view = nodes.json(&nodes.second(), &["topology", "show"]);
+    let a = view["members"].as_array().unwrap().iter().find(|member| member["id"] == "a").unwrap();
+    assert_eq!(a["tickets"], serde_json::json!(["t3"]));
+    // In a mesh it takes it.
+    nodes.swarm.run(["topology", "set", "mesh"]).success();
+    nodes.swarm.wait_until("the second node to take it", || {
+        running(&nodes, &nodes.first()).contains(&("t3".to_owned(), "b".to_owned()))
+    });
+    for ticket in ["t1", "t3"] {
+        let_go(&nodes.swarm, ticket);
+    }
+    nodes.await_landed(&nodes.first(), &["t1", "t3"]);
+    nodes.down();
+}
