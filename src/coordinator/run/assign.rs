@@ -35,7 +35,7 @@ impl Engine<'_> {
     /// Adds to a look which node is to take which ticket, and says so where that is for this node to say. Nothing where the
     /// queue is not shared, or the topology has nobody for that.
     pub(super) fn add_assignments(&mut self, world: &mut World) -> Result<(), Failure> {
-        let Some(register) = self.nodes.register().filter(|_| self.rules.topology.has_assigner()) else {
+        let Some(register) = self.nodes.register().cloned().filter(|_| self.rules.topology.has_assigner()) else {
             self.assigner.seen = None;
             return self.give_up_assigning();
         };

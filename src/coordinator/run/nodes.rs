@@ -107,11 +107,6 @@ impl Neighbours {
         self.topology.clone()
     }
 
-    /// The register; `None` where the queue is not shared.
-    pub(super) fn register(&self) -> Option<Register> {
-        self.register.clone()
-    }
-
     /// Takes a look at the register over.
     fn see(&mut self, own: &NodeName, nodes: Vec<Registered>, now: Instant) {
         if self.looked_at.is_some_and(|at| now.duration_since(at) > LONGEST_GAP) {
