@@ -12,8 +12,9 @@ use super::{AgentName, BranchName, CommitId, RunId, TicketId, Time, WorkerId, du
 
 /// Heartbeats are written this often.
 pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
-/// The live file is written whole this often at least, by whoever goes on without news.
-pub(crate) const LIVE_WHOLE_EVERY: Duration = Duration::from_secs(30);
+/// The live file is written whole this often at least, by whoever goes on without news: sooner than programs that know
+/// nothing of touched files call a heartbeat stale.
+pub(crate) const LIVE_WHOLE_EVERY: Duration = Duration::from_secs(15);
 /// A heartbeat older than this says that its supervisor is stuck or the machine was asleep.
 pub(crate) const HEARTBEAT_STALE: Duration = Duration::from_secs(20);
 
@@ -633,7 +634,7 @@ mod tests {
             live.beat_again(at(beat));
             (live.heartbeat_at.as_millis() / 1_000, live.sign.unwrap().quiet().as_secs())
         };
-        assert_eq!((quiet_after(110), quiet_after(50), quiet_after(9_999)), ((110, 20), (100, 10), (9_999, 40)));
+        assert_eq!((quiet_after(110), quiet_after(50), quiet_after(9_999)), ((110, 20), (100, 10), (9_999, 25)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::readme::blocks;
 use crate::support::nats::NatsServer;
 use crate::support::schema::assert_conforms;
 use crate::support::swarm::{Output, TestSwarm};
@@ -188,6 +189,33 @@ fn two_clones_work_through_one_backlog_and_end_at_the_same_commit() {
     let places = std::fs::read_to_string(nodes.place("places.log")).unwrap();
     let at_second = places.lines().filter(|line| line.contains("/b/")).count();
     assert!(at_second > 0 && at_second < tickets.len(), "both worked:\n{places}");
+    nodes.down();
+}
+
+#[test]
+fn two_machines_work_on_one_queue_after_the_five_commands_of_the_readme() {
+    let tickets = ["t0", "t1", "t2", "t3", "t4", "t5"];
+    let nodes = Nodes::new(SCRIPT, "max_workers: 2\n", &tickets);
+    let swarm = &nodes.swarm;
+    std::fs::create_dir_all(nodes.place("b")).unwrap();
+    let block = blocks("console").into_iter().find(|block| block.contains("node join")).unwrap();
+    let (server, commands) = block.split_once('\n').unwrap();
+    assert!(server.starts_with("box$ nats-server -js -sd "), "the test's own server is in its place: {server}");
+    let first = nodes.first().display().to_string();
+    let mut shown = String::new();
+    for line in commands.lines() {
+        let (machine, command) = line.split_once("$ ").unwrap();
+        let command = command.split(" #").next().unwrap().trim();
+        let command = command.replace("nats://box:4222", nodes.server.url()).replace("box:app", &first);
+        let folder = if machine == "box" { nodes.first() } else { nodes.place("b") };
+        let mut words = command.split_whitespace();
+        assert_eq!(words.next(), Some("swarm"), "{line}");
+        shown = swarm.run_in(&folder, words).success();
+    }
+    assert_eq!(commands.lines().count(), 4);
+    assert!(shown.contains("box") && shown.contains("mill"), "{shown}");
+    nodes.await_landed(&nodes.second(), &tickets);
+    nodes.assert_landed_once(&tickets);
     nodes.down();
 }
 
@@ -424,6 +452,35 @@ fn finished_work_of_a_node_that_is_killed_lands_elsewhere_with_its_approval() {
     swarm.run(["up", "--merge", "--headless", "--yes"]).success();
     nodes.assert_landed_once(&["one"]);
     swarm.wait_until("its worktree to be released", || !swarm.worktree("one").exists());
+    nodes.down();
+}
+
+#[test]
+fn what_was_finished_once_and_then_rejected_is_worked_on_by_whoever_takes_it_over() {
+    let nodes = Nodes::new(AGAIN, "", &["one"]);
+    let swarm = &nodes.swarm;
+    swarm.write(".swarm/config.yaml", "limits: {grace: 500ms, snapshot_every: 300ms}\n");
+    swarm.git(["commit", "--quiet", "-am", "A person approves"]).success();
+    swarm.write_at(&nodes.place("wait.2"), "");
+    let log = nodes.place("started.log");
+    let starts = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    let is_said = || swarm.run(["why", "one"]).stdout.contains("was handed over as finished");
+    swarm.wait_until("the finished work to be handed over", is_said);
+    // Nobody says any more that it was rejected.
+    kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
+    swarm.run(["review", "one", "--reject", "-m", "Do it again."]).success();
+    swarm.wait_until("its agent to begin again", || starts() == 2);
+    let status = nodes.json(&nodes.first(), &["status"]);
+    for process in [&status["workers"][0]["supervisor_pid"], &status["workers"][0]["pid"]] {
+        kill_process(pid(process), Signal::KILL).unwrap();
+    }
+    nodes.join_second(&[]);
+    swarm.wait_until("its agent to begin at the other node", || starts() == 3);
+    let clone = nodes.second();
+    swarm.wait_until("the work to be finished there", || nodes.states(&clone)["one"] == "review");
+    assert_eq!(swarm.git_in(&clone, ["show", "swarm/one:one.txt"]).success(), "3\n");
     nodes.down();
 }
 

@@ -7,7 +7,7 @@ use crate::support::swarm::{SWARM, TestSwarm};
 const README: &str = include_str!("../../README.md");
 
 /// The contents of the fenced blocks of one kind, in order.
-fn blocks(kind: &str) -> Vec<String> {
+pub(crate) fn blocks(kind: &str) -> Vec<String> {
     let fence = format!("```{kind}\n");
     let after = README.split(&fence).skip(1);
     after.map(|rest| rest.split_once("```").expect("a block is closed").0.to_owned()).collect()

@@ -189,6 +189,7 @@ impl Control {
 
     /// Continues paused, blocked and lost workers, and stopped ones in their own conversation.
     pub(crate) fn resume(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
+        self.check_may_assign()?;
         let mut workers = self.select(names, all)?;
         if all {
             workers.retain(|worker| {
@@ -237,6 +238,7 @@ impl Control {
 
     /// Stops workers and begins a new attempt of each in the same worktree.
     pub(crate) fn restart(&self, names: &[String], all: bool) -> Result<Acted, Failure> {
+        self.check_may_assign()?;
         let workers = self.select_living(names, all)?;
         Ok(self.each(workers, |worker| {
             self.forget_care(&worker.id)?;

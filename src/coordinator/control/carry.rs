@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Control, is_released};
-use crate::coordinator::failure::Failure;
+use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::register::Register;
 use crate::git::Repository;
 use crate::landing::{Followed, LandingError, NewReview, Parcel, Shared, Standing, Transport, tip_reference};
@@ -43,16 +43,24 @@ impl Control {
         let Some(register) = Register::open(&*queue)? else { return Ok(()) };
         self.with_landing(|landing| {
             let Some(shared) = Shared::open(landing)? else { return Ok(()) };
+            // One that cannot be handed over keeps no other from it.
+            let mut failed = None;
             for id in workers {
-                self.carry_one(&self.worker(id.as_str())?, &register, shared.transport())?;
+                let carried = self.worker(id.as_str()).and_then(|worker| {
+                    self.carry_one(&worker, &register, shared.transport())?;
+                    Ok(())
+                });
+                failed = failed.or(carried.err());
             }
             for ticket in over {
-                if let Some((carried, _)) = register.carried(ticket)? {
+                // It may have been published again since, and be another node's.
+                let is_over = queue.ticket(ticket)?.is_none_or(|entry| entry.state.is_ended());
+                if let Some((carried, _)) = register.carried(ticket)?.filter(|_| is_over) {
                     register.forget_carried(ticket)?;
                     shared.transport().forget(Parcel::Carried(ticket, carried.commit()))?;
                 }
             }
-            Ok(())
+            failed.map_or(Ok(()), Err)
         })
     }
 
@@ -112,6 +120,9 @@ impl Control {
 
     /// Goes on with a ticket of a node that is gone: with what that one left of the work on it, which is judged and lands
     /// here where it was finished.
+    ///
+    /// # Errors
+    /// [`FailureKind::NeedsPerson`] where it was finished and not handed over as such: no agent makes it a second time.
     pub(in crate::coordinator) fn take_over(
         &self,
         id: &TicketId,
@@ -122,6 +133,14 @@ impl Control {
         let queue = self.project.queue()?;
         let known = || Ok::<_, Failure>(queue.ticket(id)?.ok_or_else(|| QueueError::NotFound(id.clone()))?);
         let entry = known()?;
+        // What it said last is about this attempt.
+        let carried = self.carried_elsewhere(id)?.filter(|carried| carried.fence == seen.fence);
+        if is_finished(entry.state) && !carried.as_ref().is_some_and(|carried| carried.made.is_finished) {
+            let node = entry.node.as_deref().unwrap_or("another node");
+            let text = format!("is finished on node `{node}`, which is gone and had not handed it over");
+            return Err(Failure::new(FailureKind::NeedsPerson, text)
+                .hint(format!("start that node again; swarm queue cancel {id} gives its work up")));
+        }
         if entry.state == TicketState::Landing {
             let target = match &entry.ticket.target {
                 Some(target) => target.parse().map_err(crate::git::GitError::from)?,
@@ -132,10 +151,10 @@ impl Control {
                 return Ok(());
             }
         }
-        let carried = self.carried_elsewhere(id)?;
         self.start_published(id, agent, headless, Some(seen))?;
-        match carried.map(|carried| carried.made) {
-            // As it was approved where it was taken over from.
+        let was_approved = matches!(entry.state, TicketState::Approved | TicketState::Landing);
+        match carried.filter(|_| was_approved).map(|carried| carried.made) {
+            // As it was approved where it was taken over from, and still was when it was.
             Some(Made { head, approval: Some(Approval { by, text }), .. }) if known()?.state == TicketState::Review => {
                 let review = NewReview { by, text, commit: Some(head) };
                 self.with_landing(|landing| Ok(landing.approve(&WorkerId::of(id, 1), review).map(drop)?))
@@ -200,7 +219,9 @@ impl Control {
             return Ok(None);
         }
         let own = self.project.node();
-        let holder = queue.ticket(ticket)?.and_then(|entry| entry.node).filter(|node| node != own.as_str());
+        let entry = queue.ticket(ticket)?;
+        let was_finished = entry.as_ref().is_some_and(|entry| is_finished(entry.state));
+        let holder = entry.and_then(|entry| entry.node).filter(|node| node != own.as_str());
         let nothing = || takes_over.and(holder.clone()).map(|node| Inherited { node, left: None });
         let into = format!("refs/swarm/inherited/{ticket}");
         let mut known = self.carried_elsewhere(ticket)?;
@@ -215,7 +236,11 @@ impl Control {
                 }
             });
             if taken? {
-                return Ok(Some(Inherited { node: carried.node, left: Some(carried.made) }));
+                let mut made = carried.made;
+                // What was finished once is only what a later attempt goes on from.
+                let counts = was_finished && takes_over.is_some_and(|seen| seen.fence == carried.fence);
+                made.is_finished = made.is_finished && counts;
+                return Ok(Some(Inherited { node: carried.node, left: Some(made) }));
             }
             // Something newer may have taken its place meanwhile.
             known = self.carried_elsewhere(ticket)?.filter(|now| *now != carried);

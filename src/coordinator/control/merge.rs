@@ -181,8 +181,11 @@ impl Control {
         let workers = self.project.store()?.workers()?;
         let tickets = self.project.queue()?.snapshot()?;
         let tokens = self.project.store()?.tokens()?;
-        let is_on_its_way =
-            |entry: &QueueTicket| tokens.get(&entry.ticket.id).is_some_and(|token| !token.is_over(entry.fence));
+        let is_on_its_way = |entry: &QueueTicket| {
+            let worker = workers.iter().find(|worker| worker.ticket == entry.ticket.id && !is_released(worker));
+            let token = tokens.get(&entry.ticket.id).zip(worker);
+            token.is_some_and(|(token, worker)| !token.is_over(entry.fence, &worker.agent))
+        };
         // What a dead process was landing is finished or approved again before anything else lands.
         let has_abandoned = !request.dry_run && self.with_landing(|landing| Ok(landing.is_idle()?))?;
         let ready = tickets.iter().filter(|entry| match entry.state {

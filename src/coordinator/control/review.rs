@@ -268,6 +268,7 @@ impl Control {
             return Err(Failure::new(FailureKind::Usage, "a rejection needs a reason")
                 .hint("add -m TEXT, or --comment FILE:LINE TEXT, or accept a proposal: --accept ID"));
         }
+        self.check_may_message(&self.speaker()?, &worker.id, &worker.ticket)?;
         let ticket = self.published_ticket(&worker)?;
         let prompt = self.changes_requested(&worker, &ticket, &review, &open)?;
         let (id, head) = (worker.id.clone(), review.commit.clone());

@@ -52,8 +52,9 @@ impl Control {
         if tokens.is_empty() || self.project.queue()?.leader(&self.role()?)?.is_none() {
             return Ok(BTreeSet::new());
         }
-        let is_under_way =
-            |worker: &Worker| tokens.get(&worker.ticket).is_some_and(|token| !token.is_over(worker.attempt.fence));
+        let is_under_way = |worker: &Worker| {
+            tokens.get(&worker.ticket).is_some_and(|token| !token.is_over(worker.attempt.fence, &worker.agent))
+        };
         Ok(store.workers()?.into_iter().filter(is_under_way).map(|worker| worker.id).collect())
     }
 

@@ -89,12 +89,12 @@ impl Control {
 
     /// Refuses to let the agent of a worker start or queue something where the topology leaves that to others.
     pub(super) fn check_may_assign(&self) -> Result<(), Failure> {
-        let topology = self.topology()?.chosen.topology;
-        if topology.may_assign(Role::Worker) {
-            return Ok(());
-        }
         let speaker = self.speaker()?;
         if speaker.from.kind != SenderKind::Worker {
+            return Ok(());
+        }
+        let topology = self.topology()?.chosen.topology;
+        if topology.may_assign(Role::Worker) {
             return Ok(());
         }
         let text = format!(

@@ -69,6 +69,7 @@ use super::failure::Failure;
 use super::views::RunView;
 use crate::model::coordination::{Hold, HoldKind, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
+use crate::model::ticket::TicketState;
 use crate::model::{TicketId, Time, counted};
 use crate::queue::{Gateway, QueueError, QueueEvent, QueueTicket};
 use arrange::Arrangement;
@@ -435,10 +436,13 @@ impl<'a> Engine<'a> {
             Step::Hand { ticket, worker, agent } => self.jobs.begin(Job::Hand { ticket, worker, agent }),
             Step::TakeOver { .. } if !self.jobs.may_start() => {}
             Step::TakeOver { ticket, agent, lease } => {
-                let node = self.last.as_ref().and_then(|(world, _)| world.ticket(&ticket)?.node.clone());
-                let node = node.unwrap_or_default();
+                let entry = self.last.as_ref().and_then(|(world, _)| world.ticket(&ticket));
+                let node = entry.and_then(|entry| entry.node.clone()).unwrap_or_default();
+                let begins = entry.is_some_and(|entry| matches!(entry.state, TicketState::Running | TicketState::Lost));
                 self.face.tell(&News::Said(&format!("takes `{ticket}` over from node {node}, which is gone")));
-                self.enter_ring(&ticket, &agent)?;
+                if begins {
+                    self.enter_ring(&ticket, &agent)?;
+                }
                 self.jobs.begin(Job::TakeOver { ticket, agent, lease, headless });
             }
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
@@ -482,9 +486,8 @@ impl<'a> Engine<'a> {
             ) => {
                 self.setbacks.remove(&ticket);
             }
-            Report::Done(Job::Start { ticket, .. } | Job::TakeOver { ticket, .. }, Err(failure)) => {
-                self.not_started(ticket, &failure);
-            }
+            Report::Done(Job::Start { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
+            Report::Done(Job::TakeOver { ticket, .. }, Err(failure)) => self.not_taken_over(ticket, &failure),
             Report::Done(Job::Hand { ticket, .. }, Err(failure)) => self.token_not_taken(ticket, &failure),
             Report::Done(Job::Resume { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
             Report::Done(Job::Land { .. }, Ok(Done::Landed(landing))) => self.landed(&landing),
@@ -505,6 +508,7 @@ impl<'a> Engine<'a> {
                 self.face.tell(&News::Said(&text));
                 self.not_started(ticket, &failure);
             }
+            Report::Done(Job::Ask { worker }, Err(failure)) => self.not_asked(&worker, &failure),
             Report::Done(..) => {}
         }
     }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::jobs::Job;
 use super::world::{Setback, World};
 use super::{Engine, News};
-use crate::coordinator::failure::Failure;
+use crate::coordinator::failure::{Failure, FailureKind};
 use crate::model::coordination::HoldKind;
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::ticket::TicketState as S;
 use crate::model::topology::Token;
 use crate::model::{AgentName, TicketId, Time, WorkerId};
+use crate::queue::QueueTicket;
 
 /// How soon it is tried again to start an agent that has a token; later and later up to the longest.
 const TAKE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -43,12 +44,14 @@ impl Engine<'_> {
         let (Some(token), Some(entry)) = (store.token(ticket)?, project.queue()?.ticket(ticket)?) else {
             return Ok(());
         };
+        let worker = WorkerId::of(ticket, 1);
+        let works = store.worker(&worker)?.map(|worker| worker.agent);
+        let has_begun = works.is_some_and(|agent| token.has_begun(entry.fence, &agent));
         // A person may have decided about it since it was looked at.
         let is_due = match &skipped {
-            Some(_) => matches!(entry.state, S::Review | S::Queued),
-            None => entry.state == S::Review && token.has_begun(entry.fence),
+            Some(_) => matches!(entry.state, S::Review | S::Queued) && !has_begun,
+            None => entry.state == S::Review && has_begun,
         };
-        let worker = WorkerId::of(ticket, 1);
         let next = match &skipped {
             Some(why) => token.skipped(why.clone()),
             None => token.passed(entry.fence, self.control.result_of(&worker)?),
@@ -83,21 +86,44 @@ impl Engine<'_> {
         self.note(SwarmRecord::now(&self.record.id, event).about(ticket))
     }
 
-    /// Notes that the holder of a token could not be started.
+    /// Notes that the reviewers could not be asked of work whose round ended without them.
+    pub(super) fn not_asked(&mut self, worker: &WorkerId, failure: &Failure) {
+        let Ok(Some(worker)) = self.control.project().store().and_then(|store| Ok(store.worker(worker)?)) else {
+            return;
+        };
+        let Some(at) = self.known_at(&worker.ticket) else { return };
+        let why =
+            format!("its reviewers could not be asked: {}; swarm review {} --ask", failure.chain.join(": "), worker.id);
+        self.not_landed(worker.ticket, at, HoldKind::Person, why);
+    }
+
+    /// Notes that the holder of a token could not be started. That there was no room is nobody's fault.
     pub(super) fn token_not_taken(&mut self, ticket: TicketId, failure: &Failure) {
         let now = self.control.project().queue().and_then(|queue| Ok(queue.ticket(&ticket)?));
         let Some(entry) = now.ok().flatten().filter(|entry| entry.state == S::Review) else {
             return self.not_started(ticket, failure);
         };
         let at = (entry.state, entry.fence);
-        let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
         let why = format!("could not be started: {}", failure.chain.join(": "));
+        if failure.kind == FailureKind::Limit {
+            let until = Some(Time::now().after(TAKE_AGAIN_AFTER));
+            self.setbacks.insert(ticket, Setback { kind: HoldKind::Place, why, until, at, count: 0 });
+            return;
+        }
+        let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
         let until = Some(Time::now().after(TAKE_AGAIN_AFTER.saturating_mul(count * count).min(TAKE_AGAIN_WITHIN)));
         self.setbacks.insert(ticket, Setback { kind: HoldKind::Time, why, until, at, count });
     }
 
-    /// Forgets the tokens of tickets that have come to a good end or were given up. One that is dead may be tried again.
+    /// Forgets the tokens of tickets that have come to a good end or were given up, and ends the rounds of those that
+    /// somebody approved. One that is dead may be tried again.
     pub(super) fn forget_tokens(&mut self, world: &World) -> Result<(), Failure> {
+        for (id, token) in world.tokens.iter().filter(|(_, token)| token.holder().is_some()) {
+            let is_approved = |entry: &QueueTicket| matches!(entry.state, S::Approved | S::Landing);
+            if let Some(seen) = world.worker_of(id).filter(|_| world.ticket(id).is_some_and(is_approved)) {
+                self.control.project().store()?.pass_token(id, Some(token), &token.ended(&seen.worker.agent))?;
+            }
+        }
         let is_over = |id: &TicketId| {
             world.ticket(id).is_none_or(|entry| matches!(entry.state, S::Landed | S::Done | S::Cancelled))
         };

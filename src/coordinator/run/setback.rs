@@ -63,6 +63,21 @@ impl Engine<'_> {
         self.setbacks.insert(ticket, Setback { kind, why, until, at, count });
     }
 
+    /// Notes that the work of a node that is gone could not be taken over. What was finished there is asked for again now
+    /// and then: that node may come back.
+    pub(super) fn not_taken_over(&mut self, ticket: TicketId, failure: &Failure) {
+        use TicketState as S;
+        match self.found_at(&ticket) {
+            Some(at @ (S::Review | S::Approved | S::Landing, _)) => {
+                let (kind, count) = (HoldKind::Person, 1);
+                let until = Some(Time::now().after(START_AGAIN_AFTER));
+                let why = failure.chain.join(": ");
+                self.setbacks.insert(ticket, Setback { kind, why, until, at, count });
+            }
+            _ => self.not_started(ticket, failure),
+        }
+    }
+
     /// Notes what did not land and is not with its agent again.
     pub(super) fn landed(&mut self, landing: &Landing) {
         for (ticket, at) in &landing.after {

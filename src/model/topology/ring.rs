@@ -76,7 +76,7 @@ pub(crate) struct Token {
     pub(crate) agents: Vec<AgentName>,
     /// Which of them has it, from 0; as many as there are when nobody is left.
     pub(crate) turn: usize,
-    /// The fence of the ticket when that one got it: under a later one it has begun.
+    /// The fence of the ticket when that one got it: under a later one it has begun, where it is the one that works.
     fence: u64,
     /// Since when.
     pub(crate) since: Time,
@@ -129,14 +129,26 @@ impl Token {
         self.agents.get(self.turn)
     }
 
-    /// Whether its holder has begun, by the fence of the ticket.
-    pub(crate) fn has_begun(&self, fence: u64) -> bool {
-        fence != self.fence
+    /// Whether its holder has begun, by the fence of the ticket and the agent that worked on it last: a message may have
+    /// brought the one before back.
+    pub(crate) fn has_begun(&self, fence: u64, agent: &AgentName) -> bool {
+        fence != self.fence && self.holder() == Some(agent)
     }
 
-    /// Whether the round is over once work under this fence is finished.
-    pub(crate) fn is_over(&self, fence: u64) -> bool {
-        self.turn >= self.agents.len() || self.turn + 1 == self.agents.len() && self.has_begun(fence)
+    /// Whether the round is over once the work of this agent under this fence is finished.
+    pub(crate) fn is_over(&self, fence: u64, agent: &AgentName) -> bool {
+        self.turn >= self.agents.len() || self.turn + 1 == self.agents.len() && self.has_begun(fence, agent)
+    }
+
+    /// Who goes on with the ticket when its round has ended: the last that had its turn; `None` where nobody had one.
+    pub(crate) fn last(&self) -> Option<&AgentName> {
+        self.report.as_ref().map(|report| &report.agent)
+    }
+
+    /// The same when somebody approved what this agent made: nobody else gets a turn.
+    pub(crate) fn ended(&self, agent: &AgentName) -> Self {
+        let report = Some(Report { agent: agent.clone(), text: None });
+        Self { turn: self.agents.len(), since: Time::now(), report, ..self.clone() }
     }
 
     /// Until when its holder may keep it without beginning.

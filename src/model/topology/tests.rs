@@ -103,18 +103,22 @@ fn tickets_of_one_label_have_one_supervisor_and_the_rest_is_shared_out_evenly() 
 #[test]
 fn a_token_passes_each_agent_once_in_order_and_knows_who_has_begun() {
     let Topology::Ring(ring) = chosen("ring", &["agents=a,b,c", "order=load"]).unwrap() else { panic!("it is a ring") };
-    let token = Token::begin(&ring, &"b".parse().unwrap(), 7);
-    assert!(!token.has_begun(7) && token.has_begun(8));
+    let [a, b, c] = ["a", "b", "c"].map(|name| name.parse().unwrap());
+    let token = Token::begin(&ring, &b, 7);
+    assert!(!token.has_begun(7, &b) && token.has_begun(8, &b));
     let second = token.passed(8, Some("did it".to_owned()));
     assert_eq!(second.report, Some(Report { agent: "b".parse().unwrap(), text: Some("did it".to_owned()) }));
     let third = second.skipped("it is ill".to_owned());
     assert_eq!(third.report, second.report, "who was passed over left nothing");
-    assert!(!third.has_begun(8), "and has not begun");
+    assert!(!third.has_begun(8, &a), "and has not begun");
+    assert!(!second.has_begun(9, &b) && second.has_begun(9, &c), "the one before came back");
     let holders: Vec<_> = [&token, &second, &third].map(|token| token.holder().unwrap().to_string()).into();
     assert_eq!(holders, ["b", "c", "a"]);
-    assert!(!second.is_over(9) && !third.is_over(8) && third.is_over(9));
+    assert!(!second.is_over(9, &c) && !third.is_over(8, &a) && third.is_over(9, &a) && !third.is_over(9, &b));
     let over = third.skipped("so is this".to_owned());
-    assert!(over.is_over(8) && over.holder().is_none());
+    assert!(over.is_over(8, &b) && over.holder().is_none() && over.last() == Some(&b));
+    let approved = second.ended(&c);
+    assert!(approved.is_over(9, &c) && approved.last() == Some(&c));
     assert_eq!(over.skipped.len(), 2);
 }
 

@@ -53,6 +53,8 @@ fn finished_work_passes_on_and_lands_after_the_last_one_alone() {
     // It has begun under a later fence, and is the last.
     let mut finished = with_token(S::Review, second);
     finished.tickets[0].fence = 2;
+    assert_eq!(decide(&finished, &rules).steps, hand("other"), "a message only brought the one before back");
+    finished.workers[0].worker.agent = "other".parse().unwrap();
     let land = vec![Step::Land { workers: vec![(id("a"), "a".parse().unwrap())] }];
     assert_eq!(decide(&finished, &rules).steps, land);
     // A person who approves earlier ends the round.
@@ -75,7 +77,7 @@ fn a_round_goes_on_whatever_the_topology_is_by_now_and_a_failed_turn_is_tried_by
 fn who_cannot_begin_is_waited_for_and_then_passed_over_or_told() {
     let at = (S::Review, 1);
     let (kind, until) = (HoldKind::Time, Some(NOW.after(Duration::from_secs(9))));
-    let setback = Setback { kind, why: "could not be started: ill".to_owned(), until, at, count: 1 };
+    let setback = Setback { kind, why: "could not be started: ill".to_owned(), until, at, count: 2 };
     let ill = |rules: &Rules, at| {
         let second = since(at, token(rules, 0).passed(1, None));
         World { setbacks: BTreeMap::from([(id("a"), setback.clone())]), ..with_token(S::Review, second) }
@@ -90,6 +92,14 @@ fn who_cannot_begin_is_waited_for_and_then_passed_over_or_told() {
     let told = decide(&ill(&strict, ago(2)), &strict);
     assert_eq!((&told.steps[..], hold(&told, "a").kind), (&[][..], HoldKind::Person));
     assert!(hold(&told, "a").why.contains("to mend `other`, which has not taken its token within 2000 ms"));
+    // Neither a first failure nor the want of a place is an illness.
+    let mut once = ill(&rules, ago(2));
+    once.setbacks.get_mut(&id("a")).unwrap().count = 1;
+    assert_eq!(decide(&once, &rules).steps, [], "it is tried again");
+    once.setbacks.insert(id("a"), Setback { kind: HoldKind::Place, count: 9, ..setback.clone() });
+    assert_eq!(decide(&once, &rules).steps, [], "it waits");
+    once.setbacks.get_mut(&id("a")).unwrap().until = Some(ago(0));
+    assert_eq!(decide(&once, &rules).steps, hand("other"));
     // One that does not exist is not waited for.
     let mut gone = with_token(S::Review, since(NOW, token(&rules, 0).passed(1, None)));
     gone.agents.clear();
@@ -124,4 +134,23 @@ fn what_needs_a_ticket_of_a_ring_to_have_ended_waits_for_the_whole_round() {
     let decision = decide(&world, &rules);
     assert_eq!(decision.steps, pass(None));
     assert_eq!(hold(&decision, "b").why, "waits for `a`, which goes round a ring");
+}
+
+#[test]
+fn a_turn_that_has_begun_is_not_passed_over_and_a_ring_that_nobody_could_begin_is_told() {
+    let rules = ring_rules(&[]);
+    let first = since(ago(100), token(&rules, 0));
+    let mut again = with_token(S::Queued, first.clone());
+    let (kind, why, at) = (HoldKind::Time, "could not be started: ill".to_owned(), (S::Queued, 1));
+    let setback = Setback { kind, why, until: Some(NOW.after(Duration::from_secs(9))), at, count: 5 };
+    again.setbacks.insert(id("a"), setback);
+    assert_eq!(decide(&again, &rules).steps, [], "the agent that has begun is tried again, and nobody in its place");
+    let nobody = first.skipped("is missing".to_owned()).skipped("is missing too".to_owned());
+    let told = decide(&with_token(S::Queued, nobody), &rules);
+    assert_eq!((&told.steps[..], hold(&told, "a").kind), (&[][..], HoldKind::Person));
+    assert!(hold(&told, "a").why.contains("(`shell` is missing; `other` is missing too)"), "{}", hold(&told, "a").why);
+    // What comes back after the round goes to the one that had its turn last.
+    let over = token(&rules, 0).passed(1, None).skipped("is missing".to_owned());
+    let start = vec![Step::Start { ticket: id("a"), agent: "shell".parse().unwrap() }];
+    assert_eq!(decide(&with_token(S::Queued, over), &super::rules()).steps, start);
 }
