@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 
 use super::identity::{Stat, boot_id, is_gone, read_stat};
+use super::usage::own_children;
 use super::{APART, ProcessError, is_waited, spawn_lock};
 use crate::model::worker::ProcessIdentity;
 
@@ -289,10 +290,16 @@ pub(crate) fn stop_marked(name: &str, value: &str, grace: Duration) -> Result<us
 }
 
 /// Collects the zombies this process adopted as a child subreaper; children that a thread waits for are left.
+///
+/// Every child that ends calls for it: where the kernel lists the children of a process, nobody else is looked at.
 pub(crate) fn reap_orphans() {
     let _starting = spawn_lock();
     let own = std::process::id();
-    let zombies = table().unwrap_or_default().into_values().filter(|stat| stat.parent == own && stat.state == 'Z');
+    let stats: Vec<Stat> = match own_children() {
+        Ok(Some(children)) => children.into_iter().filter_map(|pid| read_stat(pid).ok()?).collect(),
+        _ => table().unwrap_or_default().into_values().collect(),
+    };
+    let zombies = stats.into_iter().filter(|stat| stat.parent == own && stat.state == 'Z');
     for stat in zombies.filter(|stat| !is_waited(stat.pid)) {
         if let Some(pid) = raw_pid(stat.pid) {
             waitpid(Some(pid), WaitOptions::NOHANG).ok();

@@ -29,7 +29,11 @@ pub(crate) struct TreeUse {
 /// be missed.
 pub(crate) fn agent_tree_use(agent: u32) -> Result<TreeUse, ProcessError> {
     let mut sum = TreeUse::default();
-    let Some(mut queue) = own_children()? else {
+    // Between its start and its registration a child of ours would look like one that was adopted.
+    let starting = spawn_lock();
+    let listed = own_children()?;
+    drop(starting);
+    let Some(mut queue) = listed else {
         for stat in agent_tree(agent)? {
             sum.add(agent, stat.pid)?;
         }
@@ -93,15 +97,13 @@ pub(crate) fn proportional_bytes(pids: &[u32]) -> Result<u64, ProcessError> {
     Ok(sum)
 }
 
-/// The children of this process; `None` where the kernel does not list them.
-fn own_children() -> Result<Option<Vec<u32>>, ProcessError> {
+/// The children of this process, zombies included; `None` where the kernel does not list them.
+pub(super) fn own_children() -> Result<Option<Vec<u32>>, ProcessError> {
     static LISTED: OnceLock<bool> = OnceLock::new();
     let own = std::process::id();
     if !LISTED.get_or_init(|| Path::new(&format!("/proc/self/task/{own}/children")).exists()) {
         return Ok(None);
     }
-    // Between its start and its registration a child of ours would look like one that was adopted.
-    let _starting = spawn_lock();
     children(own).map(Some)
 }
 
