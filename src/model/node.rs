@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::topology::Round;
 use super::{CommitId, NodeName, TicketId, Time};
 
 /// Version of the shapes here.
@@ -42,6 +43,9 @@ pub(crate) struct NodeRecord {
     pub(crate) lands: bool,
     /// Whether it takes nothing new.
     pub(crate) is_draining: bool,
+    /// Whether it takes only tickets that somebody chose for it, as `swarm run TICKET` does.
+    #[serde(default)]
+    pub(crate) is_choosy: bool,
     /// The version of its program.
     pub(crate) version: String,
     /// When it joined.
@@ -64,6 +68,7 @@ impl NodeRecord {
             load: None,
             lands: false,
             is_draining: false,
+            is_choosy: false,
             version,
             joined_at: now,
             at: now,
@@ -161,6 +166,9 @@ pub(crate) struct Made {
     /// The approval that lets it land.
     #[serde(default)]
     pub(crate) approval: Option<Approval>,
+    /// Where it is on its way round a ring; `None` where it goes round none.
+    #[serde(default)]
+    pub(crate) round: Option<Round>,
 }
 
 /// That somebody approved work as it is.

@@ -16,7 +16,7 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use ring::{Ring, RingOrder, Skipped, Token};
+pub(crate) use ring::{Ring, RingOrder, Round, Skipped, Token};
 
 /// Who may assign and message whom, and who takes which tickets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 //!
 //! Each operation is one write transaction of the store; a claim that can find nothing, and a sweep with nothing to
 //! do, only read, so that idle pollers do not queue for the write lock. Order is strict: SQLite lets one writer in
-//! at a time, so two claims never overlap. The clock is this machine's.
+//! at a time, so two claims never overlap. The clock is this machine's, or what the keeper says.
 //!
 //! Where the tables are kept, and what makes a change of them good, is a [`Keeper`]'s: the file engine's is the store
 //! alone.
@@ -36,6 +36,9 @@ pub(crate) trait Keeper: Send + Sync {
     /// Runs `body` on one unchanging view of the tables, which has all that was acknowledged before.
     fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError>;
 
+    /// What the clock that counts says at a moment that is `local` by this machine's.
+    fn by_clock(&self, local: Time) -> Time;
+
     /// The server that counts, where one does.
     fn server(&self) -> Option<&Server>;
 
@@ -54,12 +57,16 @@ impl Keeper for Local {
     fn write<T>(&self, by: &str, body: impl Fn(&Operation<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
         self.0.write(|txn| {
             check_in_file(txn)?;
-            body(&Operation::new(txn, by))
+            body(&Operation::new(txn, by, Time::now()))
         })
     }
 
     fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
         self.0.read(body)
+    }
+
+    fn by_clock(&self, local: Time) -> Time {
+        local
     }
 
     fn server(&self) -> Option<&Server> {
@@ -113,9 +120,10 @@ impl<K: Keeper> Queue for TableQueue<K> {
         if request.limit == 0 {
             return Ok(Vec::new());
         }
-        let may_find = request.request_id.is_some()
-            || self.found_last.load(Ordering::Relaxed)
-            || self.keeper.read(|txn| Ok::<_, QueueError>(txn.has_claimable(Time::now())?))?;
+        let may_find = request.request_id.is_some() || self.found_last.load(Ordering::Relaxed) || {
+            let now = self.keeper.by_clock(Time::now());
+            self.keeper.read(|txn| Ok::<_, QueueError>(txn.has_claimable(now)?))?
+        };
         if !may_find {
             return Ok(Vec::new());
         }
@@ -159,6 +167,7 @@ impl<K: Keeper> Queue for TableQueue<K> {
         error: &str,
         retry_at: Option<Time>,
     ) -> Result<TicketState, QueueError> {
+        let retry_at = retry_at.map(|at| self.keeper.by_clock(at));
         let has_failed = |state| matches!(state, TicketState::Failed | TicketState::Dead);
         self.keeper.write(&self.by, |operation| {
             operation.end_attempt(ticket, fence, has_failed, |row| {
@@ -266,6 +275,7 @@ impl<K: Keeper> Queue for TableQueue<K> {
     }
 
     fn expire(&self, now: Time) -> Result<Vec<TicketId>, QueueError> {
+        let now = self.keeper.by_clock(now);
         if !self.keeper.read(|txn| Ok(txn.has_due(now)?))? {
             return Ok(Vec::new());
         }
@@ -304,7 +314,8 @@ impl<K: Keeper> Queue for TableQueue<K> {
         let find = |txn: &Txn<'_>| Ok::<_, QueueError>(txn.leadership(&request.role)?.map(leader));
         let has_it = |known: &Leader, now: Time| is_good(known, now, request.lease);
         // Who stands by asks all the time, and only looks.
-        if let Some(known) = self.keeper.read(find)?.filter(|known| has_it(known, Time::now())) {
+        let now = self.keeper.by_clock(Time::now());
+        if let Some(known) = self.keeper.read(find)?.filter(|known| has_it(known, now)) {
             return Ok(Lead::Held(known));
         }
         self.keeper.write(&request.holder, |operation| {
@@ -342,8 +353,9 @@ impl<K: Keeper> Queue for TableQueue<K> {
     }
 
     fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError> {
+        let now = self.keeper.by_clock(Time::now());
         let known = self.keeper.read(|txn| Ok::<_, QueueError>(txn.leadership(role)?))?.map(leader);
-        Ok(known.filter(|known| known.lease_until > Time::now()))
+        Ok(known.filter(|known| known.lease_until > now))
     }
 
     fn node(&self) -> &str {

@@ -22,6 +22,9 @@
 //! answer is lost is offered again for the same place, and found there if it had arrived; when the server stays away, the
 //! caller is told that it is unknown whether the change was made.
 //!
+//! **Times** are the server's: whatever an operation does happens at the moment that the server's clock says, so machines
+//! whose clocks differ agree on when a lease ends.
+//!
 //! **Beside the log** the server keeps what the nodes of a project tell each other: a [`Board`] of short entries that are
 //! changed by compare-and-swap, and [`Objects`], the bundles of commits that they hand to each other. Both go by the same
 //! connection, a [`Link`]. The queue needs neither.
@@ -32,6 +35,7 @@
 mod board;
 mod bus;
 mod change;
+mod clock;
 mod connection;
 mod error;
 mod gateway;

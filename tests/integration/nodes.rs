@@ -2,6 +2,7 @@
 //! away had in hand goes on at another.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use crate::readme::blocks;
 use crate::support::nats::NatsServer;
 use crate::support::schema::assert_conforms;
-use crate::support::swarm::{Output, TestSwarm};
+use crate::support::swarm::{Output, SWARM, TestSwarm};
 
 /// How soon work of a node that was killed goes on at another one.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(15);
@@ -159,7 +160,7 @@ impl Nodes {
 }
 
 /// A process of a view.
-fn pid(value: &Value) -> Pid {
+pub(crate) fn pid(value: &Value) -> Pid {
     Pid::from_raw(i32::try_from(value.as_i64().unwrap()).unwrap()).unwrap()
 }
 
@@ -484,6 +485,36 @@ fn what_was_finished_once_and_then_rejected_is_worked_on_by_whoever_takes_it_ove
     nodes.down();
 }
 
+/// A reviewer that says when it is asked, and waits as long as a file is there.
+const REVIEWER: &str = r#"echo $PPID >> "ROOT/asked"; while [ -e "ROOT/wait" ]; do sleep 0.05; done
+echo '{"verdict": "approve", "summary": "Fine."}'"#;
+
+#[test]
+fn reviewers_of_finished_work_are_asked_by_the_node_that_takes_it_over() {
+    let nodes = Nodes::new(SCRIPT, "", &["one"]);
+    let swarm = &nodes.swarm;
+    swarm.write_shell_agent("reader", &REVIEWER.replace("ROOT", &swarm.root().display().to_string()));
+    swarm.write(".swarm/config.yaml", "limits: {grace: 500ms}\nreview: {agents: [reader], agents_approve: true}\n");
+    swarm.git(["add", "--all"]).success();
+    swarm.git(["commit", "--quiet", "-m", "A reviewer"]).success();
+    swarm.write_at(&nodes.place("wait"), "");
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    let asked = || std::fs::read_to_string(nodes.place("asked")).unwrap_or_default();
+    swarm.wait_until("the reviewer to be asked", || asked().ends_with('\n'));
+    let is_said = || swarm.run(["why", "one"]).stdout.contains("was handed over as finished");
+    swarm.wait_until("the work to be handed over", is_said);
+    kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(asked().trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+    std::fs::remove_file(nodes.place("wait")).unwrap();
+    nodes.join_second(&[]);
+    nodes.await_landed(&nodes.second(), &["one"]);
+    assert_eq!(asked().lines().count(), 2);
+    let log = std::fs::read_to_string(nodes.place("started.log")).unwrap();
+    assert_eq!(log, "one\n", "what is finished is not worked on again");
+    nodes.down();
+}
+
 /// A hook by which whoever lands is killed when it moves its own target: the tip has moved then.
 const KILLS_LANDER: &str = r#"#!/bin/sh
 [ "$1" = prepared ] && grep -q " refs/heads/main$" || exit 0
@@ -658,6 +689,46 @@ const HELD: &str = r#"
 while [ -e "ROOT/wait" ]; do sleep 0.05; done
 echo "$SWARM_TICKET" > "$SWARM_TICKET.txt"
 "#;
+
+/// An agent that notes its start, waits as long as a file of its ticket is there, and writes another one.
+const WAITS: &str = r#"echo "$SWARM_TICKET" >> "ROOT/started.log"
+while [ -e "ROOT/wait.$SWARM_TICKET" ]; do sleep 0.05; done
+echo done > "$SWARM_TICKET.txt""#;
+
+#[test]
+fn a_node_whose_clock_differs_ends_no_lease_of_another() {
+    let nodes = Nodes::new(WAITS, "", &["one", "ahead", "behind"]);
+    let swarm = &nodes.swarm;
+    let (clock, library) = (nodes.place("clock"), nodes.place("clock.so"));
+    swarm.write_at(&nodes.place("clock.c"), include_str!("chaos/runs/clock.c"));
+    let define = format!("-DCLOCK_FILE=\"{}\"", clock.display());
+    let mut cc = swarm.command("cc", swarm.root());
+    cc.args(["-O1", "-shared", "-fPIC", &define, "-o"]).arg(&library).arg(nodes.place("clock.c"));
+    assert!(cc.status().unwrap().success(), "{cc:?}");
+    swarm.write_at(&nodes.place("wait.one"), "");
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    nodes.join_second(&[]);
+    swarm.run_in(&nodes.second(), ["down"]).success();
+    let states = || nodes.states(&nodes.first());
+    swarm.wait_until("the first node to work", || states()["one"] == "running");
+    for (ticket, off) in [("ahead", 3600), ("behind", -3600_i64)] {
+        let shift = (off * 1_000_000_000).to_ne_bytes();
+        std::fs::File::create(&clock).and_then(|mut file| file.write_all(&shift)).unwrap();
+        swarm.run(["queue", "add", ticket]).success();
+        let mut run = swarm.command(SWARM, &nodes.second());
+        run.args(["run", ticket, "--headless", "--merge", "--yes", "--timeout", "60s"]).env("LD_PRELOAD", &library);
+        let output = run.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!((&*states()["one"], &*states()[ticket]), ("running", "landed"));
+    }
+    std::fs::remove_file(nodes.place("wait.one")).unwrap();
+    nodes.await_landed(&nodes.first(), &["one"]);
+    let events = swarm.run_in(&nodes.second(), ["events", "--json"]).success();
+    assert!(!events.contains(r#""to":"lost""#), "{events}");
+    assert_eq!(std::fs::read_to_string(nodes.place("started.log")).unwrap(), "one\nahead\nbehind\n");
+    swarm.run(["down"]).success();
+}
 
 #[test]
 fn one_number_for_all_nodes_is_divided_over_those_that_are_there() {

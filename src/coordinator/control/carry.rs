@@ -9,6 +9,7 @@ use crate::git::Repository;
 use crate::landing::{Followed, LandingError, NewReview, Parcel, Shared, Standing, Transport, tip_reference};
 use crate::model::node::{Approval, Carried, Made};
 use crate::model::ticket::TicketState;
+use crate::model::topology::Round;
 use crate::model::worker::{Liveness, Worker};
 use crate::model::{AgentName, BranchName, TicketId, WorkerId};
 use crate::queue::{QueueError, QueueTicket};
@@ -115,7 +116,24 @@ impl Control {
                 approval = Some(Approval { by, text });
             }
         }
-        Ok(Some(Made { head, snapshot, is_finished, approval }))
+        let token = self.project.store()?.token(&worker.ticket)?.filter(|_| is_own);
+        let round = token.map(|token| Round { token, agent: worker.agent.clone() });
+        Ok(Some(Made { head, snapshot, is_finished, approval, round }))
+    }
+
+    /// Takes the token of a ticket of a node that is gone, as that one handed it over; the agent that goes on with the ticket
+    /// as the one that worked on it last. `None` where it goes round no ring.
+    pub(in crate::coordinator) fn take_token(
+        &self,
+        id: &TicketId,
+        seen: SeenLease,
+    ) -> Result<Option<AgentName>, Failure> {
+        let Some(Carried { fence, made, .. }) = self.carried_elsewhere(id)? else { return Ok(None) };
+        let Some(round) = made.round else { return Ok(None) };
+        let Round { token, agent } = round.under(seen.fence, fence, made.is_finished);
+        let store = self.project.store()?;
+        store.pass_token(id, store.token(id)?.as_ref(), &token)?;
+        Ok(Some(agent))
     }
 
     /// Goes on with a ticket of a node that is gone: with what that one left of the work on it, which is judged and lands
@@ -196,6 +214,9 @@ impl Control {
             let reason = "another node went on with its ticket";
             self.stop_one(&worker, reason)?;
             self.with_landing(|landing| Ok(landing.release(id, reason)?))?;
+            if takes_over.is_none() {
+                self.project.store()?.forget_token(&worker.ticket)?;
+            }
         }
         Ok(())
     }

@@ -89,6 +89,31 @@ impl Control {
         Ok((view, result))
     }
 
+    /// Asks the reviewers of finished work whom nobody asked, or whose process was killed: the supervisor that asks them
+    /// otherwise died before, or was another node's, or the work is finished because the agent after it was passed over.
+    pub(in crate::coordinator) fn ask_unasked(&self, id: &WorkerId, ends: &AtomicBool) -> Result<(), Failure> {
+        if self.misses_reviewers(id)? {
+            self.ask_reviewers(id.as_str(), &[], ends, &mut |_| {})?.1?;
+        }
+        Ok(())
+    }
+
+    /// Whether finished work has reviewers who have said nothing about it, and nobody is asking any.
+    pub(in crate::coordinator) fn misses_reviewers(&self, id: &WorkerId) -> Result<bool, Failure> {
+        let worker = self.worker(id.as_str())?;
+        if !self.is_in_review(&worker)? || FileLock::is_held(&self.project.paths.reviewers_lock(id))? {
+            return Ok(false);
+        }
+        let head = self.head(&worker)?;
+        let asked = self.reviewers_of(&self.published_ticket(&worker)?)?;
+        let runs = self.project.store()?.reviewer_runs(id)?;
+        let has_answered = |agent: &AgentName| {
+            let last = runs.iter().rev().find(|(_, run)| run.agent == *agent);
+            last.is_some_and(|(_, run)| run.commit == head && run.state != RunState::Running)
+        };
+        Ok(!asked.iter().all(has_answered))
+    }
+
     /// Waits until nobody else asks reviewers about this work; theirs may be an older commit, so what is to be done is
     /// seen only after that.
     fn take_reviewers_turn(&self, worker: &Worker, tell: &mut dyn FnMut(&str)) -> Result<FileLock, Failure> {

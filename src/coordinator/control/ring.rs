@@ -1,7 +1,6 @@
 //! Acts on tickets that go round a ring.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
 
 use super::Control;
 use super::act::Admission;
@@ -21,6 +20,11 @@ impl Control {
     pub(in crate::coordinator) fn hand_on(&self, worker: &WorkerId, agent: &AgentName) -> Result<(), Failure> {
         let worker = self.worker(worker.as_str())?;
         let agent = self.ready_agent(agent)?;
+        // Were this node to go away now, another one would not know whose turn it is.
+        if let Err(failure) = self.carry(std::slice::from_ref(&worker.id), &[]) {
+            let error = failure.chain.join(": ");
+            tracing::warn!(worker = worker.id.as_str(), error, "a finished turn could not be handed over");
+        }
         self.stop_one(&worker, &format!("its token passed to `{}`", agent.name))?;
         let worker = self.worker(worker.id.as_str())?;
         let mut ticket = self.published_ticket(&worker)?;
@@ -34,15 +38,6 @@ impl Control {
     /// What the agent of a worker left at its end.
     pub(in crate::coordinator) fn result_of(&self, worker: &WorkerId) -> Result<Option<String>, Failure> {
         Ok(read_result(&self.project.paths.result(worker))?)
-    }
-
-    /// Asks the reviewers of work whose round ended with an agent that was passed over: nobody else does.
-    pub(in crate::coordinator) fn ask_after_round(&self, worker: &WorkerId) -> Result<(), Failure> {
-        let ticket = self.published_ticket(&self.worker(worker.as_str())?)?;
-        if !self.reviewers_of(&ticket)?.is_empty() {
-            self.ask_reviewers(worker.as_str(), &[], &AtomicBool::new(false), &mut |_| {})?.1?;
-        }
-        Ok(())
     }
 
     /// The workers whose finished work is only on its way to the next agent of a ring; none where nobody passes it on.

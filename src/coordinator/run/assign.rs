@@ -111,6 +111,9 @@ struct Seat {
 fn assign(world: &World, rules: &Rules, before: &BTreeMap<TicketId, String>) -> BTreeMap<TicketId, String> {
     let seats = seats(world, rules);
     let is_there = |node: &str| seats.iter().any(|seat| seat.name == node);
+    // What nobody chose for this node it does not take.
+    let takes =
+        |node: &str, entry: &QueueTicket| world.is_chosen(&entry.ticket.id) || world.nodes.own.as_deref() != Some(node);
     let is_free = |entry: &QueueTicket| match entry.state {
         TicketState::Running | TicketState::Lost => world.nodes.over.contains(&entry.ticket.id),
         state => !state.is_begun() || state == TicketState::Failed,
@@ -118,12 +121,14 @@ fn assign(world: &World, rules: &Rules, before: &BTreeMap<TicketId, String>) -> 
     let open: Vec<&QueueTicket> = world.tickets.iter().filter(|entry| !entry.state.is_ended()).collect();
     let mut now = BTreeMap::new();
     for entry in &open {
-        let node = before.get(&entry.ticket.id).filter(|node| is_there(node) || !is_free(entry));
+        let keeps = |node: &&String| is_there(node) && takes(node, entry) || !is_free(entry);
+        let node = before.get(&entry.ticket.id).filter(keeps);
         now.extend(node.map(|node| (entry.ticket.id.clone(), node.clone())));
     }
     let tickets: Vec<&Ticket> = open.iter().map(|entry| &entry.ticket).collect();
     for entry in open.iter().filter(|entry| is_free(entry)) {
-        let able = seats.iter().filter(|seat| covers(world, &entry.ticket, &seat.capabilities));
+        let able = seats.iter().filter(|seat| takes(&seat.name, entry));
+        let able = able.filter(|seat| covers(world, &entry.ticket, &seat.capabilities));
         let node = match &rules.topology {
             _ if now.contains_key(&entry.ticket.id) => None,
             Topology::Star(star) => with_room(world, able, &now, star.max_workers).filter(|_| is_waiting(entry)),

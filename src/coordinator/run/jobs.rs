@@ -51,7 +51,7 @@ pub(super) enum Job {
         /// The agent.
         agent: AgentName,
     },
-    /// Ask the reviewers of work whose round ended without them.
+    /// Ask the reviewers of finished work whom nobody else asks.
     Ask {
         /// The worker.
         worker: WorkerId,
@@ -149,8 +149,8 @@ pub(super) struct Landing {
     pub(super) failure: Option<Failure>,
     /// State and fence of each ticket afterwards.
     pub(super) after: Vec<(TicketId, (TicketState, u64))>,
-    /// Workers whose reviewers have not answered yet.
-    pub(super) unread: Vec<WorkerId>,
+    /// Workers whose reviewers have not answered yet, each with whether nobody is asking them.
+    pub(super) unread: Vec<(WorkerId, bool)>,
 }
 
 /// The jobs under way.
@@ -269,7 +269,7 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
             control.take_over(ticket, agent, *headless, *lease).map(|()| Done::Simply)
         }
         Job::Hand { worker, agent, .. } => control.hand_on(worker, agent).map(|()| Done::Simply),
-        Job::Ask { worker } => control.ask_after_round(worker).map(|()| Done::Simply),
+        Job::Ask { worker } => control.ask_unasked(worker, &told.ends).map(|()| Done::Simply),
         Job::Follow => control.follow_tips().map(Done::Followed),
         Job::Carry { workers, over } => control.carry(workers, over).map(|()| Done::Simply),
         Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),
@@ -280,11 +280,13 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
             let mut unread = Vec::new();
             for worker in &names {
                 // Where that cannot be told, landing fails the same way, for this worker alone, and says why.
-                if control.awaits_reviewers(worker).unwrap_or(false) {
-                    unread.push(worker.clone());
+                let is_unasked = control.misses_reviewers(worker).unwrap_or(false);
+                if is_unasked || control.awaits_reviewers(worker).unwrap_or(false) {
+                    unread.push((worker.clone(), is_unasked));
                 }
             }
-            let ready: Vec<_> = names.into_iter().filter(|worker| !unread.contains(worker)).collect();
+            let is_read = |worker: &WorkerId| unread.iter().all(|(unread, _)| unread != worker);
+            let ready: Vec<_> = names.into_iter().filter(is_read).collect();
             let (view, result) = control.land(&ready, told)?;
             let queue = control.project().queue()?;
             let mut after = Vec::new();

@@ -70,7 +70,7 @@ use super::views::RunView;
 use crate::model::coordination::{Hold, HoldKind, RunRecord};
 use crate::model::event::{SwarmEvent, SwarmRecord};
 use crate::model::ticket::TicketState;
-use crate::model::{TicketId, Time, counted};
+use crate::model::{TicketId, Time, WorkerId, counted};
 use crate::queue::{Gateway, QueueError, QueueEvent, QueueTicket};
 use arrange::Arrangement;
 use assign::Assigner;
@@ -440,9 +440,15 @@ impl<'a> Engine<'a> {
                 let node = entry.and_then(|entry| entry.node.clone()).unwrap_or_default();
                 let begins = entry.is_some_and(|entry| matches!(entry.state, TicketState::Running | TicketState::Lost));
                 self.face.tell(&News::Said(&format!("takes `{ticket}` over from node {node}, which is gone")));
-                if begins {
-                    self.enter_ring(&ticket, &agent)?;
-                }
+                let agent = match self.control.take_token(&ticket, lease)? {
+                    Some(goes_on) => goes_on,
+                    None => {
+                        if begins {
+                            self.enter_ring(&ticket, &agent)?;
+                        }
+                        agent
+                    }
+                };
                 self.jobs.begin(Job::TakeOver { ticket, agent, lease, headless });
             }
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),
@@ -475,15 +481,14 @@ impl<'a> Engine<'a> {
     fn take(&mut self, report: Report) {
         match report {
             Report::Said(worker, what) => self.face.tell(&News::Landing(&worker, &what)),
+            // Who would ask them is gone, with what they said.
+            Report::Done(Job::TakeOver { ticket, .. }, Ok(_)) => {
+                self.setbacks.remove(&ticket);
+                self.jobs.begin(Job::Ask { worker: WorkerId::of(&ticket, 1) });
+            }
             Report::Done(Job::Follow, followed) => self.followed(followed),
             Report::Done(Job::Carry { .. }, carried) => self.nodes.carried(carried),
-            Report::Done(
-                Job::Start { ticket, .. }
-                | Job::TakeOver { ticket, .. }
-                | Job::Hand { ticket, .. }
-                | Job::Resume { ticket, .. },
-                Ok(_),
-            ) => {
+            Report::Done(Job::Start { ticket, .. } | Job::Hand { ticket, .. } | Job::Resume { ticket, .. }, Ok(_)) => {
                 self.setbacks.remove(&ticket);
             }
             Report::Done(Job::Start { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),

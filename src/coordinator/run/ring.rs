@@ -86,7 +86,7 @@ impl Engine<'_> {
         self.note(SwarmRecord::now(&self.record.id, event).about(ticket))
     }
 
-    /// Notes that the reviewers could not be asked of work whose round ended without them.
+    /// Notes that the reviewers of finished work could not be asked.
     pub(super) fn not_asked(&mut self, worker: &WorkerId, failure: &Failure) {
         let Ok(Some(worker)) = self.control.project().store().and_then(|store| Ok(store.worker(worker)?)) else {
             return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::jobs::Landing;
+use super::jobs::{Job, Landing};
 use super::world::Setback;
 use super::{Engine, LOOK_EVERY};
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -95,8 +95,13 @@ impl Engine<'_> {
             }
             let told = landing.view.waiting.iter().find(|waiting| waiting.worker == ticket.as_str());
             let pull = landing.view.pull_requests.iter().find(|pull| pull.worker == ticket.as_str());
-            if landing.unread.iter().any(|worker| worker.as_str() == ticket.as_str()) {
+            if let Some((worker, is_unasked)) = landing.unread.iter().find(|(id, _)| id.as_str() == ticket.as_str()) {
+                let was_seen = self.setbacks.get(ticket).is_some_and(|setback| setback.at == *at);
                 self.not_landed(ticket.clone(), *at, HoldKind::Time, "waits for its reviewers".to_owned());
+                // Who finished it may be about to ask them.
+                if *is_unasked && was_seen {
+                    self.jobs.begin(Job::Ask { worker: worker.clone() });
+                }
             } else if let Some(told) = told {
                 self.not_landed(ticket.clone(), *at, HoldKind::Person, format!("waits to land: {}", told.why));
             } else if let Some(pull) = pull {

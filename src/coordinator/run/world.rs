@@ -89,7 +89,7 @@ pub(crate) struct Peer {
     pub(crate) lands: bool,
     /// What it offers beside what its agents offer.
     pub(crate) capabilities: Vec<String>,
-    /// Whether it takes nothing new.
+    /// Whether it takes nothing new, or only what somebody chose for it.
     pub(crate) is_draining: bool,
     /// Workers that ran there when it was heard last.
     pub(crate) running: usize,

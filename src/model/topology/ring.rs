@@ -108,6 +108,32 @@ pub(crate) struct Report {
     pub(crate) text: Option<String>,
 }
 
+/// Where a ticket is on its way round a ring, for a node that takes it over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Round {
+    /// Whose turn it is.
+    pub(crate) token: Token,
+    /// The agent that worked on it last.
+    pub(crate) agent: AgentName,
+}
+
+impl Round {
+    /// The same as it is under the fence `now`, where it was handed over under `then`, with that turn finished or not: who
+    /// began since is whose turn it was.
+    pub(crate) fn under(self, now: u64, then: u64, is_finished: bool) -> Self {
+        if now == then {
+            return self;
+        }
+        let Self { token, agent } = self;
+        let token = match token.has_begun(then, &agent) && is_finished {
+            true => token.passed(then, None),
+            false => token,
+        };
+        let agent = token.holder().cloned().unwrap_or(agent);
+        Self { token, agent }
+    }
+}
+
 impl Token {
     /// The token of a ticket that begins its round with this agent.
     pub(crate) fn begin(ring: &Ring, first: &AgentName, fence: u64) -> Self {

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::ring::Report;
 use super::*;
+use crate::model::AgentName;
 use crate::model::ticket::{Dependency, DependencyKind};
 
 fn ticket(name: &str) -> Ticket {
@@ -120,6 +121,27 @@ fn a_token_passes_each_agent_once_in_order_and_knows_who_has_begun() {
     let approved = second.ended(&c);
     assert!(approved.is_over(9, &c) && approved.last() == Some(&c));
     assert_eq!(over.skipped.len(), 2);
+}
+
+#[test]
+fn a_round_goes_on_elsewhere_with_whose_turn_it_was() {
+    let Topology::Ring(ring) = chosen("ring", &["agents=a,b,c"]).unwrap() else { panic!("it is a ring") };
+    let [a, b, c]: [AgentName; 3] = ["a", "b", "c"].map(|name| name.parse().unwrap());
+    let first = Token::begin(&ring, &a, 1);
+    let second = first.passed(2, None);
+    let third = second.passed(3, None);
+    let goes_on = |token: &Token, agent: &AgentName, now, then, is_finished| {
+        let round = Round { token: token.clone(), agent: agent.clone() }.under(now, then, is_finished);
+        (round.token.holder().cloned(), round.agent)
+    };
+    assert_eq!(goes_on(&second, &b, 3, 3, false), (Some(b.clone()), b.clone()), "in the turn of the second");
+    assert_eq!(goes_on(&second, &b, 3, 3, true), (Some(b.clone()), b.clone()), "after it");
+    assert_eq!(goes_on(&third, &b, 3, 3, true), (Some(c.clone()), b.clone()), "before that of the third");
+    assert_eq!(goes_on(&third, &b, 4, 3, true), (Some(c.clone()), c.clone()), "which has begun since");
+    assert_eq!(goes_on(&second, &b, 4, 3, true), (Some(c.clone()), c.clone()), "after two steps at once");
+    assert_eq!(goes_on(&second, &b, 4, 3, false), (Some(b.clone()), b.clone()), "the second began again");
+    assert_eq!(goes_on(&third, &c, 5, 4, true), (None, c.clone()), "the round was over, and the last was brought back");
+    assert_eq!(goes_on(&third.passed(4, None), &c, 5, 4, true), (None, c), "the same, with nobody left");
 }
 
 proptest! {

@@ -74,9 +74,9 @@ pub(crate) struct Operation<'a> {
 }
 
 impl<'a> Operation<'a> {
-    /// An operation that happens now.
-    pub(in crate::queue) fn new(txn: &'a Txn<'a>, by: &'a str) -> Self {
-        Self { txn, by, now: Time::now(), recorder: None }
+    /// An operation that happens at a moment.
+    pub(in crate::queue) fn new(txn: &'a Txn<'a>, by: &'a str, now: Time) -> Self {
+        Self { txn, by, now, recorder: None }
     }
 
     /// The same, and `recorder` is told what it changes.

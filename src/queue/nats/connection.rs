@@ -6,11 +6,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::clock::Clock;
 use super::error::NatsError;
 use super::stream::{self, Names};
+use crate::model::Time;
 use crate::queue::server::Server;
 
 /// What one request waits for its answer. A server that is restarted answers nothing to what was under way.
@@ -31,6 +34,8 @@ pub(crate) struct Link {
     names: Names,
     /// The server, for messages.
     address: String,
+    /// Its clock.
+    clock: Clock,
 }
 
 impl Link {
@@ -41,7 +46,7 @@ impl Link {
         let to = server.clone();
         let context = driver.run(async move { stream::context(&to).await });
         let context = context.ok_or_else(|| NatsError::unreachable(&address, None))??;
-        Ok(Arc::new(Self { driver, context, names: Names::of(server), address }))
+        Ok(Arc::new(Self { driver, context, names: Names::of(server), address, clock: Clock::default() }))
     }
 
     /// The server's face.
@@ -57,6 +62,15 @@ impl Link {
     /// What the project's things are called there.
     pub(super) fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// What the server's clock says at a moment that is `local` by this machine's.
+    pub(super) fn by_server(&self, local: Time) -> Time {
+        self.clock.by_server(local, || {
+            let (context, subject) = (self.context(), format!("STREAM.INFO.{}", self.names.stream));
+            let info: Value = self.once(async move { context.request(subject, &json!({})).await })?.ok()?;
+            serde_json::from_value(info["ts"].clone()).ok()
+        })
     }
 
     /// What the subjects of the project begin with.

@@ -74,6 +74,10 @@ impl Keeper for Replica {
         self.store.read(body)
     }
 
+    fn by_clock(&self, local: Time) -> Time {
+        self.log.link().by_server(local)
+    }
+
     fn server(&self) -> Option<&Server> {
         Some(&self.server)
     }
@@ -124,11 +128,13 @@ impl Replica {
         by: &str,
         body: impl Fn(&Operation<'_>) -> Result<T, QueueError>,
     ) -> Result<Trial<T>, QueueError> {
+        // Asked before the transaction: nobody waits for it meanwhile.
+        let now = self.by_clock(Time::now());
         let undone = self.store.write(|txn| -> Result<std::convert::Infallible, Undone<T>> {
             check_in_log(txn, self.log.identity())?;
             let applied = applied(txn)?;
             let draft = Draft::new(i64::try_from(applied + 1).unwrap_or(i64::MAX));
-            let answer = body(&Operation::new(txn, by).told_to(&draft));
+            let answer = body(&Operation::new(txn, by, now).told_to(&draft));
             let change = draft.finish(txn)?;
             Err(Undone::Tried(Box::new(Trial { answer, change, applied })))
         });

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::change::{Change, Draft};
 use super::{Board, Log, NatsError, Objects};
+use crate::model::Time;
 use crate::model::queue::TlsFiles;
 use crate::model::settings::Durability;
 use crate::model::ticket::{DependencyKind, Ticket, TicketState};
@@ -155,7 +156,7 @@ fn change(name: &str) -> Change {
     let made: Result<Change, QueueError> = store.write(|txn| {
         let draft = Draft::new(1);
         let ticket = ticket(name);
-        Operation::new(txn, "tests").told_to(&draft).publish(&Content::new(&ticket, name)?)?;
+        Operation::new(txn, "tests", Time::now()).told_to(&draft).publish(&Content::new(&ticket, name)?)?;
         draft.finish(txn)
     });
     made.unwrap()

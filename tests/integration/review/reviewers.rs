@@ -206,3 +206,25 @@ fn a_reviewer_whose_process_was_killed_has_no_verdict_and_leaves_nothing_behind(
     swarm.wait_until("the killed reviewer's process to be ended", || !process.exists());
     assert!(!swarm.git(["worktree", "list"]).success().contains("+gate"));
 }
+
+#[test]
+fn a_run_asks_reviewers_again_whose_process_was_killed() {
+    let swarm = prepared("review: {agents: [slow], agents_approve: true}\n", "", "Write.");
+    // The first time it never answers.
+    let script = "n=$(dirname \"$PWD\")/n; echo $PPID >> \"$n\"; test $(wc -l < \"$n\") -gt 1 || exec tail -f /dev/null
+echo '{\"verdict\": \"approve\", \"summary\": \"Fine.\"}'";
+    let asked = swarm.worktree("fix").with_file_name("n");
+    let read = || fs::read_to_string(&asked).unwrap_or_default();
+    swarm.write_shell_agent("slow", script);
+    swarm.run(["up", "--headless", "--merge"]).success();
+    swarm.run(["queue", "add", "fix"]).success();
+    swarm.wait_until("the reviewer to be asked", || read().ends_with('\n'));
+    let asking = read().trim().parse().unwrap();
+    let command = fs::read_to_string(format!("/proc/{asking}/cmdline")).unwrap();
+    assert!(command.contains("--ask"), "{command}");
+    kill_process(Pid::from_raw(asking).unwrap(), Signal::KILL).unwrap();
+    let state = || swarm.json(["queue", "list", "--all"])["tickets"][0]["state"].clone();
+    swarm.wait_until("it to land", || state() == "landed");
+    assert_eq!(read().lines().count(), 2);
+    swarm.run(["down"]).success();
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, pid};
 use crate::support::swarm::TestSwarm;
 
 /// An agent that waits as long as a file of its ticket is there, and writes another one.
@@ -138,5 +138,87 @@ fn in_a_hierarchy_each_node_owns_a_part_of_the_tickets_and_takes_nothing_of_anot
         let_go(&nodes.swarm, ticket);
     }
     nodes.await_landed(&nodes.first(), &["t1", "t3"]);
+    nodes.down();
+}
+
+/// An agent that notes its turn, waits as long as a file of its own is there, and writes down who it is.
+const TURN: &str = r#"me=$SWARM_AGENT_NAME
+echo "$me" >> "ROOT/turns"
+while [ -e "ROOT/wait.$me" ]; do sleep 0.05; done
+echo "$me" >> turns.txt"#;
+
+/// A node in a ring of three agents, of which the second waits; `t` goes round it, and the second has its turn.
+fn ring_of_one_node() -> Nodes {
+    let nodes = Nodes::new(TURN, "topology: {kind: ring, agents: [one, two, three], skip_unhealthy: false}\n", &[]);
+    for agent in ["one", "two", "three"] {
+        nodes.swarm.write_shell_agent(agent, &TURN.replace("ROOT", &nodes.swarm.root().display().to_string()));
+    }
+    nodes.swarm.write(".swarm/tickets/t.md", "---\ntitle: Go round\n---\nDo it.\n");
+    nodes.swarm.git(["add", "--all"]).success();
+    nodes.swarm.git(["commit", "--quiet", "-m", "A ring"]).success();
+    nodes.swarm.write_at(&nodes.place("wait.two"), "");
+    nodes.join_first(&[]);
+    nodes.swarm.run(["queue", "add", "t"]).success();
+    nodes.swarm.wait_until("the second to have its turn", || turns(&nodes) == "one\ntwo\n");
+    nodes
+}
+
+fn turns(nodes: &Nodes) -> String {
+    std::fs::read_to_string(nodes.place("turns")).unwrap_or_default()
+}
+
+#[test]
+fn a_ticket_goes_on_round_its_ring_at_another_node_when_its_own_is_killed_in_a_turn() {
+    let nodes = ring_of_one_node();
+    let said = || nodes.swarm.run(["why", "t"]).stdout.contains("was handed over");
+    nodes.swarm.wait_until("its work to be handed over", said);
+    let status = nodes.json(&nodes.first(), &["status"]);
+    kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
+    for process in [&status["workers"][0]["supervisor_pid"], &status["workers"][0]["pid"]] {
+        kill_process(pid(process), Signal::KILL).unwrap();
+    }
+    nodes.join_second(&[]);
+    nodes.swarm.wait_until("the second to begin again there", || turns(&nodes) == "one\ntwo\ntwo\n");
+    std::fs::remove_file(nodes.place("wait.two")).unwrap();
+    nodes.await_landed(&nodes.second(), &["t"]);
+    assert_eq!(turns(&nodes), "one\ntwo\ntwo\nthree\n", "nobody has a turn twice but who was killed in it");
+    assert_eq!(nodes.swarm.git_in(&nodes.second(), ["show", "main:turns.txt"]).success(), "one\ntwo\nthree\n");
+    nodes.down();
+}
+
+#[test]
+fn the_next_agent_of_a_ring_has_its_turn_at_another_node_when_its_own_is_killed_between_two() {
+    let nodes = ring_of_one_node();
+    // Nobody passes the token on any more.
+    kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
+    std::fs::remove_file(nodes.place("wait.two")).unwrap();
+    nodes.swarm.wait_until("its turn to end", || nodes.states(&nodes.first())["t"] == "review");
+    nodes.join_second(&[]);
+    // What the second made was not handed over, so it is not made again while its node may come back.
+    let clone = nodes.second();
+    nodes.swarm.wait_until("it to be held", || why(&nodes, &clone, "t").contains("had not handed it over"));
+    assert_eq!(turns(&nodes), "one\ntwo\n");
+    nodes.swarm.run(["up", "--headless", "--merge", "--yes"]).success();
+    nodes.await_landed(&clone, &["t"]);
+    assert_eq!(turns(&nodes), "one\ntwo\nthree\n");
+    nodes.down();
+}
+
+#[test]
+fn a_finished_turn_that_was_handed_over_is_followed_by_the_next_one_at_another_node() {
+    let nodes = ring_of_one_node();
+    // The third cannot begin on the first node.
+    std::fs::remove_file(nodes.first().join(".swarm/agents/three.md")).unwrap();
+    std::fs::remove_file(nodes.place("wait.two")).unwrap();
+    let (first, second) = (nodes.first(), nodes.second());
+    nodes.swarm.wait_until("the third to be waited for", || why(&nodes, &first, "t").contains("to mend `three`"));
+    let head = nodes.swarm.git(["rev-parse", "swarm/t"]).success();
+    let is_said = || why(&nodes, &first, "t").contains(&format!("({}) was handed over as finished", head.trim()));
+    nodes.swarm.wait_until("the work of the second to be handed over", is_said);
+    kill_process(nodes.coordinator(&first), Signal::KILL).unwrap();
+    nodes.join_second(&[]);
+    nodes.await_landed(&second, &["t"]);
+    assert_eq!(turns(&nodes), "one\ntwo\nthree\n", "the second has no other turn");
+    assert_eq!(nodes.swarm.git_in(&second, ["show", "main:turns.txt"]).success(), "one\ntwo\nthree\n");
     nodes.down();
 }

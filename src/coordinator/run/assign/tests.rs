@@ -56,6 +56,15 @@ fn in_a_star_what_waits_goes_where_there_is_room_and_stays_there() {
 }
 
 #[test]
+fn a_node_that_runs_chosen_tickets_is_given_no_others() {
+    let tickets: Vec<_> = ["t1", "t2", "t3"].map(queued).to_vec();
+    let gone = Peer { is_gone: true, ..Peer::default() };
+    let chosen = World { chosen: Some([id("t3")].into()), ..world(tickets, gone) };
+    let before = BTreeMap::from([(id("t1"), "a".to_owned()), (id("t2"), "a".to_owned())]);
+    assert_eq!(words(&assign(&chosen, &rules("star", &[]), &before)), ["t3:a"]);
+}
+
+#[test]
 fn what_was_assigned_to_a_node_that_is_gone_or_drains_goes_to_another_and_what_runs_there_only_when_its_lease_is_over()
 {
     let before = BTreeMap::from([(id("t1"), "b".to_owned()), (id("t2"), "b".to_owned())]);

@@ -28,10 +28,6 @@ pub(super) fn judge<'a>(
         S::Review | S::Approved | S::Landing if !is_there && peer.is_none() => {
             Some(person(id, format!("is finished on `{node}`, which is no node: swarm merge there")))
         }
-        // Whose turn it was only that node knows.
-        S::Review if !is_there && rules.topology.ring().is_some() && entry.ticket.agent.is_none() => {
-            Some(person(id, format!("goes round a ring on node `{node}`, which is gone: it goes on when that is back")))
-        }
         S::Review | S::Approved | S::Landing if !is_there && world.nodes.over.contains(id) => {
             Some(heir(world, rules, entry))
         }
