@@ -213,7 +213,12 @@ fn a_finished_turn_that_was_handed_over_is_followed_by_the_next_one_at_another_n
     let (first, second) = (nodes.first(), nodes.second());
     nodes.swarm.wait_until("the third to be waited for", || why(&nodes, &first, "t").contains("to mend `three`"));
     let head = nodes.swarm.git(["rev-parse", "swarm/t"]).success();
-    let is_said = || why(&nodes, &first, "t").contains(&format!("({}) was handed over as finished", head.trim()));
+    let is_said = || {
+        let text = why(&nodes, &first, "t");
+        let told = text.split_once(") was handed over as finished").and_then(|(before, _)| before.rsplit_once('('));
+        // A snapshot builds on the head.
+        told.is_some_and(|(_, commit)| nodes.swarm.git(["merge-base", "--is-ancestor", head.trim(), commit]).code == 0)
+    };
     nodes.swarm.wait_until("the work of the second to be handed over", is_said);
     kill_process(nodes.coordinator(&first), Signal::KILL).unwrap();
     nodes.join_second(&[]);
