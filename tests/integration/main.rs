@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod budget;
+mod bundles;
 mod bus;
 mod capacity;
 mod chaos;

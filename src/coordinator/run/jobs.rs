@@ -65,6 +65,8 @@ pub(super) enum Job {
         /// Tickets of which nothing needs to be handed over any more.
         over: Vec<TicketId>,
     },
+    /// Delete what nodes left on the server that are gone.
+    Sweep,
     /// Continue a lost worker.
     Resume {
         /// Its ticket.
@@ -135,6 +137,8 @@ pub(super) enum Report {
 pub(super) enum Done {
     /// A worker runs, or goes on, or was ended.
     Simply,
+    /// Work was handed over, but for that of these workers.
+    Carried(Vec<(WorkerId, Failure)>),
     /// Targets were moved, each to what that node landed.
     Followed(Vec<(BranchName, String)>),
     /// A landing was tried: what it says, how it failed as a whole, and where each ticket is now.
@@ -249,7 +253,7 @@ impl Job {
             | Self::TakeOver { ticket, agent, .. } => {
                 vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })]
             }
-            Self::Follow | Self::Carry { .. } | Self::Ask { .. } => Vec::new(),
+            Self::Follow | Self::Sweep | Self::Carry { .. } | Self::Ask { .. } => Vec::new(),
             Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting { agent: None })],
             Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
@@ -271,7 +275,8 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
         Job::Hand { worker, agent, .. } => control.hand_on(worker, agent).map(|()| Done::Simply),
         Job::Ask { worker } => control.ask_after_round(worker).map(|()| Done::Simply),
         Job::Follow => control.follow_tips().map(Done::Followed),
-        Job::Carry { workers, over } => control.carry(workers, over).map(|()| Done::Simply),
+        Job::Sweep => control.sweep().map(|()| Done::Simply),
+        Job::Carry { workers, over } => control.carry(workers, over).map(Done::Carried),
         Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),
         Job::Care { worker, what, .. } => control.care_for(worker, what).map(|()| Done::Simply),
         Job::Stop { worker, reason, .. } => control.stop_for_later(worker, reason).map(|()| Done::Simply),
