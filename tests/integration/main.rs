@@ -29,6 +29,7 @@ mod own_loop;
 mod plan;
 mod processes;
 mod pull_request;
+mod pull_request_nodes;
 mod pull_request_run;
 mod queue;
 mod readme;

@@ -40,6 +40,11 @@ impl Nodes {
         Self { swarm, server }
     }
 
+    /// Where the server is.
+    pub(crate) fn url(&self) -> &str {
+        self.server.url()
+    }
+
     /// The repository of the first node.
     pub(crate) fn first(&self) -> PathBuf {
         self.swarm.repository()

@@ -10,6 +10,7 @@ use crate::git::Repository;
 use crate::landing::{Followed, LandingError, NewReview, Parcel, Shared, Standing, Transport, tip_reference};
 use crate::model::event::{Event, EventRecord};
 use crate::model::node::{Approval, Carried, Made};
+use crate::model::settings::{LandingMode, LandingSettings};
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Worker};
 use crate::model::{AgentName, BranchName, TicketId, Time, WorkerId};
@@ -21,24 +22,36 @@ use crate::supervisor::{Inherited, SeenLease};
 const LEFT_AFTER: Duration = Duration::from_secs(15 * 60);
 
 impl Control {
-    /// Brings the targets of this clone up to what other nodes landed; those that moved, each with the node. Nothing where
-    /// the queue is not shared.
-    pub(in crate::coordinator) fn follow_tips(&self) -> Result<Vec<(BranchName, String)>, Failure> {
+    /// Brings the targets of this clone up to what other nodes landed; what came of it, as clauses. Nothing where the queue is
+    /// not shared.
+    pub(in crate::coordinator) fn follow_tips(&self) -> Result<Vec<String>, Failure> {
         if self.project.queue()?.link().is_none() {
             return Ok(Vec::new());
         }
+        let remote = self.pull_remote()?;
         let workers = self.project.store()?.workers()?.into_iter().filter(|worker| !is_released(worker));
         let targets: BTreeSet<BranchName> = workers.map(|worker| worker.place.target).chain([self.target()?]).collect();
         self.with_landing(|landing| {
             let Some(shared) = Shared::open(landing)? else { return Ok(Vec::new()) };
-            let mut moved = Vec::new();
+            let mut told = Vec::new();
             for target in targets {
+                // What was landed by pull request has no tip: it is where it was merged.
+                if let Some(remote) = &remote {
+                    told.extend(landing.follow_remote(remote, &target)?);
+                }
                 if let Followed::Moved(node) = shared.catch_up(&target)? {
-                    moved.push((target, node));
+                    told.push(format!("`{target}` follows what node {node} landed"));
                 }
             }
-            Ok(moved)
+            Ok(told)
         })
+    }
+
+    /// The remote on which work is merged, where it lands by pull request.
+    fn pull_remote(&self) -> Result<Option<String>, Failure> {
+        let LandingSettings { mode, remote, .. } = &self.project.settings()?.landing;
+        let is_there = *mode == LandingMode::Pr && self.project.repository.remote_url(remote)?.is_some();
+        Ok(is_there.then(|| remote.clone()))
     }
 
     /// Hands the work of workers over as it is now, for other nodes to go on with when this one goes away, and throws away
@@ -166,11 +179,15 @@ impl Control {
                 .hint(format!("start that node again; swarm queue cancel {id} gives its work up")));
         }
         if entry.state == TicketState::Landing {
+            let by_pull = self.project.settings()?.landing.mode == LandingMode::Pr;
             let target = match &entry.ticket.target {
                 Some(target) => target.parse().map_err(crate::git::GitError::from)?,
                 None => self.target()?,
             };
-            self.with_landing(|landing| Ok(landing.take_from_gone(id, seen.fence, &target)?))?;
+            self.with_landing(|landing| match by_pull {
+                true => Ok(landing.take_pull_from_gone(id, seen.fence)?),
+                false => Ok(landing.take_from_gone(id, seen.fence, &target)?),
+            })?;
             if known()?.state == TicketState::Landed {
                 return Ok(());
             }

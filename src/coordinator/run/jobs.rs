@@ -13,7 +13,7 @@ use crate::coordinator::control::{Beside, MergeProgress};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::MergeView;
 use crate::model::ticket::TicketState;
-use crate::model::{AgentName, BranchName, TicketId, WorkerId};
+use crate::model::{AgentName, TicketId, WorkerId};
 use crate::supervisor::SeenLease;
 
 /// Starts at once: two keep a small machine busy, and their locked parts take turns anyway.
@@ -139,8 +139,8 @@ pub(super) enum Done {
     Simply,
     /// Work was handed over, but for that of these workers.
     Carried(Vec<(WorkerId, Failure)>),
-    /// Targets were moved, each to what that node landed.
-    Followed(Vec<(BranchName, String)>),
+    /// Targets followed what other nodes landed, or could not: what came of it, as clauses.
+    Followed(Vec<String>),
     /// A landing was tried: what it says, how it failed as a whole, and where each ticket is now.
     Landed(Box<Landing>),
 }

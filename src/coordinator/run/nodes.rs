@@ -14,6 +14,7 @@ use super::{Engine, News};
 use crate::coordinator::failure::Failure;
 use crate::coordinator::register::{BEAT_EVERY, GONE_AFTER, Register, Registered, taken};
 use crate::model::node::NodeRecord;
+use crate::model::settings::LandingMode;
 use crate::model::ticket::TicketState;
 use crate::model::topology::TopologyRecord;
 use crate::model::{NodeName, TicketId, Time};
@@ -201,14 +202,28 @@ impl Engine<'_> {
 
     /// Begins to bring the targets here up to what landed elsewhere, where there is something new.
     fn follow_tips(&mut self, register: &Register) -> Result<(), Failure> {
+        let mut now = register.tips()?;
+        now.extend(self.pulled_elsewhere()?);
         let tips = &mut self.nodes.tips;
         let is_due = tips.failed.as_ref().is_none_or(|(_, at)| at.elapsed() >= FOLLOW_AGAIN_AFTER);
-        let now = register.tips()?;
         if tips.under_way.is_none() && is_due && now != tips.followed {
             tips.under_way = Some(now);
             self.jobs.begin(Job::Follow);
         }
         Ok(())
+    }
+
+    /// The tickets that landed elsewhere by pull request: these have no tip.
+    fn pulled_elsewhere(&self) -> Result<Vec<(String, u64)>, Failure> {
+        let project = self.changed.as_ref().unwrap_or(self.control).project();
+        if project.settings()?.landing.mode != LandingMode::Pr {
+            return Ok(Vec::new());
+        }
+        let own = project.node();
+        let tickets = self.last.iter().flat_map(|(world, _)| &world.tickets);
+        let landed = tickets.filter(|entry| entry.state == TicketState::Landed);
+        let elsewhere = landed.filter(|entry| entry.node.as_deref().is_some_and(|node| node != own.as_str()));
+        Ok(elsewhere.map(|entry| (entry.ticket.id.to_string(), entry.fence)).collect())
     }
 
     /// Hears how that went.
@@ -218,10 +233,8 @@ impl Engine<'_> {
         match followed {
             Ok(done) => {
                 (tips.followed, tips.failed) = (now, None);
-                if let Done::Followed(moved) = done {
-                    for (target, node) in moved {
-                        self.face.tell(&News::Said(&format!("`{target}` follows what node {node} landed")));
-                    }
+                if let Done::Followed(told) = done {
+                    told.iter().for_each(|what| self.face.tell(&News::Said(what)));
                 }
             }
             Err(failure) => {
