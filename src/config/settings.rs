@@ -190,6 +190,7 @@ impl Check<'_> {
         let remote = settings.node.remote.as_deref().unwrap_or("origin");
         let is_plain = !remote.is_empty() && !remote.starts_with('-') && !remote.contains(char::is_whitespace);
         self.ensure(is_plain, "node.remote", "expected the name of a remote, such as `origin`")?;
+        self.ensure(settings.node.bundle_bytes >= 1, "node.bundle_bytes", "expected a number of bytes from 1")?;
         self.topologies(settings)?;
         models::check(self, settings)
     }

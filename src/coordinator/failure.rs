@@ -211,6 +211,7 @@ fn landing_kind(error: &LandingError) -> FailureKind {
         | LandingError::MovedOn { .. }
         | LandingError::ForeignCommits { .. }
         | LandingError::Unticked { .. }
+        | LandingError::TooLarge { .. }
         | LandingError::Forge(ForgeError::NotLoggedIn { .. }) => FailureKind::NeedsPerson,
         LandingError::EmptyComment { .. }
         | LandingError::NoSuchFile { .. }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::failure::Failure;
-use crate::landing::TIPS;
+use crate::landing::{CARRIED, TIPS};
 use crate::model::node::{Assignments, Carried, NodeRecord};
 use crate::model::scaling::SwarmScaling;
 use crate::model::topology::TopologyRecord;
@@ -32,9 +32,6 @@ const TOPOLOGY: &str = "topology";
 
 /// The key of what the node that assigns says.
 const ASSIGNED: &str = "assigned";
-
-/// The keys of work that was handed over.
-const CARRIED: &str = "carried";
 
 /// The nodes of a project.
 #[derive(Debug, Clone)]

@@ -8,21 +8,43 @@ use super::{GitError, Repository, commit_id};
 use crate::files::{Access, FileError, make_folder, read_if_exists, write_atomically};
 use crate::model::CommitId;
 
+/// A bundle that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Packed {
+    /// It would be empty.
+    Nothing,
+    /// It.
+    Bundle(Vec<u8>),
+    /// It has too many bytes, and was not read.
+    TooLarge {
+        /// How many.
+        bytes: u64,
+    },
+}
+
 impl Repository {
-    /// A bundle of everything that `commit` has and none of `without` has, under the name `reference`; `None` where there
-    /// is nothing of that kind.
+    /// A bundle of at most `most` bytes of everything that `commit` has and none of `without` has, under the name
+    /// `reference`.
     pub(crate) fn bundle_of(
         &self,
         commit: &CommitId,
         reference: &str,
         without: &[CommitId],
-    ) -> Result<Option<Vec<u8>>, GitError> {
+        most: u64,
+    ) -> Result<Packed, GitError> {
         self.set_swarm_ref(reference, commit)?;
         let folder = self.bundle_folder()?;
         let path = folder.path().join("bundle");
         let written = self.bundle(&path, &[reference.to_owned()], without);
         self.forget_swarm_ref(reference, commit)?;
-        if written? == 0 { Ok(None) } else { Ok(read_if_exists(&path)?) }
+        if written? == 0 {
+            return Ok(Packed::Nothing);
+        }
+        let bytes = std::fs::metadata(&path).map_err(FileError::on("look at", &path))?.len();
+        if bytes > most {
+            return Ok(Packed::TooLarge { bytes });
+        }
+        Ok(read_if_exists(&path)?.map_or(Packed::Nothing, Packed::Bundle))
     }
 
     /// Takes a bundle over that holds `reference` at `commit`, and lets `into` point there. What it needs and is not here

@@ -103,6 +103,7 @@ impl ReadyWork {
             queue: &self.queue,
             run: &self.run,
             remote: None,
+            bundle_bytes: u64::MAX,
             shared: None,
         }
     }

@@ -63,6 +63,7 @@ mod shared;
 mod speculate;
 mod spot;
 mod stack;
+mod sweep;
 mod transport;
 mod turn;
 
@@ -96,7 +97,7 @@ pub(crate) use remark::{RemarkPlace, Remarking};
 pub(crate) use review::{NewReview, Standing};
 pub(crate) use reviewer::{Reviewer, Spoken};
 pub(crate) use rewind::RewindPlan;
-pub(crate) use shared::{Followed, Shared, TIPS, tip_reference};
+pub(crate) use shared::{CARRIED, Followed, Shared, TIPS, tip_reference};
 pub(crate) use spot::{Fate, Finder};
 pub(crate) use transport::{Parcel, Transport};
 
@@ -115,6 +116,8 @@ pub(crate) struct Landing<'a> {
     pub(crate) run: &'a RunId,
     /// The git remote that carries commits to other nodes, where the server of the queue does not.
     pub(crate) remote: Option<&'a str>,
+    /// Bytes of a bundle that the server carries at most.
+    pub(crate) bundle_bytes: u64,
     /// What is shared with other nodes, for a process whose turn it is among them.
     pub(crate) shared: Option<&'a Shared<'a>>,
 }
@@ -135,12 +138,15 @@ pub(crate) enum LandingError {
         commit: CommitId,
     },
     /// Work that the server would have to carry is too large for it.
-    #[error("what leads to the commit {} has {bytes} bytes, too many for the server of the queue", commit.short())]
+    #[error("what leads to the commit {} has {bytes} bytes, and `node.bundle_bytes` lets {limit} through the server of the \
+        queue at once", commit.short())]
     TooLarge {
         /// The commit.
         commit: CommitId,
         /// Bytes of its bundle.
-        bytes: usize,
+        bytes: u64,
+        /// Most bytes of one.
+        limit: u64,
     },
     /// The target went two ways.
     #[error("`{target}` here and what node `{node}` landed on it have each commits that the other has not")]
@@ -177,6 +183,15 @@ pub(crate) enum LandingError {
     UnknownTip {
         /// The target.
         target: BranchName,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// What the board says of something else cannot be read.
+    #[error("the entry `{key}` of the board has a form that this program does not know")]
+    UnknownEntry {
+        /// What it is called.
+        key: String,
         /// What is wrong with it.
         #[source]
         source: serde_json::Error,
@@ -387,9 +402,11 @@ impl LandingError {
             Self::NotSent { .. } => {
                 Some("clone from the same place, or fetch what the other clone has: git fetch; then repeat".to_owned())
             }
-            Self::TooLarge { .. } => {
-                Some("let a git remote carry commits: `node: {remote: origin}` in .swarm/config.yaml".to_owned())
-            }
+            Self::TooLarge { bytes, .. } => Some(format!(
+                "in .swarm/config.yaml raise the limit, `node: {{bundle_bytes: {}}}`, or let a git remote carry commits, \
+                 `node: {{remote: origin}}`",
+                bytes.saturating_mul(2)
+            )),
             Self::Diverged { target, own, .. } => Some(format!("on `{target}`: git rebase {own}, or git merge {own}")),
             Self::TakenOut { target, own, .. } => Some(format!(
                 "other nodes build on them: on `{target}`, git merge --ff-only {own} brings them back, and git revert then undoes \

@@ -13,13 +13,13 @@ use super::forge::{Checks, Forge, ForgeError, ForgeKind, Pull, PullState};
 use super::land::Stop;
 use super::outcome::Outcome;
 use super::{Landing, LandingError};
-use crate::files::{Access, read_if_exists, write_durably};
+use crate::files::{Access, FileLock, read_if_exists, write_durably};
 use crate::git::{Advance, Held, Pushed, crash_point};
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Phase, Worker};
-use crate::model::{BranchName, CommitId, Time, WorkerId, error_text};
-use crate::queue::Settlement;
+use crate::model::{BranchName, CommitId, TicketId, Time, WorkerId, error_text};
+use crate::queue::{QueueError, Settlement};
 use crate::store::StatePaths;
 
 /// Why the keep ref of a worker was made that landed.
@@ -159,8 +159,7 @@ impl Landing<'_> {
             return Ok(Offered::Released);
         }
         let work = self.head_of(&worker)?;
-        let fetched = self.repository.fetch_branch(remote, target)?;
-        let fetched = fetched.ok_or_else(|| LandingError::NoTarget(target.clone()))?;
+        let fetched = self.fetched(remote, target)?.ok_or_else(|| LandingError::NoTarget(target.clone()))?;
         self.free_abandoned(&worker)?;
         if !is_landed && let Err(outcome) = self.judge(id)? {
             self.void(id, &outcome)?;
@@ -324,6 +323,16 @@ impl Landing<'_> {
         Ok(())
     }
 
+    /// Takes a ticket from a node that is gone and was writing down that its pull request was merged: whoever has the work
+    /// finds that again.
+    pub(crate) fn take_pull_from_gone(&self, ticket: &TicketId, fence: u64) -> Result<(), LandingError> {
+        match self.queue.settle(ticket, fence, Settlement::DeferLanding) {
+            // That node came to its end with it after all.
+            Err(QueueError::Stale { .. } | QueueError::Illegal { .. }) => Ok(()),
+            settled => Ok(settled.map(drop)?),
+        }
+    }
+
     /// Marks the ticket as landed, brings the local target along where it only has to follow, and releases the worker,
     /// unless the work that was proven is no longer all of it. Each step can be done twice.
     fn settle_pull(
@@ -374,6 +383,24 @@ impl Landing<'_> {
         }
         drop(turn);
         Ok(Offered::Landed(PullLanded { work, target, held, keep, warnings }))
+    }
+
+    /// Where a target is on a remote; `None` where that has none of the name. One at a time: each is written down.
+    fn fetched(&self, remote: &str, target: &BranchName) -> Result<Option<CommitId>, LandingError> {
+        let _alone = FileLock::wait(&self.paths.lock("fetch"))?;
+        Ok(self.repository.fetch_branch(remote, target)?)
+    }
+
+    /// Brings the local target up to what was merged on a remote since, also by other nodes. What came of it, as a clause;
+    /// `None` where there is nothing new.
+    pub(crate) fn follow_remote(&self, remote: &str, target: &BranchName) -> Result<Option<String>, LandingError> {
+        let Some(there) = self.fetched(remote, target)? else { return Ok(None) };
+        let before = self.repository.branch_head(target)?;
+        if let Some(why) = self.follow(target, &there, remote)? {
+            return Ok(Some(why));
+        }
+        let has_moved = self.repository.branch_head(target)? != before;
+        Ok(has_moved.then(|| format!("`{target}` follows `{remote}/{target}`")))
     }
 
     /// Brings the local target along where that is only following; says why not otherwise.

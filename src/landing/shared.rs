@@ -25,12 +25,14 @@ use crate::files::FileLock;
 use crate::git::{Advance, Repository};
 use crate::model::node::{LandedTicket, Tip};
 use crate::model::ticket::TicketState;
-use crate::model::{BranchName, CommitId, TicketId};
+use crate::model::{BranchName, CommitId, TicketId, Time};
 use crate::queue::{Board, Lead, LeadRequest, Leader, Queue, QueueError, Renewed, Settlement};
 use crate::store::StatePaths;
 
 /// The keys of tips.
 pub(crate) const TIPS: &str = "tip";
+/// The keys of work that was handed over, each with its ticket.
+pub(crate) const CARRIED: &str = "carried";
 /// The role of whoever lands.
 const LANDING: &str = "landing";
 /// How long its lease lasts unless renewed.
@@ -39,6 +41,8 @@ const LEASE: Duration = Duration::from_secs(8);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How often one who waits for its turn asks for it.
 const ASK_EVERY: Duration = Duration::from_millis(300);
+/// How long after it was sent a commit may be made the tip: longer than sending takes, shorter than such a bundle stays.
+const FRESH: Duration = Duration::from_secs(10 * 60);
 /// Bundles that lead from what every clone has to the tip; then one takes their place.
 const LONGEST_CHAIN: usize = 32;
 
@@ -47,7 +51,7 @@ pub(crate) struct Shared<'a> {
     repository: &'a Repository,
     paths: &'a StatePaths,
     queue: &'a dyn Queue,
-    board: Board,
+    pub(super) board: Board,
     transport: Transport<'a>,
     /// The turn, where it is this process's.
     turn: Option<Leader>,
@@ -84,7 +88,7 @@ impl<'a> Shared<'a> {
             paths: landing.paths,
             queue: landing.queue,
             board: Board::open(link).map_err(QueueError::from)?,
-            transport: Transport::open(landing.repository, link, landing.remote)?,
+            transport: Transport::open(landing.repository, link, (landing.remote, landing.bundle_bytes))?,
             turn: None,
             is_over: AtomicBool::new(false),
             tips: RefCell::default(),
@@ -225,6 +229,7 @@ impl<'a> Shared<'a> {
             Some((tip, _)) => (tip.base.clone(), tip.chain.clone(), tip.commit.clone()),
             None => (from.clone(), Vec::new(), from.clone()),
         };
+        let sent_at = Time::now();
         let old = if chain.len() >= LONGEST_CHAIN
             && self.transport.send(Parcel::Tip(to), to, std::slice::from_ref(&base)).is_ok()
         {
@@ -235,6 +240,10 @@ impl<'a> Shared<'a> {
         };
         chain.push(to.clone());
         let fence = self.check_turn()?;
+        if sent_at.age_at(Time::now()) > FRESH {
+            // The machine was asleep: what was sent may have been deleted as left by a node that is gone.
+            return Ok(Announced::Underneath);
+        }
         if known.as_ref().is_some_and(|(tip, _)| tip.fence > fence) {
             return Err(LandingError::TurnOver);
         }

@@ -5,12 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::LandingError;
-use crate::git::Repository;
+use crate::git::{Packed, Repository};
 use crate::model::{CommitId, TicketId};
 use crate::queue::{Link, Objects};
 
-/// Bytes of a bundle that go through the server.
-const MOST_BYTES: usize = 256 * 1024 * 1024;
 /// How many bundles are looked at for one commit. Those that lead to a tip are some dozens; more go round in a circle.
 const MOST_LOOKS: usize = 10_000;
 
@@ -25,6 +23,11 @@ pub(crate) enum Parcel<'a> {
 }
 
 impl Parcel<'_> {
+    /// Whether a bundle of this name is one.
+    pub(super) fn is_name(object: &str) -> bool {
+        ["tip-", "carried-"].iter().any(|prefix| object.starts_with(prefix))
+    }
+
     /// The reference that it is, here while it is packed and on a remote.
     fn reference(self) -> String {
         match self {
@@ -34,7 +37,7 @@ impl Parcel<'_> {
     }
 
     /// What its bundle is called.
-    fn object(self) -> String {
+    pub(super) fn object(self) -> String {
         match self {
             Self::Tip(commit) => format!("tip-{commit}"),
             Self::Carried(ticket, commit) => format!("carried-{ticket}-{commit}"),
@@ -52,24 +55,32 @@ pub(crate) struct Transport<'a> {
 
 /// Which way it is.
 enum Way<'a> {
-    /// The server.
-    Server(Box<Objects>),
+    /// The server, which carries so many bytes at once.
+    Server(Box<Objects>, u64),
     /// A git remote.
     Remote(&'a str),
 }
 
 impl<'a> Transport<'a> {
-    /// The way through a remote, or else through the server behind `link`.
+    /// The way through a remote, or else through the server behind `link` in bundles of so many bytes at most.
     pub(crate) fn open(
         repository: &'a Repository,
         link: &Arc<Link>,
-        remote: Option<&'a str>,
+        (remote, most_bytes): (Option<&'a str>, u64),
     ) -> Result<Self, LandingError> {
         let way = match remote {
             Some(remote) => Way::Remote(remote),
-            None => Way::Server(Box::new(Objects::open(link).map_err(crate::queue::QueueError::from)?)),
+            None => Way::Server(Box::new(Objects::open(link).map_err(crate::queue::QueueError::from)?), most_bytes),
         };
         Ok(Self { repository, way })
+    }
+
+    /// The bundles on the server; `None` where a remote carries commits.
+    pub(super) fn objects(&self) -> Option<&Objects> {
+        match &self.way {
+            Way::Server(objects, _) => Some(objects),
+            Way::Remote(_) => None,
+        }
     }
 
     /// Hands a commit over with everything that none of `without` has: whoever takes it has those.
@@ -77,13 +88,15 @@ impl<'a> Transport<'a> {
         let reference = parcel.reference();
         match &self.way {
             Way::Remote(remote) => Ok(self.repository.push_swarm_ref(remote, &reference, Some(commit))?),
-            Way::Server(objects) => {
-                let Some(bundle) = self.repository.bundle_of(commit, &reference, without)? else { return Ok(()) };
-                if bundle.len() > MOST_BYTES {
-                    return Err(LandingError::TooLarge { commit: commit.clone(), bytes: bundle.len() });
+            Way::Server(objects, limit) => match self.repository.bundle_of(commit, &reference, without, *limit)? {
+                Packed::Nothing => Ok(()),
+                Packed::Bundle(bundle) => {
+                    Ok(objects.put(&parcel.object(), bundle).map_err(crate::queue::QueueError::from)?)
                 }
-                Ok(objects.put(&parcel.object(), bundle).map_err(crate::queue::QueueError::from)?)
-            }
+                Packed::TooLarge { bytes } => {
+                    Err(LandingError::TooLarge { commit: commit.clone(), bytes, limit: *limit })
+                }
+            },
         }
     }
 
@@ -104,7 +117,7 @@ impl<'a> Transport<'a> {
                     _ => Err(not_sent(commit)),
                 }
             }
-            Way::Server(objects) => {
+            Way::Server(objects, _) => {
                 let take = |wants: &CommitId| {
                     let is_it = wants == commit;
                     if !is_it && self.repository.has_commit(wants)? {
@@ -138,7 +151,7 @@ impl<'a> Transport<'a> {
     pub(crate) fn forget(&self, parcel: Parcel<'_>) -> Result<(), LandingError> {
         match &self.way {
             Way::Remote(remote) => Ok(self.repository.push_swarm_ref(remote, &parcel.reference(), None)?),
-            Way::Server(objects) => Ok(objects.delete(&parcel.object()).map_err(crate::queue::QueueError::from)?),
+            Way::Server(objects, _) => Ok(objects.delete(&parcel.object()).map_err(crate::queue::QueueError::from)?),
         }
     }
 }

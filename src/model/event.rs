@@ -57,6 +57,11 @@ pub(crate) enum Event {
         /// What it left.
         commit: CommitId,
     },
+    /// What a worker made cannot be handed over to other nodes: they go on from what they have of it.
+    NotHandedOver {
+        /// Why.
+        reason: String,
+    },
     /// The agent's process started.
     AgentStarted {
         /// Its pid.

@@ -11,7 +11,7 @@ use super::{CommitId, NodeName, TicketId, Time};
 const NODE_SCHEMA: u32 = 1;
 
 /// This clone among those that share a queue.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct NodeSettings {
     /// What it is called; `None` is a name made of the machine's and the folder's.
@@ -20,6 +20,14 @@ pub(crate) struct NodeSettings {
     pub(crate) capabilities: Vec<String>,
     /// The remote that carries commits between nodes; `None` is the server of the queue.
     pub(crate) remote: Option<String>,
+    /// Bytes of a bundle of commits that go through the server of the queue, from 1.
+    pub(crate) bundle_bytes: u64,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self { name: None, capabilities: Vec::new(), remote: None, bundle_bytes: 256 * 1024 * 1024 }
+    }
 }
 
 /// What a node says about itself, again and again.

@@ -68,6 +68,8 @@ pub(crate) use bus::{Bus, BusError, Start, Subscription, bus, post_here, tell_fa
 pub(crate) use engine::{Elsewhere, Engine, Place, Repository, open, open_again, place};
 pub(crate) use file::FileQueue;
 pub(crate) use migrate::{MoveError, load, to_file, to_server};
+#[cfg(all(test, feature = "real-agents"))]
+pub(crate) use nats::NatsEngine;
 pub(crate) use nats::{Board, Gateway, GatewaySettings, Link, NatsError, Objects, Posted, seen};
 pub(crate) use server::{Login, Server};
 

@@ -57,3 +57,5 @@ pub(crate) use log::Log;
 pub(crate) use objects::Objects;
 pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
 pub(crate) use stream::{Identity, foreign};
+#[cfg(all(test, feature = "real-agents"))]
+pub(crate) use tests::NatsEngine;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod budget;
+mod bundles;
 mod bus;
 mod capacity;
 mod chaos;
@@ -28,6 +29,7 @@ mod own_loop;
 mod plan;
 mod processes;
 mod pull_request;
+mod pull_request_nodes;
 mod pull_request_run;
 mod queue;
 mod readme;

@@ -41,6 +41,11 @@ impl Nodes {
         Self { swarm, server }
     }
 
+    /// Where the server is.
+    pub(crate) fn url(&self) -> &str {
+        self.server.url()
+    }
+
     /// The repository of the first node.
     pub(crate) fn first(&self) -> PathBuf {
         self.swarm.repository()
@@ -115,19 +120,19 @@ impl Nodes {
     }
 
     /// Lets a node take nothing new, and waits until it says so.
-    fn drain(&self, name: &str) {
+    pub(crate) fn drain(&self, name: &str) {
         self.swarm.run(["node", "drain", name]).success();
         self.swarm.wait_until("the node to say that it is drained", || self.state(name) == "drained");
     }
 
     /// The head of a clone's target.
-    fn head(&self, clone: &Path) -> String {
+    pub(crate) fn head(&self, clone: &Path) -> String {
         self.swarm.git_in(clone, ["rev-parse", "main"]).success()
     }
 
     /// Waits until both targets are at the same commit, and checks that every ticket landed there exactly once and that no
     /// other work did.
-    fn assert_landed_once(&self, tickets: &[&str]) {
+    pub(crate) fn assert_landed_once(&self, tickets: &[&str]) {
         self.swarm
             .wait_until("both targets to be at one commit", || self.head(&self.first()) == self.head(&self.second()));
         for clone in [self.first(), self.second()] {
@@ -393,7 +398,7 @@ fn a_node_that_was_gone_goes_on_with_a_ticket_again_when_the_one_that_took_it_ov
 }
 
 /// The commit that a node handed over of a ticket that it works on.
-fn handed_over(nodes: &Nodes, clone: &Path, ticket: &str) -> String {
+pub(crate) fn handed_over(nodes: &Nodes, clone: &Path, ticket: &str) -> String {
     let why = nodes.json(clone, &["why", ticket]);
     let mut facts = why["facts"].as_array().unwrap().iter().filter_map(Value::as_str);
     let fact = facts.find(|fact| fact.contains("was handed over")).unwrap_or_default();

@@ -8,7 +8,7 @@ use crate::support::scene::worker;
 use crate::support::swarm::{Output, TestSwarm};
 
 /// Stands in for `gh`: a pull request for each branch, whose head is what the remote has, without checks.
-const GH: &str = r#"#!/bin/sh
+pub(crate) const GH: &str = r#"#!/bin/sh
 echo "$2 $*" >> "$FORGE/calls"
 show() {
   head=$(git --git-dir "$REMOTE" rev-parse "refs/heads/$(cat "$FORGE/$1.branch")")

@@ -113,7 +113,9 @@ fn worker_style(event: &crate::model::event::Event) -> Style {
         Event::AttemptEnded { outcome, .. } => Style::of(outcome.verdict().0),
         Event::CheckRan { result } if !result.passed => Style::Red,
         Event::Landed { .. } => Style::Green,
-        Event::Returned { .. } | Event::Warning { .. } | Event::ProviderRetry { .. } => Style::Yellow,
+        Event::Returned { .. } | Event::NotHandedOver { .. } | Event::Warning { .. } | Event::ProviderRetry { .. } => {
+            Style::Yellow
+        }
         Event::SpawnUndone { .. } => Style::of(Status::Failed),
         _ => Style::Plain,
     }

@@ -140,6 +140,7 @@ pub(super) fn event_text(event: &Event) -> String {
     match event {
         Event::SpawnStep { step } => format!("spawn: {}", step.as_clause()),
         Event::TakenOver { node, commit } => format!("goes on with what node {node} left ({})", commit.short()),
+        Event::NotHandedOver { reason } => format!("could not be handed over to other nodes: {reason}"),
         Event::SpawnUndone { reason } => format!("spawn undone: {reason}"),
         Event::AgentStarted { pid, attempt, resumed: false, .. } => {
             format!("agent started as pid {pid}, attempt {attempt}")

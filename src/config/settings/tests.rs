@@ -137,6 +137,8 @@ fn what_is_wrong_with_the_queue_is_said_without_its_secrets() {
         ("queue: {token_env: a b}\n", "`a b` is not the name of a variable"),
         ("queue: {fallback: nats}\n", "unknown value `nats`; valid values: file"),
         ("queue: [file]\n", "expected keys and values, found a list"),
+        ("node: {bundle_bytes: 0}\n", "`node.bundle_bytes`: expected a number of bytes from 1"),
+        ("node: {bundle_bytes: 256 MiB}\n", "`node.bundle_bytes`: expected a whole number, found `256 MiB`"),
     ] {
         assert!(said(text).contains(words), "{text}: {}", said(text));
     }

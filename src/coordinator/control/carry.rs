@@ -1,57 +1,77 @@
 //! What goes from one node to another: the targets follow what others landed, and work on a ticket goes on elsewhere.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{Control, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::register::Register;
 use crate::git::Repository;
 use crate::landing::{Followed, LandingError, NewReview, Parcel, Shared, Standing, Transport, tip_reference};
+use crate::model::event::{Event, EventRecord};
 use crate::model::node::{Approval, Carried, Made};
+use crate::model::settings::{LandingMode, LandingSettings};
 use crate::model::ticket::TicketState;
 use crate::model::topology::Round;
 use crate::model::worker::{Liveness, Worker};
-use crate::model::{AgentName, BranchName, TicketId, WorkerId};
+use crate::model::{AgentName, BranchName, TicketId, Time, WorkerId};
 use crate::queue::{QueueError, QueueTicket};
-use crate::store::Review;
+use crate::store::{Review, read_log};
 use crate::supervisor::{Inherited, SeenLease};
 
+/// How old a bundle is that nothing points to, so that nothing will: sending one may take minutes.
+const LEFT_AFTER: Duration = Duration::from_secs(15 * 60);
+
 impl Control {
-    /// Brings the targets of this clone up to what other nodes landed; those that moved, each with the node. Nothing where
-    /// the queue is not shared.
-    pub(in crate::coordinator) fn follow_tips(&self) -> Result<Vec<(BranchName, String)>, Failure> {
+    /// Brings the targets of this clone up to what other nodes landed; what came of it, as clauses. Nothing where the queue is
+    /// not shared.
+    pub(in crate::coordinator) fn follow_tips(&self) -> Result<Vec<String>, Failure> {
         if self.project.queue()?.link().is_none() {
             return Ok(Vec::new());
         }
+        let remote = self.pull_remote()?;
         let workers = self.project.store()?.workers()?.into_iter().filter(|worker| !is_released(worker));
         let targets: BTreeSet<BranchName> = workers.map(|worker| worker.place.target).chain([self.target()?]).collect();
         self.with_landing(|landing| {
             let Some(shared) = Shared::open(landing)? else { return Ok(Vec::new()) };
-            let mut moved = Vec::new();
+            let mut told = Vec::new();
             for target in targets {
+                // What was landed by pull request has no tip: it is where it was merged.
+                if let Some(remote) = &remote {
+                    told.extend(landing.follow_remote(remote, &target)?);
+                }
                 if let Followed::Moved(node) = shared.catch_up(&target)? {
-                    moved.push((target, node));
+                    told.push(format!("`{target}` follows what node {node} landed"));
                 }
             }
-            Ok(moved)
+            Ok(told)
         })
     }
 
+    /// The remote on which work is merged, where it lands by pull request.
+    fn pull_remote(&self) -> Result<Option<String>, Failure> {
+        let LandingSettings { mode, remote, .. } = &self.project.settings()?.landing;
+        let is_there = *mode == LandingMode::Pr && self.project.repository.remote_url(remote)?.is_some();
+        Ok(is_there.then(|| remote.clone()))
+    }
+
     /// Hands the work of workers over as it is now, for other nodes to go on with when this one goes away, and throws away
-    /// what was handed over of tickets that are over.
-    pub(in crate::coordinator) fn carry(&self, workers: &[WorkerId], over: &[TicketId]) -> Result<(), Failure> {
+    /// what was handed over of tickets that are over. Answers whose work could not be handed over, which keeps no other
+    /// from it.
+    pub(in crate::coordinator) fn carry(
+        &self,
+        workers: &[WorkerId],
+        over: &[TicketId],
+    ) -> Result<Vec<(WorkerId, Failure)>, Failure> {
         let queue = self.project.queue()?;
-        let Some(register) = Register::open(&*queue)? else { return Ok(()) };
+        let Some(register) = Register::open(&*queue)? else { return Ok(Vec::new()) };
         self.with_landing(|landing| {
-            let Some(shared) = Shared::open(landing)? else { return Ok(()) };
-            // One that cannot be handed over keeps no other from it.
-            let mut failed = None;
+            let Some(shared) = Shared::open(landing)? else { return Ok(Vec::new()) };
+            let mut refused = Vec::new();
             for id in workers {
-                let carried = self.worker(id.as_str()).and_then(|worker| {
-                    self.carry_one(&worker, &register, shared.transport())?;
-                    Ok(())
-                });
-                failed = failed.or(carried.err());
+                let worker = self.worker(id.as_str());
+                let carried = worker.and_then(|worker| self.carry_one(&worker, &register, shared.transport()));
+                refused.extend(carried.err().map(|failure| (id.clone(), failure)));
             }
             for ticket in over {
                 // It may have been published again since, and be another node's.
@@ -61,8 +81,25 @@ impl Control {
                     shared.transport().forget(Parcel::Carried(ticket, carried.commit()))?;
                 }
             }
-            failed.map_or(Ok(()), Err)
+            Ok(refused)
         })
+    }
+
+    /// Deletes what nodes left on the server of the queue that died in the middle of handing something over.
+    pub(in crate::coordinator) fn sweep(&self) -> Result<(), Failure> {
+        self.with_landing(|landing| {
+            let Some(shared) = Shared::open(landing)? else { return Ok(()) };
+            let count = shared.sweep(LEFT_AFTER)?;
+            if count > 0 {
+                tracing::info!(count, "deleted bundles that nothing pointed to");
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes down that a worker's work cannot be handed over.
+    pub(in crate::coordinator) fn note_not_carried(&self, id: &WorkerId, reason: String) -> Result<(), Failure> {
+        self.log(&self.worker(id.as_str())?, Event::NotHandedOver { reason })
     }
 
     /// Hands the work of one worker over. What was handed over before stays until the board says otherwise.
@@ -160,11 +197,15 @@ impl Control {
                 .hint(format!("start that node again; swarm queue cancel {id} gives its work up")));
         }
         if entry.state == TicketState::Landing {
+            let by_pull = self.project.settings()?.landing.mode == LandingMode::Pr;
             let target = match &entry.ticket.target {
                 Some(target) => target.parse().map_err(crate::git::GitError::from)?,
                 None => self.target()?,
             };
-            self.with_landing(|landing| Ok(landing.take_from_gone(id, seen.fence, &target)?))?;
+            self.with_landing(|landing| match by_pull {
+                true => Ok(landing.take_pull_from_gone(id, seen.fence)?),
+                false => Ok(landing.take_from_gone(id, seen.fence, &target)?),
+            })?;
             if known()?.state == TicketState::Landed {
                 return Ok(());
             }
@@ -181,11 +222,12 @@ impl Control {
         }
     }
 
-    /// What other nodes have of a worker's work, as a clause; `None` where nobody does.
-    pub(super) fn carried_of(&self, worker: &Worker) -> Result<Option<String>, Failure> {
-        let Some(register) = Register::open(&*self.project.queue()?)? else { return Ok(None) };
+    /// What other nodes have of a worker's work, and why they have no more of it, as clauses.
+    pub(super) fn carried_of(&self, worker: &Worker) -> Result<Vec<String>, Failure> {
+        let Some(register) = Register::open(&*self.project.queue()?)? else { return Ok(Vec::new()) };
         let own = self.project.node();
-        Ok(register.carried(&worker.ticket)?.map(|(carried, _)| match carried.node == own.as_str() {
+        let known = register.carried(&worker.ticket)?.map(|(carried, _)| carried);
+        let had = known.as_ref().map(|carried| match carried.node == own.as_str() {
             true => format!(
                 "what it made until {} ({}) was handed over{}, for other nodes to go on with",
                 carried.at,
@@ -197,6 +239,24 @@ impl Control {
                 }
             ),
             false => format!("node `{}` handed over what it made of its ticket until {}", carried.node, carried.at),
+        });
+        let since = known.filter(|carried| carried.node == own.as_str()).map(|carried| carried.at);
+        Ok(had.into_iter().chain(self.not_carried(worker, since)?).collect())
+    }
+
+    /// Why what a worker made in its attempt cannot be handed over, where that was found after `since`.
+    fn not_carried(&self, worker: &Worker, since: Option<Time>) -> Result<Option<String>, Failure> {
+        if self.ticket_state(&worker.ticket)?.is_none_or(TicketState::is_ended) {
+            return Ok(None);
+        }
+        let log = read_log::<EventRecord>(&self.project.paths.events(&worker.id))?;
+        let mut attempt =
+            log.records.iter().rev().take_while(|record| !matches!(record.event, Event::AgentStarted { .. }));
+        Ok(attempt.find_map(|record| match &record.event {
+            Event::NotHandedOver { reason } if since.is_none_or(|since| record.at > since) => {
+                Some(format!("what it makes could not be handed over to other nodes at {}: {reason}", record.at))
+            }
+            _ => None,
         }))
     }
 
@@ -274,3 +334,6 @@ impl Control {
 fn is_finished(state: TicketState) -> bool {
     matches!(state, TicketState::Review | TicketState::Approved | TicketState::Landing)
 }
+
+#[cfg(all(test, feature = "real-agents"))]
+mod tests;

@@ -72,6 +72,7 @@ impl Control {
             queue: &*queue,
             run: &self.run,
             remote: settings.node.remote.as_deref(),
+            bundle_bytes: settings.node.bundle_bytes,
             shared: None,
         };
         act(&landing)

@@ -21,7 +21,11 @@ impl Control {
         let worker = self.worker(worker.as_str())?;
         let agent = self.ready_agent(agent)?;
         // Were this node to go away now, another one would not know whose turn it is.
-        if let Err(failure) = self.carry(std::slice::from_ref(&worker.id), &[]) {
+        let failed = match self.carry(std::slice::from_ref(&worker.id), &[]) {
+            Ok(refused) => refused.into_iter().map(|(_, failure)| failure).next(),
+            Err(failure) => Some(failure),
+        };
+        if let Some(failure) = failed {
             let error = failure.chain.join(": ");
             tracing::warn!(worker = worker.id.as_str(), error, "a finished turn could not be handed over");
         }

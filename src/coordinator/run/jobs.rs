@@ -13,7 +13,7 @@ use crate::coordinator::control::{Beside, MergeProgress};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::MergeView;
 use crate::model::ticket::TicketState;
-use crate::model::{AgentName, BranchName, TicketId, WorkerId};
+use crate::model::{AgentName, TicketId, WorkerId};
 use crate::supervisor::SeenLease;
 
 /// Starts at once: two keep a small machine busy, and their locked parts take turns anyway.
@@ -65,6 +65,8 @@ pub(super) enum Job {
         /// Tickets of which nothing needs to be handed over any more.
         over: Vec<TicketId>,
     },
+    /// Delete what nodes left on the server that are gone.
+    Sweep,
     /// Continue a lost worker.
     Resume {
         /// Its ticket.
@@ -135,8 +137,10 @@ pub(super) enum Report {
 pub(super) enum Done {
     /// A worker runs, or goes on, or was ended.
     Simply,
-    /// Targets were moved, each to what that node landed.
-    Followed(Vec<(BranchName, String)>),
+    /// Work was handed over, but for that of these workers.
+    Carried(Vec<(WorkerId, Failure)>),
+    /// Targets followed what other nodes landed, or could not: what came of it, as clauses.
+    Followed(Vec<String>),
     /// A landing was tried: what it says, how it failed as a whole, and where each ticket is now.
     Landed(Box<Landing>),
 }
@@ -249,7 +253,7 @@ impl Job {
             | Self::TakeOver { ticket, agent, .. } => {
                 vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })]
             }
-            Self::Follow | Self::Carry { .. } | Self::Ask { .. } => Vec::new(),
+            Self::Follow | Self::Sweep | Self::Carry { .. } | Self::Ask { .. } => Vec::new(),
             Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting { agent: None })],
             Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
@@ -271,7 +275,8 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
         Job::Hand { worker, agent, .. } => control.hand_on(worker, agent).map(|()| Done::Simply),
         Job::Ask { worker } => control.ask_unasked(worker, &told.ends).map(|()| Done::Simply),
         Job::Follow => control.follow_tips().map(Done::Followed),
-        Job::Carry { workers, over } => control.carry(workers, over).map(|()| Done::Simply),
+        Job::Sweep => control.sweep().map(|()| Done::Simply),
+        Job::Carry { workers, over } => control.carry(workers, over).map(Done::Carried),
         Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),
         Job::Care { worker, what, .. } => control.care_for(worker, what).map(|()| Done::Simply),
         Job::Stop { worker, reason, .. } => control.stop_for_later(worker, reason).map(|()| Done::Simply),

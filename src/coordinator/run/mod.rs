@@ -42,6 +42,7 @@
 mod arrange;
 mod assign;
 mod backoff;
+mod carry;
 mod crash_loop;
 mod distribution;
 mod ending;
@@ -487,7 +488,11 @@ impl<'a> Engine<'a> {
                 self.jobs.begin(Job::Ask { worker: WorkerId::of(&ticket, 1) });
             }
             Report::Done(Job::Follow, followed) => self.followed(followed),
-            Report::Done(Job::Carry { .. }, carried) => self.nodes.carried(carried),
+            Report::Done(Job::Carry { .. }, carried) => self.carried(carried),
+            Report::Done(Job::Sweep, Err(failure)) => {
+                let error = failure.chain.join(": ");
+                tracing::warn!(error, "it could not be looked for what nodes left on the server that are gone");
+            }
             Report::Done(Job::Start { ticket, .. } | Job::Hand { ticket, .. } | Job::Resume { ticket, .. }, Ok(_)) => {
                 self.setbacks.remove(&ticket);
             }

@@ -7,26 +7,27 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::carry::Bags;
 use super::jobs::{Done, Job};
 use super::world::{Nodes, Peer, World};
 use super::{Engine, News};
 use crate::coordinator::failure::Failure;
 use crate::coordinator::register::{BEAT_EVERY, GONE_AFTER, Register, Registered, taken};
-use crate::model::node::{Made, NodeRecord};
+use crate::model::node::NodeRecord;
+use crate::model::settings::LandingMode;
 use crate::model::ticket::TicketState;
 use crate::model::topology::TopologyRecord;
-use crate::model::worker::Status;
-use crate::model::{NodeName, TicketId, Time, WorkerId};
+use crate::model::{NodeName, TicketId, Time};
 use crate::process;
 use crate::queue::QueueTicket;
 use crate::supervisor::{LEASE, SHARED_LEASE};
 
 /// How often the others are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long they may not be looked at; after a longer time the observation begins anew.
 const LONGEST_GAP: Duration = Duration::from_secs(4);
-/// How often the work of a worker is handed over at most while its agent works.
-const CARRY_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked for what nodes that are gone left on the server.
+const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
 /// How long targets that could not follow are left alone.
 const FOLLOW_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How exactly a lease has the length of one that nobody has renewed.
@@ -51,26 +52,10 @@ pub(super) struct Neighbours {
     /// What the targets here follow.
     tips: Tips,
     /// What was handed over of the work here.
-    bags: Bags,
+    pub(super) bags: Bags,
+    /// When it was looked last for what others left on the server.
+    swept_at: Option<Instant>,
 }
-
-/// What was handed over of the work here, in case this node goes away.
-#[derive(Default)]
-struct Bags {
-    /// By worker its ticket, what was handed over, and when.
-    sent: BTreeMap<WorkerId, (TicketId, Made, Instant)>,
-    /// What is being handed over, and the tickets of which it is thrown away.
-    under_way: Option<(Vec<Bag>, Vec<TicketId>)>,
-    /// When that failed last.
-    failed_at: Option<Instant>,
-    /// When it was looked at.
-    looked_at: Option<Instant>,
-    /// What is still to be thrown away; `None` before it looked what was left when this one began.
-    left: Option<Vec<TicketId>>,
-}
-
-/// A worker, its ticket, and what there is of its work.
-type Bag = (WorkerId, TicketId, Made);
 
 /// What landed last in the swarm, as far as the targets here have followed it.
 #[derive(Default)]
@@ -99,6 +84,7 @@ impl Neighbours {
             topology: None,
             tips: Tips::default(),
             bags: Bags::default(),
+            swept_at: None,
         }
     }
 
@@ -149,21 +135,6 @@ impl Neighbours {
     /// The register, where the queue is shared.
     pub(super) fn register(&self) -> Option<&Register> {
         self.register.as_ref()
-    }
-
-    /// Hears how handing work over went. What was not handed over is tried again.
-    pub(super) fn carried(&mut self, carried: Result<Done, Failure>) {
-        let (now, (sent, over)) = (Instant::now(), self.bags.under_way.take().unwrap_or_default());
-        if let Err(failure) = carried {
-            let error = failure.chain.join(": ");
-            tracing::warn!(error, "work could not be handed over");
-            self.bags.failed_at = Some(now);
-            self.bags.left = Some(over);
-            return;
-        }
-        for (worker, ticket, work) in sent {
-            self.bags.sent.insert(worker, (ticket, work, now));
-        }
     }
 
     /// The same for deciding.
@@ -220,6 +191,10 @@ impl Engine<'_> {
             self.nodes.topology = Some(register.topology()?.map(|(record, _)| record));
             if self.leads {
                 self.follow_tips(&register)?;
+                if is_due(self.nodes.swept_at, SWEEP_EVERY) {
+                    self.nodes.swept_at = Some(Instant::now());
+                    self.jobs.begin(Job::Sweep);
+                }
             }
         }
         Ok(())
@@ -227,14 +202,28 @@ impl Engine<'_> {
 
     /// Begins to bring the targets here up to what landed elsewhere, where there is something new.
     fn follow_tips(&mut self, register: &Register) -> Result<(), Failure> {
+        let mut now = register.tips()?;
+        now.extend(self.pulled_elsewhere()?);
         let tips = &mut self.nodes.tips;
         let is_due = tips.failed.as_ref().is_none_or(|(_, at)| at.elapsed() >= FOLLOW_AGAIN_AFTER);
-        let now = register.tips()?;
         if tips.under_way.is_none() && is_due && now != tips.followed {
             tips.under_way = Some(now);
             self.jobs.begin(Job::Follow);
         }
         Ok(())
+    }
+
+    /// The tickets that landed elsewhere by pull request: these have no tip.
+    fn pulled_elsewhere(&self) -> Result<Vec<(String, u64)>, Failure> {
+        let project = self.changed.as_ref().unwrap_or(self.control).project();
+        if project.settings()?.landing.mode != LandingMode::Pr {
+            return Ok(Vec::new());
+        }
+        let own = project.node();
+        let tickets = self.last.iter().flat_map(|(world, _)| &world.tickets);
+        let landed = tickets.filter(|entry| entry.state == TicketState::Landed);
+        let elsewhere = landed.filter(|entry| entry.node.as_deref().is_some_and(|node| node != own.as_str()));
+        Ok(elsewhere.map(|entry| (entry.ticket.id.to_string(), entry.fence)).collect())
     }
 
     /// Hears how that went.
@@ -244,10 +233,8 @@ impl Engine<'_> {
         match followed {
             Ok(done) => {
                 (tips.followed, tips.failed) = (now, None);
-                if let Done::Followed(moved) = done {
-                    for (target, node) in moved {
-                        self.face.tell(&News::Said(&format!("`{target}` follows what node {node} landed")));
-                    }
+                if let Done::Followed(told) = done {
+                    told.iter().for_each(|what| self.face.tell(&News::Said(what)));
                 }
             }
             Err(failure) => {
@@ -298,51 +285,6 @@ impl Engine<'_> {
         self.nodes.see_leases(own.as_str(), &world.tickets, now);
         // The look at the tickets may have waited for the server: for that long nobody was seen, and nobody is missed.
         world.nodes = self.nodes.as_seen(&own, &world.tickets, self.nodes.looked_at.unwrap_or(now));
-    }
-
-    /// Hands the work of the workers here over where it changed: not too often, but at once when a turn ended.
-    pub(super) fn carry(&mut self, world: &World) -> Result<(), Failure> {
-        let Some(register) = self.nodes.register.clone().filter(|_| self.leads) else { return Ok(()) };
-        let (now, bags) = (Instant::now(), &mut self.nodes.bags);
-        let is_young = |at: Option<Instant>, age: Duration| at.is_some_and(|at| now.duration_since(at) < age);
-        if bags.under_way.is_some() || is_young(bags.looked_at, LOOK_EVERY) || is_young(bags.failed_at, CARRY_EVERY) {
-            return Ok(());
-        }
-        bags.looked_at = Some(now);
-        let is_over = |id: &TicketId| world.ticket(id).is_none_or(|entry| entry.state.is_ended());
-        let mut over = match bags.left.take() {
-            Some(left) => left,
-            None => register.all_carried()?.into_iter().map(|carried| carried.ticket).filter(is_over).collect(),
-        };
-        over.extend(bags.sent.values().map(|(ticket, ..)| ticket.clone()).filter(is_over));
-        bags.sent.retain(|_, (ticket, ..)| !is_over(ticket));
-        bags.left = Some(Vec::new());
-        let mut due = Vec::new();
-        for seen in &world.workers {
-            let (id, ticket) = (&seen.worker.id, &seen.worker.ticket);
-            let Some(entry) = world.ticket(ticket).filter(|entry| entry.state.is_begun() && !entry.state.is_ended())
-            else {
-                continue;
-            };
-            if world.nodes.holder(entry, Some(seen)).is_some() || *id != WorkerId::of(ticket, 1) {
-                continue;
-            }
-            let has_ended = !matches!(seen.status, Status::Working | Status::Starting);
-            let sent = bags.sent.get(id);
-            let may = sent.is_none_or(|(.., at)| has_ended || now.duration_since(*at) >= CARRY_EVERY);
-            if may
-                && let Some(work) = self.control.work_of(&seen.worker, entry)?
-                && sent.is_none_or(|(_, sent, _)| *sent != work)
-            {
-                due.push((id.clone(), ticket.clone(), work));
-            }
-        }
-        if !due.is_empty() || !over.is_empty() {
-            let workers = due.iter().map(|(id, ..)| id.clone()).collect();
-            bags.under_way = Some((due, over.clone()));
-            self.jobs.begin(Job::Carry { workers, over });
-        }
-        Ok(())
     }
 
     /// Leaves the register as somebody who ends, so that nobody waits for a node that was never to stay.

@@ -50,6 +50,7 @@ impl Engine<'_> {
                 self.changed = Some(control);
                 // What was missing may be there now.
                 self.setbacks.clear();
+                self.nodes.bags.try_again();
                 (true, "holds from now on".to_owned())
             }
             Err(failure) => {

@@ -1,5 +1,5 @@
 use super::support::{TestRepo, git_in, read, write};
-use crate::git::Repository;
+use crate::git::{Packed, Repository};
 use crate::model::CommitId;
 
 #[test]
@@ -44,10 +44,18 @@ fn a_bundle_that_builds_on_commits_that_are_not_here_is_not_taken_over() {
     git_in(test.folder.path(), &["clone", "-q", &test.root.to_string_lossy(), "other"]);
     let (first, second) = (commit("first"), commit("second"));
     let name = |commit: &CommitId| format!("refs/swarm/tips/{commit}");
-    let bundle =
-        |of: &CommitId, without: &CommitId| test.repo.bundle_of(of, &name(of), std::slice::from_ref(without)).unwrap();
-    assert_eq!(bundle(&first, &second), None, "there is nothing that the other has not");
-    let (one, two) = (bundle(&first, &base).unwrap(), bundle(&second, &first).unwrap());
+    let pack = |of: &CommitId, without: &CommitId, most| {
+        test.repo.bundle_of(of, &name(of), std::slice::from_ref(without), most).unwrap()
+    };
+    let bundle = |of: &CommitId, without: &CommitId| match pack(of, without, u64::MAX) {
+        Packed::Bundle(bytes) => bytes,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pack(&first, &second, 0), Packed::Nothing, "there is nothing that the other has not");
+    let (one, two) = (bundle(&first, &base), bundle(&second, &first));
+    let bytes = two.len() as u64;
+    assert_eq!(pack(&second, &first, bytes), Packed::Bundle(two.clone()));
+    assert_eq!(pack(&second, &first, bytes - 1), Packed::TooLarge { bytes });
     assert_eq!(test.repo.references("refs/swarm/").unwrap(), Vec::<String>::new());
     let other = Repository::discover(&test.folder.path().join("other")).unwrap();
     let take = |bundle: &[u8], commit: &CommitId| other.take_bundle(bundle, (&name(commit), commit), "refs/swarm/in");

@@ -259,8 +259,9 @@ fn two_processes_take_turns() {
                 let queue = crate::queue::FileQueue::new(std::sync::Arc::clone(&store), "other");
                 let run = crate::model::RunId::random();
                 let (repository, store, paths) = (&repository, &store, &paths);
+                let (remote, bundle_bytes, shared) = (None, u64::MAX, None);
                 let landing =
-                    Landing { repository, store, paths, queue: &queue, run: &run, remote: None, shared: None };
+                    Landing { repository, store, paths, queue: &queue, run: &run, remote, bundle_bytes, shared };
                 for report in landing.land(pair, &releasing(), &mut |_| ()).unwrap() {
                     assert!(matches!(report.outcome, Ok(Outcome::Landed(_))), "{report:?}");
                 }

@@ -13,3 +13,5 @@ mod review;
 mod rewind;
 mod stack;
 mod support;
+#[cfg(feature = "real-agents")]
+mod sweep;

@@ -104,6 +104,7 @@ impl Yard {
             queue: &self.queue,
             run: &self.run,
             remote: None,
+            bundle_bytes: u64::MAX,
             shared: None,
         }
     }

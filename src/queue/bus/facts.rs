@@ -98,6 +98,7 @@ fn of_worker(data: &str, paths: &StatePaths) -> Option<Told> {
             let (status, reason) = outcome.verdict();
             (channel, format!("{}: {reason}", status.as_str()))
         }
+        Event::NotHandedOver { reason } => (Channel::Errors, format!("not handed over to other nodes: {reason}")),
         Event::SpawnUndone { reason } => (Channel::Errors, format!("not started: {reason}")),
         Event::Landed { target, commit } => (Channel::Results, format!("landed on {target} as {}", commit.short())),
         Event::Returned { reason, .. } => (Channel::Status, format!("returned: {reason}")),

@@ -1,11 +1,16 @@
 //! Files beside the log: bundles of commits that nodes hand to each other.
+//!
+//! A file is its parts, under a name that no other file ever has, and an entry with the name that it is called and the one
+//! of its parts (the architecture note ADR-20 of NATS). Whoever dies while it writes leaves parts without an entry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::object_store::{GetErrorKind, ObjectMetadata, ObjectStore};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use async_nats::datetime::{DateTime, parse_rfc3339};
+use async_nats::jetstream::object_store::{GetErrorKind, ObjectInfo, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream};
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::connection::{Link, PATIENCE};
@@ -14,6 +19,17 @@ use super::stream::Names;
 
 /// What one file may take on its way.
 const TRANSFER: Duration = Duration::from_secs(300);
+
+/// What the server keeps of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// What it is called; `None` of one that was deleted, and of parts that no entry names.
+    pub(crate) name: Option<String>,
+    /// How long ago that was written, by the server's clock alone.
+    pub(crate) age: Duration,
+    /// The subjects that hold it, each with the number of its last message where something else may be written there since.
+    held: Vec<(String, Option<u64>)>,
+}
 
 /// The files of a project.
 #[derive(Clone)]
@@ -99,6 +115,80 @@ impl Objects {
             None => Err(self.link.unanswered()),
         }
     }
+}
+
+impl Objects {
+    /// All that the server keeps, with what is left of files that were never whole or were deleted.
+    pub(crate) fn stored(&self) -> Result<Vec<Stored>, NatsError> {
+        let (context, bucket) = (self.link.context(), self.link.names().objects.clone());
+        let read = async move {
+            let stream = context.get_stream_no_info(format!("OBJ_{bucket}")).await?;
+            // One request tells the names and the server's time.
+            let all = json!({"subjects_filter": format!("$O.{bucket}.>")});
+            let info: Value = context.request(format!("STREAM.INFO.OBJ_{bucket}"), &all).await?;
+            let now = info["ts"].as_str().and_then(|text| parse_rfc3339(text).ok());
+            let subjects = info["state"]["subjects"].as_object();
+            let subjects: Vec<_> = subjects.into_iter().flat_map(|subjects| subjects.keys().cloned()).collect();
+            let (entries, parts) = (format!("$O.{bucket}.M."), format!("$O.{bucket}.C."));
+            let (mut stored, mut named) = (Vec::new(), HashSet::new());
+            for subject in subjects.iter().filter(|subject| subject.starts_with(&entries)) {
+                let Some((text, number, age)) = last(&stream, subject, now).await? else { continue };
+                let info: ObjectInfo = serde_json::from_slice(&text)?;
+                let own = format!("{parts}{}", info.nuid);
+                // The parts go first: an entry without parts is found again, and parts without an entry nearly so.
+                let held = vec![(own.clone(), None), (subject.clone(), Some(number))];
+                named.insert(own);
+                stored.push(Stored { name: (!info.deleted).then_some(info.name), age, held });
+            }
+            for subject in subjects.iter().filter(|subject| subject.starts_with(&parts) && !named.contains(*subject)) {
+                if let Some((_, _, age)) = last(&stream, subject, now).await? {
+                    stored.push(Stored { name: None, age, held: vec![(subject.clone(), None)] });
+                }
+            }
+            Ok::<_, async_nats::Error>(stored)
+        };
+        match self.link.run(async move { tokio::time::timeout(TRANSFER, read).await })? {
+            Ok(Ok(stored)) => Ok(stored),
+            Ok(Err(error)) => Err(self.link.refused(error)),
+            Err(_) => Err(self.link.unanswered()),
+        }
+    }
+
+    /// Deletes what is stored, and nothing that was written under its name since.
+    pub(crate) fn discard(&self, stored: &Stored) -> Result<(), NatsError> {
+        let (context, bucket, held) = (self.link.context(), self.link.names().objects.clone(), stored.held.clone());
+        let discarded = self.link.once(async move {
+            let stream = context.get_stream_no_info(format!("OBJ_{bucket}")).await?;
+            for (subject, number) in held {
+                let purge = stream.purge().filter(subject);
+                match number {
+                    Some(number) => purge.sequence(number + 1).await?,
+                    None => purge.await?,
+                };
+            }
+            Ok::<_, async_nats::Error>(())
+        });
+        match discarded {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(self.link.refused(error)),
+            None => Err(self.link.unanswered()),
+        }
+    }
+}
+
+/// The last message on a subject with its number and its age; `None` where there is none any more.
+async fn last(
+    stream: &Stream<()>,
+    subject: &str,
+    now: Option<DateTime>,
+) -> Result<Option<(Vec<u8>, u64, Duration)>, async_nats::Error> {
+    let message = match stream.get_last_raw_message_by_subject(subject).await {
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+        found => found?,
+    };
+    // Without the server's time it is as young as can be.
+    let age = now.and_then(|now| (now - message.time).try_into().ok()).unwrap_or_default();
+    Ok(Some((message.payload.to_vec(), message.sequence, age)))
 }
 
 /// The stream of a bucket as clients make it (the architecture note ADR-20 of NATS), but for who answers questions.

@@ -92,11 +92,28 @@ fn program(args: &[&str]) -> String {
 }
 
 /// A queue on a server of its own; every handle has its own replica, as a machine would.
-struct NatsEngine {
+pub(crate) struct NatsEngine {
     /// Ended before its folder goes.
     server: Process,
     /// Streams and replicas.
     folder: TempDir,
+}
+
+impl NatsEngine {
+    /// A server of its own.
+    pub(crate) fn start() -> Self {
+        Self::fresh()
+    }
+
+    /// Where it can be reached.
+    pub(crate) fn url(&self) -> &str {
+        &self.server.url
+    }
+
+    /// A queue on it, as a machine would have it.
+    pub(crate) fn queue(&self) -> Arc<dyn Queue> {
+        self.handle()
+    }
 }
 
 impl Engine for NatsEngine {
@@ -509,6 +526,35 @@ fn files_come_back_as_they_were_put() {
     objects.delete("tip").unwrap();
     objects.delete("tip").unwrap();
     assert_eq!(objects.get("tip").unwrap(), None);
+}
+
+#[test]
+fn what_is_stored_is_deleted_as_it_was_seen_and_what_was_never_whole_with_it() {
+    let engine = NatsEngine::fresh();
+    let queue = engine.handle();
+    let link = queue.link().unwrap();
+    let objects = Objects::open(link).unwrap();
+    let bucket = &link.names().objects;
+    for name in ["one", "two", "gone"] {
+        objects.put(name, name.as_bytes().to_vec()).unwrap();
+    }
+    objects.delete("gone").unwrap();
+    let (context, parts) = (link.context(), format!("$O.{bucket}.C.half"));
+    let sent = link.run(async move { context.publish(parts, "half".into()).await.unwrap().await }).unwrap();
+    sent.unwrap();
+    let stored = objects.stored().unwrap();
+    let mut names: Vec<_> = stored.iter().map(|stored| stored.name.as_deref()).collect();
+    names.sort_unstable();
+    assert_eq!(names, [None, None, Some("one"), Some("two")]);
+    assert!(stored.iter().all(|stored| stored.age < DEADLINE));
+    // What was written since stays.
+    objects.put("one", b"anew".to_vec()).unwrap();
+    stored.iter().for_each(|stored| objects.discard(stored).unwrap());
+    assert_eq!((objects.get("one").unwrap(), objects.get("two").unwrap()), (Some(b"anew".to_vec()), None));
+    let left: Vec<_> = objects.stored().unwrap().into_iter().map(|stored| stored.name).collect();
+    assert_eq!(left, [Some("one".to_owned())]);
+    objects.put("two", b"again".to_vec()).unwrap();
+    assert_eq!(objects.get("two").unwrap(), Some(b"again".to_vec()));
 }
 
 /// Whether something comes to be in time.

@@ -128,6 +128,44 @@ fn who_may_message_and_assign_whom_follows_the_topology_and_changes_while_worker
 }
 
 #[test]
+fn an_agent_that_may_not_assign_cannot_begin_the_work_of_others_anew_either() {
+    let swarm = repository("topology: star\n");
+    for id in ["a", "b", "c"] {
+        waiting_ticket(&swarm, id, "");
+    }
+    swarm.run(["spawn", "a", "b", "c"]).success();
+    await_begun(&swarm, &["a", "b", "c"]);
+    let_go(&swarm, &["c"]);
+    let state = |id: &str| {
+        let list = swarm.json(["queue", "list", "--all"]);
+        let entries = list["tickets"].as_array().unwrap();
+        let entry = entries.iter().find(|entry| entry["ticket"] == id).unwrap();
+        (entry["state"].as_str().unwrap().to_owned(), entry["attempts"].as_u64().unwrap())
+    };
+    swarm.wait_until("the work to be finished", || state("c").0 == "review");
+    let before = (state("b"), state("c"));
+    for args in ["restart b", "resume b", "resume c", "queue retry c"] {
+        let (code, said) = agent_runs(&swarm, "a", args);
+        let refusal = "worker `a` may not assign work to others: the topology is star";
+        assert!(code == 1 && said.contains(refusal), "{args}: {said}");
+    }
+    let (code, said) = agent_runs(&swarm, "a", "review c --reject -m 'Do it again.'");
+    assert!(code == 1 && said.contains("worker `a` may not message `c`: the topology is star"), "{said}");
+    assert_eq!((state("b"), state("c")), before);
+    // A person may, and so may an agent where everybody is equal.
+    swarm.run(["restart", "b"]).success();
+    let restarted = state("b");
+    assert_eq!(restarted.1, before.0.1 + 1);
+    swarm.run(["topology", "set", "mesh"]).success();
+    assert_eq!(agent_runs(&swarm, "a", "restart b").0, 0);
+    assert_eq!(state("b").1, restarted.1 + 1);
+    swarm.write_at(&folder(&swarm).join("wait.c"), "");
+    assert_eq!(agent_runs(&swarm, "a", "review c --reject -m 'Do it again.'").0, 0);
+    swarm.wait_until("it to be worked on again", || state("c").0 == "running");
+    let_go(&swarm, &["a", "b", "c"]);
+}
+
+#[test]
 fn supervisors_own_parts_of_the_tickets_until_the_topology_is_another_one() {
     let config = "topology: {kind: hierarchical, levels: {supervisor: 2, worker: 2}, parent_child_ratio: 1}\n";
     let swarm = repository(config);
