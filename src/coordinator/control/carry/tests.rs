@@ -29,7 +29,7 @@ fn what_is_handed_over_of_a_ticket_that_was_published_again_is_not_thrown_away()
     control.publish(&*queue, Ticket::plain(ticket.clone())).unwrap();
     let head: CommitId = git.head("main");
     let name = format!("carried-{ticket}-{head}");
-    let made = Made { head, snapshot: None, is_finished: false, approval: None };
+    let made = Made { head, snapshot: None, is_finished: false, approval: None, round: None };
     assert!(register.say_carried(&Carried::now(&ticket, 1, "other", made), None).unwrap());
     objects.put(&name, b"bundle".to_vec()).unwrap();
     // Whoever asks saw the ticket at its end, a while ago.
