@@ -20,7 +20,7 @@ mod terminal;
 #[doc(hidden)]
 pub mod bench_internals {
     pub use crate::agent::{LoopTimes, measure_loop};
-    pub use crate::coordinator::bench::ManyWorkers;
-    pub use crate::landing::bench::ReadyWork;
-    pub use crate::queue::bench::QueueBench;
+    pub use crate::coordinator::bench::{ManyWorkers, Waiting};
+    pub use crate::landing::bench::{BundleWay, ReadyWork};
+    pub use crate::queue::bench::{GatewayBench, QueueBench};
 }

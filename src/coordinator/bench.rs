@@ -1,12 +1,14 @@
-//! Many workers as `benches/status.rs` needs them.
+//! Many workers as `benches/status.rs` needs them, and a coordinator's way to wait as `benches/queue_nats` does.
 
 use std::path::Path;
 use std::time::Duration;
 
+use super::run::pulse::{PEEK_EVERY, Pulse};
 use crate::files::{self, Access, FileLock};
 use crate::model::WorkerId;
 use crate::model::settings::Durability;
 use crate::model::worker::TmuxSession;
+use crate::queue::bench::QueueBench;
 use crate::queue::{ClaimRequest, FileQueue, NewTicket, Queue};
 use crate::store::{StatePaths, Store};
 
@@ -55,5 +57,32 @@ impl ManyWorkers {
             store.put_worker(&copy).expect("the state is writable");
         }
         Self { _locks: locks }
+    }
+}
+
+/// A process that waits for tickets as a coordinator does; every failure panics.
+pub struct Waiting {
+    queue: QueueBench,
+    pulse: Pulse,
+}
+
+impl Waiting {
+    /// Waits for the tickets of a queue.
+    pub fn on(queue: QueueBench) -> Self {
+        Self { pulse: Pulse::of(queue.store(), &**queue.queue()), queue }
+    }
+
+    /// Waits for the next ticket and claims it.
+    pub fn next(&self) -> (String, u64) {
+        loop {
+            let mark = self.pulse.mark().expect("the state is readable");
+            if let Some(claim) = self.queue.claim() {
+                return claim;
+            }
+            let mut wait = self.pulse.wait(mark, None);
+            while wait.goes_on() {
+                std::thread::sleep(PEEK_EVERY);
+            }
+        }
     }
 }

@@ -1,17 +1,20 @@
-//! Approved work without agents, as `benches/landing.rs` needs it; every failure panics.
+//! Approved work without agents, as `benches/landing.rs` needs it, and commits on their way through a server, as
+//! `benches/queue_nats` does; every failure panics.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::transport::{Parcel, Transport};
 use super::{ApprovedGates, LandEvent, LandOptions, Landing, NewReview};
 use crate::git::Repository;
 use crate::model::agent::RuntimeKind;
 use crate::model::settings::{Durability, Gate, Strategy};
 use crate::model::ticket::Ticket;
 use crate::model::worker::{Attempt, Outcome, Phase, Place, Worker};
-use crate::model::{RunId, Time, WorkerId};
+use crate::model::{CommitId, RunId, Time, WorkerId};
+use crate::queue::bench::QueueBench;
 use crate::queue::{ClaimRequest, Completion, FileQueue, NewTicket, Queue};
 use crate::store::{StatePaths, Store};
 
@@ -145,4 +148,47 @@ impl ReadyWork {
         self.landing().land(&self.workers, &options, &mut count).expect("landing answers");
         runs
     }
+}
+
+/// A clone whose commits go through a server.
+pub struct BundleWay {
+    repository: Repository,
+    queue: QueueBench,
+}
+
+impl BundleWay {
+    /// The clone at `repository`, with the queue of the server at `url`.
+    pub fn open(repository: &Path, url: &str) -> Self {
+        let repository = Repository::discover(repository).expect("a repository");
+        let queue = QueueBench::open_nats(url, repository.common_dir());
+        Self { repository, queue }
+    }
+
+    /// The way.
+    fn transport(&self) -> Transport<'_> {
+        let link = self.queue.queue().link().expect("the queue is on a server");
+        Transport::open(&self.repository, link, None).expect("the bench's server answers")
+    }
+
+    /// Hands a commit over to whoever has `without`.
+    pub fn send(&self, commit: &str, without: &str) {
+        let (commit, without) = (id(commit), id(without));
+        self.transport().send(Parcel::Tip(&commit), &commit, &[without]).expect("the server takes it");
+    }
+
+    /// Takes a commit over that was handed over, as the reference `into`.
+    pub fn take(&self, commit: &str, into: &str) {
+        let commit = id(commit);
+        self.transport().take(Parcel::Tip(&commit), &commit, into).expect("it was handed over");
+    }
+
+    /// Throws away what was handed over.
+    pub fn forget(&self, commit: &str) {
+        self.transport().forget(Parcel::Tip(&id(commit))).expect("the server is there");
+    }
+}
+
+/// A commit's id.
+fn id(text: &str) -> CommitId {
+    text.parse().expect("git printed it")
 }

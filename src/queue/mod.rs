@@ -70,7 +70,7 @@ pub(crate) use file::FileQueue;
 pub(crate) use migrate::{MoveError, load, to_file, to_server};
 #[cfg(all(test, feature = "real-agents"))]
 pub(crate) use nats::NatsEngine;
-pub(crate) use nats::{Board, Gateway, GatewaySettings, Link, NatsError, Objects, Posted, seen};
+pub(crate) use nats::{Board, Gateway, GatewaySettings, Link, NatsError, Objects, Posted, Watch, seen};
 pub(crate) use server::{Login, Server};
 
 /// Version of the shape of [`QueueEvent`].

@@ -46,6 +46,7 @@ mod stream;
 #[cfg(test)]
 #[cfg(feature = "real-agents")]
 mod tests;
+mod watch;
 
 pub(crate) use board::{Board, Posted};
 pub(crate) use bus::NatsBus;
@@ -59,3 +60,4 @@ pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
 pub(crate) use stream::{Identity, foreign};
 #[cfg(all(test, feature = "real-agents"))]
 pub(crate) use tests::NatsEngine;
+pub(crate) use watch::Watch;

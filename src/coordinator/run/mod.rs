@@ -51,6 +51,7 @@ mod lead;
 mod lease;
 mod nodes;
 mod pace;
+pub(super) mod pulse;
 mod reread;
 mod ring;
 mod scaling;
@@ -80,6 +81,7 @@ pub(crate) use jobs::CareOf;
 use jobs::{Done, Job, Jobs, Report};
 use lease::Lease;
 use nodes::Neighbours;
+use pulse::{LOOK_EVERY, Mark, PEEK_EVERY, Pulse};
 use reread::Configuration;
 use scaling::Scaling;
 pub(crate) use schedule::{Decision, Standing, Step, decide};
@@ -87,12 +89,6 @@ pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
 pub(crate) use world::{AgentFacts, Nodes, Peer, Rules, Seen, Setback, World};
 
-/// How often everything is looked at even if the store did not change: a supervisor that was killed writes nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Changes that follow each other closely are looked at together.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(150);
-/// How often the store's change counter is read; one page of shared memory.
-const PEEK_EVERY: Duration = Duration::from_millis(50);
 /// How long an engine whose every look fails goes on trying before it ends.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// The same where the queue is on a server, which may be away for a while.
@@ -200,6 +196,8 @@ struct Engine<'a> {
     old_holds: Vec<Hold>,
     record: RunRecord,
     began_at: Instant,
+    /// What it notices changes by.
+    pulse: Pulse,
     /// The last look.
     last: Option<(World, Decision)>,
     /// Answers other programs, where the queue is on a server.
@@ -247,6 +245,7 @@ impl<'a> Engine<'a> {
             old_holds: control.project().store()?.holds()?,
             record,
             began_at: Instant::now(),
+            pulse: Pulse::of(control.project().store()?, &*control.project().queue()?),
             last: None,
             _gateway: gateway,
         })
@@ -300,13 +299,13 @@ impl<'a> Engine<'a> {
                 self.stop_all(&format!("the run's time was over after {text}"))?;
                 return Ok(Ending::TimedOut);
             }
-            let version = self.control.project().store()?.data_version()?;
+            let mark = self.pulse.mark()?;
             match self.turn() {
                 Ok(true) => return Ok(Ending::Settled),
                 Ok(false) => failing = None,
                 Err(failure) => self.bear(failure, &mut failing)?,
             }
-            self.await_change(version);
+            self.await_change(mark);
         }
     }
 
@@ -459,21 +458,14 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Waits for a report, a change of the store, the next moment that matters, or a second.
-    fn await_change(&mut self, version: i64) {
-        let begun = Instant::now();
+    /// Waits for a report, a change of the store or of the queue's server, the next moment that matters, or a second.
+    fn await_change(&mut self, mark: Mark) {
         let due = self.last.as_ref().and_then(|(world, decision)| Some(decision.wake_at?.until_from(world.now)));
-        let within = due.map_or(LOOK_EVERY, |due| due.min(LOOK_EVERY)).max(LOOK_AT_MOST_EVERY);
-        let mut has_news = false;
-        while begun.elapsed() < within && self.face.interrupted().is_none() {
+        let mut wait = self.pulse.wait(mark, due);
+        while wait.goes_on() && self.face.interrupted().is_none() {
             if let Some(report) = self.jobs.next(PEEK_EVERY) {
                 self.take(report);
-                has_news = true;
-            }
-            let version_now = self.control.project().store().ok().and_then(|store| store.data_version().ok());
-            has_news |= version_now != Some(version);
-            if has_news && begun.elapsed() >= LOOK_AT_MOST_EVERY {
-                break;
+                wait.hear();
             }
         }
     }

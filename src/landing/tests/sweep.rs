@@ -51,7 +51,13 @@ fn old_bundles_that_nothing_points_to_are_deleted_and_all_that_is_needed_or_youn
         board.put(&format!("{TIPS}.{key}"), &serde_json::to_vec(tip).unwrap(), None).unwrap().unwrap();
     }
     for (ticket, head, snapshot) in [("one", '4', None), ("two", '0', Some('5'))] {
-        let made = Made { head: commit(head), snapshot: snapshot.map(commit), is_finished: false, approval: None, round: None };
+        let made = Made {
+            head: commit(head),
+            snapshot: snapshot.map(commit),
+            is_finished: false,
+            approval: None,
+            round: None,
+        };
         let said = Carried::now(&ticket.parse().unwrap(), 1, "a", made);
         board.put(&format!("{CARRIED}.{ticket}"), &serde_json::to_vec(&said).unwrap(), None).unwrap().unwrap();
     }

@@ -3,10 +3,8 @@
 
 use std::future::IntoFuture;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
@@ -347,16 +345,13 @@ impl Pump {
 
     /// Passes messages on until that fails, or nobody reads any more.
     async fn pass_on(&mut self, mut incoming: Ordered) {
-        let client = self.context.client();
-        let connects = || client.statistics().connects.load(Ordering::Relaxed);
-        let first = connects();
+        let first = Link::connection(&self.context);
         loop {
             let next = tokio::select! {
                 next = incoming.next() => next,
                 () = self.sender.closed() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {
-                    // The reader on the server is gone with its connection; left alone, the client would notice late.
-                    if client.connection_state() != State::Connected || connects() != first {
+                    if Link::connection(&self.context).is_none_or(|now| Some(now) != first) {
                         return;
                     }
                     continue;

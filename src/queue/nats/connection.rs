@@ -1,10 +1,12 @@
 //! One connection to a server, for callers that block.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -76,6 +78,14 @@ impl Link {
     /// What the subjects of the project begin with.
     pub(crate) fn prefix(&self) -> &str {
         &self.names.prefix
+    }
+
+    /// Which of the connections to the server that there were one after the other is up; `None` where none is. What a
+    /// server keeps for a reader is gone with its connection, which the client would notice late by itself.
+    pub(super) fn connection(context: &Context) -> Option<u64> {
+        let client = context.client();
+        let is_up = client.connection_state() == State::Connected;
+        is_up.then(|| client.statistics().connects.load(Ordering::Relaxed))
     }
 
     /// Runs a future that ends by itself.

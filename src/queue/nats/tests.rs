@@ -22,7 +22,7 @@ use crate::queue::{ClaimRequest, Completion, Login, Queue, QueueError, Repositor
 use crate::store::{Content, StatePaths, Store};
 
 /// No test waits longer for a server.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A server process of its own, ended with the value.
 pub(super) struct Process {
@@ -141,7 +141,7 @@ impl Engine for NatsEngine {
 }
 
 /// A queue with its replica in a folder.
-fn queue(url: &str, replica: &Path) -> Arc<dyn Queue> {
+pub(super) fn queue(url: &str, replica: &Path) -> Arc<dyn Queue> {
     open(&server(url), "founder", replica).unwrap()
 }
 
