@@ -167,7 +167,7 @@ impl BundleWay {
     /// The way.
     fn transport(&self) -> Transport<'_> {
         let link = self.queue.queue().link().expect("the queue is on a server");
-        Transport::open(&self.repository, link, None).expect("the bench's server answers")
+        Transport::open(&self.repository, link, (None, u64::MAX)).expect("the bench's server answers")
     }
 
     /// Hands a commit over to whoever has `without`.
