@@ -65,6 +65,8 @@ pub(super) enum Job {
         /// Tickets of which nothing needs to be handed over any more.
         over: Vec<TicketId>,
     },
+    /// Shorten the log of the queue where it is too long.
+    Shorten,
     /// Continue a lost worker.
     Resume {
         /// Its ticket.
@@ -249,7 +251,7 @@ impl Job {
             | Self::TakeOver { ticket, agent, .. } => {
                 vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })]
             }
-            Self::Follow | Self::Carry { .. } | Self::Ask { .. } => Vec::new(),
+            Self::Follow | Self::Carry { .. } | Self::Ask { .. } | Self::Shorten => Vec::new(),
             Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting { agent: None })],
             Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
@@ -272,6 +274,7 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
         Job::Ask { worker } => control.ask_after_round(worker).map(|()| Done::Simply),
         Job::Follow => control.follow_tips().map(Done::Followed),
         Job::Carry { workers, over } => control.carry(workers, over).map(|()| Done::Simply),
+        Job::Shorten => control.shorten_log().map(|()| Done::Simply),
         Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),
         Job::Care { worker, what, .. } => control.care_for(worker, what).map(|()| Done::Simply),
         Job::Stop { worker, reason, .. } => control.stop_for_later(worker, reason).map(|()| Done::Simply),
