@@ -112,16 +112,8 @@ impl Replica {
         if first <= extent.first && earlier.is_empty() {
             return Ok(());
         }
-        // What nobody can read takes the place of nothing. Where it is gone somebody went on meanwhile, or nothing is safe.
-        let read = beginnings.read(&pointer);
-        if !matches!(read, Ok(Some(_))) {
-            return match beginnings.pointed()? {
-                Some(Pointed { pointer: Some(now), .. }) if now == pointer => {
-                    read?;
-                    Err(NatsError::NoBeginning { number: pointer.number, source: None }.into())
-                }
-                _ => Ok(()),
-            };
+        if !stands(beginnings, &pointer)? {
+            return Ok(());
         }
         if first > extent.first {
             self.log().purge(first)?;
@@ -134,5 +126,21 @@ impl Replica {
         let told = self.log().told()?.unwrap_or(u64::MAX);
         let before = pointer.number.saturating_sub(margin).min(told);
         Ok((before + 1).min(pointer.number))
+    }
+}
+
+/// Whether the beginning that a pointer names can be read; not where somebody moved the pointer on meanwhile. What nobody can
+/// read takes the place of nothing.
+fn stands(beginnings: &Beginnings, pointer: &Pointer) -> Result<bool, NatsError> {
+    let read = beginnings.read(pointer);
+    if matches!(read, Ok(Some(_))) {
+        return Ok(true);
+    }
+    match beginnings.pointed()? {
+        Some(Pointed { pointer: Some(now), .. }) if now == *pointer => {
+            read?;
+            Err(NatsError::NoBeginning { number: pointer.number, source: None })
+        }
+        _ => Ok(false),
     }
 }

@@ -375,7 +375,7 @@ fn without_what_the_log_begins_with_a_machine_refuses_rather_than_to_skip_anythi
         let refused = machine.queue.states().unwrap_err();
         assert!(matches!(refused, QueueError::Nats(NatsError::Gap { .. })), "{refused:?}");
     }
-    let has = |machine: &Machine| machine.store.read(|txn| applied(txn)).unwrap();
+    let has = |machine: &Machine| machine.store.read(applied).unwrap();
     assert!(before.last().unwrap().starts_with(&format!("{} ", has(&away))), "it is as it was");
     // Who has everything can put it right.
     one.queue.shorten(&NOTHING).unwrap();
