@@ -37,6 +37,8 @@ pub(crate) struct QueueSettings {
     pub(crate) retention: Duration,
     /// How many servers of a cluster keep each thing, from 1 to [`MOST_REPLICAS`]; counts when the queue is made there.
     pub(crate) replicas: usize,
+    /// Messages that the log of a queue on a server may have before a copy of all tickets takes the place of most of them.
+    pub(crate) keep_log: u64,
 }
 
 /// The servers that can keep a stream (docs.nats.io/nats-concepts/jetstream/streams).
@@ -44,6 +46,10 @@ pub(crate) const MOST_REPLICAS: usize = 5;
 
 /// How long a server keeps the history of tickets where nothing is said about it.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Messages of a log where nothing is said about it: a machine that joins reads them in seconds, and a copy of the tickets
+/// is made every some thousand tickets.
+const KEEP_LOG: u64 = 20_000;
 
 impl Default for QueueSettings {
     fn default() -> Self {
@@ -59,6 +65,7 @@ impl Default for QueueSettings {
             fallback: None,
             retention: RETENTION,
             replicas: 1,
+            keep_log: KEEP_LOG,
         }
     }
 }

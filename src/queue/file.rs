@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use self::operation::{Lease, Operation, entry};
 use super::engine::check_in_file;
-use super::nats::Link;
+use super::nats::{Keep, Link};
 use super::server::Server;
 use super::{
     Claim, ClaimRequest, Completion, Lead, LeadRequest, Leader, NewTicket, Published, Queue, QueueError, QueueEvent,
@@ -47,6 +47,9 @@ pub(crate) trait Keeper: Send + Sync {
 
     /// Brings the tables up to date with it.
     fn refresh(&self) -> Result<(), QueueError>;
+
+    /// See [`Queue::shorten`].
+    fn shorten(&self, keep: &Keep) -> Result<(), QueueError>;
 }
 
 /// The project's own store as the one place of the tables.
@@ -80,6 +83,10 @@ impl Keeper for Local {
     fn refresh(&self) -> Result<(), QueueError> {
         Ok(())
     }
+
+    fn shorten(&self, _keep: &Keep) -> Result<(), QueueError> {
+        Ok(())
+    }
 }
 
 /// The queue on tables that `K` keeps.
@@ -104,6 +111,13 @@ impl FileQueue {
 }
 
 impl<K: Keeper> TableQueue<K> {
+    /// What keeps its tables.
+    #[cfg(test)]
+    #[cfg(feature = "real-agents")]
+    pub(super) fn keeper(&self) -> &K {
+        &self.keeper
+    }
+
     /// A queue on the tables of a keeper; `by` names who acts in events.
     pub(super) fn on(keeper: K, by: &str) -> Self {
         Self { keeper, by: by.to_owned(), found_last: AtomicBool::new(false) }
@@ -372,6 +386,10 @@ impl<K: Keeper> Queue for TableQueue<K> {
 
     fn refresh(&self) -> Result<(), QueueError> {
         self.keeper.refresh()
+    }
+
+    fn shorten(&self, keep: &Keep) -> Result<(), QueueError> {
+        self.keeper.shorten(keep)
     }
 }
 

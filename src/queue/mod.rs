@@ -70,7 +70,7 @@ pub(crate) use file::FileQueue;
 pub(crate) use migrate::{MoveError, load, to_file, to_server};
 #[cfg(all(test, feature = "real-agents"))]
 pub(crate) use nats::NatsEngine;
-pub(crate) use nats::{Board, Gateway, GatewaySettings, Link, NatsError, Objects, Posted, Watch, seen};
+pub(crate) use nats::{Board, Gateway, GatewaySettings, Keep, Link, NatsError, Objects, Posted, Watch, seen};
 pub(crate) use server::{Login, Server};
 
 /// Version of the shape of [`QueueEvent`].
@@ -195,6 +195,10 @@ pub(crate) trait Queue: Send + Sync {
     /// Brings the tables in the project's store up to date with the server, without patience; nothing where they are the
     /// queue itself.
     fn refresh(&self) -> Result<(), QueueError>;
+
+    /// Keeps what a server has about the past of the queue short, where that grew longer than it may; nothing where there is
+    /// no server. Anybody may call it at any time, several at once. It takes as long as all tickets take to be sent.
+    fn shorten(&self, keep: &Keep) -> Result<(), QueueError>;
 }
 
 /// Who wants the lead in a role.

@@ -15,6 +15,10 @@
 //! it on that subject: what it said is said again by the next. So the log grows with work that is done and not with time,
 //! and its numbers have gaps.
 //!
+//! The log would still grow for ever, so it is **shortened**: the tables as its first messages make them are put beside it as
+//! its **beginning**, and the messages are deleted (the page of `shorten` has how, and why nothing is lost). A replica that
+//! lacks any of those begins with the beginning and reads on from there.
+//!
 //! An answer that changes nothing, a refusal for example, counts only when the replica had all of the log.
 //!
 //! **What survives**: an operation returns after the server has its change on file, so it survives the end of any process,
@@ -30,8 +34,12 @@
 //! connection, a [`Link`]. The queue needs neither.
 //!
 //! **Differences from the file engine**: it needs the server, and says so when that is away; age is a number of the log;
-//! events have numbers of the machine's own.
+//! events have numbers of the machine's own. A machine that joined, or was away, while the log was shortened has one event
+//! for each ticket that changed in what it did not read: from the state that it knew to the one that it found, at the time
+//! of the last change, by `log`. So the last event of a ticket says where it is and follows from the one before it on every
+//! machine; which steps lay between, and who made them, is not among them. For other programs the history stream has all.
 
+mod beginning;
 mod board;
 mod bus;
 mod change;
@@ -42,6 +50,7 @@ mod gateway;
 mod log;
 mod objects;
 mod replica;
+mod shorten;
 mod stream;
 #[cfg(test)]
 #[cfg(feature = "real-agents")]
@@ -57,6 +66,7 @@ pub(crate) use gateway::{Gateway, GatewaySettings};
 pub(crate) use log::Log;
 pub(crate) use objects::Objects;
 pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
+pub(crate) use shorten::Keep;
 pub(crate) use stream::{Identity, foreign};
 #[cfg(all(test, feature = "real-agents"))]
 pub(crate) use tests::NatsEngine;

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::nats::{NatsCluster, NatsServer};
 use crate::support::schema::assert_conforms;
@@ -181,6 +181,27 @@ fn a_run_goes_on_when_its_server_is_restarted() {
         assert_eq!((state(&swarm, id), swarm.read(&format!("{id}.txt"))), ("landed".into(), format!("{id}\n")));
     }
     assert_eq!(started(), 4, "no agent was started twice");
+}
+
+#[test]
+fn a_coordinator_gives_a_log_that_is_too_long_a_new_beginning() {
+    let swarm = repository("file", &["one", "two", "three"]);
+    let server = NatsServer::start(&swarm);
+    let beginning = || {
+        let subject = "$JS.API.STREAM.MSG.GET.KV_swarm_project_nodes";
+        server.ask(subject, &json!({"last_by_subj": "$KV.swarm_project_nodes.log.beginning"}))["message"].clone()
+    };
+    configure(&swarm, server.url());
+    swarm.run(["queue", "add", "one", "two", "three"]).success();
+    swarm.run(["run", "one", "--merge"]).success();
+    assert_eq!(beginning(), Value::Null, "it is short by far");
+    configure(&swarm, &format!("{{url: \"{}\", keep_log: 3}}", server.url()));
+    swarm.run(["run", "two", "--merge"]).success();
+    assert_ne!(beginning(), Value::Null);
+    swarm.run(["run", "three", "--merge"]).success();
+    assert_eq!(state(&swarm, "three"), "landed");
+    let state = &server.ask("$JS.API.STREAM.INFO.SWARM_project", &json!({}))["state"];
+    assert!(state["messages"].as_u64().unwrap() > 3, "nothing goes before that has stood for a while: {state}");
 }
 
 #[test]

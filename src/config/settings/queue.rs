@@ -18,6 +18,7 @@ pub(super) fn check(check: &Check<'_>, queue: &QueueSettings) -> Checked {
     }
     let is_good = (1..=MOST_REPLICAS).contains(&queue.replicas);
     check.ensure(is_good, "queue.replicas", "from 1 to 5 servers keep it")?;
+    check.ensure(queue.keep_log > 0, "queue.keep_log", "a log has a message at least")?;
     let ways = [
         ("credentials", queue.credentials.is_some()),
         ("nkey", queue.nkey.is_some()),

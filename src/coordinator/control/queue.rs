@@ -11,7 +11,7 @@ use crate::model::coordination::Hold;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase};
 use crate::model::{TicketId, Time, WorkerId};
-use crate::queue::{Gateway, GatewaySettings, Queue, QueueError, QueueTicket};
+use crate::queue::{Gateway, GatewaySettings, Keep, Queue, QueueError, QueueTicket};
 
 /// Which entries are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,12 @@ impl Control {
         let settings = self.project.settings()?;
         let settings = GatewaySettings { retention: settings.queue.retention, backoff: settings.run.backoff };
         Ok(Gateway::start(&self.project.queue()?, settings).map_err(QueueError::from)?)
+    }
+
+    /// Shortens the log of the queue where it has more messages than the settings say.
+    pub(in crate::coordinator) fn shorten_log(&self) -> Result<(), Failure> {
+        let keep = Keep::messages(self.project.settings()?.queue.keep_log);
+        Ok(self.project.queue()?.shorten(&keep)?)
     }
 
     /// Answers other programs until the gateway is dropped, and starts nothing.

@@ -67,6 +67,8 @@ pub(super) enum Job {
     },
     /// Delete what nodes left on the server that are gone.
     Sweep,
+    /// Shorten the log of the queue where it is too long.
+    Shorten,
     /// Continue a lost worker.
     Resume {
         /// Its ticket.
@@ -253,7 +255,7 @@ impl Job {
             | Self::TakeOver { ticket, agent, .. } => {
                 vec![(ticket.clone(), Doing::Starting { agent: Some(agent.clone()) })]
             }
-            Self::Follow | Self::Sweep | Self::Carry { .. } | Self::Ask { .. } => Vec::new(),
+            Self::Follow | Self::Sweep | Self::Carry { .. } | Self::Ask { .. } | Self::Shorten => Vec::new(),
             Self::Resume { ticket, .. } => vec![(ticket.clone(), Doing::Starting { agent: None })],
             Self::Care { ticket, .. } => vec![(ticket.clone(), Doing::Caring)],
             Self::Stop { ticket, .. } => vec![(ticket.clone(), Doing::Stopping)],
@@ -277,6 +279,7 @@ fn carry_out(beside: Beside, job: &Job, told: &mut Told<'_>) -> Result<Done, Fai
         Job::Follow => control.follow_tips().map(Done::Followed),
         Job::Sweep => control.sweep().map(|()| Done::Simply),
         Job::Carry { workers, over } => control.carry(workers, over).map(Done::Carried),
+        Job::Shorten => control.shorten_log().map(|()| Done::Simply),
         Job::Resume { worker, .. } => control.resume_lost(worker).map(|()| Done::Simply),
         Job::Care { worker, what, .. } => control.care_for(worker, what).map(|()| Done::Simply),
         Job::Stop { worker, reason, .. } => control.stop_for_later(worker, reason).map(|()| Done::Simply),

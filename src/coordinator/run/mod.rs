@@ -58,6 +58,7 @@ mod scaling;
 mod schedule;
 mod scope;
 mod setback;
+mod shorten;
 mod spend;
 pub(crate) mod stuck;
 mod summary;
@@ -85,6 +86,7 @@ use pulse::{LOOK_EVERY, Mark, PEEK_EVERY, Pulse};
 use reread::Configuration;
 use scaling::Scaling;
 pub(crate) use schedule::{Decision, Standing, Step, decide};
+use shorten::Shortening;
 pub(crate) use spend::Spent;
 pub(crate) use summary::RunOutcome;
 pub(crate) use world::{AgentFacts, Nodes, Peer, Rules, Seen, Setback, World};
@@ -188,6 +190,7 @@ struct Engine<'a> {
     arrangement: Arrangement,
     assigner: Assigner,
     setbacks: BTreeMap<TicketId, Setback>,
+    shortening: Shortening,
     /// The number of the last event that was told.
     heard: i64,
     /// The holds that were stored last, or told where it stands by; `None` before the first.
@@ -240,6 +243,7 @@ impl<'a> Engine<'a> {
             arrangement: Arrangement::new(control.topology()?),
             assigner: Assigner::default(),
             setbacks: BTreeMap::new(),
+            shortening: Shortening::default(),
             heard: control.project().store()?.last_seq()?,
             held: None,
             old_holds: control.project().store()?.holds()?,
@@ -329,6 +333,7 @@ impl<'a> Engine<'a> {
         let leading = self.lease.keep()?;
         self.hear_lead(leading)?;
         self.meet_nodes()?;
+        self.shorten()?;
         self.reread()?;
         self.hear_scale()?;
         self.reread_topology()?;
@@ -356,7 +361,10 @@ impl<'a> Engine<'a> {
         } else {
             self.tell_holds(&decision.holds);
         }
-        let is_over = !self.request.is_endless && decision.is_over() && self.jobs.doing().is_empty();
+        let is_over = !self.request.is_endless
+            && decision.is_over()
+            && self.jobs.doing().is_empty()
+            && !self.shortening.is_under_way;
         self.last = Some((world, decision));
         Ok(is_over)
     }
@@ -481,6 +489,7 @@ impl<'a> Engine<'a> {
             }
             Report::Done(Job::Follow, followed) => self.followed(followed),
             Report::Done(Job::Carry { .. }, carried) => self.carried(carried),
+            Report::Done(Job::Shorten, shortened) => self.shortened(shortened),
             Report::Done(Job::Sweep, Err(failure)) => {
                 let error = failure.chain.join(": ");
                 tracing::warn!(error, "it could not be looked for what nodes left on the server that are gone");

@@ -16,6 +16,9 @@ use crate::model::ticket::{Dependency, DependencyKind, Ticket, TicketState};
 
 /// An engine under test: one queue, reached by any number of handles.
 pub(crate) trait Engine: Sized + Sync {
+    /// Whether each handle has each change as an event of its own.
+    const TELLS_EACH: bool = true;
+
     /// An empty queue that nobody else uses; it goes away with the value.
     fn fresh() -> Self;
 

@@ -551,14 +551,16 @@ pub(crate) fn a_retry_waits_for_its_time<E: Engine>() {
     };
     let now = Time::now();
     fail(now.after(LONG));
-    assert_eq!(entry(&*queue, "a").retry_at, Some(now.after(LONG)));
+    let retry_at = entry(&*queue, "a").retry_at.unwrap();
+    // The clock that counts may be a server's.
+    assert!(retry_at.as_millis().abs_diff(now.after(LONG).as_millis()) < 1_000, "{retry_at}");
     assert!(claim(&*queue).is_none());
     assert_eq!(queue.requeue(&id("a")).unwrap(), S::Queued, "a person need not wait");
     fail(Time::from_millis(0));
     let held = claim(&*queue).unwrap();
     assert_eq!(held.attempt, 3);
     queue.fail(&id("a"), held.fence, "busy", Some(now.after(LONG))).unwrap();
-    assert_eq!(queue.expire(now.after(LONG)).unwrap(), [], "nothing is lost");
+    assert_eq!(queue.expire(now.after(2 * LONG)).unwrap(), [], "nothing is lost");
     assert_eq!(state(&*queue, "a"), S::Queued, "a sweep queues what is due");
     assert_eq!(entry(&*queue, "a").retry_at, None);
 }

@@ -42,6 +42,10 @@ pub(crate) struct Change {
     /// Whether it is the last one, because the tickets went somewhere else.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) closes: bool,
+    /// The number of the last change before it that no later one makes superfluous, 0 where there is none: whoever has not
+    /// got that one may not take this one over. `None` where its writer did not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) after: Option<u64>,
 }
 
 /// Content under the key that published it.
@@ -74,6 +78,7 @@ impl Change {
             events: Vec::new(),
             leads: Vec::new(),
             closes: false,
+            after: None,
         }
     }
 
@@ -123,10 +128,31 @@ impl Change {
         &self.events
     }
 
+    /// The entries that changed, as they were then.
+    pub(super) fn entries(&self) -> &[TicketRow] {
+        &self.tickets
+    }
+
     /// The tickets that it brought from another queue and that are queued.
     pub(super) fn brought(&self) -> impl Iterator<Item = &TicketId> {
         let rows = self.tickets.iter().filter(|row| self.events.is_empty() && row.state() == TicketState::Queued);
         rows.map(|row| &row.id)
+    }
+
+    /// Makes the parts of everything the whole of other tables, whatever those had.
+    pub(super) fn restore(parts: &[Self], txn: &Txn<'_>) -> Result<(), QueueError> {
+        txn.clear_queue()?;
+        // Publications first: each one marks the entries that it needs, and entries know better by whom they are needed now.
+        for Publication { key, ticket } in parts.iter().flat_map(|part| &part.publications) {
+            txn.mirror_content(&Content::new(ticket, key)?)?;
+        }
+        for row in parts.iter().flat_map(|part| &part.tickets) {
+            txn.mirror_ticket(row)?;
+        }
+        for Lead { role, who } in parts.iter().flat_map(|part| &part.leads) {
+            txn.put_leadership(role, who)?;
+        }
+        Ok(())
     }
 
     /// Makes the same change in other tables, which had all changes before it.

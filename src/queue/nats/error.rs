@@ -128,6 +128,23 @@ pub(crate) enum NatsError {
         /// The replica's.
         applied: u64,
     },
+    /// A message that nothing makes superfluous is gone, and no beginning stands for it.
+    #[error("message {missing} of the log is gone, and nothing on the server says what it changed")]
+    Gap {
+        /// Its number.
+        missing: u64,
+    },
+    /// What stands for the first messages of the log cannot be used.
+    #[error(
+        "what the log begins with, in place of its first {number} messages, is not on the server or cannot be read"
+    )]
+    NoBeginning {
+        /// The number of the last message that it stands for.
+        number: u64,
+        /// What is wrong with it; `None` where it is not there.
+        #[source]
+        source: Option<serde_json::Error>,
+    },
 }
 
 impl NatsError {
@@ -176,6 +193,10 @@ impl NatsError {
                 .to_owned(),
             Self::Replaced { .. } | Self::Shorter { .. } => {
                 "what this machine knows of the old one can be kept: swarm queue migrate --to file".to_owned()
+            }
+            Self::Gap { .. } | Self::NoBeginning { .. } => {
+                "a machine that still has the whole queue can move it: swarm queue migrate --to file, and back"
+                    .to_owned()
             }
             Self::Occupied { .. } => "give this one another name: `queue.project` in .swarm/config.yaml".to_owned(),
             Self::Login { .. } | Self::NoStream { .. } | Self::Refused { .. } | Self::Unreadable { .. } => return None,

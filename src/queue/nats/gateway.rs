@@ -43,7 +43,7 @@ pub(super) use streams::make_submissions;
 use streams::{Source, Streams};
 
 /// The name under which gateways share what comes in.
-const GROUP: &str = "gateway";
+pub(super) const GROUP: &str = "gateway";
 /// How often leases that are over are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// What waits to be looked at, at most.

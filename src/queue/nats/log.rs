@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_ROLLUP;
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::context::{ConsumerInfoErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, RawMessageErrorKind, Stream};
 use tokio::task::JoinSet;
@@ -13,12 +13,23 @@ use tokio::task::JoinSet;
 use super::change::Change;
 use super::connection::{AGAIN_AFTER, Link, PATIENCE};
 use super::error::NatsError;
-use super::gateway::make_submissions;
+use super::gateway::{GROUP, make_submissions};
 use super::stream::{self, Identity};
 use crate::queue::server::Server;
 
 /// Messages asked for at once by a replica that is behind.
 const WINDOW: u64 = 64;
+
+/// How much of a log is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// The number of the first message; all before it were purged or made superfluous.
+    pub(super) first: u64,
+    /// The number of the last one.
+    pub(super) last: u64,
+    /// How many there are.
+    pub(super) messages: u64,
+}
 
 /// The stream that is one project's log.
 #[derive(Debug)]
@@ -108,7 +119,44 @@ impl Log {
         })
     }
 
-    /// The changes with the numbers `first` to `last`; without those that later ones made superfluous.
+    /// How much of it is there, after a look at whether it is still the same log.
+    pub(super) fn extent(&self) -> Result<Extent, NatsError> {
+        let info = self.link.patiently(PATIENCE, || {
+            let stream = self.stream.clone();
+            async move { Ok(stream.get_info().await?) }
+        })?;
+        let (log, _) = stream::marks_of(&info.config);
+        if log != self.identity.log {
+            let (address, project) = (self.link.address().to_owned(), self.link.names().project.clone());
+            return Err(NatsError::Replaced { address, project });
+        }
+        let state = info.state;
+        Ok(Extent { first: state.first_sequence, last: state.last_sequence, messages: state.messages })
+    }
+
+    /// The number up to which gateways have told other programs of its changes; `None` where there never was one.
+    pub(super) fn told(&self) -> Result<Option<u64>, NatsError> {
+        self.link.patiently(PATIENCE, || {
+            let stream = self.stream.clone();
+            async move {
+                match stream.consumer_info(GROUP).await {
+                    Ok(info) => Ok(Some(info.ack_floor.stream_sequence)),
+                    Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        })
+    }
+
+    /// Deletes all messages before the number `first`, which is not above the last one.
+    pub(super) fn purge(&self, first: u64) -> Result<(), NatsError> {
+        self.link.patiently(PATIENCE, || {
+            let stream = self.stream.clone();
+            async move { Ok(stream.purge().sequence(first).await.map(drop)?) }
+        })
+    }
+
+    /// The changes with the numbers `first` to `last`; without those that later ones made superfluous, or that were purged.
     pub(super) fn read(&self, first: u64, last: u64) -> Result<Vec<(u64, Change)>, NatsError> {
         let mut messages = Vec::new();
         let mut from = first;
@@ -200,13 +248,24 @@ impl Log {
         match sent {
             Some(Ok(_)) => Ok(Some(true)),
             Some(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                let is_there = || Ok(self.read(after + 1, after + 1)?.iter().any(|(_, found)| found.id == change.id));
-                (if is_repeated { is_there() } else { Ok(false) }).map(Some)
+                (if is_repeated { self.is_at(after + 1, change) } else { Ok(false) }).map(Some)
             }
             Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 Err(self.link.refused(error.into()))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// Whether the message of a number is this change.
+    fn is_at(&self, seq: u64, change: &Change) -> Result<bool, NatsError> {
+        match self.read(seq, seq)?.first() {
+            Some((_, found)) => Ok(found.id == change.id),
+            // One that was made superfluous is offered again without harm.
+            None if change.renewed().is_some() => Ok(false),
+            // What was there may have been purged: then nobody can tell.
+            None if self.extent()?.first > seq => Err(self.link.unanswered()),
+            None => Ok(false),
         }
     }
 }

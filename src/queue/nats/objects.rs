@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::datetime::{DateTime, parse_rfc3339};
 use async_nats::jetstream::object_store::{GetErrorKind, ObjectInfo, ObjectMetadata, ObjectStore};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -17,6 +18,8 @@ use super::connection::{Link, PATIENCE};
 use super::error::NatsError;
 use super::stream::Names;
 
+/// Bytes that arrive at once.
+const CHUNK: usize = 128 * 1024;
 /// What one file may take on its way.
 const TRANSFER: Duration = Duration::from_secs(300);
 
@@ -89,12 +92,36 @@ impl Objects {
                 Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
                 found => found?,
             };
-            let mut bytes = Vec::new();
-            object.read_to_end(&mut bytes).await?;
-            Ok::<_, async_nats::Error>(Some(bytes))
+            let mut bytes = Vec::with_capacity(object.info.size);
+            loop {
+                bytes.reserve(CHUNK);
+                // Of one that is deleted meanwhile nothing comes any more.
+                let read = tokio::time::timeout(PATIENCE, object.read_buf(&mut bytes)).await?;
+                if read? == 0 {
+                    return Ok::<_, async_nats::Error>(Some(bytes));
+                }
+            }
         };
         match self.link.run(async move { tokio::time::timeout(TRANSFER, read).await })? {
             Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(self.link.refused(error)),
+            Err(_) => Err(self.link.unanswered()),
+        }
+    }
+
+    /// The names of all files that begin with `prefix`, in no order.
+    pub(super) fn names(&self, prefix: &str) -> Result<Vec<String>, NatsError> {
+        let (store, prefix) = (self.store.clone(), prefix.to_owned());
+        let listed = async move {
+            let mut list = store.list().await?;
+            let mut names = Vec::new();
+            while let Some(info) = list.next().await {
+                names.extend(Some(info?.name).filter(|name| name.starts_with(&prefix)));
+            }
+            Ok::<_, async_nats::Error>(names)
+        };
+        match self.link.run(async move { tokio::time::timeout(PATIENCE, listed).await })? {
+            Ok(Ok(names)) => Ok(names),
             Ok(Err(error)) => Err(self.link.refused(error)),
             Err(_) => Err(self.link.unanswered()),
         }

@@ -7,6 +7,7 @@ use super::change::{Change, Draft};
 use super::connection::{ANSWER, Link, PATIENCE};
 use super::error::NatsError;
 use super::log::Log;
+use super::shorten::Keep;
 use crate::model::Time;
 use crate::queue::QueueError;
 use crate::queue::engine::check_in_log;
@@ -17,10 +18,14 @@ use crate::store::{Store, StoreError, Txn};
 
 /// Where the store keeps how far in the log its tables are.
 const APPLIED: &str = "queue_log_applied";
+/// Where it keeps the number of the last change in them that no later one makes superfluous.
+const CHANGED: &str = "queue_log_changed";
 /// Where it keeps when that was all of the log.
 const SEEN: &str = "queue_log_seen";
 /// How old that may be while nothing happens.
 const SEEN_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Messages that are read without a look at whether a beginning stands for them.
+const FEW: u64 = 256;
 /// The longest pause before an operation that others were faster than runs again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
@@ -89,6 +94,10 @@ impl Keeper for Replica {
     fn refresh(&self) -> Result<(), QueueError> {
         self.catch_up(ANSWER).map(drop)
     }
+
+    fn shorten(&self, keep: &Keep) -> Result<(), QueueError> {
+        self.shorten_to(keep)
+    }
 }
 
 /// What an operation comes to on the replica as it is.
@@ -135,7 +144,8 @@ impl Replica {
             let applied = applied(txn)?;
             let draft = Draft::new(i64::try_from(applied + 1).unwrap_or(i64::MAX));
             let answer = body(&Operation::new(txn, by, now).told_to(&draft));
-            let change = draft.finish(txn)?;
+            let mut change = draft.finish(txn)?;
+            change.after = changed(txn)?;
             Err(Undone::Tried(Box::new(Trial { answer, change, applied })))
         });
         match undone {
@@ -145,18 +155,70 @@ impl Replica {
         }
     }
 
+    /// What counts.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Where the tables are.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Takes over what the log has and the replica has not; whether there was anything.
-    fn catch_up(&self, patience: Duration) -> Result<bool, QueueError> {
-        let (has, seen) = self.store.read(|txn| Ok::<_, QueueError>((applied(txn)?, seen(txn)?)))?;
-        let last = self.log.last(patience)?;
-        if last < has {
-            return Err(NatsError::Shorter { last, applied: has }.into());
+    pub(super) fn catch_up(&self, patience: Duration) -> Result<bool, QueueError> {
+        let mut had_less = false;
+        loop {
+            let (has, seen) = self.store.read(|txn| Ok::<_, QueueError>((applied(txn)?, seen(txn)?)))?;
+            let last = self.log.last(patience)?;
+            if last < has {
+                return Err(NatsError::Shorter { last, applied: has }.into());
+            }
+            if last == has {
+                if seen.is_none_or(|seen| seen.age_at(Time::now()) > SEEN_AGAIN_AFTER) {
+                    self.apply(has, &[], last)?;
+                }
+                return Ok(had_less);
+            }
+            had_less = true;
+            // Where most of it is far behind a beginning, that need not be read first.
+            if last - has > FEW && self.begin_beyond(has)? {
+                continue;
+            }
+            let changes = self.log.read(has + 1, last)?;
+            if self.take_over(has, &changes, last)? {
+                return Ok(true);
+            }
         }
-        if last > has || seen.is_none_or(|seen| seen.age_at(Time::now()) > SEEN_AGAIN_AFTER) {
-            let changes = if last > has { self.log.read(has + 1, last)? } else { Vec::new() };
-            self.apply(has, &changes, last)?;
+    }
+
+    /// Applies what was read of the log after the number `has` up to `last`; `false` where part of that had been deleted, and
+    /// the tables are those of a later beginning now.
+    pub(super) fn take_over(&self, has: u64, changes: &[(u64, Change)], last: u64) -> Result<bool, QueueError> {
+        let is_whole = u64::try_from(changes.len()).is_ok_and(|read| read == last - has);
+        // Asked after it was read: whatever was deleted by then is before the beginning that counts now.
+        if !is_whole && self.begin_beyond(has)? {
+            return Ok(false);
         }
-        Ok(last > has)
+        if let Some(missing) = missing(has, changes) {
+            return Err(NatsError::Gap { missing }.into());
+        }
+        self.apply(has, changes, last)?;
+        Ok(true)
+    }
+
+    /// Makes the tables those of the beginning that counts, where messages after the number `has` may have been deleted and
+    /// it stands for them; whether it does.
+    fn begin_beyond(&self, has: u64) -> Result<bool, QueueError> {
+        if self.log.extent()?.first <= has + 1 {
+            return Ok(false);
+        }
+        let Some(beginning) = self.beginnings()?.beyond(has)? else { return Ok(false) };
+        self.store.write(|txn| {
+            check_in_log(txn, self.log.identity())?;
+            beginning.load(txn)
+        })?;
+        Ok(true)
     }
 
     /// Applies the changes between the numbers `after` and `last`, in order; those that another process of this machine
@@ -169,12 +231,24 @@ impl Replica {
                 // They wait for those before them, which the next look brings.
                 return Ok(());
             }
-            for (_, change) in changes.iter().filter(|(seq, _)| *seq > has) {
+            let mut lasting = None;
+            for (seq, change) in changes.iter().filter(|(seq, _)| *seq > has) {
                 change.apply(txn)?;
+                lasting = Some(*seq).filter(|_| change.renewed().is_none()).or(lasting);
+            }
+            if lasting.is_some() {
+                set_changed(txn, lasting)?;
             }
             set_applied(txn, has.max(last))
         })
     }
+}
+
+/// The number of a change that is missing among those read after the number `has`, though it cannot have been made
+/// superfluous; `None` where there is none.
+fn missing(has: u64, changes: &[(u64, Change)]) -> Option<u64> {
+    let is_there = |after: &u64| *after <= has || changes.binary_search_by_key(after, |(seq, _)| *seq).is_ok();
+    changes.iter().filter_map(|(_, change)| change.after).find(|after| !is_there(after))
 }
 
 /// How much of the log the tables have.
@@ -184,8 +258,31 @@ pub(crate) fn applied(txn: &Txn<'_>) -> Result<u64, QueueError> {
 
 /// Notes that the tables have this much of the log, which is all of it.
 pub(crate) fn set_applied(txn: &Txn<'_>, has: u64) -> Result<(), QueueError> {
-    txn.set_meta(APPLIED, &has.to_string())?;
+    set_counted(txn, has)?;
     Ok(txn.set_meta(SEEN, &Time::now().as_millis().to_string())?)
+}
+
+/// Notes that the tables have this much of the log, of which there may be more.
+pub(super) fn set_counted(txn: &Txn<'_>, has: u64) -> Result<(), StoreError> {
+    txn.set_meta(APPLIED, &has.to_string())
+}
+
+/// The number of the last change in the tables that no later one makes superfluous, 0 where there is none; `None` where
+/// that is not known.
+pub(super) fn changed(txn: &Txn<'_>) -> Result<Option<u64>, QueueError> {
+    match txn.meta(CHANGED)? {
+        Some(text) => Ok(text.parse().ok()),
+        None if applied(txn)? == 0 => Ok(Some(0)),
+        None => Ok(None),
+    }
+}
+
+/// Notes it.
+pub(super) fn set_changed(txn: &Txn<'_>, changed: Option<u64>) -> Result<(), StoreError> {
+    match changed {
+        Some(changed) => txn.set_meta(CHANGED, &changed.to_string()),
+        None => txn.forget_meta(CHANGED),
+    }
 }
 
 /// When the tables last had all of the log; `None` where they never had.
@@ -196,6 +293,7 @@ pub(crate) fn seen(txn: &Txn<'_>) -> Result<Option<Time>, QueueError> {
 /// Forgets how far in a log the tables are.
 pub(crate) fn forget_applied(txn: &Txn<'_>) -> Result<(), StoreError> {
     txn.forget_meta(APPLIED)?;
+    txn.forget_meta(CHANGED)?;
     txn.forget_meta(SEEN)
 }
 

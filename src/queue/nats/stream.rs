@@ -26,6 +26,8 @@ const FOUNDER: &str = "swarm-founder";
 pub(super) struct Names {
     /// The stream of the log; those of other things begin like it.
     pub(super) stream: String,
+    /// The project, for messages.
+    pub(super) project: String,
     /// What all subjects begin with.
     pub(super) prefix: String,
     /// The subject of its messages.
@@ -49,6 +51,7 @@ impl Names {
     pub(super) fn of(server: &Server) -> Self {
         let (bucket, project) = (bucket(&server.project), encoded(&server.project));
         Self {
+            project: server.project.clone(),
             stream: format!("SWARM_{project}"),
             prefix: format!("swarm.{project}"),
             changes: format!("swarm.{project}.changes"),

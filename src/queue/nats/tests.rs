@@ -1,5 +1,7 @@
 //! The NATS engine under the contract, on a real server, and what only it promises.
 
+mod shorten;
+
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Stdio};

@@ -1,6 +1,6 @@
 //! Real NATS servers for one test: one, or a cluster of three.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -78,6 +78,18 @@ impl NatsServer {
             Ok::<_, std::io::Error>(answer)
         };
         ask().is_ok_and(|answer| answer.lines().next().is_some_and(|line| line.contains(" 200 ")))
+    }
+
+    /// What it answers to a request on a subject, as any client would make it.
+    pub(crate) fn ask(&self, subject: &str, request: &Value) -> Value {
+        let mut stream = TcpStream::connect(self.url.trim_start_matches("nats://")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = request.to_string();
+        let length = request.len();
+        write!(stream, "CONNECT {{}}\r\nSUB answer 1\r\nPUB {subject} answer {length}\r\n{request}\r\n").unwrap();
+        let lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let answer = lines.skip_while(|line| !line.starts_with("MSG answer")).nth(1).unwrap();
+        serde_json::from_str(&answer).unwrap()
     }
 
     /// Its port.
