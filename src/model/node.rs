@@ -1,6 +1,6 @@
 //! Nodes: clones of one repository that work on one queue, and what they tell each other about themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,9 +51,9 @@ pub(crate) struct NodeRecord {
     pub(crate) lands: bool,
     /// Whether it takes nothing new.
     pub(crate) is_draining: bool,
-    /// Whether it takes only tickets that somebody chose for it, as `swarm run TICKET` does.
+    /// The tickets that somebody chose for it, as `swarm run TICKET` does; `None` where it takes any.
     #[serde(default)]
-    pub(crate) is_choosy: bool,
+    pub(crate) chosen: Option<BTreeSet<TicketId>>,
     /// The version of its program.
     pub(crate) version: String,
     /// When it joined.
@@ -76,7 +76,7 @@ impl NodeRecord {
             load: None,
             lands: false,
             is_draining: false,
-            is_choosy: false,
+            chosen: None,
             version,
             joined_at: now,
             at: now,

@@ -37,7 +37,7 @@ pub(crate) trait Keeper: Send + Sync {
     fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError>;
 
     /// What the clock that counts says at a moment that is `local` by this machine's.
-    fn by_clock(&self, local: Time) -> Time;
+    fn by_clock(&self, local: Time) -> Result<Time, QueueError>;
 
     /// The server that counts, where one does.
     fn server(&self) -> Option<&Server>;
@@ -68,8 +68,8 @@ impl Keeper for Local {
         self.0.read(body)
     }
 
-    fn by_clock(&self, local: Time) -> Time {
-        local
+    fn by_clock(&self, local: Time) -> Result<Time, QueueError> {
+        Ok(local)
     }
 
     fn server(&self) -> Option<&Server> {
@@ -135,7 +135,7 @@ impl<K: Keeper> Queue for TableQueue<K> {
             return Ok(Vec::new());
         }
         let may_find = request.request_id.is_some() || self.found_last.load(Ordering::Relaxed) || {
-            let now = self.keeper.by_clock(Time::now());
+            let now = self.keeper.by_clock(Time::now())?;
             self.keeper.read(|txn| Ok::<_, QueueError>(txn.has_claimable(now)?))?
         };
         if !may_find {
@@ -181,7 +181,7 @@ impl<K: Keeper> Queue for TableQueue<K> {
         error: &str,
         retry_at: Option<Time>,
     ) -> Result<TicketState, QueueError> {
-        let retry_at = retry_at.map(|at| self.keeper.by_clock(at));
+        let retry_at = retry_at.map(|at| self.keeper.by_clock(at)).transpose()?;
         let has_failed = |state| matches!(state, TicketState::Failed | TicketState::Dead);
         self.keeper.write(&self.by, |operation| {
             operation.end_attempt(ticket, fence, has_failed, |row| {
@@ -289,7 +289,7 @@ impl<K: Keeper> Queue for TableQueue<K> {
     }
 
     fn expire(&self, now: Time) -> Result<Vec<TicketId>, QueueError> {
-        let now = self.keeper.by_clock(now);
+        let now = self.keeper.by_clock(now)?;
         if !self.keeper.read(|txn| Ok(txn.has_due(now)?))? {
             return Ok(Vec::new());
         }
@@ -328,7 +328,7 @@ impl<K: Keeper> Queue for TableQueue<K> {
         let find = |txn: &Txn<'_>| Ok::<_, QueueError>(txn.leadership(&request.role)?.map(leader));
         let has_it = |known: &Leader, now: Time| is_good(known, now, request.lease);
         // Who stands by asks all the time, and only looks.
-        let now = self.keeper.by_clock(Time::now());
+        let now = self.keeper.by_clock(Time::now())?;
         if let Some(known) = self.keeper.read(find)?.filter(|known| has_it(known, now)) {
             return Ok(Lead::Held(known));
         }
@@ -367,9 +367,14 @@ impl<K: Keeper> Queue for TableQueue<K> {
     }
 
     fn leader(&self, role: &str) -> Result<Option<Leader>, QueueError> {
-        let now = self.keeper.by_clock(Time::now());
+        let now = self.keeper.by_clock(Time::now())?;
         let known = self.keeper.read(|txn| Ok::<_, QueueError>(txn.leadership(role)?))?.map(leader);
         Ok(known.filter(|known| known.lease_until > now))
+    }
+
+    fn ahead(&self) -> Result<i64, QueueError> {
+        let local = Time::now();
+        Ok(self.keeper.by_clock(local)?.as_millis() - local.as_millis())
     }
 
     fn node(&self) -> &str {

@@ -189,6 +189,9 @@ pub(crate) trait Queue: Send + Sync {
     /// to open the same queue.
     fn server(&self) -> Option<&Server>;
 
+    /// Milliseconds that the clock by which its times are is ahead of this machine's.
+    fn ahead(&self) -> Result<i64, QueueError>;
+
     /// The connection to it; `None` where there is none.
     fn link(&self) -> Option<&Arc<Link>>;
 

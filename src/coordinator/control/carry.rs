@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Control, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::register::Register;
+use crate::files::FileLock;
 use crate::git::Repository;
 use crate::landing::{Followed, LandingError, NewReview, Parcel, Shared, Standing, Transport, tip_reference};
 use crate::model::event::{Event, EventRecord};
@@ -38,7 +39,11 @@ impl Control {
             for target in targets {
                 // What was landed by pull request has no tip: it is where it was merged.
                 if let Some(remote) = &remote {
-                    told.extend(landing.follow_remote(remote, &target)?);
+                    let failed = |error: LandingError| {
+                        let why = crate::model::error_text(&error);
+                        Some(format!("`{target}` could not follow `{remote}/{target}`: {why}"))
+                    };
+                    told.extend(landing.follow_remote(remote, &target).unwrap_or_else(failed));
                 }
                 if let Followed::Moved(node) = shared.catch_up(&target)? {
                     told.push(format!("`{target}` follows what node {node} landed"));
@@ -105,6 +110,8 @@ impl Control {
     /// Hands the work of one worker over. What was handed over before stays until the board says otherwise.
     fn carry_one(&self, worker: &Worker, register: &Register, transport: &Transport<'_>) -> Result<(), Failure> {
         let (repository, ticket, fence) = (&self.project.repository, &worker.ticket, worker.attempt.fence);
+        // One at a time: who comes second would take the bundle of the first for its own, which nobody needs.
+        let _alone = FileLock::wait(&self.project.paths.lock("carry"))?;
         let Some(entry) = self.project.queue()?.ticket(ticket)? else { return Ok(()) };
         let Some(made) = self.work_of(worker, &entry)? else { return Ok(()) };
         let known = register.carried(ticket)?;
@@ -123,6 +130,7 @@ impl Control {
         }
         let needless = match register.say_carried(&carried, revision)? {
             true => before.as_ref().map(Carried::commit),
+            false if register.carried(ticket)?.is_some_and(|(now, _)| now.commit() == carried.commit()) => None,
             false => Some(carried.commit()),
         };
         if let Some(commit) = needless.filter(|_| !is_there) {
@@ -158,17 +166,15 @@ impl Control {
         Ok(Some(Made { head, snapshot, is_finished, approval, round }))
     }
 
-    /// Takes the token of a ticket of a node that is gone, as that one handed it over; the agent that goes on with the ticket
-    /// as the one that worked on it last. `None` where it goes round no ring.
-    pub(in crate::coordinator) fn take_token(
-        &self,
-        id: &TicketId,
-        seen: SeenLease,
-    ) -> Result<Option<AgentName>, Failure> {
+    /// Takes the token of a ticket that another node worked on last, as that one handed it over; the agent that goes on with
+    /// the ticket under the fence `now`. `None` where it goes round no ring, or nobody worked on it since it was here.
+    pub(in crate::coordinator) fn take_token(&self, id: &TicketId, now: u64) -> Result<Option<AgentName>, Failure> {
         let Some(Carried { fence, made, .. }) = self.carried_elsewhere(id)? else { return Ok(None) };
-        let Some(round) = made.round else { return Ok(None) };
-        let Round { token, agent } = round.under(seen.fence, fence, made.is_finished);
-        let store = self.project.store()?;
+        let (Some(round), store) = (made.round, self.project.store()?) else { return Ok(None) };
+        if store.worker(&WorkerId::of(id, 1))?.is_some_and(|worker| worker.attempt.fence >= fence) {
+            return Ok(None);
+        }
+        let Round { token, agent } = round.under(now, fence, made.is_finished);
         store.pass_token(id, store.token(id)?.as_ref(), &token)?;
         Ok(Some(agent))
     }
@@ -274,9 +280,6 @@ impl Control {
             let reason = "another node went on with its ticket";
             self.stop_one(&worker, reason)?;
             self.with_landing(|landing| Ok(landing.release(id, reason)?))?;
-            if takes_over.is_none() {
-                self.project.store()?.forget_token(&worker.ticket)?;
-            }
         }
         Ok(())
     }

@@ -164,7 +164,7 @@ impl Control {
             let (is_gone, is_draining, record) = (node.is_gone(), node.is_draining, node.record);
             let (lands, capabilities) = (record.lands, record.capabilities);
             let (running, max_workers) = (record.running, record.max_workers);
-            let peer = Peer { is_gone, lands, capabilities, is_draining, running, max_workers };
+            let peer = Peer { is_gone, lands, capabilities, is_draining, chosen: record.chosen, running, max_workers };
             (record.name.to_string(), peer)
         };
         let has_assigner = self.topology()?.chosen.topology.has_assigner();

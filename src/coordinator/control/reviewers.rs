@@ -104,9 +104,14 @@ impl Control {
         if !self.is_in_review(&worker)? || FileLock::is_held(&self.project.paths.reviewers_lock(id))? {
             return Ok(false);
         }
+        let store = self.project.store()?;
+        // Between two agents of a ring there is nothing to be judged.
+        if store.token(&worker.ticket)?.is_some_and(|token| !token.is_over(worker.attempt.fence, &worker.agent)) {
+            return Ok(false);
+        }
         let head = self.head(&worker)?;
         let asked = self.reviewers_of(&self.published_ticket(&worker)?)?;
-        let runs = self.project.store()?.reviewer_runs(id)?;
+        let runs = store.reviewer_runs(id)?;
         let has_answered = |agent: &AgentName| {
             let last = runs.iter().rev().find(|(_, run)| run.agent == *agent);
             last.is_some_and(|(_, run)| run.commit == head && run.state != RunState::Running)

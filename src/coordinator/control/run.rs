@@ -221,6 +221,7 @@ impl Control {
             },
             tokens: store.tokens()?,
             now: Time::now(),
+            queue_ahead: self.project.queue()?.ahead()?,
             nobody_lands: self.with_landing(|landing| Ok(landing.is_idle()?))?,
             unfinished: self.unfinished_landings(&workers, &tickets)?,
             past,

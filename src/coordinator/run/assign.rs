@@ -111,9 +111,11 @@ struct Seat {
 fn assign(world: &World, rules: &Rules, before: &BTreeMap<TicketId, String>) -> BTreeMap<TicketId, String> {
     let seats = seats(world, rules);
     let is_there = |node: &str| seats.iter().any(|seat| seat.name == node);
-    // What nobody chose for this node it does not take.
-    let takes =
-        |node: &str, entry: &QueueTicket| world.is_chosen(&entry.ticket.id) || world.nodes.own.as_deref() != Some(node);
+    // A node for which somebody chose tickets takes no others.
+    let takes = |node: &str, entry: &QueueTicket| match world.nodes.peers.get(node) {
+        Some(peer) => peer.takes(&entry.ticket.id),
+        None => world.is_chosen(&entry.ticket.id),
+    };
     let is_free = |entry: &QueueTicket| match entry.state {
         TicketState::Running | TicketState::Lost => world.nodes.over.contains(&entry.ticket.id),
         state => !state.is_begun() || state == TicketState::Failed,

@@ -42,12 +42,14 @@ struct Refused {
     work: Made,
     /// When that was tried.
     at: Instant,
+    /// The fence of the attempt that made it.
+    fence: u64,
     /// Whether a person has to see to it; else it passes by itself, as a server does that is away.
     needs_person: bool,
 }
 
-/// A worker, its ticket, and what there is of its work.
-type Bag = (WorkerId, TicketId, Made);
+/// A worker, its ticket, what there is of its work, and the fence of its attempt.
+type Bag = (WorkerId, TicketId, Made, u64);
 
 impl Bags {
     /// Whether it may be time to hand a worker's work over.
@@ -93,7 +95,11 @@ impl Engine<'_> {
         };
         over.extend(bags.sent.values().map(|(ticket, ..)| ticket.clone()).filter(is_over));
         bags.sent.retain(|_, (ticket, ..)| !is_over(ticket));
-        bags.refused.retain(|id, _| world.workers.iter().any(|seen| seen.worker.id == *id));
+        // A new attempt is told anew.
+        let is_of_now = |id: &WorkerId, fence| {
+            world.workers.iter().any(|seen| seen.worker.id == *id && seen.worker.attempt.fence == fence)
+        };
+        bags.refused.retain(|id, refused| is_of_now(id, refused.fence));
         bags.left = Some(Vec::new());
         let mut due = Vec::new();
         for seen in &world.workers {
@@ -110,7 +116,7 @@ impl Engine<'_> {
                 && let Some(work) = self.control.work_of(&seen.worker, entry)?
                 && bags.is_due(id, &work, now)
             {
-                due.push((id.clone(), ticket.clone(), work));
+                due.push((id.clone(), ticket.clone(), work, seen.worker.attempt.fence));
             }
         }
         if !due.is_empty() || !over.is_empty() {
@@ -136,14 +142,14 @@ impl Engine<'_> {
             }
         };
         let mut told = Vec::new();
-        for (worker, ticket, work) in sent {
+        for (worker, ticket, work, fence) in sent {
             let Some((_, failure)) = refused.iter().find(|(id, _)| *id == worker) else {
                 bags.refused.remove(&worker);
                 bags.sent.insert(worker, (ticket, work, now));
                 continue;
             };
             let needs_person = failure.kind == FailureKind::NeedsPerson;
-            let before = bags.refused.insert(worker.clone(), Refused { work, at: now, needs_person });
+            let before = bags.refused.insert(worker.clone(), Refused { work, at: now, fence, needs_person });
             match needs_person {
                 true if before.as_ref().is_none_or(|before| !before.needs_person) => told.push((worker, failure)),
                 true => {}

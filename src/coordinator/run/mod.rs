@@ -436,7 +436,7 @@ impl<'a> Engine<'a> {
             // What finds no room now is decided again at the next look.
             Step::Start { .. } | Step::Resume { .. } if !self.jobs.may_start() => {}
             Step::Start { ticket, agent } => {
-                self.enter_ring(&ticket, &agent)?;
+                let agent = self.whose_turn(&ticket, agent, true)?;
                 self.jobs.begin(Job::Start { ticket, agent, headless });
             }
             Step::Pass { ticket, why } => self.pass_token(&ticket, why)?,
@@ -448,15 +448,7 @@ impl<'a> Engine<'a> {
                 let node = entry.and_then(|entry| entry.node.clone()).unwrap_or_default();
                 let begins = entry.is_some_and(|entry| matches!(entry.state, TicketState::Running | TicketState::Lost));
                 self.face.tell(&News::Said(&format!("takes `{ticket}` over from node {node}, which is gone")));
-                let agent = match self.control.take_token(&ticket, lease)? {
-                    Some(goes_on) => goes_on,
-                    None => {
-                        if begins {
-                            self.enter_ring(&ticket, &agent)?;
-                        }
-                        agent
-                    }
-                };
+                let agent = self.whose_turn(&ticket, agent, begins)?;
                 self.jobs.begin(Job::TakeOver { ticket, agent, lease, headless });
             }
             Step::Resume { ticket, worker } => self.jobs.begin(Job::Resume { ticket, worker }),

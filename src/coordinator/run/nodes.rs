@@ -143,7 +143,8 @@ impl Neighbours {
             is_gone: now.duration_since(*since) >= GONE_AFTER,
             lands: node.record.lands,
             capabilities: node.record.capabilities.clone(),
-            is_draining: node.is_draining || node.record.is_choosy,
+            is_draining: node.is_draining,
+            chosen: node.record.chosen.clone(),
             running: node.record.running,
             max_workers: node.record.max_workers,
         };
@@ -252,7 +253,7 @@ impl Engine<'_> {
         let mut record = self.control.project().node_record(self.rules.max_workers)?;
         record.running = self.last.as_ref().map_or(0, |(world, _)| world.busy().count());
         (record.lands, record.is_draining) = (self.rules.lands, self.nodes.is_draining);
-        record.is_choosy = self.chosen.is_some();
+        record.chosen = self.chosen.clone();
         Ok(record)
     }
 

@@ -21,8 +21,26 @@ const TAKE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const TAKE_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
 impl Engine<'_> {
+    /// Who goes on with a ticket: where it goes round a ring, whose turn it was on the node that had it last, or with which
+    /// it enters that ring now if it `begins`.
+    pub(super) fn whose_turn(
+        &mut self,
+        ticket: &TicketId,
+        agent: AgentName,
+        begins: bool,
+    ) -> Result<AgentName, Failure> {
+        let fence = self.known_at(ticket).map_or(0, |(_, fence)| fence);
+        if let Some(goes_on) = self.control.take_token(ticket, fence)? {
+            return Ok(goes_on);
+        }
+        if begins {
+            self.enter_ring(ticket, &agent)?;
+        }
+        Ok(agent)
+    }
+
     /// Gives a ticket that is about to begin its token, where it goes round a ring.
-    pub(super) fn enter_ring(&mut self, ticket: &TicketId, first: &AgentName) -> Result<(), Failure> {
+    fn enter_ring(&mut self, ticket: &TicketId, first: &AgentName) -> Result<(), Failure> {
         let project = self.control.project();
         let Some(ring) = self.rules.topology.ring() else { return Ok(()) };
         let Some(entry) = project.queue()?.ticket(ticket)?.filter(|entry| entry.ticket.agent.is_none()) else {

@@ -323,7 +323,8 @@ fn set_back<'a>(world: &World, entry: &QueueTicket) -> Option<Judged<'a>> {
 /// not have heard yet.
 fn told<'a>(world: &World, entry: &QueueTicket) -> Option<Judged<'a>> {
     let hold = world.told.get(&entry.ticket.id)?;
-    let is_settled = entry.changed_at <= world.now && entry.changed_at.age_at(world.now) >= HOLD_SETTLES;
+    let is_settled =
+        entry.changed_at <= world.queue_now() && entry.changed_at.age_at(world.queue_now()) >= HOLD_SETTLES;
     is_settled.then(|| Judged::Held(hold.clone()))
 }
 
@@ -388,7 +389,8 @@ fn running<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Optio
     let is_ended = |seen: &&Seen| seen.liveness == Liveness::Dead && matches!(seen.worker.phase, Phase::Ended { .. });
     let Some(seen) = seen.filter(|seen| !is_ended(seen)) else {
         // Whoever claimed it is about to write its worker down, or died before it could.
-        let is_young = entry.changed_at.age_at(world.now) < CLAIM_SETTLES && entry.changed_at <= world.now;
+        let is_young =
+            entry.changed_at.age_at(world.queue_now()) < CLAIM_SETTLES && entry.changed_at <= world.queue_now();
         return if is_young { Judged::Moving } else { candidate(world, rules, entry) };
     };
     if seen.status == Status::Lost
@@ -517,9 +519,9 @@ fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'
         }),
         _ => match entry
             .retry_at
-            .or_else(|| backoff::due(entry.changed_at, entry.attempts, &rules.run.backoff, world.now))
+            .or_else(|| backoff::due(entry.changed_at, entry.attempts, &rules.run.backoff, world.queue_now()))
         {
-            Some(due) if due > world.now => Judged::Passing(Hold {
+            Some(due) if due > world.queue_now() => Judged::Passing(Hold {
                 ticket: id.clone(),
                 kind: HoldKind::Time,
                 why: format!(
@@ -527,7 +529,7 @@ fn failed<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen: Option<&'
                     entry.attempts + 1,
                     failure(entry, seen)
                 ),
-                until: Some(due),
+                until: Some(world.by_own_clock(due)),
             }),
             _ => Judged::Requeue,
         },

@@ -25,6 +25,8 @@ use crate::queue::{QueueTicket, client_name};
 pub(crate) struct World {
     /// The moment.
     pub(crate) now: Time,
+    /// Milliseconds that the clock of the queue is ahead: its entries have times by that one.
+    pub(crate) queue_ahead: i64,
     /// Every entry of the queue, in claim order: priority, then age.
     pub(crate) tickets: Vec<QueueTicket>,
     /// Every worker that was not released, oldest first.
@@ -89,12 +91,21 @@ pub(crate) struct Peer {
     pub(crate) lands: bool,
     /// What it offers beside what its agents offer.
     pub(crate) capabilities: Vec<String>,
-    /// Whether it takes nothing new, or only what somebody chose for it.
+    /// Whether it takes nothing new.
     pub(crate) is_draining: bool,
+    /// The tickets that somebody chose for it; `None` where it takes any.
+    pub(crate) chosen: Option<BTreeSet<TicketId>>,
     /// Workers that ran there when it was heard last.
     pub(crate) running: usize,
     /// Workers that may run there at once.
     pub(crate) max_workers: usize,
+}
+
+impl Peer {
+    /// Whether it would take this ticket.
+    pub(crate) fn takes(&self, ticket: &TicketId) -> bool {
+        !self.is_draining && self.chosen.as_ref().is_none_or(|chosen| chosen.contains(ticket))
+    }
 }
 
 impl Nodes {
@@ -214,10 +225,21 @@ impl Rules {
 }
 
 impl World {
+    /// The moment by the clock of the queue.
+    pub(crate) fn queue_now(&self) -> Time {
+        Time::from_millis(self.now.as_millis() + self.queue_ahead)
+    }
+
+    /// A moment of the queue's clock by this machine's.
+    pub(crate) fn by_own_clock(&self, at: Time) -> Time {
+        Time::from_millis(at.as_millis() - self.queue_ahead)
+    }
+
     /// A world of which nothing is known yet.
     pub(crate) fn empty(chosen: Option<BTreeSet<TicketId>>) -> Self {
         Self {
             now: Time::now(),
+            queue_ahead: 0,
             tickets: Vec::new(),
             workers: Vec::new(),
             agents: BTreeMap::new(),

@@ -37,25 +37,28 @@ impl Reading {
 }
 
 impl Clock {
-    /// What the server's clock says at a moment that is `local` by this machine's. `ask` asks the server for its time; where
-    /// it does not answer, the last reading counts, and this machine's clock before there is one.
-    pub(super) fn by_server(&self, local: Time, ask: impl FnOnce() -> Option<Time>) -> Time {
+    /// What the server's clock says at a moment that is `local` by this machine's. `ask` asks the server for its time, where
+    /// the last reading does not count any more; nothing takes the place of its answer.
+    pub(super) fn by_server<E>(&self, local: Time, ask: impl FnOnce() -> Result<Time, E>) -> Result<Time, E> {
         let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let reading = known.filter(|known| known.is_good(Time::now(), Instant::now())).or_else(|| read(ask));
-        if reading.is_some() {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reading;
-        }
-        Time::from_millis(local.as_millis() + reading.or(known).map_or(0, |reading| reading.ahead))
+        let reading = match known.filter(|known| known.is_good(Time::now(), Instant::now())) {
+            Some(known) => known,
+            None => read(ask)?,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+        Ok(Time::from_millis(local.as_millis() + reading.ahead))
     }
 }
 
 /// Asks the server: its answer is from the middle of the time that it took.
-fn read(ask: impl FnOnce() -> Option<Time>) -> Option<Reading> {
+fn read<E>(ask: impl FnOnce() -> Result<Time, E>) -> Result<Reading, E> {
     let (before, began) = (Time::now(), Instant::now());
     let server = ask()?;
     let at = Instant::now();
-    let local = before.after(at.duration_since(began) / 2);
-    Some(Reading { ahead: server.as_millis() - local.as_millis(), local, at })
+    let local = before.after(at.duration_since(began));
+    // Half of the time that it took: the server's clock was read somewhere in between.
+    let asked = before.after(at.duration_since(began) / 2);
+    Ok(Reading { ahead: server.as_millis() - asked.as_millis(), local, at })
 }
 
 #[cfg(test)]
@@ -67,18 +70,18 @@ mod tests {
         Time::from_millis(Time::now().as_millis() + by)
     }
 
-    /// How far the server's clock is ahead by a clock that asks one that is `server` ahead, or away.
-    fn ahead(clock: &Clock, server: Option<i64>) -> i64 {
-        clock.by_server(Time::from_millis(0), || server.map(off)).as_millis()
+    /// How far the server's clock is ahead by a clock that asks one that is `server` ahead; `None` where that is away.
+    fn ahead(clock: &Clock, server: Option<i64>) -> Option<i64> {
+        clock.by_server(Time::from_millis(0), || server.map(off).ok_or(())).ok().map(Time::as_millis)
     }
 
     #[test]
     fn times_are_the_servers_and_are_read_now_and_then() {
         let clock = Clock::default();
-        assert_eq!(ahead(&clock, None), 0, "before the server has answered it is this machine's");
-        let first = ahead(&clock, Some(-300_000));
+        assert_eq!(ahead(&clock, None), None, "this machine's clock is no answer");
+        let first = ahead(&clock, Some(-300_000)).unwrap();
         assert!((first + 300_000).abs() < 50, "{first}");
-        assert_eq!(ahead(&clock, Some(7)), first, "a reading counts for a while");
+        assert_eq!([ahead(&clock, Some(7)), ahead(&clock, None)], [Some(first); 2], "a reading counts for a while");
     }
 
     #[test]
@@ -95,11 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn while_the_server_is_away_the_last_reading_counts() {
+    fn a_reading_from_before_somebody_set_the_clock_counts_no_more() {
         let (local, at) = (off(-90_000), Instant::now());
         let clock = Clock(Mutex::new(Some(Reading { ahead: 5_000, local, at })));
-        assert_eq!(ahead(&clock, None), 5_000);
-        let now = ahead(&clock, Some(1_000));
+        assert_eq!(ahead(&clock, None), None);
+        let now = ahead(&clock, Some(1_000)).unwrap();
         assert!((now - 1_000).abs() < 50, "{now}");
     }
 }

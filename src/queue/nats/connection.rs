@@ -67,11 +67,15 @@ impl Link {
     }
 
     /// What the server's clock says at a moment that is `local` by this machine's.
-    pub(super) fn by_server(&self, local: Time) -> Time {
+    pub(super) fn by_server(&self, local: Time) -> Result<Time, NatsError> {
         self.clock.by_server(local, || {
-            let (context, subject) = (self.context(), format!("STREAM.INFO.{}", self.names.stream));
-            let info: Value = self.once(async move { context.request(subject, &json!({})).await })?.ok()?;
-            serde_json::from_value(info["ts"].clone()).ok()
+            self.patiently(PATIENCE, || {
+                let (context, subject) = (self.context(), format!("STREAM.INFO.{}", self.names.stream));
+                async move {
+                    let info: Value = context.request(subject, &json!({})).await?;
+                    Ok(serde_json::from_value(info["ts"].clone())?)
+                }
+            })
         })
     }
 

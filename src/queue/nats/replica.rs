@@ -1,7 +1,7 @@
 //! A machine's replica of the queue's tables, kept by a log.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::change::{Change, Draft};
 use super::connection::{ANSWER, Link, PATIENCE};
@@ -79,8 +79,8 @@ impl Keeper for Replica {
         self.store.read(body)
     }
 
-    fn by_clock(&self, local: Time) -> Time {
-        self.log.link().by_server(local)
+    fn by_clock(&self, local: Time) -> Result<Time, QueueError> {
+        Ok(self.log.link().by_server(local)?)
     }
 
     fn server(&self) -> Option<&Server> {
@@ -138,9 +138,11 @@ impl Replica {
         body: impl Fn(&Operation<'_>) -> Result<T, QueueError>,
     ) -> Result<Trial<T>, QueueError> {
         // Asked before the transaction: nobody waits for it meanwhile.
-        let now = self.by_clock(Time::now());
+        let (asked, before) = (self.by_clock(Time::now())?, Instant::now());
         let undone = self.store.write(|txn| -> Result<std::convert::Infallible, Undone<T>> {
             check_in_log(txn, self.log.identity())?;
+            // It may have waited for others to write.
+            let now = asked.after(before.elapsed());
             let applied = applied(txn)?;
             let draft = Draft::new(i64::try_from(applied + 1).unwrap_or(i64::MAX));
             let answer = body(&Operation::new(txn, by, now).told_to(&draft));

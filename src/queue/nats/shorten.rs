@@ -62,13 +62,17 @@ impl Replica {
     /// Makes a new beginning where the log is too long, and deletes what stands before the one that counts.
     pub(super) fn shorten_to(&self, keep: &Keep) -> Result<(), QueueError> {
         let beginnings = self.beginnings()?;
+        self.cut(&beginnings, keep)?;
         let pointed = beginnings.pointed()?;
         let extent = self.log().extent()?;
-        let number = pointed.as_ref().and_then(|pointed| pointed.pointer.as_ref()).map_or(0, |pointer| pointer.number);
-        if extent.messages > keep.messages && extent.last.saturating_sub(number) > keep.messages {
+        let before = pointed.as_ref().and_then(|pointed| Some((pointed.pointer.as_ref()?.number, pointed.age)));
+        // One that has not stood long enough to cut by it stays: another in its place would have to stand as long.
+        let (number, may) = before.map_or((0, true), |(number, age)| (number, age >= keep.settled));
+        if may && extent.messages > keep.messages && extent.last.saturating_sub(number) > keep.messages {
             self.begin_anew(&beginnings, pointed.as_ref())?;
+            self.cut(&beginnings, keep)?;
         }
-        self.cut(&beginnings, keep)
+        Ok(())
     }
 
     /// The beginnings of its log.

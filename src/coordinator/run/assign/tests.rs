@@ -62,6 +62,10 @@ fn a_node_that_runs_chosen_tickets_is_given_no_others() {
     let chosen = World { chosen: Some([id("t3")].into()), ..world(tickets, gone) };
     let before = BTreeMap::from([(id("t1"), "a".to_owned()), (id("t2"), "a".to_owned())]);
     assert_eq!(words(&assign(&chosen, &rules("star", &[]), &before)), ["t3:a"]);
+    let other = Peer { chosen: Some([id("t2")].into()), ..Peer::default() };
+    let tickets: Vec<_> = ["t1", "t2", "t3", "t4"].map(queued).to_vec();
+    let before = BTreeMap::from([(id("t1"), "b".to_owned())]);
+    assert_eq!(words(&assign(&world(tickets, other), &rules("star", &[]), &before)), ["t1:a", "t2:b", "t3:a"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(super) fn judge<'a>(world: &World, rules: &Rules, entry: &QueueTicket, seen:
     let id = &entry.ticket.id;
     let lands = rules.lands && world.never_lands.is_none();
     match entry.state {
-        S::Landing if entry.changed_at.age_at(world.now) < LANDING_SETTLES => Judged::Moving,
+        S::Landing if entry.changed_at.age_at(world.queue_now()) < LANDING_SETTLES => Judged::Moving,
         S::Landing if !lands && world.nobody_lands => {
             person(id, "was interrupted while it landed: swarm merge".to_owned())
         }

@@ -49,7 +49,7 @@ pub(super) fn assigned(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<H
 pub(super) fn left(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
     let Topology::Mesh(Mesh { routing: Routing::Targeted, .. }) = &draft.rules.topology else { return None };
     let (world, entry) = (draft.world, candidate.entry);
-    let until = entry.changed_at.after(LEFT_FOR);
+    let until = world.by_own_clock(entry.changed_at.after(LEFT_FOR));
     let goes_on = candidate.resumes.is_some() || candidate.hands.is_some() || candidate.takes_over.is_some();
     if goes_on || until <= world.now {
         return None;
@@ -58,7 +58,7 @@ pub(super) fn left(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold>
     let own = load(draft.placed.len(), draft.rules.max_workers);
     let takes = world.nodes.peers.iter().filter(|(_, peer)| {
         !peer.is_gone
-            && !peer.is_draining
+            && peer.takes(&entry.ticket.id)
             && peer.running < peer.max_workers
             && load(peer.running, peer.max_workers) < own
     });

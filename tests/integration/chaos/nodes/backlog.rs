@@ -21,6 +21,7 @@ save() {
     tries=0
     until git add -A && git commit --quiet --allow-empty -m "$1"; do
         tries=$((tries + 1))
+        [ "$tries" -gt 1 ] || log "cannot save yet: $(git status --short | head -3 | tr '\n' ' ')"
         [ "$tries" -lt 20 ] || rm -f "$(git rev-parse --git-dir)/index.lock"
         [ "$tries" -lt 300 ] || { log "cannot commit: $(git commit -m x 2>&1 | tr '\n' ' ')"; exit 9; }
         sleep 0.1
@@ -42,14 +43,16 @@ done
 case $SWARM_TICKET in
     flaky*) mkdir "$CHAOS/locks/$SWARM_TICKET.failed" 2>/dev/null && { log "fail"; exit 1; } ;;
     twin*)
+        merge() { [ -e "$(git rev-parse --git-dir)/MERGE_HEAD" ]; }
+        log "finds$(merge && echo " a merge"), $(grep -c '^<<<<<<<' "$clash") conflicts"
         if grep -q '^<<<<<<<' "$clash"; then
-            grep -v '^[<=>]\{7\}' "$clash" | sort -u > "$clash.new" && mv "$clash.new" "$clash"
+            grep -v '^[<=>]\{7\}' "$clash" | sort -u > "$clash.new" && mv "$clash.new" "$clash" || log "cannot resolve"
             fresh=1
         elif ! grep -q "^$SWARM_TICKET\$" "$clash"; then
             echo "$SWARM_TICKET" >> "$clash"
             fresh=1
         fi
-        [ ! -e "$(git rev-parse --git-dir)/MERGE_HEAD" ] || save "Merge" ;;
+        ! merge || save "Merge" ;;
 esac
 # Its work came back, or it is done already: something new is expected.
 [ "$fresh" = 1 ] || save "Looked at it again"

@@ -167,16 +167,9 @@ fn strike_node(field: &mut Field, at: usize, fault: Fault, dice: &mut Dice) -> O
             Some(Struck { told, awaited: Awaited::work(began, in_hand) })
         }
         Fault::ForGood => {
-            let is_whole = dice.below(3) > 0;
-            if is_whole {
-                node.kill();
-            } else {
-                signal(coordinator?, Signal::KILL).then_some(())?;
-            }
+            node.kill();
             field.afflict(at, Trouble::Down);
-            let told = format!("{name} {} with {in_hand:?}", if is_whole { "wholly" } else { "its coordinator" });
-            let awaited = Awaited::work(began, if is_whole { in_hand } else { Vec::new() });
-            Some(Struck { told, awaited })
+            Some(Struck { told: format!("{name} with {in_hand:?}"), awaited: Awaited::work(began, in_hand) })
         }
         Fault::Suspension => {
             let stopped = freeze(|| node.processes().into_iter().collect()).into_iter().collect();

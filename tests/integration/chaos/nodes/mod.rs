@@ -14,7 +14,7 @@
 //! to repeat its play.
 //!
 //! How long it takes is told from the fault on where work was hit: until the last ticket in the hands of a node that was
-//! killed or suspended is worked on again, or lands. Where a coordinator, a server or a line was away, it is told from its
+//! killed or suspended is worked on again, or lands, or waits for nothing but a place on nodes that are busy. Where a coordinator, a server or a line was away, it is told from its
 //! return on, until the coordinators that it concerns are heard again: meanwhile agents work on.
 
 mod backlog;
@@ -172,7 +172,7 @@ fn await_workers(field: &mut Field) -> bool {
             return true;
         }
         let states = field.well().and_then(watch::states).unwrap_or_default();
-        if !states.is_empty() && states.values().all(|(state, _)| state == "landed") {
+        if !states.is_empty() && states.values().all(|(state, ..)| state == "landed") {
             return false;
         }
         std::thread::sleep(Duration::from_millis(200));
@@ -181,14 +181,20 @@ fn await_workers(field: &mut Field) -> bool {
 }
 
 /// Waits until every ticket has landed, by nodes that nobody disturbs, and then until those that were to stay away are back
-/// and level with them.
+/// and level with them. What such a node finished and did not come to hand over is a person's to decide about, and waits
+/// for it.
 fn come_to_the_end(field: &mut Field, plans: &Plans) {
     field.mend_all();
-    await_in(field, "not everything lands", |field| {
+    let has_landed = |field: &Field, or_waits: &str| {
         let states = field.well().and_then(watch::states).unwrap_or_default();
-        plans.keys().all(|ticket| states.get(ticket).is_some_and(|(state, _)| state == "landed"))
-    });
+        let is_there = |(state, _, why): &(String, String, String)| {
+            state == "landed" || !or_waits.is_empty() && why.contains(or_waits)
+        };
+        plans.keys().all(|ticket| states.get(ticket).is_some_and(is_there))
+    };
+    await_in(field, "not everything lands", |field| has_landed(field, "gone and had not handed it over"));
     field.bring_back_all();
+    await_in(field, "not everything lands when all are back", |field| has_landed(field, ""));
     await_in(field, "the targets are not level", checks::are_level);
     await_in(field, "worktrees or branches are left", |field| field.nodes.iter().all(checks::is_tidy));
 }

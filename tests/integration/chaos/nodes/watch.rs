@@ -13,8 +13,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// States to which only work on a ticket leads.
 const BEYOND: [&str; 5] = ["review", "approved", "landing", "landed", "done"];
 
-/// By ticket its state, and when that changed.
-pub(super) type States = BTreeMap<String, (String, String)>;
+/// By ticket its state, when that changed, and what keeps it.
+pub(super) type States = BTreeMap<String, (String, String, String)>;
 
 /// What has to go on after a fault.
 #[derive(Debug)]
@@ -38,7 +38,10 @@ impl Awaited {
 pub(super) fn states(node: &Node) -> Option<States> {
     let list = node.ask(&["queue", "list", "--all", "--json"])?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let state = |entry: &Value| (text(&entry["ticket"]), (text(&entry["state"]), text(&entry["changed_at"])));
+    let state = |entry: &Value| {
+        let state = (text(&entry["state"]), text(&entry["changed_at"]), text(&entry["why"]));
+        (text(&entry["ticket"]), state)
+    };
     Some(list["tickets"].as_array()?.iter().map(state).collect())
 }
 
@@ -72,8 +75,11 @@ pub(super) fn await_work(
         missing.retain(|ticket| !new.contains(*ticket));
         if let Some(now) = field.well().filter(|_| !missing.is_empty()).and_then(states) {
             let is_new = |ticket: &str| {
-                let (old, state) = (before.1.get(ticket), now.get(ticket));
-                old != state && state.is_some_and(|(state, _)| BEYOND.contains(&state.as_str()))
+                let Some((state, at, why)) = now.get(ticket) else { return false };
+                let is_as = |old: &(String, String, String)| (&old.0, &old.1) == (state, at);
+                let is_beyond = BEYOND.contains(&state.as_str()) && !before.1.get(ticket).is_some_and(is_as);
+                // Somebody would go on with it, and works on as much else as they may.
+                is_beyond || why.starts_with("waits for a place")
             };
             missing.retain(|ticket| !is_new(ticket));
         }
