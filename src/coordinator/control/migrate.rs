@@ -4,6 +4,7 @@ use super::{Control, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::queue_place;
 use crate::coordinator::views::{MigrateView, MovedTicketView, VIEW_VERSION};
+use crate::model::Time;
 use crate::model::coordination::COORDINATOR;
 use crate::model::queue::{AUTO, FILE, QueueSettings};
 use crate::model::worker::Liveness;
@@ -80,13 +81,11 @@ impl Control {
     fn refuse_while_at_work(&self) -> Result<(), Failure> {
         let store = self.project.store()?;
         let roles = store.read(|txn| txn.leaderships())?;
-        for (role, _) in roles.iter().filter(|(role, _)| role.starts_with(COORDINATOR)) {
-            if let Some(leader) = self.project.queue()?.leader(role)? {
-                let text = format!("{} coordinates by the queue as it is", leader.holder);
-                return Err(
-                    Failure::new(FailureKind::Failed, text).hint("swarm down, or wait for the end of swarm run")
-                );
-            }
+        let now = Time::now();
+        let mut leads = roles.into_iter().filter(|(role, who)| role.starts_with(COORDINATOR) && who.lease_until > now);
+        if let Some((_, leader)) = leads.next() {
+            let text = format!("{} coordinates by the queue as it is", leader.holder);
+            return Err(Failure::new(FailureKind::Failed, text).hint("swarm down, or wait for the end of swarm run"));
         }
         let mut workers = store.workers()?.into_iter().filter(|worker| !is_released(worker));
         match workers.find(|worker| self.liveness(worker) == Liveness::Alive) {
