@@ -124,6 +124,30 @@ impl<K: Keeper> TableQueue<K> {
     }
 }
 
+impl<K: Keeper> TableQueue<K> {
+    /// Takes the lead in a role unless somebody has it; the one under the fence `gone` has not.
+    fn take_lead(&self, request: &LeadRequest, gone: Option<u64>) -> Result<Lead, QueueError> {
+        let find = |txn: &Txn<'_>| Ok::<_, QueueError>(txn.leadership(&request.role)?.map(leader));
+        let has_it = |known: &Leader, now: Time| is_good(known, now, request.lease) && Some(known.fence) != gone;
+        // Who stands by asks all the time, and only looks.
+        let now = self.keeper.by_clock(Time::now())?;
+        if let Some(known) = self.keeper.read(find)?.filter(|known| has_it(known, now)) {
+            return Ok(Lead::Held(known));
+        }
+        self.keeper.write(&request.holder, |operation| {
+            let known = find(operation.txn)?;
+            if let Some(known) = known.clone().filter(|known| has_it(known, operation.now)) {
+                return Ok(Lead::Held(known));
+            }
+            let fence = known.map_or(0, |known| known.fence) + 1;
+            let lease_until = operation.now.after(request.lease);
+            let taken = Leader { holder: request.holder.clone(), fence, lease_until };
+            operation.put_leadership(&request.role, &row(&taken))?;
+            Ok(Lead::Taken(taken))
+        })
+    }
+}
+
 impl<K: Keeper> Queue for TableQueue<K> {
     fn publish(&self, new: &NewTicket) -> Result<Published, QueueError> {
         let content = Content::new(&new.ticket, &new.dedupe_key)?;
@@ -325,24 +349,11 @@ impl<K: Keeper> Queue for TableQueue<K> {
     }
 
     fn leader_lease(&self, request: &LeadRequest) -> Result<Lead, QueueError> {
-        let find = |txn: &Txn<'_>| Ok::<_, QueueError>(txn.leadership(&request.role)?.map(leader));
-        let has_it = |known: &Leader, now: Time| is_good(known, now, request.lease);
-        // Who stands by asks all the time, and only looks.
-        let now = self.keeper.by_clock(Time::now())?;
-        if let Some(known) = self.keeper.read(find)?.filter(|known| has_it(known, now)) {
-            return Ok(Lead::Held(known));
-        }
-        self.keeper.write(&request.holder, |operation| {
-            let known = find(operation.txn)?;
-            if let Some(known) = known.clone().filter(|known| has_it(known, operation.now)) {
-                return Ok(Lead::Held(known));
-            }
-            let fence = known.map_or(0, |known| known.fence) + 1;
-            let lease_until = operation.now.after(request.lease);
-            let taken = Leader { holder: request.holder.clone(), fence, lease_until };
-            operation.put_leadership(&request.role, &row(&taken))?;
-            Ok(Lead::Taken(taken))
-        })
+        self.take_lead(request, None)
+    }
+
+    fn succeed(&self, request: &LeadRequest, gone: u64) -> Result<Lead, QueueError> {
+        self.take_lead(request, Some(gone))
     }
 
     fn renew_lead(&self, role: &str, fence: u64, lease: Duration) -> Result<Renewed, QueueError> {

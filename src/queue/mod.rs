@@ -172,6 +172,10 @@ pub(crate) trait Queue: Send + Sync {
     /// A holder asks like anybody else, and is answered that it is [`Lead::Held`]: its own lease it renews.
     fn leader_lease(&self, request: &LeadRequest) -> Result<Lead, QueueError>;
 
+    /// The same where the leader under the fence `gone` is known to have died: its lease counts no more. At no moment in
+    /// between nobody leads.
+    fn succeed(&self, request: &LeadRequest, gone: u64) -> Result<Lead, QueueError>;
+
     /// Extends the lead to `lease` from now, overdue or not, as long as nobody took it since. [`Renewed::Lost`] changes
     /// nothing: who hears it stops acting in that role.
     fn renew_lead(&self, role: &str, fence: u64, lease: Duration) -> Result<Renewed, QueueError>;

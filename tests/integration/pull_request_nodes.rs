@@ -1,13 +1,12 @@
 //! Two nodes that land by pull request: each offers what it finished, and both targets follow what the forge merged.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Signal, kill_process};
 
 use crate::nodes::Nodes;
-use crate::pull_request_run::GH;
+use crate::pull_request_run::with_forge;
 
 /// Writes down what it finds and one file.
 const SCRIPT: &str = r#"
@@ -28,16 +27,7 @@ impl Team {
     fn new() -> Self {
         let mut nodes = Nodes::new(SCRIPT, "", &["lower"]);
         let swarm = &mut nodes.swarm;
-        let [forge, bin, remote] = ["forge", "bin", "remote.git"].map(|name| swarm.root().join(name));
-        for folder in [&forge, &bin] {
-            fs::create_dir(folder).unwrap();
-        }
-        swarm.write_at(&bin.join("gh"), GH);
-        fs::set_permissions(bin.join("gh"), Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:{}", bin.display(), swarm.environment()["PATH"].to_string_lossy());
-        swarm.set_env("PATH", path);
-        swarm.set_env("FORGE", forge.clone());
-        swarm.set_env("REMOTE", remote.clone());
+        let (forge, remote) = with_forge(swarm);
         let landing = "landing: {mode: pr, forge: gh, approval: auto, poll: 500ms}\n";
         swarm.write(".swarm/config.yaml", &format!("{landing}limits: {{grace: 500ms, snapshot_every: 300ms}}\n"));
         swarm.write(".swarm/tickets/upper.md", "---\nagent: shell\ndepends_on: [lower]\n---\nDo upper.\n");

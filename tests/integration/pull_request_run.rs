@@ -8,7 +8,7 @@ use crate::support::scene::worker;
 use crate::support::swarm::{Output, TestSwarm};
 
 /// Stands in for `gh`: a pull request for each branch, whose head is what the remote has, without checks.
-pub(crate) const GH: &str = r#"#!/bin/sh
+const GH: &str = r#"#!/bin/sh
 echo "$2 $*" >> "$FORGE/calls"
 show() {
   head=$(git --git-dir "$REMOTE" rev-parse "refs/heads/$(cat "$FORGE/$1.branch")")
@@ -33,6 +33,21 @@ case "$1 $2" in
 esac
 "#;
 
+/// Gives a repository a forge that calls of `gh` reach, and the path of a remote; both places.
+pub(crate) fn with_forge(swarm: &mut TestSwarm) -> (PathBuf, PathBuf) {
+    let [forge, bin, remote] = ["forge", "bin", "remote.git"].map(|name| swarm.root().join(name));
+    for folder in [&forge, &bin] {
+        fs::create_dir(folder).unwrap();
+    }
+    swarm.write_at(&bin.join("gh"), GH);
+    fs::set_permissions(bin.join("gh"), Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), swarm.environment()["PATH"].to_string_lossy());
+    swarm.set_env("PATH", path);
+    swarm.set_env("FORGE", forge.clone());
+    swarm.set_env("REMOTE", remote.clone());
+    (forge, remote)
+}
+
 /// A repository with a bare remote, a forge, and tickets `lower` and, on top of it, `upper`.
 struct Team {
     swarm: TestSwarm,
@@ -43,16 +58,7 @@ struct Team {
 impl Team {
     fn new(approval: &str) -> Self {
         let mut swarm = TestSwarm::new();
-        let [forge, bin, remote] = ["forge", "bin", "remote.git"].map(|name| swarm.root().join(name));
-        for folder in [&forge, &bin] {
-            fs::create_dir(folder).unwrap();
-        }
-        swarm.write_at(&bin.join("gh"), GH);
-        fs::set_permissions(bin.join("gh"), Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:{}", bin.display(), swarm.environment()["PATH"].to_string_lossy());
-        swarm.set_env("PATH", path);
-        swarm.set_env("FORGE", forge.clone());
-        swarm.set_env("REMOTE", remote.clone());
+        let (forge, remote) = with_forge(&mut swarm);
         swarm.git(["init", "--quiet", "--bare", "-b", "main", remote.to_str().unwrap()]).success();
         swarm.git(["remote", "add", "origin", remote.to_str().unwrap()]).success();
         swarm.git(["push", "--quiet", "origin", "main"]).success();

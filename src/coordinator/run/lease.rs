@@ -101,9 +101,8 @@ impl Lease {
         if let Lead::Held(leader) = &lead
             && self.is_gone(leader.fence)
         {
-            self.queue.release_lead(&self.role, leader.fence)?;
             asked_at = Instant::now();
-            lead = self.queue.leader_lease(&request)?;
+            lead = self.queue.succeed(&request, leader.fence)?;
         }
         match lead {
             Lead::Taken(leader) => {

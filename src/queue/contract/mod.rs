@@ -78,6 +78,7 @@ macro_rules! queue_contract {
             a_role_has_one_leader_at_a_time
             a_lead_that_ran_out_is_taken_under_a_new_fence
             a_released_lead_is_free_at_once
+            a_leader_that_died_is_succeeded_at_once_and_no_other_is
             an_overdue_lead_is_renewed_where_nobody_took_it
         );
 

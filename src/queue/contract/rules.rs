@@ -813,6 +813,18 @@ pub(crate) fn a_released_lead_is_free_at_once<E: Engine>() {
     assert!(take_lead(&*other, &wants_lead("other", LONG)).fence > old.fence);
 }
 
+pub(crate) fn a_leader_that_died_is_succeeded_at_once_and_no_other_is<E: Engine>() {
+    let engine = E::fresh();
+    let (one, other) = (engine.handle(), engine.handle());
+    let old = take_lead(&*one, &wants_lead("one", LONG));
+    let Lead::Taken(new) = other.succeed(&wants_lead("other", LONG), old.fence).unwrap() else {
+        panic!("the one before is gone")
+    };
+    assert!(new.fence > old.fence);
+    assert_eq!(one.renew_lead("coordinator", old.fence, LONG).unwrap(), Renewed::Lost);
+    assert_eq!(one.succeed(&wants_lead("one", LONG), old.fence).unwrap(), Lead::Held(new), "somebody was faster");
+}
+
 pub(crate) fn an_overdue_lead_is_renewed_where_nobody_took_it<E: Engine>() {
     let engine = E::fresh();
     let queue = engine.handle();

@@ -84,6 +84,18 @@ impl Objects {
         }
     }
 
+    /// Does something that takes so long at most.
+    fn within<T: Send + 'static>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = Result<T, async_nats::Error>> + Send + 'static,
+    ) -> Result<T, NatsError> {
+        match self.link.run(async move { tokio::time::timeout(time, work).await })? {
+            Ok(done) => done.map_err(|error| self.link.refused(error)),
+            Err(_) => Err(self.link.unanswered()),
+        }
+    }
+
     /// Reads a file, checked against its digest; `None` where there is none.
     pub(crate) fn get(&self, name: &str) -> Result<Option<Vec<u8>>, NatsError> {
         let (store, name) = (self.store.clone(), name.to_owned());
@@ -102,11 +114,7 @@ impl Objects {
                 }
             }
         };
-        match self.link.run(async move { tokio::time::timeout(TRANSFER, read).await })? {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(self.link.refused(error)),
-            Err(_) => Err(self.link.unanswered()),
-        }
+        self.within(TRANSFER, read)
     }
 
     /// The names of all files that begin with `prefix`, in no order.
@@ -120,11 +128,7 @@ impl Objects {
             }
             Ok::<_, async_nats::Error>(names)
         };
-        match self.link.run(async move { tokio::time::timeout(PATIENCE, listed).await })? {
-            Ok(Ok(names)) => Ok(names),
-            Ok(Err(error)) => Err(self.link.refused(error)),
-            Err(_) => Err(self.link.unanswered()),
-        }
+        self.within(PATIENCE, listed)
     }
 
     /// Deletes a file; one that is not there stays so.
@@ -142,9 +146,7 @@ impl Objects {
             None => Err(self.link.unanswered()),
         }
     }
-}
 
-impl Objects {
     /// All that the server keeps, with what is left of files that were never whole or were deleted.
     pub(crate) fn stored(&self) -> Result<Vec<Stored>, NatsError> {
         let (context, bucket) = (self.link.context(), self.link.names().objects.clone());
@@ -174,11 +176,7 @@ impl Objects {
             }
             Ok::<_, async_nats::Error>(stored)
         };
-        match self.link.run(async move { tokio::time::timeout(TRANSFER, read).await })? {
-            Ok(Ok(stored)) => Ok(stored),
-            Ok(Err(error)) => Err(self.link.refused(error)),
-            Err(_) => Err(self.link.unanswered()),
-        }
+        self.within(TRANSFER, read)
     }
 
     /// Deletes what is stored, and nothing that was written under its name since.
