@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::add::NewWorktree;
+use super::state::Operation;
 use super::{GitError, Repository};
+use crate::files::{Access, read_if_exists, write_atomically};
 use crate::model::{BranchName, CommitId};
 
 /// Where kept work is to be brought back.
@@ -64,6 +66,25 @@ impl Repository {
         let (head, kept) = (head.as_str(), saved.as_str());
         self.git(linked.path(), ["read-tree", "-m", "-u", head, kept]).own_locale().output()?;
         self.git(linked.path(), ["read-tree", head]).output()?;
+        self.git(linked.path(), ["update-index", "-q", "--refresh"]).run()?;
+        Ok(())
+    }
+
+    /// Puts a worker's last snapshot into a fresh worktree at the head that it was taken on. A merge that was unfinished
+    /// is unfinished again, over the files as they were: without it what is left of its conflicts would look like work.
+    pub(crate) fn lay_out_work(&self, worktree: &Path, head: &CommitId, snapshot: &CommitId) -> Result<(), GitError> {
+        let linked = self.linked(worktree)?;
+        let parents = self.commit_facts(snapshot)?.parents;
+        let [_, other] = parents.as_slice() else { return self.lay_out_snapshot(worktree, head, snapshot) };
+        let call = self.git(linked.path(), ["merge", "--quiet", "--no-commit", "--no-ff", other.as_str()]);
+        let done = call.config("merge.autoStash=false").own_locale().run()?;
+        if Operation::under_way(linked.git_dir()) != Some(Operation::Merge) {
+            return Err(super::program::failed("git merge".to_owned(), &done));
+        }
+        let index = linked.index();
+        let merged = read_if_exists(&index)?.unwrap_or_default();
+        self.git(linked.path(), ["read-tree", "--reset", "-u", snapshot.as_str()]).own_locale().output()?;
+        write_atomically(&index, &merged, Access::Shared)?;
         self.git(linked.path(), ["update-index", "-q", "--refresh"]).run()?;
         Ok(())
     }

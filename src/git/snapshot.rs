@@ -95,7 +95,8 @@ impl Repository {
 
     /// Saves the state of a worker's worktree, untracked files included, without those in `made_paths`. Works
     /// beside a working agent: what vanishes or cannot be read meanwhile is left out and reported. With `force`
-    /// the private index starts anew and files of every size are taken.
+    /// the private index starts anew and files of every size are taken. The other side of an unfinished merge is its
+    /// second parent.
     ///
     /// # Errors
     /// [`GitError::NotOurWorktree`] before anything is read when the folder is not one; git's words otherwise.
@@ -119,11 +120,15 @@ impl Repository {
         let anew = force || last_head.is_none() || last_head != self.head_of(&linked)?.as_ref();
         let extent = Extent { made_paths, most_bytes: if force { u64::MAX } else { MOST_BYTES }, anew };
         let known_tree = last.as_ref().map(|(facts, _)| facts.tree.clone());
+        let merged_before = merged_in(&linked)?;
         let Taken { tree, state, unsaved } = self.take(&linked, worker, extent, known_tree)?;
+        // One that began or ended meanwhile may have half of its files in the tree.
+        let merged = merged_in(&linked)?.filter(|now| merged_before.as_ref() == Some(now));
         let head_tree = state.head.as_ref().map(|head| self.commit_facts(head)).transpose()?.map(|facts| facts.tree);
         let dirty = head_tree.as_ref() != Some(&tree);
         let is_last = |facts: &CommitFacts| {
-            facts.tree == tree && (state.head.is_none() || facts.parents.first() == state.head.as_ref())
+            let is_same_place = facts.parents.first() == state.head.as_ref() && facts.parents.get(1) == merged.as_ref();
+            facts.tree == tree && (state.head.is_none() || is_same_place)
         };
         let (commit, fresh) = match last {
             Some((facts, commit)) if is_last(&facts) => (commit, false),
@@ -131,7 +136,7 @@ impl Repository {
                 let last = last.map(|(_, commit)| commit);
                 // With its branch gone, the last snapshot is the only tie to the worktree's commits.
                 let parent = state.head.clone().or_else(|| last.clone());
-                let parents: Vec<_> = parent.into_iter().collect();
+                let parents: Vec<_> = parent.into_iter().chain(merged.filter(|_| state.head.is_some())).collect();
                 let commit = self.own_commit(&tree, &parents, &format!("Snapshot of `{worker}`\n"))?;
                 self.move_ref(&name, last.as_ref(), &commit)?;
                 (commit, true)
@@ -291,6 +296,14 @@ impl Repository {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The other side of a merge that is unfinished in a worktree; `None` where it has several.
+fn merged_in(linked: &Linked) -> Result<Option<CommitId>, GitError> {
+    let text = read_if_exists(&linked.git_dir().join("MERGE_HEAD"))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines();
+    Ok(lines.next().filter(|_| lines.next().is_none()).and_then(|line| super::commit_id(line).ok()))
 }
 
 /// Points a call at the private index, which must not start features that tie an index to its place.

@@ -1,5 +1,7 @@
 //! Beyond a single landing: conflicts that go back, to whom and with what; the person's merge tool; what `log` tells.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::support::schema::assert_conforms;
@@ -84,6 +86,30 @@ fn a_conflict_is_begun_in_the_worktree_and_told_with_both_sides_and_who_landed_t
         swarm.git(["merge-base", "--is-ancestor", before.trim(), &keep]).success();
         land_beta(&swarm);
     }
+}
+
+#[test]
+fn nobody_starts_an_agent_in_the_middle_of_a_merge_that_is_begun_for_it() {
+    let swarm = conflicting("on_conflict: merge");
+    // Merging in a worktree waits until it is let go.
+    let root = swarm.root().to_str().unwrap().to_owned();
+    let driver = "[ ! -f .git ] || { touch $HERE/begun; read go < $HERE/go; }\ngit merge-file \"$1\" \"$2\" \"$3\"\n";
+    swarm.write_at(&swarm.root().join("driver.sh"), &driver.replace("$HERE", &root));
+    swarm.git(["config", "merge.waits.driver", &format!("sh {root}/driver.sh %A %O %B")]).success();
+    swarm.write(".git/info/attributes", "shared.txt merge=waits\n");
+    assert!(swarm.command("mkfifo", swarm.root()).arg("go").status().unwrap().success());
+    let prompts = || prompt(&swarm);
+    let first = prompts();
+    let mut merge = swarm.command(env!("CARGO_BIN_EXE_swarm"), &swarm.repository());
+    let mut merge = merge.arg("merge").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    swarm.wait_until("the merge begins", || swarm.root().join("begun").exists());
+    swarm.run(["send", "beta", "something else"]).expect_code(1).says("another command");
+    assert_eq!(prompts(), first);
+    swarm.write_at(&swarm.root().join("go"), "\n");
+    assert_eq!(merge.wait().unwrap().code(), Some(3));
+    swarm.run(["wait", "beta", "--timeout", "60s"]).success();
+    assert!(prompts().contains("Merging `main` into your branch has begun"), "{}", prompts());
+    land_beta(&swarm);
 }
 
 #[test]

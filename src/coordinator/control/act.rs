@@ -310,6 +310,15 @@ impl Control {
         Ok(spawner.start_again(again, reserved, &|_| {})?)
     }
 
+    /// Starts an ended worker again that was held so that nobody else does, whether there is room or not.
+    pub(super) fn go_on_held(&self, again: &Continue, lock: FileLock) -> Result<Spawned, Failure> {
+        let spawner = self.spawner_for(&again.worker)?;
+        let places = self.lock_places()?;
+        let reserved = spawner.reserve_held(again, lock)?;
+        drop(places);
+        Ok(spawner.start_again(again, reserved, &|_| {})?)
+    }
+
     /// The spawner for what is done to an existing worker: nothing is set up again, so no trust is asked.
     pub(super) fn spawner_for(&self, worker: &Worker) -> Result<Spawner, Failure> {
         self.plain_spawner(worker.attempt.headless)

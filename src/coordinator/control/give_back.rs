@@ -10,12 +10,13 @@ use super::merge::{conflicts, gate_view, returned_view};
 use crate::config::Template;
 use crate::coordinator::failure::Failure;
 use crate::coordinator::views::{MergeView, SettledView, WaitingView};
+use crate::files::FileLock;
 use crate::git::{Begin, Begun, CommitInfo, ConflictPlace};
 use crate::landing::{LandingError, ReturnReason, Returned};
 use crate::model::event::{Event, EventRecord};
 use crate::model::settings::OnConflict;
 use crate::model::ticket::TicketState;
-use crate::model::worker::Worker;
+use crate::model::worker::{Liveness, Worker};
 use crate::model::{AgentName, CommitId, duration_text};
 use crate::queue::Settlement;
 use crate::store::read_log;
@@ -69,13 +70,22 @@ impl Control {
                 return Ok(());
             }
         };
+        // From here on nobody else starts its agent: one that did would work in the middle of what is begun for it.
+        let held = match self.liveness(&worker) {
+            Liveness::Alive | Liveness::Unreadable => None,
+            Liveness::Dead => Some(self.spawner_for(&worker)?.hold(&worker)?),
+        };
         let head = self.project.repository.branch_head(&worker.place.branch)?;
         let begun = self.begin_for_agent(&worker, returned)?;
         let prompt = self.evidence(&worker, returned, begun.as_ref(), resolver.is_some())?;
         let entry = returned_view(&worker.id, returned);
-        match resolver {
-            None => self.deliver(worker, &prompt, head, Admission::Always, FROM_APPROVED).map(drop)?,
-            Some(agent) => self.hand_over(&worker, &agent, prompt, head)?,
+        match (resolver, held) {
+            (Some(agent), held) => self.hand_over(worker, &agent, prompt, head, held)?,
+            (None, None) => self.deliver(worker, &prompt, head, Admission::Always, FROM_APPROVED).map(drop)?,
+            (None, Some(held)) => {
+                let again = self.continuation(worker, Some(prompt), true, false)?;
+                self.go_on_held(&Continue { returned_at: head, from: FROM_APPROVED, ..again }, held)?;
+            }
         }
         view.returned.push(entry);
         Ok(())
@@ -105,12 +115,13 @@ impl Control {
         Ok(log.records.iter().filter(|record| matches!(record.event, Event::Returned { .. })).count())
     }
 
-    /// Begins in the worktree what settings say, over work that was kept first. `None` where that is nothing, or a gate
-    /// failed.
+    /// Begins in the worktree what settings say, over work that was kept first. `None` where that is nothing, a gate
+    /// failed, or its agent is at work on something else by now.
     fn begin_for_agent(&self, worker: &Worker, returned: &Returned) -> Result<Option<Begun>, Failure> {
         let what = match self.project.settings()?.landing.on_conflict {
             _ if returned.reason == ReturnReason::GateFailed => return Ok(None),
             OnConflict::Nothing => return Ok(None),
+            _ if self.refuse_unresolvable(worker).is_err() => return Ok(None),
             OnConflict::Merge => Begin::Merge,
             OnConflict::Rebase => Begin::Rebase,
         };
@@ -135,17 +146,24 @@ impl Control {
         Ok(repository.begin(what, &place.worktree, (onto, place.target.as_str()), &kept)?)
     }
 
-    /// Ends a worker's agent and starts another one in its place, with the evidence as its first prompt.
+    /// Starts another agent in the place of a worker's own, which is ended unless it has been and is held so, with the
+    /// evidence as its first prompt.
     fn hand_over(
         &self,
-        worker: &Worker,
+        worker: Worker,
         agent: &AgentName,
         prompt: String,
         returned_at: Option<CommitId>,
+        held: Option<FileLock>,
     ) -> Result<(), Failure> {
         let agent = self.ready_agent(agent)?;
-        self.stop_one(worker, &format!("the conflict goes to `{}`", agent.name))?;
-        let worker = self.worker(worker.id.as_str())?;
+        let worker = match &held {
+            Some(_) => worker,
+            None => {
+                self.stop_one(&worker, &format!("the conflict goes to `{}`", agent.name))?;
+                self.worker(worker.id.as_str())?
+            }
+        };
         let ticket = self.published_ticket(&worker)?;
         let headless = worker.attempt.headless;
         let again = Continue {
@@ -159,7 +177,10 @@ impl Control {
             headless,
             from: FROM_STOPPED,
         };
-        self.go_on(&again, Admission::Always).map(drop)
+        match held {
+            Some(held) => self.go_on_held(&again, held).map(drop),
+            None => self.go_on(&again, Admission::Always).map(drop),
+        }
     }
 
     /// The prompt that says why work came back.

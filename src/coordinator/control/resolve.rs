@@ -88,7 +88,7 @@ impl Control {
     }
 
     /// Refuses a worker whose worktree is not a person's to work in now.
-    fn refuse_unresolvable(&self, worker: &Worker) -> Result<(), Failure> {
+    pub(super) fn refuse_unresolvable(&self, worker: &Worker) -> Result<(), Failure> {
         let id = &worker.id;
         if is_released(worker) {
             let text = format!("worker `{id}` was released; its worktree is gone");

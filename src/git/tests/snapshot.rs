@@ -246,3 +246,36 @@ fn variants_of_a_ticket_have_references_of_their_own() {
     assert_eq!(inside.kept().unwrap()[0].worker, worker("fix.it+2"));
     assert_eq!(read(&place.join("README.md")), "hello\n");
 }
+
+#[test]
+fn a_merge_that_is_unfinished_in_a_snapshot_is_unfinished_where_that_is_laid_out() {
+    let test = TestRepo::new();
+    let place = test.add_with_half_a_merge("one");
+    let (ours, theirs) = (test.repo.resolve("swarm/one").unwrap().unwrap(), test.head());
+    write(&place.join("README.md"), "half resolved\n");
+    write(&place.join("new.txt"), "of the agent\n");
+    fs::remove_file(place.join("src/main.rs")).unwrap();
+    let snapshot = test.snapshot("one");
+    let parents = || test.repo.commit_facts(&test.snapshot("one").commit).unwrap().parents;
+    assert_eq!(parents(), [ours.clone(), theirs.clone()]);
+    assert!(!test.snapshot("one").fresh);
+
+    let elsewhere = test.add("two");
+    git_in(&elsewhere, &["reset", "-q", "--hard", ours.as_str()]);
+    test.repo.lay_out_work(&elsewhere, &ours, &snapshot.commit).unwrap();
+    assert_eq!(test.repo.unmerged(&elsewhere).unwrap(), [PathBuf::from("README.md")]);
+    assert_eq!(read(&elsewhere.join("README.md")), "half resolved\n");
+    let status = |place: &std::path::Path| git_in(place, &["status", "--porcelain"]);
+    assert_eq!(status(&elsewhere), status(&place));
+    git_in(&elsewhere, &["add", "-A"]);
+    git_in(&elsewhere, &["commit", "-q", "--no-edit"]);
+    assert_eq!(git_in(&elsewhere, &["rev-parse", "HEAD^1", "HEAD^2"]), format!("{ours}\n{theirs}"));
+    assert_eq!(git_in(&elsewhere, &["rev-parse", "HEAD^{tree}"]), snapshot.tree);
+
+    // Concluded where it was begun, it is over in the next snapshot, though no file changes.
+    git_in(&place, &["add", "-A"]);
+    git_in(&place, &["commit", "-q", "--no-edit"]);
+    let concluded = test.snapshot("one");
+    assert!(concluded.fresh && !concluded.dirty);
+    assert_eq!(parents().len(), 1);
+}

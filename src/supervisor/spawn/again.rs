@@ -27,17 +27,37 @@ impl ReservedAgain {
 }
 
 impl Spawner {
-    /// Takes an ended or lost worker for one more start: ends what its agent left running and takes the ticket back.
+    /// Keeps every other command from starting an ended or lost worker while the lock lives.
     ///
     /// # Errors
     /// [`SupervisorError::Spawning`] and [`SupervisorError::Superseded`] when another command was faster.
-    pub(crate) fn reserve_again(&self, again: &Continue) -> Result<ReservedAgain, SupervisorError> {
-        let mut worker = again.worker.clone();
+    pub(crate) fn hold(&self, worker: &Worker) -> Result<FileLock, SupervisorError> {
         let lock = self.lock_spawn(&worker.id)?;
+        self.check_is_as_seen(worker)?;
+        Ok(lock)
+    }
+
+    /// Refuses a worker that another command has changed or started since it was looked at.
+    fn check_is_as_seen(&self, worker: &Worker) -> Result<(), SupervisorError> {
         let is_taken = FileLock::is_held(&self.paths.supervisor_lock(&worker.id))?;
-        if is_taken || self.store.worker(&worker.id)?.as_ref() != Some(&worker) {
-            return Err(SupervisorError::Superseded { worker: worker.id });
+        if is_taken || self.store.worker(&worker.id)?.as_ref() != Some(worker) {
+            return Err(SupervisorError::Superseded { worker: worker.id.clone() });
         }
+        Ok(())
+    }
+
+    /// Takes an ended or lost worker for one more start: ends what its agent left running and takes the ticket back.
+    ///
+    /// # Errors
+    /// As of [`Spawner::hold`].
+    pub(crate) fn reserve_again(&self, again: &Continue) -> Result<ReservedAgain, SupervisorError> {
+        self.reserve_held(again, self.lock_spawn(&again.worker.id)?)
+    }
+
+    /// The same under a lock that [`Spawner::hold`] gave.
+    pub(crate) fn reserve_held(&self, again: &Continue, lock: FileLock) -> Result<ReservedAgain, SupervisorError> {
+        self.check_is_as_seen(&again.worker)?;
+        let mut worker = again.worker.clone();
         if !worker.place.worktree.is_dir() {
             return Err(SupervisorError::NoWorktree { worker: worker.id, path: worker.place.worktree });
         }

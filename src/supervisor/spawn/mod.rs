@@ -475,6 +475,12 @@ impl Spawner {
         if let (Some(inherited), Some(_)) = (&start.inherited, start.left()) {
             let node = &inherited.node;
             prompt.push_str(&format!("\n\nWork on this began on node `{node}`; what it left is in this worktree.\n"));
+            if let Some(operation) = self.repository.operation_in(&worker.place.worktree)? {
+                let what = operation.as_str();
+                prompt.push_str(&format!(
+                    "A {what} is unfinished in it: resolve what `git status` names, and conclude it.\n"
+                ));
+            }
         }
         let handover = self.handover(&worker, &start.ticket, &start.agent, env, prompt)?;
         self.start_supervisor(worker, handover, &enter)
@@ -488,7 +494,7 @@ impl Spawner {
             return ledger.log(Event::Warning { text });
         };
         if let Some(snapshot) = snapshot {
-            self.repository.lay_out_snapshot(&worker.place.worktree, head, snapshot)?;
+            self.repository.lay_out_work(&worker.place.worktree, head, snapshot)?;
         }
         let commit = snapshot.as_ref().unwrap_or(head).clone();
         ledger.log(Event::TakenOver { node: node.clone(), commit })
