@@ -33,7 +33,7 @@ pub(in crate::cli) use look::{
     BudgetArgs, ConflictsArgs, DiffArgs, EventKindChoice, EventsArgs, LogsArgs, SpendByChoice, StatsArgs, StatsChoice,
     StatusArgs,
 };
-pub(in crate::cli) use nodes::{JoinArgs, NodeVerb};
+pub(in crate::cli) use nodes::{CarryArgs, JoinArgs, NodeVerb};
 pub(in crate::cli) use scale::{MetricChoice, ScaleArgs, ScaleSetArgs, ScaleVerb, ScopeChoice};
 pub(in crate::cli) use tickets::{
     PlanArgs, PlanVerb, QueueMigrateArgs, QueueVerb, TextArgs, TicketImportArgs, TicketNewArgs, TicketShowArgs,
@@ -228,6 +228,9 @@ pub(super) enum Verb {
     /// Look at the overlaps once and tell agents what is new.
     #[command(hide = true)]
     Radar,
+    /// Hand the finished work of a worker over to other nodes.
+    #[command(hide = true)]
+    Carry(CarryArgs),
     /// Run our own agent loop by a plan.
     #[command(hide = true)]
     Loop(LoopArgs),

@@ -74,6 +74,8 @@ pub(crate) struct Handover {
     pub(crate) ready: PathBuf,
     /// The environment in which the program looks at overlaps; absent where agents are not told of them.
     pub(crate) radar_env: Option<Vec<(String, String)>>,
+    /// The environment in which the program hands finished work over to other nodes; absent where there are none.
+    pub(crate) carry_env: Option<Vec<(String, String)>>,
     /// The `swarm` program, for hooks.
     pub(crate) program: PathBuf,
     /// The agents that review the work when it is finished.

@@ -462,6 +462,28 @@ fn finished_work_of_a_node_that_is_killed_lands_elsewhere_with_its_approval() {
 }
 
 #[test]
+fn what_an_agent_finishes_after_its_coordinator_was_killed_lands_elsewhere() {
+    let script =
+        r#"echo "$SWARM_TICKET" >> "ROOT/started.log"; until [ -e "ROOT/go" ]; do sleep 0.05; done; echo 1 > one.txt"#;
+    let nodes = Nodes::new(script, "", &["one"]);
+    let (swarm, clone) = (&nodes.swarm, nodes.second());
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    swarm.wait_until("its agent to begin", || nodes.place("started.log").exists());
+    kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
+    swarm.write_at(&nodes.place("go"), "");
+    swarm.wait_until("the work to be finished", || nodes.states(&nodes.first())["one"] == "review");
+    let is_said = || swarm.run(["why", "one"]).stdout.contains("was handed over as finished");
+    swarm.wait_until("the finished work to be handed over", is_said);
+    nodes.join_second(&[]);
+    nodes.await_landed(&clone, &["one"]);
+    let log = std::fs::read_to_string(nodes.place("started.log")).unwrap();
+    assert_eq!(log, "one\n", "what is finished is not worked on again");
+    assert_eq!(swarm.git_in(&clone, ["show", "main:one.txt"]).success(), "1\n");
+    nodes.down();
+}
+
+#[test]
 fn what_was_finished_once_and_then_rejected_is_worked_on_by_whoever_takes_it_over() {
     let nodes = Nodes::new(AGAIN, "", &["one"]);
     let swarm = &nodes.swarm;

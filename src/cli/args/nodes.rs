@@ -73,3 +73,10 @@ pub(in crate::cli) struct NodeNameArgs {
     /// Which node; this one when none is named.
     pub(crate) node: Option<String>,
 }
+
+// `carry`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CarryArgs {
+    /// The worker.
+    pub(crate) worker: String,
+}

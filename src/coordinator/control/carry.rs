@@ -90,6 +90,17 @@ impl Control {
         })
     }
 
+    /// Hands over what a worker has finished, as its supervisor wants it: nobody else may be there to do so.
+    pub(crate) fn carry_finished(&self, name: &str) -> Result<(), Failure> {
+        let id = self.worker(name)?.id;
+        for (id, failure) in self.carry(&[id], &[])? {
+            if failure.kind == FailureKind::NeedsPerson {
+                self.note_not_carried(&id, failure.chain.join(": "))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes what nodes left on the server of the queue that died in the middle of handing something over.
     pub(in crate::coordinator) fn sweep(&self) -> Result<(), Failure> {
         self.with_landing(|landing| {

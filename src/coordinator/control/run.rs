@@ -233,6 +233,7 @@ impl Control {
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
             told: BTreeMap::new(),
+            is_led: false,
             never_lands: None,
             nodes: Nodes::default(),
             paces: store.paces()?,

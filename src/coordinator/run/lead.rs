@@ -45,6 +45,7 @@ impl Engine<'_> {
         if self.lease.misses_leader() {
             return Ok(());
         }
+        world.is_led = true;
         world.told = self.told_by_leader()?;
         if let Some(run) = self.leader_run()? {
             world.never_lands = self.never_lands(&run);

@@ -304,6 +304,8 @@ fn judge<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option<
         Judged::Candidate(_) | Judged::Landable(_) | Judged::Care(..) | Judged::Requeue | Judged::Publish => {
             set_back(world, entry).or_else(|| told(world, entry)).unwrap_or(judged)
         }
+        // Who leads may have stopped it for a moment, to queue it again.
+        Judged::Held(_) if world.is_led && entry.state == S::Failed && !is_settled(world, entry) => Judged::Moving,
         judged => judged,
     }
 }
@@ -323,9 +325,12 @@ fn set_back<'a>(world: &World, entry: &QueueTicket) -> Option<Judged<'a>> {
 /// not have heard yet.
 fn told<'a>(world: &World, entry: &QueueTicket) -> Option<Judged<'a>> {
     let hold = world.told.get(&entry.ticket.id)?;
-    let is_settled =
-        entry.changed_at <= world.queue_now() && entry.changed_at.age_at(world.queue_now()) >= HOLD_SETTLES;
-    is_settled.then(|| Judged::Held(hold.clone()))
+    is_settled(world, entry).then(|| Judged::Held(hold.clone()))
+}
+
+/// Whether an entry has been as it is for so long that whoever leads has had the time to see it.
+fn is_settled(world: &World, entry: &QueueTicket) -> bool {
+    entry.changed_at <= world.queue_now() && entry.changed_at.age_at(world.queue_now()) >= HOLD_SETTLES
 }
 
 /// A ticket that waits to be claimed.

@@ -44,6 +44,8 @@ pub(crate) struct World {
     /// What whoever leads says holds tickets for somebody, while this coordinator stands by: only the leader knows what it
     /// tried in vain.
     pub(crate) told: BTreeMap<TicketId, Hold>,
+    /// Whether somebody else leads, and is there.
+    pub(crate) is_led: bool,
     /// Who leads and lands nothing for as long as it lives, while this coordinator stands by and would land.
     pub(crate) never_lands: Option<String>,
     /// Whether no process lands: then whatever is landing was left so by a dead one.
@@ -248,6 +250,7 @@ impl World {
             doing: BTreeMap::new(),
             setbacks: BTreeMap::new(),
             told: BTreeMap::new(),
+            is_led: false,
             never_lands: None,
             nobody_lands: false,
             unfinished: BTreeMap::new(),

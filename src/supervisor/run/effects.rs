@@ -17,6 +17,7 @@ use crate::process;
 use crate::store::{Fate, write_result};
 use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::{Finish, Progress};
+use crate::supervisor::handover::{Handover, Reviewers};
 use crate::supervisor::ledger::{Ledger, Renewal};
 use crate::supervisor::machine::{Effect, Input, Mode};
 
@@ -162,7 +163,7 @@ impl Supervision {
             self.log(Event::AttemptEnded { outcome: outcome.clone(), used }).await;
             self.concluded = Some(outcome.clone());
             if let Outcome::Finished { .. } = outcome {
-                let started = self.start_reviewers();
+                let started = self.start_finished();
                 self.note_error(started);
             }
         }
@@ -192,20 +193,29 @@ impl Supervision {
         self.note_error(gone);
     }
 
-    /// Starts the command that asks the reviewers of the finished work. It is no part of this worker: nothing here waits
-    /// for it, and it goes on when the supervisor ends.
-    fn start_reviewers(&self) -> Result<(), SupervisorError> {
+    /// Starts the commands for work that is finished: one hands it over to other nodes, which a coordinator does as well
+    /// but not after it was killed, and one asks its reviewers.
+    fn start_finished(&self) -> Result<(), SupervisorError> {
+        let Handover { worker, carry_env, reviewers, .. } = &self.assignment.handover;
+        if let Some(env) = carry_env {
+            self.start_beside(&["--quiet", "carry", worker.as_str()], env, Stdio::null())?;
+        }
+        if let Some(Reviewers { agents, env }) = reviewers {
+            let log = crate::files::open_log(&self.assignment.paths.reviewers_log(worker))?;
+            let ask = ["review", worker.as_str(), "--ask"].into_iter();
+            let args: Vec<_> = ask.chain(agents.iter().map(AgentName::as_str)).collect();
+            self.start_beside(&args, env, log.into())?;
+        }
+        Ok(())
+    }
+
+    /// Starts a command of ours that is no part of this worker: nothing here waits for it, and it goes on when the
+    /// supervisor ends.
+    fn start_beside(&self, args: &[&str], env: &[(String, String)], log: Stdio) -> Result<(), SupervisorError> {
         let handover = &self.assignment.handover;
-        let Some(reviewers) = &handover.reviewers else { return Ok(()) };
-        let log = crate::files::open_log(&self.assignment.paths.reviewers_log(&handover.worker))?;
         let mut command = process::command(&handover.program);
-        command
-            .args(["review", handover.worker.as_str(), "--ask"])
-            .args(reviewers.agents.iter().map(AgentName::as_str));
-        command
-            .current_dir(&handover.repository)
-            .env_clear()
-            .envs(reviewers.env.iter().map(|(name, value)| (name, value)));
+        command.args(args).current_dir(&handover.repository).env_clear();
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         // Without a group of its own the end of the pane would end it.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = process::spawn(&mut command)?;

@@ -128,6 +128,7 @@ impl Spawner {
             socket: runtime.socket(),
             ready: runtime.ready(),
             radar_env: self.settings.landing.tell_overlaps.then(|| self.radar_env()),
+            carry_env: self.queue.server().map(|_| self.texts_of_environment().collect()),
             program: self.program.clone(),
             reviewers: self.reviewers(ticket),
         })

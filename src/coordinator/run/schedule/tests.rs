@@ -655,6 +655,16 @@ fn who_stands_by_believes_the_leader_about_what_it_tried_in_vain() {
 }
 
 #[test]
+fn who_stands_by_does_not_give_a_ticket_up_that_the_leader_may_have_stopped_to_queue_it_again() {
+    let stopped = ended("a", Outcome::Stopped { reason: "the run's time was over".to_owned() });
+    let failed = |seconds| QueueTicket { changed_at: ago(seconds), ..entry("a", S::Failed) };
+    let seen = |seconds, is_led| World { is_led, ..world(vec![failed(seconds)], vec![stopped.clone()]) };
+    assert_eq!(standing_of(&decide(&seen(1, true), &rules()), "a"), &Standing::Moving);
+    assert!(decide(&seen(1, false), &rules()).is_over(), "who leads knows");
+    assert!(decide(&seen(9, true), &rules()).is_over());
+}
+
+#[test]
 fn a_restart_that_is_owed_is_made_whether_attempts_are_left_or_not() {
     for state in [S::Failed, S::Dead] {
         let stopped = ended("a", Outcome::Stopped { reason: "silence".to_owned() });
