@@ -235,6 +235,35 @@ fn a_cluster_of_three_servers_can_lose_any_one_of_them() {
 }
 
 #[test]
+fn a_cluster_that_lost_its_majority_goes_on_where_it_was_when_that_is_back() {
+    let swarm = repository("file", &["one", "two"]);
+    let mut cluster = NatsCluster::start(&swarm);
+    configure(&swarm, &format!("{{url: \"{}\", replicas: 3}}", cluster.url()));
+    swarm.write_at(&swarm.root().join("wait"), "");
+    swarm.wait_until("the queue", || swarm.run(["queue", "add", "one"]).code == 0);
+    swarm.run(["up", "--merge", "--headless"]).success();
+    swarm.wait_until("its agent to begin", || swarm.root().join("started.log").exists());
+    swarm.wait_until("all servers to have everything", || cluster.is_whole());
+    for lost in [0, 1] {
+        cluster.kill(lost);
+    }
+    swarm.run(["queue", "add", "two"]).expect_code(1).says("hint: ");
+    // It ends while nobody can be told.
+    std::fs::remove_file(swarm.root().join("wait")).unwrap();
+    swarm.wait_until("its work", || swarm.worktree("one").join("one.txt").exists());
+    for lost in [0, 1] {
+        cluster.restart(&swarm, lost);
+    }
+    swarm.wait_until("the queue again", || swarm.run(["queue", "add", "two"]).code == 0);
+    for id in ["one", "two"] {
+        swarm.wait_until("it to land", || state(&swarm, id) == "landed");
+    }
+    swarm.run(["down"]).success();
+    let started = std::fs::read_to_string(swarm.root().join("started.log")).unwrap();
+    assert_eq!(started.lines().count(), 2, "no ticket was worked on twice:\n{started}");
+}
+
+#[test]
 fn two_repositories_of_one_name_do_not_meet() {
     let swarm = repository("file", &["one"]);
     let server = NatsServer::start(&swarm);
