@@ -60,6 +60,10 @@ fn every_verb_works_on_a_server() {
     swarm.run(["up", "--merge", "--headless"]).success();
     swarm.wait_until("the backlog to land", || state(&swarm, "three") == "landed" && state(&swarm, "four") == "landed");
     swarm.run(["down"]).success();
+    swarm.run(["doctor"]).says("), kept by 1 server\n");
+    configure(&swarm, &format!("{{url: \"{}\", replicas: 3}}", server.url()));
+    swarm.run(["doctor"]).says("is kept by 1 server, and `queue.replicas` is 3");
+    configure(&swarm, server.url());
     let status = swarm.json(["status", "--all"]);
     assert_conforms(&status, "status");
     assert_eq!((&status["queue"]["engine"], &status["queue"]["problem"]), (&"nats".into(), &Value::Null));
@@ -247,7 +251,8 @@ fn a_cluster_that_lost_its_majority_goes_on_where_it_was_when_that_is_back() {
     for lost in [0, 1] {
         cluster.kill(lost);
     }
-    swarm.run(["queue", "add", "two"]).expect_code(1).says("hint: ");
+    let hint = "hint: more than half of its servers have to run";
+    swarm.run(["queue", "add", "two"]).expect_code(1).says(hint);
     // It ends while nobody can be told.
     std::fs::remove_file(swarm.root().join("wait")).unwrap();
     swarm.wait_until("its work", || swarm.worktree("one").join("one.txt").exists());

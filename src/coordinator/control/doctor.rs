@@ -14,6 +14,7 @@ use crate::git::is_gone;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, TmuxSession, Worker};
 use crate::model::{Time, counted, duration_text};
+use crate::queue::QueueError;
 use crate::store::Store;
 use crate::supervisor::Client;
 use crate::terminal::{Tmux, TmuxError};
@@ -98,6 +99,7 @@ impl Control {
         findings.extend(self.look("agents", Self::broken_agents));
         findings.extend(self.look("trust", Self::open_trust));
         findings.extend(self.look("state", Self::state));
+        findings.extend(self.look("queue", Self::queue_server));
         findings.extend(self.look("workers", Self::workers_at_odds));
         findings.extend(self.look("tickets", Self::tickets_at_odds));
         findings.extend(self.look("worktrees", Self::worktrees_at_odds));
@@ -222,6 +224,27 @@ impl Control {
             }
         });
         Ok(findings)
+    }
+
+    /// The server that keeps the queue, and whether as many keep it as are to.
+    fn queue_server(&self) -> Result<Vec<Found>, Failure> {
+        if Store::open_read_only(&self.project.paths)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let queue = self.project.queue()?;
+        let (Some(server), Some(link)) = (queue.server(), queue.link()) else { return Ok(Vec::new()) };
+        let (version, count) = link.kept_by().map_err(QueueError::from)?;
+        let place = format!("project `{}` on {} (nats-server {version})", server.project, server.address);
+        let wanted = server.replicas as u64;
+        let by = counted(usize::try_from(count).unwrap_or(usize::MAX), "server");
+        Ok(vec![match count < wanted {
+            false => ok("queue", format!("{place}, kept by {by}")),
+            true => {
+                let text = format!("{place} is kept by {by}, and `queue.replicas` is {wanted}");
+                let hint = format!("swarm queue migrate --to file, then swarm queue migrate --to {}", server.address);
+                warning("queue", text, Some(hint))
+            }
+        }])
     }
 
     /// Workers whose facts do not fit together, and processes that nobody supervises.

@@ -79,6 +79,18 @@ impl Link {
         })
     }
 
+    /// The version of the server that answers, and how many servers keep the log.
+    pub(crate) fn kept_by(&self) -> Result<(String, u64), NatsError> {
+        self.patiently(PATIENCE, || {
+            let (context, subject) = (self.context(), format!("STREAM.INFO.{}", self.names.stream));
+            async move {
+                let info: Value = context.request(subject, &json!({})).await?;
+                let version = context.client().server_info().version;
+                Ok((version, info["config"]["num_replicas"].as_u64().unwrap_or(1)))
+            }
+        })
+    }
+
     /// What the subjects of the project begin with.
     pub(crate) fn prefix(&self) -> &str {
         &self.names.prefix

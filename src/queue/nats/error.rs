@@ -58,7 +58,7 @@ pub(crate) enum NatsError {
         /// The address as configured.
         address: String,
     },
-    /// The stream could not be made or found.
+    /// There is no stream, and none could be made.
     #[error("the NATS server at `{address}` gave no stream for the project `{project}`")]
     NoStream {
         /// The address as configured.
@@ -174,6 +174,9 @@ impl NatsError {
         Some(match self {
             Self::Unreachable { address, .. } | Self::Unanswered { address } => {
                 let port = address.rsplit(':').next().unwrap_or("4222");
+                if address.contains(',') {
+                    return Some("more than half of its servers have to run, and to reach each other".to_owned());
+                }
                 format!("is it running? nats-server -js -p {port} starts one; `queue` in .swarm/config.yaml names it")
             }
             Self::Denied { .. } => {

@@ -16,6 +16,8 @@ use crate::queue::server::{Login, Server, bucket, encoded};
 
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
 const OLDEST: (u32, u32) = (2, 11);
+/// The code of answers that say to ask later.
+const UNAVAILABLE: usize = 503;
 /// The key of a stream's metadata that names its log.
 const LOG: &str = "swarm-log";
 /// The key with the commit that the history of its repository begins with.
@@ -128,15 +130,33 @@ pub(super) async fn open(
     names: &Names,
     founder: Option<&str>,
 ) -> Result<Stream, NatsError> {
-    let address = || server.address.clone();
-    let found = match (context.get_stream(&names.stream).await, founder) {
-        (Err(error), Some(founder)) if is_missing(&error.kind()) => make(context, names, founder).await,
-        (found, _) => found.map_err(|error| (is_switched_off_for_account(&error.kind()), error.into())),
-    };
-    found.map_err(|(is_off, source)| match is_off {
-        true => NatsError::NoJetStream { address: address() },
-        false => NatsError::NoStream { address: address(), project: server.project.clone(), source },
-    })
+    match (context.get_stream(&names.stream).await, founder) {
+        (Ok(found), _) => Ok(found),
+        (Err(error), Some(founder)) if is_missing(&error.kind()) => make(server, context, names, founder).await,
+        (Err(error), _) => Err(match error.kind() {
+            kind if is_missing(&kind) => no_stream(server, error.into()),
+            GetStreamErrorKind::JetStream(answer) if is_off(&answer) => no_jetstream(server),
+            // Of several servers too few are there, or they have yet to agree who leads: nobody knows what there is.
+            GetStreamErrorKind::JetStream(answer) if answer.code() == UNAVAILABLE => away(server, error.into()),
+            GetStreamErrorKind::Request => away(server, error.into()),
+            _ => NatsError::Refused { address: server.address.clone(), source: error.into() },
+        }),
+    }
+}
+
+/// That there is no stream.
+fn no_stream(server: &Server, source: async_nats::Error) -> NatsError {
+    NatsError::NoStream { address: server.address.clone(), project: server.project.clone(), source }
+}
+
+/// That there can be no stream.
+fn no_jetstream(server: &Server) -> NatsError {
+    NatsError::NoJetStream { address: server.address.clone() }
+}
+
+/// That nobody says whether there is one.
+fn away(server: &Server, source: async_nats::Error) -> NatsError {
+    NatsError::unreachable(&server.address, Some(source))
 }
 
 /// Connects to a server that has all that is needed.
@@ -156,7 +176,7 @@ pub(super) async fn context(server: &Server) -> Result<Context, NatsError> {
 }
 
 /// Makes the stream. Where somebody else does so at the same time, theirs counts.
-async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream, (bool, async_nats::Error)> {
+async fn make(server: &Server, context: &Context, names: &Names, founder: &str) -> Result<Stream, NatsError> {
     let log = Uuid::new_v4().to_string();
     let metadata = HashMap::from([(LOG.to_owned(), log), (FOUNDER.to_owned(), founder.to_owned())]);
     let config = Config { metadata, ..names.config() };
@@ -168,10 +188,12 @@ async fn make(context: &Context, names: &Names, founder: &str) -> Result<Stream,
         }
         Err(error) => match context.get_stream(&names.stream).await {
             Ok(stream) => Ok(stream),
-            Err(_) => {
-                let is_off = matches!(error.kind(), CreateStreamErrorKind::JetStream(ref error) if is_off(error));
-                Err((is_off, error.into()))
-            }
+            Err(_) => Err(match error.kind() {
+                CreateStreamErrorKind::JetStream(answer) if is_off(&answer) => no_jetstream(server),
+                CreateStreamErrorKind::JetStream(answer) if answer.code() == UNAVAILABLE => away(server, error.into()),
+                CreateStreamErrorKind::TimedOut => away(server, error.into()),
+                _ => no_stream(server, error.into()),
+            }),
         },
     }
 }
@@ -183,11 +205,7 @@ pub(super) async fn begin(
     names: &Names,
     founder: &str,
 ) -> Result<(Stream, Identity), NatsError> {
-    let failed = |source: async_nats::Error| NatsError::NoStream {
-        address: server.address.clone(),
-        project: server.project.clone(),
-        source,
-    };
+    let failed = |source: async_nats::Error| no_stream(server, source);
     if let Ok(found) = context.get_stream(&names.stream).await {
         let config = &found.cached_info().config;
         let (address, project) = (server.address.clone(), server.project.clone());
@@ -286,11 +304,6 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Whether the account may have no streams.
-fn is_switched_off_for_account(kind: &GetStreamErrorKind) -> bool {
-    matches!(kind, GetStreamErrorKind::JetStream(error) if is_off(error))
-}
-
 /// Whether JetStream says that it is off.
 fn is_off(error: &jetstream::Error) -> bool {
     let codes = [ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT];
@@ -328,15 +341,27 @@ mod tests {
         address
     }
 
+    /// A project's place there.
+    fn at(address: String) -> Server {
+        let project = "tests".to_owned();
+        Server { address, project, login: Login::Nobody, tls: TlsFiles::default(), replicas: 1 }
+    }
+
     #[test]
     fn a_server_that_is_too_old_is_refused_with_the_reason() {
-        let (address, project) = (scripted("2.9.10"), "tests".to_owned());
-        let server =
-            Server { address: address.clone(), project, login: Login::Nobody, tls: TlsFiles::default(), replicas: 1 };
-        let refused = Log::open(&server, Some("founder".to_owned())).unwrap_err();
+        let address = scripted("2.9.10");
+        let refused = Log::open(&at(address.clone()), Some("founder".to_owned())).unwrap_err();
         assert!(matches!(refused, NatsError::TooOld { .. }), "{refused:?}");
         let said = format!("the NATS server at `{address}` is version 2.9.10, and swarm needs 2.11 or newer: ");
         assert!(refused.to_string().starts_with(&said), "{refused}");
+    }
+
+    #[test]
+    fn that_nobody_says_whether_there_is_a_stream_is_not_that_there_is_none() {
+        for founder in [None, Some("0123".to_owned())] {
+            let error = Log::open(&at(scripted("2.15.1")), founder).unwrap_err();
+            assert!(matches!(error, NatsError::Unreachable { .. }), "{error:?}");
+        }
     }
 
     #[test]
