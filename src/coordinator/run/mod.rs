@@ -495,10 +495,9 @@ impl<'a> Engine<'a> {
             Report::Done(Job::Resume { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
             Report::Done(Job::Land { .. }, Ok(Done::Landed(landing))) => self.landed(&landing),
             Report::Done(Job::Land { workers }, Err(failure)) => {
-                let why = format!("could not land: {}", failure.chain.join(": "));
                 for (ticket, _) in workers {
                     if let Some(at) = self.known_at(&ticket) {
-                        self.not_landed(ticket, at, HoldKind::Person, why.clone());
+                        self.landing_failed(ticket, at, &failure);
                     }
                 }
             }

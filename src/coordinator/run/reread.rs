@@ -12,9 +12,15 @@ use crate::model::event::{SwarmEvent, SwarmRecord};
 /// the trust in its commands is.
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(3);
 
+/// How long files stay as they are before they count: whoever writes one empties it first, and an empty one says something
+/// else than either.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
+
 /// The configuration as it was read last.
 pub(super) struct Configuration {
     files: ConfigFiles,
+    /// How its files were when they were seen to differ from those, and when that was.
+    changing: Option<(ConfigFiles, Instant)>,
     /// Why it cannot be used, and when that was found; `None` where it holds.
     unusable: Option<(String, Instant)>,
 }
@@ -22,7 +28,7 @@ pub(super) struct Configuration {
 impl Configuration {
     /// The one by which a control was made.
     pub(super) fn of(control: &Control) -> Self {
-        Self { files: control.project().config_files(), unusable: None }
+        Self { files: control.project().config_files(), changing: None, unusable: None }
     }
 }
 
@@ -32,8 +38,19 @@ impl Engine<'_> {
     pub(super) fn reread(&mut self) -> Result<(), Failure> {
         let files = self.control.project().config_files();
         let is_due = |(_, at): &(String, Instant)| at.elapsed() >= TRY_AGAIN_EVERY;
-        if files == self.configuration.files && !self.configuration.unusable.as_ref().is_some_and(is_due) {
-            return Ok(());
+        match &self.configuration.changing {
+            _ if files == self.configuration.files => {
+                self.configuration.changing = None;
+                if !self.configuration.unusable.as_ref().is_some_and(is_due) {
+                    return Ok(());
+                }
+            }
+            Some((seen, at)) if *seen == files && at.elapsed() >= WRITTEN_WITHIN => {}
+            Some((seen, _)) if *seen == files => return Ok(()),
+            _ => {
+                self.configuration.changing = Some((files, Instant::now()));
+                return Ok(());
+            }
         }
         let lands = self.request.lands;
         let read = self.control.anew(lands).and_then(|control| {

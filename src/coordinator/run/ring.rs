@@ -112,7 +112,7 @@ impl Engine<'_> {
         let Some(at) = self.known_at(&worker.ticket) else { return };
         let why =
             format!("its reviewers could not be asked: {}; swarm review {} --ask", failure.chain.join(": "), worker.id);
-        self.not_landed(worker.ticket, at, HoldKind::Person, why);
+        self.broke_off(worker.ticket, at, failure, why);
     }
 
     /// Notes that the holder of a token could not be started. That there was no room is nobody's fault.

@@ -14,6 +14,8 @@ use crate::model::{TicketId, Time};
 const START_TRIES: u32 = 3;
 /// How long a worker is left alone that could not be started so often.
 const START_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// How often a landing may break off in a row before a person has to look.
+const LAND_TRIES: u32 = 3;
 /// How long work that could not land is left alone, the first time; doubled each time up to the longest.
 const LAND_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The longest of these times.
@@ -111,19 +113,39 @@ impl Engine<'_> {
                 let why = format!("waits in pull request {}", pull.url);
                 self.setbacks.insert(ticket.clone(), Setback { kind, why, until, at: *at, count: 1 });
             } else if let Some(failure) = &landing.failure {
-                let why = format!("could not land: {}", failure.chain.join(": "));
-                self.not_landed(ticket.clone(), *at, HoldKind::Person, why);
+                self.landing_failed(ticket.clone(), *at, failure);
             }
         }
+    }
+
+    /// Leaves a ticket alone for a while whose landing broke off. It may be the machine, or a server that is away: it is
+    /// tried again also where no approval says so yet, and a person looks when that goes on.
+    pub(super) fn landing_failed(&mut self, ticket: TicketId, at: (TicketState, u64), failure: &Failure) {
+        self.broke_off(ticket, at, failure, format!("could not land: {}", failure.chain.join(": ")));
+    }
+
+    /// The same of whatever else is to be done before it can land.
+    pub(super) fn broke_off(&mut self, ticket: TicketId, at: (TicketState, u64), failure: &Failure, why: String) {
+        let before = self.setbacks.get(&ticket).filter(|setback| setback.at == at);
+        let count = before.map_or(0, |setback| setback.count) + 1;
+        let needs_person =
+            matches!(failure.kind, FailureKind::NeedsPerson | FailureKind::Usage | FailureKind::NotFound);
+        let kind = if needs_person || count >= LAND_TRIES { HoldKind::Person } else { HoldKind::Time };
+        let until = Some(Time::now().after(land_again_after(count)));
+        self.setbacks.insert(ticket, Setback { kind, why, until, at, count });
     }
 
     /// Leaves a ticket alone for a while that could not land. One whose approval was taken back waits for a change.
     pub(super) fn not_landed(&mut self, ticket: TicketId, at: (TicketState, u64), kind: HoldKind, why: String) {
         let before = self.setbacks.get(&ticket).filter(|setback| setback.at == at);
         let count = before.map_or(0, |setback| setback.count) + 1;
-        let wait = LAND_AGAIN_AFTER.saturating_mul(2u32.saturating_pow(count - 1)).min(LAND_AGAIN_WITHIN);
         let is_for_good = at.0 == TicketState::Review && kind == HoldKind::Person;
-        let until = (!is_for_good).then(|| Time::now().after(wait));
+        let until = (!is_for_good).then(|| Time::now().after(land_again_after(count)));
         self.setbacks.insert(ticket, Setback { kind, why, until, at, count });
     }
+}
+
+/// How long work is left alone that could not land so often.
+fn land_again_after(count: u32) -> Duration {
+    LAND_AGAIN_AFTER.saturating_mul(2u32.saturating_pow(count - 1)).min(LAND_AGAIN_WITHIN)
 }
