@@ -176,9 +176,19 @@ impl Repository {
 
     /// What lies in a worktree untracked and not ignored, whole folders as one entry; from its root, sorted.
     pub(crate) fn untracked(&self, worktree: &Path) -> Result<Vec<PathBuf>, GitError> {
+        self.list_untracked(worktree, &["--directory"])
+    }
+
+    /// The same file by file.
+    pub(crate) fn untracked_files(&self, worktree: &Path) -> Result<Vec<PathBuf>, GitError> {
+        self.list_untracked(worktree, &[])
+    }
+
+    /// What git lists with more arguments.
+    fn list_untracked(&self, worktree: &Path, more: &[&str]) -> Result<Vec<PathBuf>, GitError> {
         let linked = self.linked(worktree)?;
-        let args = ["ls-files", "-z", "--others", "--exclude-standard", "--directory"];
-        let listed = self.git(linked.path(), args).reading().output()?;
+        let args = ["ls-files", "-z", "--others", "--exclude-standard"];
+        let listed = self.git(linked.path(), args).args(more).reading().output()?;
         let parts = listed.stdout.split(|byte| *byte == 0).filter(|part| !part.is_empty());
         let mut paths: Vec<_> = parts.map(|part| PathBuf::from(std::ffi::OsStr::from_bytes(part))).collect();
         paths.sort();

@@ -71,15 +71,16 @@ impl Repository {
     }
 
     /// Puts a worker's last snapshot into a fresh worktree at the head that it was taken on. A merge that was unfinished
-    /// is unfinished again, over the files as they were: without it what is left of its conflicts would look like work.
+    /// is unfinished again, over the files as they were, where git begins it: without it what is left of its conflicts
+    /// would look like work.
     pub(crate) fn lay_out_work(&self, worktree: &Path, head: &CommitId, snapshot: &CommitId) -> Result<(), GitError> {
         let linked = self.linked(worktree)?;
         let parents = self.commit_facts(snapshot)?.parents;
         let [_, other] = parents.as_slice() else { return self.lay_out_snapshot(worktree, head, snapshot) };
         let call = self.git(linked.path(), ["merge", "--quiet", "--no-commit", "--no-ff", other.as_str()]);
-        let done = call.config("merge.autoStash=false").own_locale().run()?;
+        call.config("merge.autoStash=false").own_locale().run()?;
         if Operation::under_way(linked.git_dir()) != Some(Operation::Merge) {
-            return Err(super::program::failed("git merge".to_owned(), &done));
+            return self.lay_out_snapshot(worktree, head, snapshot);
         }
         let index = linked.index();
         let merged = read_if_exists(&index)?.unwrap_or_default();

@@ -177,6 +177,9 @@ pub(crate) struct ProcessIdentity {
     pub(crate) boot_id: String,
 }
 
+/// The reason of an attempt that a person ended. Nobody begins another one by itself, on whatever machine.
+pub(crate) const STOPPED_BY_PERSON: &str = "a person stopped it";
+
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]

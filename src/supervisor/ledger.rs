@@ -52,7 +52,7 @@ impl Ledger {
 
     /// How long its lease lasts unless renewed: where several machines share the queue, one that is gone is missed soon.
     fn lease(&self) -> Duration {
-        if self.queue.server().is_some() { SHARED_LEASE } else { LEASE }
+        lease_of(&*self.queue)
     }
 
     /// How often it is to be renewed; by those at rest twice as seldom, because there may be hundreds of them.
@@ -314,6 +314,11 @@ const FROM_IDLE: Option<&[TicketState]> = Some(&[
     TicketState::Dead,
     TicketState::Done,
 ]);
+
+/// How long leases of a queue last unless renewed.
+pub(super) fn lease_of(queue: &dyn Queue) -> Duration {
+    if queue.server().is_some() { SHARED_LEASE } else { LEASE }
+}
 
 /// The answer to a renewal.
 #[derive(Debug, Clone, PartialEq, Eq)]

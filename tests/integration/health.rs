@@ -204,8 +204,11 @@ fn a_worker_that_is_lost_again_and_again_is_given_up() {
     // Nobody starts it again by itself, and a person can.
     assert_ne!(swarm.run(["run", "--all", "--headless"]).code, 0);
     assert_eq!(starts(&swarm), 3);
+    let half_written = swarm.worker_dir("T-1").join(format!(".swarm-{killed}-x"));
+    swarm.write_at(&half_written, "");
     swarm.run(["resume", "T-1"]).success();
     swarm.wait_until("the fourth start", || starts(&swarm) == 4);
+    assert!(!half_written.exists(), "what a dead supervisor was writing is gone");
     swarm.run(["stop", "T-1"]).success();
 }
 

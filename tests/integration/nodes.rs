@@ -342,6 +342,89 @@ fn work_of_a_node_that_is_killed_goes_on_at_another_from_its_snapshot() {
     nodes.down();
 }
 
+#[test]
+fn a_ticket_whose_node_is_killed_while_it_sets_its_worker_up_goes_on_at_another() {
+    // The first one waits, however long that takes.
+    let setup =
+        "setup: [{run: 'if mkdir ROOT/first; then while [ ! -e ROOT/go ]; do sleep 0.05; done; fi; touch made.txt'}]\n";
+    let nodes = Nodes::new(HALF, setup, &["one"]);
+    let swarm = &nodes.swarm;
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    swarm.wait_until("its set-up to begin", || nodes.place("first").exists());
+    nodes.join_second(&[]);
+    // It takes longer than others would wait for a node that says nothing: its claim is renewed.
+    let begun = Instant::now();
+    let clone = nodes.second();
+    swarm.wait_until("a lease to be over", || {
+        assert_eq!(nodes.json(&clone, &["status"])["elsewhere"][0]["node"], "a");
+        begun.elapsed() > Duration::from_secs(10)
+    });
+    kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
+    let killed_at = Instant::now();
+    let log = nodes.place("started.log");
+    swarm.wait_until("its agent to begin", || log.exists());
+    assert!(killed_at.elapsed() < GOES_ON_WITHIN, "{:?}", killed_at.elapsed());
+    nodes.await_landed(&clone, &["one"]);
+    let landed = swarm.git_in(&clone, ["ls-tree", "--name-only", "main"]).success();
+    assert!(landed.contains("half.txt") && !landed.contains("made.txt"), "{landed}");
+    swarm.write_at(&nodes.place("go"), "");
+    swarm.run(["up", "--merge", "--headless", "--yes"]).success();
+    nodes.assert_landed_once(&["one"]);
+    nodes.down();
+}
+
+#[test]
+fn what_a_node_had_not_committed_is_work_where_set_up_commands_run() {
+    let setup = "setup: [{run: touch made.txt}]\n";
+    let script = r#"mkdir -p new; echo "$SWARM_TICKET" >> "ROOT/started.log"
+[ -e new/work.txt ] || { echo work > new/work.txt; while [ -e "ROOT/wait" ]; do sleep 0.05; done; }"#;
+    let nodes = Nodes::new(script, setup, &["one"]);
+    let swarm = &nodes.swarm;
+    swarm.write_at(&nodes.place("wait"), "");
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    swarm.wait_until("a snapshot of it", || swarm.git(["cat-file", "-e", "refs/swarm/wip/one:new/work.txt"]).code == 0);
+    nodes.join_second(&[]);
+    let snapshot = swarm.git(["rev-parse", "refs/swarm/wip/one"]).success();
+    swarm.wait_until("it to be handed over", || handed_over(&nodes, &nodes.first(), "one") == snapshot.trim());
+    let status = nodes.json(&nodes.first(), &["status"]);
+    let worker = &status["workers"][0];
+    for process in [&status["coordinator"]["pid"], &worker["supervisor_pid"], &worker["pid"]] {
+        kill_process(pid(process), Signal::KILL).unwrap();
+    }
+    let clone = nodes.second();
+    nodes.await_landed(&clone, &["one"]);
+    let landed = swarm.git_in(&clone, ["ls-tree", "-r", "--name-only", "main"]).success();
+    assert!(landed.contains("new/work.txt") && !landed.contains("made.txt"), "{landed}");
+    nodes.down();
+}
+
+#[test]
+fn a_node_that_is_gone_stays_on_the_register_while_it_has_tickets_unless_somebody_insists() {
+    let nodes = Nodes::new(HALF, "", &["one"]);
+    let swarm = &nodes.swarm;
+    swarm.write_at(&nodes.place("wait"), "");
+    nodes.join_first(&[]);
+    nodes.join_second(&[]);
+    nodes.drain("b");
+    swarm.run(["queue", "add", "one"]).success();
+    swarm.wait_until("its agent to begin", || nodes.place("started.log").exists());
+    let clone = nodes.second();
+    swarm.run_in(&clone, ["logs", "one"]).expect_code(5).says("there is no worker `one` here: node `a` has its ticket");
+    let status = nodes.json(&nodes.first(), &["status"]);
+    let worker = &status["workers"][0];
+    for process in [&status["coordinator"]["pid"], &worker["supervisor_pid"], &worker["pid"]] {
+        kill_process(pid(process), Signal::KILL).unwrap();
+    }
+    swarm.wait_until("it to be gone", || nodes.state("a") == "gone");
+    let refused = swarm.run_in(&clone, ["node", "remove", "a"]).expect_code(1);
+    refused.says("node `a` is gone and has `one`, which is ");
+    refused.says("swarm node remove a --force");
+    swarm.run_in(&clone, ["node", "remove", "a", "--force"]).success();
+    nodes.down();
+}
+
 /// Adds to what it finds, and waits at each start for as long as there is a file with the number of that start.
 const AGAIN: &str = r#"
 pwd >> "ROOT/started.log"

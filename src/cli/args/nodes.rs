@@ -18,7 +18,7 @@ pub(in crate::cli) enum NodeVerb {
     Drain(DrainArgs),
     /// Take a node off the register: this one, or one that is gone.
     #[command(visible_alias = "rm")]
-    Remove(NodeNameArgs),
+    Remove(NodeRemoveArgs),
 }
 
 // `node join`.
@@ -69,9 +69,12 @@ pub(in crate::cli) struct DrainArgs {
 
 // One node.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct NodeNameArgs {
+pub(in crate::cli) struct NodeRemoveArgs {
     /// Which node; this one when none is named.
     pub(crate) node: Option<String>,
+    /// Also while it has tickets that the others go on with as long as it is on the register.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 // `carry`.

@@ -14,7 +14,7 @@ pub(super) fn run(verb: &NodeVerb, context: &Context) -> Result<(), Failure> {
         NodeVerb::Join(args) => join(args, context),
         NodeVerb::List(_) => list(&context.control()?.nodes_view()?, context),
         NodeVerb::Drain(args) => show(&context.control()?.node_drain(args.node.as_deref(), args.undo)?, context),
-        NodeVerb::Remove(args) => show(&context.control()?.node_remove(args.node.as_deref())?, context),
+        NodeVerb::Remove(args) => show(&context.control()?.node_remove(args.node.as_deref(), args.force)?, context),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
 use crate::files::FileLock;
 use crate::model::event::Event;
 use crate::model::ticket::{Ticket, TicketState};
-use crate::model::worker::{Liveness, Outcome, Phase, Status, Worker};
+use crate::model::worker::{Liveness, Outcome, Phase, STOPPED_BY_PERSON, Status, Worker};
 use crate::model::{CommitId, Time};
 use crate::process;
 use crate::supervisor::protocol::{Reply, Request};
@@ -63,7 +63,7 @@ impl Control {
         let workers = self.select_living(names, all)?;
         Ok(self.each(workers, |worker| {
             self.forget_care(&worker.id)?;
-            self.stop_one(&worker, "a person stopped it")
+            self.stop_one(&worker, STOPPED_BY_PERSON)
         }))
     }
 

@@ -90,9 +90,14 @@ impl Control {
         })
     }
 
-    /// Hands over what a worker has finished, as its supervisor wants it: nobody else may be there to do so.
+    /// Hands over what a worker has finished, as its supervisor wants it: nobody else may be there to do so. What is finished
+    /// in a clone that is no node is its person's.
     pub(crate) fn carry_finished(&self, name: &str) -> Result<(), Failure> {
         let id = self.worker(name)?.id;
+        let register = Register::open(&*self.project.queue()?)?;
+        if register.map(|register| register.node(&self.project.node())).transpose()?.flatten().is_none() {
+            return Ok(());
+        }
         for (id, failure) in self.carry(&[id], &[])? {
             if failure.kind == FailureKind::NeedsPerson {
                 self.note_not_carried(&id, failure.chain.join(": "))?;
@@ -123,7 +128,9 @@ impl Control {
         let (repository, ticket, fence) = (&self.project.repository, &worker.ticket, worker.attempt.fence);
         // One at a time: who comes second would take the bundle of the first for its own, which nobody needs.
         let _alone = FileLock::wait(&self.project.paths.lock("carry"))?;
-        let Some(entry) = self.project.queue()?.ticket(ticket)? else { return Ok(()) };
+        let queue = self.project.queue()?;
+        let is_over = |entry: &QueueTicket| entry.state.is_ended();
+        let Some(entry) = queue.ticket(ticket)?.filter(|entry| !is_over(entry)) else { return Ok(()) };
         let Some(made) = self.work_of(worker, &entry)? else { return Ok(()) };
         let known = register.carried(ticket)?;
         if known.as_ref().is_some_and(|(carried, _)| carried.fence > fence) {
@@ -147,6 +154,11 @@ impl Control {
         if let Some(commit) = needless.filter(|_| !is_there) {
             transport.forget(Parcel::Carried(ticket, commit))?;
         }
+        // It may have landed meanwhile, and what was handed over been thrown away.
+        if queue.ticket(ticket)?.is_none_or(|entry| is_over(&entry)) {
+            register.forget_carried(ticket)?;
+            transport.forget(Parcel::Carried(ticket, carried.commit()))?;
+        }
         Ok(())
     }
 
@@ -162,7 +174,7 @@ impl Control {
         let Some(head) = repository.branch_head(&worker.place.branch)? else { return Ok(None) };
         let snapshot = match repository.ref_commit(&Repository::wip_ref(&worker.id))? {
             // One of an older head says nothing about what is there now.
-            Some(commit) if repository.merge_base(&commit, &head)?.as_ref() == Some(&head) => Some(commit),
+            Some(commit) if repository.commit_facts(&commit)?.parents.first() == Some(&head) => Some(commit),
             _ => None,
         };
         let mut approval = None;

@@ -66,6 +66,12 @@ impl Control {
         self.project.settings().is_ok_and(|settings| settings.queue.url == to || settings.queue.url == AUTO)
     }
 
+    /// Refuses settings by which there can be no queue.
+    pub(super) fn check_queue_settings(&self) -> Result<(), Failure> {
+        let settings = &self.project.settings()?.queue;
+        queue_place::engine(settings, &self.project.repository, &self.project.call.environment).map(drop)
+    }
+
     /// The server at an address, with the rest as the settings say.
     fn server_at(&self, url: &str, place: Option<&Place>) -> Result<Server, Failure> {
         let settings = &self.project.settings()?.queue;

@@ -172,8 +172,20 @@ impl Control {
         let id: WorkerId = name.parse()?;
         match self.project.store()?.worker(&id)? {
             Some(worker) => Ok(worker),
-            None => Err(Failure::new(FailureKind::NotFound, format!("there is no worker `{id}`"))
-                .hint("swarm status --all lists workers")),
+            None => Err(self.no_worker(&id)),
+        }
+    }
+
+    /// That there is no worker of that name here, though another node may have one.
+    fn no_worker(&self, id: &WorkerId) -> Failure {
+        let entry = id.as_str().parse().ok().and_then(|ticket| self.project.queue().ok()?.ticket(&ticket).ok()?);
+        let own = self.project.node();
+        let elsewhere = entry.and_then(|entry| entry.node.filter(|node| node != own.as_str()));
+        let text = format!("there is no worker `{id}`");
+        match elsewhere.filter(|node| crate::queue::client_name(node).is_none()) {
+            Some(node) => Failure::new(FailureKind::NotFound, format!("{text} here: node `{node}` has its ticket"))
+                .hint("call it in that node's clone; swarm status and swarm why tell of it here too"),
+            None => Failure::new(FailureKind::NotFound, text).hint("swarm status --all lists workers"),
         }
     }
 

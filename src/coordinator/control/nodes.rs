@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -14,6 +15,13 @@ use crate::files::{self, Access};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Liveness;
 use crate::model::{NodeName, Time};
+use crate::queue::QueueTicket;
+
+/// How long whoever asks a node for something waits until that has heard of it: it looks every second, and says how it is
+/// every two.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What `node join` was asked for.
 #[derive(Debug, Clone, Default)]
@@ -179,10 +187,13 @@ impl Control {
     pub(crate) fn node_drain(&self, name: Option<&str>, undo: bool) -> Result<NodeChangedView, Failure> {
         let register = self.project_register()?;
         let known = self.registered(&register, name)?;
-        let name = known.record.name;
+        let name = known.record.name.clone();
         register.set_draining(&name, !undo)?;
         if undo {
             return Ok(changed(&name, "active", format!("Node `{name}` takes tickets again")));
+        }
+        if !known.is_gone() {
+            Self::await_draining(&register, &name)?;
         }
         let text = match known.record.running {
             0 => format!("Node `{name}` takes nothing new; nothing runs there"),
@@ -194,14 +205,43 @@ impl Control {
         Ok(changed(&name, "drained", text))
     }
 
+    /// Waits until a node knows that it takes nothing new, or for a moment.
+    fn await_draining(register: &Register, name: &NodeName) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while begun.elapsed() < HEARD_WITHIN {
+            if register.node(name)?.is_none_or(|node| node.record.is_draining || node.is_gone()) {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
     /// Takes a node off the register: this one, whose coordinator is ended first, or one that is gone.
-    pub(crate) fn node_remove(&self, name: Option<&str>) -> Result<NodeChangedView, Failure> {
+    ///
+    /// # Errors
+    /// While one that is gone has tickets, unless it is `forced`: the others take them over as long as it is on the register.
+    pub(crate) fn node_remove(&self, name: Option<&str>, forced: bool) -> Result<NodeChangedView, Failure> {
         let register = self.project_register()?;
         let known = self.registered(&register, name)?;
         let (name, is_own) = (known.record.name.clone(), known.record.name == self.project.node());
         if !is_own && !known.is_gone() {
             let text = format!("node `{name}` is at work: only its own clone can take it off");
             return Err(Failure::new(FailureKind::Failed, text).hint(format!("swarm node drain {name}")));
+        }
+        if !is_own && !forced {
+            let tickets = self.project.queue()?.snapshot()?;
+            let is_held = |entry: &&QueueTicket| entry.state.is_begun() && !entry.state.is_ended();
+            let is_its = |entry: &&QueueTicket| entry.node.as_deref() == Some(name.as_str());
+            let held: Vec<_> = tickets.iter().filter(is_held).filter(is_its).collect();
+            if let Some(first) = held.first() {
+                let more = if held.len() > 1 { format!(" and {} more", held.len() - 1) } else { String::new() };
+                let text =
+                    format!("node `{name}` is gone and has `{}`{more}, which is {}", first.ticket.id, first.state);
+                return Err(Failure::new(FailureKind::Failed, text)
+                    .hint("other nodes go on with that as long as it is on the register; finished work lands where one has joined with --merge")
+                    .hint(format!("swarm node remove {name} --force leaves it to a person")));
+            }
         }
         if is_own {
             let tickets = self.project.queue()?.snapshot()?;

@@ -29,7 +29,11 @@ impl Control {
     pub(crate) fn queue_view(&self, filter: QueueFilter) -> Result<QueueView, Failure> {
         let mut view =
             QueueView { version: VIEW_VERSION, at: Time::now(), leader: None, queue: None, tickets: Vec::new() };
-        let Some(Tables { store, queue, role, view: place }) = self.project.tables()? else { return Ok(view) };
+        let Some(Tables { store, queue, role, view: place }) = self.project.tables()? else {
+            // Nothing was ever queued here; a bad setting is not to look like that.
+            self.check_queue_settings()?;
+            return Ok(view);
+        };
         view.queue = Some(place);
         view.leader = queue.leader(&role)?.map(|leader| leader.holder);
         let holds = if view.leader.is_some() { store.holds()? } else { Vec::new() };

@@ -283,6 +283,8 @@ impl Control {
 
     /// Changes a number or a policy; a coordinator that runs goes by it at its next look.
     pub(crate) fn change_scale(&self, scope: ScaleScope, change: &ScaleChange) -> Result<ScaleView, Failure> {
+        // Where a server is to say what there is beside, nothing is changed that it could not be told with.
+        self.swarm_scaling()?;
         let settings = self.project.settings()?;
         let blocks = settings.port_blocks();
         let most = match change {

@@ -20,7 +20,7 @@ use crate::model::topology::TopologyRecord;
 use crate::model::{NodeName, TicketId, Time};
 use crate::process;
 use crate::queue::QueueTicket;
-use crate::supervisor::{LEASE, SHARED_LEASE};
+use crate::supervisor::SHARED_LEASE;
 
 /// How often the others are looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -30,8 +30,6 @@ const LONGEST_GAP: Duration = Duration::from_secs(4);
 const SWEEP_EVERY: Duration = Duration::from_secs(5 * 60);
 /// How long targets that could not follow are left alone.
 const FOLLOW_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// How exactly a lease has the length of one that nobody has renewed.
-const NEARLY: Duration = Duration::from_secs(1);
 
 /// What one coordinator knows of the nodes.
 pub(super) struct Neighbours {
@@ -150,7 +148,7 @@ impl Neighbours {
         };
         let is_over = |entry: &&QueueTicket| {
             let known = self.leases.get(&entry.ticket.id);
-            known.is_some_and(|(_, since)| now.duration_since(*since) >= lasts(entry))
+            known.is_some_and(|(_, since)| now.duration_since(*since) >= SHARED_LEASE)
         };
         Nodes {
             own: Some(own.to_string()),
@@ -161,14 +159,6 @@ impl Neighbours {
             assignments: None,
         }
     }
-}
-
-/// How long the lease of a ticket that another node holds may stay as it is: one that has just been claimed waits for its
-/// worker's set-up.
-fn lasts(entry: &QueueTicket) -> Duration {
-    let length = entry.lease_until.map(|until| until.until_from(entry.changed_at));
-    let is_fresh = length.is_some_and(|length| length.abs_diff(LEASE) <= NEARLY);
-    if entry.state == TicketState::Running && is_fresh { LEASE } else { SHARED_LEASE }
 }
 
 impl Engine<'_> {
@@ -371,7 +361,5 @@ mod tests {
         assert!(!is_over_at(&held(9_000_001, 0), 9), "it was renewed");
         let lost = QueueTicket { state: TicketState::Lost, lease_until: None, ..held(9_000_001, 0) };
         assert!(!is_over_at(&lost, 16) && is_over_at(&lost, 17), "its holder did nothing");
-        let claimed = held(120_000, 0);
-        assert!(!is_over_at(&claimed, 10) && !is_over_at(&claimed, 100) && is_over_at(&claimed, 130));
     }
 }

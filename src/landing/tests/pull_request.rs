@@ -7,6 +7,7 @@ use crate::landing::{Forge, ForgeKind, LandingError, Offered, PullOptions};
 use crate::model::ticket::TicketState;
 use crate::model::worker::Phase;
 use crate::model::{TicketId, WorkerId};
+use crate::queue::Queue;
 
 /// A worker whose approved work the target of the remote has already, so that no forge is asked.
 fn merged(yard: &Yard) -> WorkerId {

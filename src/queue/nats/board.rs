@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use async_nats::datetime::{DateTime, parse_rfc3339};
 use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::connection::{AGAIN_AFTER, ANSWER, Link, PATIENCE};
+use super::connection::{AGAIN_AFTER, ANSWER, Link, PATIENCE, stream_info};
 use super::error::NatsError;
 use super::stream::Names;
 
@@ -72,9 +72,7 @@ impl Board {
             let subject = format!("{}{prefix}.>", store.prefix);
             async move {
                 // One request tells the keys and the server's time.
-                let info: Value = context
-                    .request(format!("STREAM.INFO.{}", store.stream_name), &json!({"subjects_filter": subject}))
-                    .await?;
+                let info = stream_info(&context, &store.stream_name, json!({"subjects_filter": subject})).await?;
                 let now = info["ts"].as_str().and_then(|text| parse_rfc3339(text).ok());
                 let keys = info["state"]["subjects"].as_object().into_iter().flat_map(|subjects| subjects.keys());
                 let mut asked = JoinSet::new();

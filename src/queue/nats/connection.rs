@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
-use async_nats::jetstream::Context;
+use async_nats::jetstream::{self, Context};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -70,9 +70,9 @@ impl Link {
     pub(super) fn by_server(&self, local: Time) -> Result<Time, NatsError> {
         self.clock.by_server(local, || {
             self.patiently(PATIENCE, || {
-                let (context, subject) = (self.context(), format!("STREAM.INFO.{}", self.names.stream));
+                let (context, stream) = (self.context(), self.names.stream.clone());
                 async move {
-                    let info: Value = context.request(subject, &json!({})).await?;
+                    let info = stream_info(&context, &stream, json!({})).await?;
                     Ok(serde_json::from_value(info["ts"].clone())?)
                 }
             })
@@ -82,11 +82,11 @@ impl Link {
     /// The version of the server that answers, and how many servers keep the log.
     pub(crate) fn kept_by(&self) -> Result<(String, u64), NatsError> {
         self.patiently(PATIENCE, || {
-            let (context, subject) = (self.context(), format!("STREAM.INFO.{}", self.names.stream));
+            let (context, stream) = (self.context(), self.names.stream.clone());
             async move {
-                let info: Value = context.request(subject, &json!({})).await?;
+                let info = stream_info(&context, &stream, json!({})).await?;
                 let version = context.client().server_info().version;
-                Ok((version, info["config"]["num_replicas"].as_u64().unwrap_or(1)))
+                Ok((version, serde_json::from_value(info["config"]["num_replicas"].clone())?))
             }
         })
     }
@@ -153,6 +153,16 @@ impl Link {
     /// That no answer came.
     pub(super) fn unanswered(&self) -> NatsError {
         NatsError::Unanswered { address: self.address.clone() }
+    }
+}
+
+/// What a server knows of a stream, as JSON with what is asked for beside. That it cannot tell, as while a cluster agrees
+/// who leads, is an error; the client hands that on as an answer.
+pub(super) async fn stream_info(context: &Context, stream: &str, ask: Value) -> Result<Value, async_nats::Error> {
+    let info: Value = context.request(format!("STREAM.INFO.{stream}"), &ask).await?;
+    match info.get("error") {
+        None => Ok(info),
+        Some(error) => Err(serde_json::from_value::<jetstream::Error>(error.clone())?.into()),
     }
 }
 

@@ -58,8 +58,30 @@ pub(crate) enum NatsError {
         /// The address as configured.
         address: String,
     },
-    /// There is no stream, and none could be made.
-    #[error("the NATS server at `{address}` gave no stream for the project `{project}`")]
+    /// The server is there, and does not say what it keeps: of a cluster too few are there, or have yet to agree who leads.
+    #[error("the NATS server at `{address}` does not say whether it has the project `{project}`")]
+    Silent {
+        /// The address as configured.
+        address: String,
+        /// The project's name there.
+        project: String,
+        /// The client's reason.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// No stream could be made.
+    #[error("the NATS server at `{address}` made no stream for the project `{project}`")]
+    NotMade {
+        /// The address as configured.
+        address: String,
+        /// The project's name there.
+        project: String,
+        /// The client's reason.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// There is no stream.
+    #[error("the NATS server at `{address}` has no queue of the project `{project}` any more")]
     NoStream {
         /// The address as configured.
         address: String,
@@ -160,19 +182,23 @@ impl NatsError {
 
     /// Whether the server may be back in a moment.
     pub(crate) fn is_away(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Unanswered { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Silent { .. } | Self::Unanswered { .. })
     }
 
     /// Whether there is no server that could be used, whoever asks.
     pub(crate) fn is_no_server(&self) -> bool {
-        self.is_away()
-            || matches!(self, Self::Denied { .. } | Self::Tls { .. } | Self::TooOld { .. } | Self::NoJetStream { .. })
+        match self {
+            // It may have the queue.
+            Self::Silent { .. } => false,
+            Self::Denied { .. } | Self::Tls { .. } | Self::TooOld { .. } | Self::NoJetStream { .. } => true,
+            _ => self.is_away(),
+        }
     }
 
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Unreachable { address, .. } | Self::Unanswered { address } => {
+            Self::Unreachable { address, .. } | Self::Silent { address, .. } | Self::Unanswered { address } => {
                 let port = address.rsplit(':').next().unwrap_or("4222");
                 if address.contains(',') {
                     return Some("more than half of its servers have to run, and to reach each other".to_owned());
@@ -202,7 +228,15 @@ impl NatsError {
                     .to_owned()
             }
             Self::Occupied { .. } => "give this one another name: `queue.project` in .swarm/config.yaml".to_owned(),
-            Self::Login { .. } | Self::NoStream { .. } | Self::Refused { .. } | Self::Unreadable { .. } => return None,
+            Self::NoStream { .. } => {
+                "whoever moved it into a repository, or deleted it, knows where it is; what this machine \
+                                      knows of it can be kept: swarm queue migrate --to file"
+                    .to_owned()
+            }
+            Self::NotMade { .. } => {
+                "`queue.replicas` in .swarm/config.yaml needs as many servers, in one cluster".to_owned()
+            }
+            Self::Login { .. } | Self::Refused { .. } | Self::Unreadable { .. } => return None,
         })
     }
 }

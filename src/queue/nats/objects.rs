@@ -11,10 +11,10 @@ use async_nats::datetime::{DateTime, parse_rfc3339};
 use async_nats::jetstream::object_store::{GetErrorKind, ObjectInfo, ObjectMetadata, ObjectStore};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 
-use super::connection::{Link, PATIENCE};
+use super::connection::{Link, PATIENCE, stream_info};
 use super::error::NatsError;
 use super::stream::Names;
 
@@ -154,7 +154,7 @@ impl Objects {
             let stream = context.get_stream_no_info(format!("OBJ_{bucket}")).await?;
             // One request tells the names and the server's time.
             let all = json!({"subjects_filter": format!("$O.{bucket}.>")});
-            let info: Value = context.request(format!("STREAM.INFO.OBJ_{bucket}"), &all).await?;
+            let info = stream_info(&context, &format!("OBJ_{bucket}"), all).await?;
             let now = info["ts"].as_str().and_then(|text| parse_rfc3339(text).ok());
             let subjects = info["state"]["subjects"].as_object();
             let subjects: Vec<_> = subjects.into_iter().flat_map(|subjects| subjects.keys().cloned()).collect();

@@ -137,8 +137,8 @@ pub(super) async fn open(
             kind if is_missing(&kind) => no_stream(server, error.into()),
             GetStreamErrorKind::JetStream(answer) if is_off(&answer) => no_jetstream(server),
             // Of several servers too few are there, or they have yet to agree who leads: nobody knows what there is.
-            GetStreamErrorKind::JetStream(answer) if answer.code() == UNAVAILABLE => away(server, error.into()),
-            GetStreamErrorKind::Request => away(server, error.into()),
+            GetStreamErrorKind::JetStream(answer) if answer.code() == UNAVAILABLE => silent(server, error.into()),
+            GetStreamErrorKind::Request => silent(server, error.into()),
             _ => NatsError::Refused { address: server.address.clone(), source: error.into() },
         }),
     }
@@ -149,14 +149,19 @@ fn no_stream(server: &Server, source: async_nats::Error) -> NatsError {
     NatsError::NoStream { address: server.address.clone(), project: server.project.clone(), source }
 }
 
+/// That there is no stream, and none could be made.
+fn not_made(server: &Server, source: async_nats::Error) -> NatsError {
+    NatsError::NotMade { address: server.address.clone(), project: server.project.clone(), source }
+}
+
 /// That there can be no stream.
 fn no_jetstream(server: &Server) -> NatsError {
     NatsError::NoJetStream { address: server.address.clone() }
 }
 
 /// That nobody says whether there is one.
-fn away(server: &Server, source: async_nats::Error) -> NatsError {
-    NatsError::unreachable(&server.address, Some(source))
+fn silent(server: &Server, source: async_nats::Error) -> NatsError {
+    NatsError::Silent { address: server.address.clone(), project: server.project.clone(), source }
 }
 
 /// Connects to a server that has all that is needed.
@@ -190,9 +195,11 @@ async fn make(server: &Server, context: &Context, names: &Names, founder: &str) 
             Ok(stream) => Ok(stream),
             Err(_) => Err(match error.kind() {
                 CreateStreamErrorKind::JetStream(answer) if is_off(&answer) => no_jetstream(server),
-                CreateStreamErrorKind::JetStream(answer) if answer.code() == UNAVAILABLE => away(server, error.into()),
-                CreateStreamErrorKind::TimedOut => away(server, error.into()),
-                _ => no_stream(server, error.into()),
+                CreateStreamErrorKind::JetStream(answer) if answer.code() == UNAVAILABLE => {
+                    silent(server, error.into())
+                }
+                CreateStreamErrorKind::TimedOut => silent(server, error.into()),
+                _ => not_made(server, error.into()),
             }),
         },
     }
@@ -205,7 +212,7 @@ pub(super) async fn begin(
     names: &Names,
     founder: &str,
 ) -> Result<(Stream, Identity), NatsError> {
-    let failed = |source: async_nats::Error| no_stream(server, source);
+    let failed = |source: async_nats::Error| not_made(server, source);
     if let Ok(found) = context.get_stream(&names.stream).await {
         let config = &found.cached_info().config;
         let (address, project) = (server.address.clone(), server.project.clone());
@@ -360,7 +367,8 @@ mod tests {
     fn that_nobody_says_whether_there_is_a_stream_is_not_that_there_is_none() {
         for founder in [None, Some("0123".to_owned())] {
             let error = Log::open(&at(scripted("2.15.1")), founder).unwrap_err();
-            assert!(matches!(error, NatsError::Unreachable { .. }), "{error:?}");
+            assert!(matches!(error, NatsError::Silent { .. }), "{error:?}");
+            assert!(error.is_away() && !error.is_no_server(), "nobody goes elsewhere for that");
         }
     }
 

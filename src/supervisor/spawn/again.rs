@@ -1,13 +1,12 @@
 //! Starting an ended or lost worker again in its worktree. There is nothing to undo but the attempt itself.
 
-use super::{Continue, Spawned, Spawner, SupervisorError};
+use super::{Continue, Renewing, Spawned, Spawner, SupervisorError};
 use crate::files::FileLock;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
 use crate::model::{Time, error_text};
 use crate::queue::{Claim, ClaimRequest, QueueError, QueueTicket, Reopen};
-use crate::supervisor::LEASE;
 use crate::supervisor::ledger::Ledger;
 
 /// A worker whose ticket is taken back; its start may begin.
@@ -17,6 +16,8 @@ pub(crate) struct ReservedAgain {
     worker: Worker,
     /// Keeps other spawns of the worker out.
     _lock: FileLock,
+    /// Keeps its claim.
+    _renewing: Option<Renewing>,
 }
 
 impl ReservedAgain {
@@ -79,7 +80,8 @@ impl Spawner {
             // As when a later step fails: a ticket that runs without anybody at it would wait for ever.
             self.queue.fail(&again.worker.ticket, claim.fence, &not_started_again(error), None).ok();
         })?;
-        Ok(ReservedAgain { worker, _lock: lock })
+        let _renewing = self.keep_claim(&worker);
+        Ok(ReservedAgain { worker, _lock: lock, _renewing })
     }
 
     /// Writes the row of a worker that starts again under a new lease.
@@ -115,7 +117,7 @@ impl Spawner {
                 capabilities: known.ticket.capabilities.clone(),
                 limit: 1,
                 only: Some(vec![worker.ticket.clone()]),
-                lease: LEASE,
+                lease: self.lease(),
                 request_id: None,
             };
             let claim = self.queue.claim(&request)?.pop();
@@ -134,7 +136,7 @@ impl Spawner {
             ticket: worker.ticket.clone(),
             expected_fence: fence,
             node: self.queue.node().to_owned(),
-            lease: LEASE,
+            lease: self.lease(),
             counts_attempt: again.counts_attempt,
             from: again.from,
         });
@@ -164,7 +166,7 @@ impl Spawner {
         reserved: ReservedAgain,
         progress: &dyn Fn(SpawnStep),
     ) -> Result<Spawned, SupervisorError> {
-        let ReservedAgain { worker, _lock } = reserved;
+        let ReservedAgain { worker, _lock, _renewing } = reserved;
         let (id, fence) = (worker.id.clone(), worker.attempt.fence);
         let ledger = Ledger::new(self.store.clone(), self.queue.clone(), &self.paths, &worker)?;
         self.prepare_again(again, worker, &ledger, progress).inspect_err(|error| {

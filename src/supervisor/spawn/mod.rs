@@ -9,12 +9,13 @@ mod undo;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::finish::run_command;
 use super::handover::RuntimePaths;
-use super::ledger::Ledger;
-use super::{LEASE, MARKER, SupervisorError};
+use super::ledger::{Ledger, lease_of};
+use super::{MARKER, SupervisorError};
 use crate::config::Environment;
 use crate::files::{self, FileLock};
 use crate::git::{NewWorktree, Repository};
@@ -26,7 +27,7 @@ use crate::model::ticket::{Ticket, TicketState, start_of};
 use crate::model::worker::{Attempt, Outcome, Phase, Place, SpawnStep, StackedOn, Worker};
 use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId, duration_text, error_text};
 use crate::process;
-use crate::queue::{Claim, ClaimRequest, NewTicket, Queue, QueueTicket, Reopen};
+use crate::queue::{Claim, ClaimRequest, NewTicket, Queue, QueueTicket, Renewed, Reopen};
 use crate::store::{StatePaths, Store};
 use crate::terminal::Tmux;
 
@@ -176,6 +177,15 @@ pub(crate) struct Reserved {
     worker: Worker,
     /// Keeps other spawns of the worker out.
     _lock: FileLock,
+    /// Keeps its claim.
+    _renewing: Option<Renewing>,
+}
+
+/// Renews a claim until it is dropped, and nobody waits for that.
+#[derive(Debug)]
+struct Renewing {
+    /// Closed when it ends.
+    _ends: mpsc::Sender<()>,
 }
 
 /// A worker whose agent runs, or whose work another node had finished.
@@ -270,7 +280,10 @@ impl Spawner {
             None => self.claim(&start.ticket, start.publishes)?,
         };
         match self.begin(start, &claim, earlier) {
-            Ok(worker) => Ok(Reserved { worker, _lock: lock }),
+            Ok(worker) => {
+                let _renewing = self.keep_claim(&worker);
+                Ok(Reserved { worker, _lock: lock, _renewing })
+            }
             Err(error) => {
                 self.give_back(&start.ticket.id, claim.fence, &self.run).ok();
                 Err(error)
@@ -288,7 +301,7 @@ impl Spawner {
         reserved: Reserved,
         progress: &dyn Fn(SpawnStep),
     ) -> Result<Spawned, SupervisorError> {
-        let Reserved { worker, _lock } = reserved;
+        let Reserved { worker, _lock, _renewing } = reserved;
         let reserved = worker.clone();
         let ledger = Ledger::new(self.store.clone(), self.queue.clone(), &self.paths, &worker)?;
         let spawned = self.prepare(start, &ledger, worker, progress).inspect_err(|error| {
@@ -300,6 +313,28 @@ impl Spawner {
             }
         })?;
         Ok(Spawned { took_branch: start.plan.use_existing_branch, ..spawned })
+    }
+
+    /// How long a claim lasts unless renewed.
+    fn lease(&self) -> Duration {
+        lease_of(&*self.queue)
+    }
+
+    /// Renews the claim of a worker while it is being made, where other nodes take one for gone that says nothing for as
+    /// long as a lease lasts.
+    fn keep_claim(&self, worker: &Worker) -> Option<Renewing> {
+        self.queue.server()?;
+        let (ends, ended) = mpsc::channel();
+        let (queue, ticket, fence, lease) =
+            (self.queue.clone(), worker.ticket.clone(), worker.attempt.fence, self.lease());
+        std::thread::spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(lease / 4) {
+                if let Ok(Renewed::Lost) = queue.renew(&ticket, fence, lease) {
+                    return;
+                }
+            }
+        });
+        Some(Renewing { _ends: ends })
     }
 
     /// The lock that one spawn of a worker holds from its first effect to its end.
@@ -322,7 +357,7 @@ impl Spawner {
             ticket: ticket.clone(),
             expected_fence: fence,
             node: self.queue.node().to_owned(),
-            lease: LEASE,
+            lease: self.lease(),
             counts_attempt: false,
             from: Some(&[TicketState::Lost, TicketState::Review, TicketState::Approved]),
         })?)
@@ -354,7 +389,7 @@ impl Spawner {
             capabilities: ticket.capabilities.clone(),
             limit: 1,
             only: Some(vec![ticket.id.clone()]),
-            lease: LEASE,
+            lease: self.lease(),
             request_id: None,
         };
         match self.queue.claim(&request)?.pop() {
@@ -532,6 +567,8 @@ impl Spawner {
             }
             made = copied.made;
         }
+        // What another node left uncommitted is work, and none of the set-up's.
+        let before = if self.setup.0.is_empty() { Vec::new() } else { self.repository.untracked_files(worktree)? };
         for command in &self.setup.0 {
             let timeout = command.timeout.unwrap_or(self.settings.limits.setup_timeout);
             let result = run_command(&command.run, worktree, env, timeout)?;
@@ -545,7 +582,14 @@ impl Spawner {
             }
         }
         if !self.setup.0.is_empty() {
-            made.extend(self.repository.untracked(worktree)?);
+            made.extend(match before.is_empty() {
+                true => self.repository.untracked(worktree)?,
+                false => {
+                    let mut files = self.repository.untracked_files(worktree)?;
+                    files.retain(|file| !before.contains(file));
+                    files
+                }
+            });
             made.sort();
             made.dedup();
         }

@@ -8,10 +8,13 @@ use crate::process;
 use crate::supervisor::MARKER;
 
 impl Spawner {
-    /// Ends every process that carries the worker's marker, outside a living supervisor.
+    /// Ends every process that carries the worker's marker, outside a living supervisor, and removes what a dead one was
+    /// writing.
     pub(crate) fn end_leftovers(&self, worker: &WorkerId) -> Result<usize, SupervisorError> {
-        let marker = self.paths.worker_dir(worker);
-        Ok(process::stop_marked(MARKER, &marker.to_string_lossy(), self.settings.limits.grace)?)
+        let folder = self.paths.worker_dir(worker);
+        let count = process::stop_marked(MARKER, &folder.to_string_lossy(), self.settings.limits.grace)?;
+        crate::files::sweep_half_written(&folder, &|pid| !matches!(process::identify(pid), Ok(None)))?;
+        Ok(count)
     }
 
     /// Undoes a spawn whose process is gone; any other worker is left alone. Whether there was one.

@@ -5,6 +5,7 @@
 use super::{Candidate, Judged, candidate, person};
 use crate::coordinator::run::world::{Rules, Seen, World};
 use crate::model::ticket::TicketState as S;
+use crate::model::worker::STOPPED_BY_PERSON;
 use crate::queue::QueueTicket;
 use crate::supervisor::SeenLease;
 
@@ -24,6 +25,10 @@ pub(super) fn judge<'a>(
         S::Running | S::Lost => Some(heir(world, rules, entry)),
         // Whoever tried it tries again, where its worktree is.
         S::Failed if is_there => Some(Judged::Moving),
+        S::Failed if entry.error.as_deref() == Some(STOPPED_BY_PERSON) => {
+            let text = format!("was stopped by a person on node `{node}`: swarm queue retry {id} lets it go on");
+            Some(person(id, text))
+        }
         S::Review | S::Approved | S::Landing if !rules.lands => Some(Judged::Made),
         S::Review | S::Approved | S::Landing if !is_there && peer.is_none() => {
             Some(person(id, format!("is finished on `{node}`, which is no node: swarm merge there")))

@@ -85,6 +85,17 @@ fn finished_work_of_who_is_no_node_or_lands_nothing_is_held_and_says_why() {
 }
 
 #[test]
+fn what_a_person_stopped_on_a_node_that_is_gone_is_left_to_a_person_and_what_failed_there_is_tried_again() {
+    let failed = |error: &str| QueueTicket { error: Some(error.to_owned()), ..elsewhere("a", S::Failed) };
+    let decide = |error: &str| decide(&shared(vec![failed(error)], Vec::new(), gone()), &rules());
+    let stopped = decide(crate::model::worker::STOPPED_BY_PERSON);
+    assert_eq!(stopped.steps, []);
+    let why = "was stopped by a person on node `other`: swarm queue retry a lets it go on";
+    assert_eq!(hold(&stopped, "a").why, why);
+    assert_eq!(decide("its command exited with code 1").steps, [Step::Requeue { ticket: id("a") }]);
+}
+
+#[test]
 fn where_one_node_assigns_only_what_is_assigned_to_this_one_is_taken() {
     use crate::model::node::Assignments;
     let by = |parameters: &[&str]| {
