@@ -347,7 +347,8 @@ fn a_ticket_whose_node_is_killed_while_it_sets_its_worker_up_goes_on_at_another(
     // The first one waits, however long that takes.
     let setup =
         "setup: [{run: 'if mkdir ROOT/first; then while [ ! -e ROOT/go ]; do sleep 0.05; done; fi; touch made.txt'}]\n";
-    let nodes = Nodes::new(HALF, setup, &["one"]);
+    let script = r#"echo "$SWARM_TICKET" >> "ROOT/started.log"; echo 1 > one.txt"#;
+    let nodes = Nodes::new(script, setup, &["one"]);
     let swarm = &nodes.swarm;
     nodes.join_first(&[]);
     swarm.run(["queue", "add", "one"]).success();
@@ -367,7 +368,7 @@ fn a_ticket_whose_node_is_killed_while_it_sets_its_worker_up_goes_on_at_another(
     assert!(killed_at.elapsed() < GOES_ON_WITHIN, "{:?}", killed_at.elapsed());
     nodes.await_landed(&clone, &["one"]);
     let landed = swarm.git_in(&clone, ["ls-tree", "--name-only", "main"]).success();
-    assert!(landed.contains("half.txt") && !landed.contains("made.txt"), "{landed}");
+    assert!(landed.contains("one.txt") && !landed.contains("made.txt"), "{landed}");
     swarm.write_at(&nodes.place("go"), "");
     swarm.run(["up", "--merge", "--headless", "--yes"]).success();
     nodes.assert_landed_once(&["one"]);
