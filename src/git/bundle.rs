@@ -8,6 +8,9 @@ use super::{GitError, Repository, commit_id};
 use crate::files::{Access, FileError, make_folder, read_if_exists, write_atomically};
 use crate::model::CommitId;
 
+/// Where references are to what was taken on the way to something else, until that is here.
+pub(crate) const TAKEN: &str = "refs/swarm/taken/";
+
 /// A bundle that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packed {
@@ -55,9 +58,13 @@ impl Repository {
         (reference, commit): (&str, &CommitId),
         into: &str,
     ) -> Result<Vec<CommitId>, GitError> {
-        let missing = self.missing_of(bytes)?;
+        let (needed, missing) = self.needs_of(bytes)?;
         if !missing.is_empty() {
             return Ok(missing);
+        }
+        // Git goes by what a reference leads to. Nothing may lead to them, where a process was killed as it took them.
+        for commit in &needed {
+            self.set_swarm_ref(&format!("{TAKEN}{commit}"), commit)?;
         }
         let folder = self.bundle_folder()?;
         let path = folder.path().join("bundle");
@@ -82,19 +89,17 @@ impl Repository {
         Ok(tempfile::tempdir_in(&state).map_err(FileError::on("make a folder in", &state))?)
     }
 
-    /// The commits that a bundle builds on and that are not here. Its head lists them, each on a line that begins with `-`
-    /// (gitformat-bundle(5)).
-    fn missing_of(&self, bytes: &[u8]) -> Result<Vec<CommitId>, GitError> {
-        let mut missing = Vec::new();
+    /// The commits that a bundle builds on, those that are here and those that are not. Its head lists them, each on a line
+    /// that begins with `-` (gitformat-bundle(5)).
+    fn needs_of(&self, bytes: &[u8]) -> Result<(Vec<CommitId>, Vec<CommitId>), GitError> {
+        let (mut here, mut missing) = (Vec::new(), Vec::new());
         for line in bytes.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()) {
             let Some(needed) = line.strip_prefix(b"-") else { continue };
             let id = needed.split(|byte| *byte == b' ').next().unwrap_or_default();
             let commit = commit_id(&String::from_utf8_lossy(id))?;
-            if !self.has_commit(&commit)? {
-                missing.push(commit);
-            }
+            if self.has_whole(&commit)? { here.push(commit) } else { missing.push(commit) }
         }
-        Ok(missing)
+        Ok((here, missing))
     }
 
     /// Writes a bundle of those references that have commits which none of `without` has; how many do. Nothing is

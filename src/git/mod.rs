@@ -60,7 +60,7 @@ use crate::process::ProcessError;
 pub(crate) use add::NewWorktree;
 pub(crate) use ancestry::CommitInfo;
 pub(crate) use begin::{Begin, Begun};
-pub(crate) use bundle::Packed;
+pub(crate) use bundle::{Packed, TAKEN};
 pub(crate) use calls::{CallStates, StateOf};
 pub(crate) use content::{Check, Held};
 pub(crate) use diff::DiffOptions;

@@ -43,6 +43,16 @@ impl Repository {
         Ok(self.resolve(&format!("{commit}^{{commit}}"))?.is_some())
     }
 
+    /// Whether it has this commit with all that belongs to it. Of what was being fetched when its process was killed there
+    /// may be a commit and nothing else.
+    pub(crate) fn has_whole(&self, commit: &CommitId) -> Result<bool, GitError> {
+        if !self.has_commit(commit)? {
+            return Ok(false);
+        }
+        let args = ["rev-list", "--quiet", "--objects", commit.as_str(), "--not", "--all"];
+        Ok(self.git(self.home(), args).reading().run()?.code() == 0)
+    }
+
     /// Makes a commit in the name of `swarm`, which no branch gets.
     pub(super) fn own_commit(&self, tree: &str, parents: &[CommitId], message: &str) -> Result<CommitId, GitError> {
         if let Some(repo) = self.libgit() {

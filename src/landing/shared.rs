@@ -172,10 +172,9 @@ impl<'a> Shared<'a> {
         let _alone = FileLock::wait(&self.paths.lock("tips"))?;
         let commit = &tip.commit;
         let own = tip_reference(target);
-        if !self.repository.has_commit(commit)? {
+        if self.repository.ref_commit(&own)?.as_ref() != Some(commit) {
             self.transport.take(Parcel::Tip(commit), commit, &own)?;
         }
-        self.repository.set_swarm_ref(&own, commit)?;
         let followed = followed_reference(target);
         loop {
             let head = self.repository.branch_head(target)?.ok_or_else(|| LandingError::NoTarget(target.clone()))?;

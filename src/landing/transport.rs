@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::LandingError;
-use crate::git::{Packed, Repository};
+use crate::git::{Packed, Repository, TAKEN};
 use crate::model::{CommitId, TicketId};
 use crate::queue::{Link, Objects};
 
@@ -105,7 +105,7 @@ impl<'a> Transport<'a> {
     /// # Errors
     /// [`LandingError::NotSent`] where nobody did, or what it builds on is nowhere.
     pub(crate) fn take(&self, parcel: Parcel<'_>, commit: &CommitId, into: &str) -> Result<(), LandingError> {
-        if self.repository.has_commit(commit)? {
+        if self.repository.has_whole(commit)? {
             return Ok(self.repository.set_swarm_ref(into, commit)?);
         }
         let not_sent = |commit: &CommitId| LandingError::NotSent { commit: commit.clone() };
@@ -120,13 +120,13 @@ impl<'a> Transport<'a> {
             Way::Server(objects, _) => {
                 let take = |wants: &CommitId| {
                     let is_it = wants == commit;
-                    if !is_it && self.repository.has_commit(wants)? {
+                    if !is_it && self.repository.has_whole(wants)? {
                         return Ok(Some(Vec::new()));
                     }
                     let parcel = if is_it { parcel } else { Parcel::Tip(wants) };
                     let found = objects.get(&parcel.object()).map_err(crate::queue::QueueError::from)?;
                     let Some(bundle) = found else { return Ok(None) };
-                    let name = if is_it { into.to_owned() } else { format!("refs/swarm/taken/{wants}") };
+                    let name = if is_it { into.to_owned() } else { format!("{TAKEN}{wants}") };
                     Ok(Some(self.repository.take_bundle(&bundle, (&parcel.reference(), wants), &name)?))
                 };
                 if let Some(missing) = gather(commit, take)? {
@@ -139,7 +139,7 @@ impl<'a> Transport<'a> {
 
     /// Forgets the names of what was taken on the way to something else, which has it now.
     fn forget_taken(&self) -> Result<(), LandingError> {
-        for name in self.repository.references("refs/swarm/taken/")? {
+        for name in self.repository.references(TAKEN)? {
             if let Some(commit) = self.repository.ref_commit(&name)? {
                 self.repository.forget_swarm_ref(&name, &commit)?;
             }

@@ -1,5 +1,5 @@
 use super::support::{TestRepo, git_in, read, write};
-use crate::git::{Packed, Repository};
+use crate::git::{Packed, Repository, TAKEN};
 use crate::model::CommitId;
 
 #[test]
@@ -68,4 +68,42 @@ fn a_bundle_that_builds_on_commits_that_are_not_here_is_not_taken_over() {
     assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(first));
     assert_eq!(take(&two, &second).unwrap(), []);
     assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(second.clone()));
+}
+
+#[test]
+fn a_bundle_is_taken_over_what_a_killed_fetch_left_where_that_is_whole() {
+    let test = TestRepo::new();
+    let base: CommitId = git_in(&test.root, &["rev-parse", "HEAD"]).parse().unwrap();
+    for name in ["other", "third"] {
+        git_in(test.folder.path(), &["clone", "-q", &test.root.to_string_lossy(), name]);
+    }
+    let commit = |text: &str| -> CommitId {
+        write(&test.root.join("work.txt"), text);
+        git_in(&test.root, &["add", "-A"]);
+        git_in(&test.root, &["commit", "-qm", text]);
+        git_in(&test.root, &["rev-parse", "HEAD"]).parse().unwrap()
+    };
+    let (first, second) = (commit("first"), commit("second"));
+    let name = |commit: &CommitId| format!("refs/swarm/tips/{commit}");
+    let bundle = |of: &CommitId, without: &CommitId| {
+        let packed = test.repo.bundle_of(of, &name(of), std::slice::from_ref(without), u64::MAX).unwrap();
+        let Packed::Bundle(bytes) = packed else { panic!("{packed:?}") };
+        bytes
+    };
+    let (one, two) = (bundle(&first, &base), bundle(&second, &first));
+    // All of it is there, and no reference leads to it.
+    let other = Repository::discover(&test.folder.path().join("other")).unwrap();
+    other.take_bundle(&one, (&name(&first), &first), "refs/swarm/in").unwrap();
+    other.forget_swarm_ref("refs/swarm/in", &first).unwrap();
+    other.forget_swarm_ref(&format!("{TAKEN}{base}"), &base).unwrap();
+    assert!(other.has_whole(&first).unwrap());
+    assert_eq!(other.take_bundle(&two, (&name(&second), &second), "refs/swarm/in").unwrap(), []);
+    assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(second.clone()));
+    // Of it there is the commit alone.
+    let third = test.folder.path().join("third");
+    write(&test.folder.path().join("commit"), &git_in(&test.root, &["cat-file", "commit", first.as_str()]));
+    let put = ["hash-object", "-t", "commit", "-w", "--literally", "../commit"];
+    let put = git_in(&third, &put).parse::<CommitId>().unwrap();
+    let third = Repository::discover(&third).unwrap();
+    assert!(third.has_commit(&put).unwrap() && !third.has_whole(&put).unwrap());
 }
