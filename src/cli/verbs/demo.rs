@@ -105,7 +105,9 @@ impl Story<'_> {
             } else {
                 self.tell_changes(&view, &mut said)?;
             }
-            if view.workers.iter().all(|worker| is_at_rest(worker.status)) {
+            // Whoever says that it is done moves its ticket right after that.
+            let has_moved = |state: Option<TicketState>| state != Some(TicketState::Running);
+            if view.workers.iter().all(|worker| is_at_rest(worker.status) && has_moved(worker.ticket_state)) {
                 return all_in_review(&view);
             }
             if self.interrupt.is_set() {

@@ -261,7 +261,7 @@ fn a_log_that_lost_what_the_replica_has_is_refused() {
     let server = Process::start(&other);
     let refused = open(&self::server(&server.url), "founder", &replica).err().unwrap();
     let reason = std::error::Error::source(&refused).unwrap().to_string();
-    assert!(reason.contains("gave no stream for the project `tests`"), "{reason}");
+    assert!(reason.contains("has no queue of the project `tests` any more"), "{reason}");
     drop(log(&server.url).unwrap());
     let refused = open(&self::server(&server.url), "founder", &replica).err().unwrap();
     let reason = std::error::Error::source(&refused).unwrap().to_string();
