@@ -200,16 +200,12 @@ impl Ledger {
         })
     }
 
-    /// Ends the attempt in the queue. A ticket that has moved on is left alone; one that was only held to be lost is
-    /// taken back first, so that work which is finished does not stay lost.
+    /// Ends the attempt in the queue. A ticket that has moved on is left alone. While the server of the queue is away that
+    /// is tried again and again: what was worked for is not given up for a server that is restarted. Nobody waits so for an
+    /// agent that was stopped: whoever looks at it later tells its end.
     pub(crate) fn complete(&self, fence: u64, outcome: &Outcome) -> Result<(), SupervisorError> {
-        let done = self.await_queue(|| match outcome {
-            Outcome::Finished { .. } => self.complete_well(fence, Completion::Review),
-            Outcome::NoChanges => self.complete_well(fence, Completion::Done),
-            Outcome::Failed { reason, .. } | Outcome::Stopped { reason } | Outcome::LimitReached { reason } => {
-                self.queue.fail(&self.ticket, fence, reason, None)
-            }
-        });
+        let away_at_most = if matches!(outcome, Outcome::Stopped { .. }) { Duration::ZERO } else { AWAY_AT_MOST };
+        let done = self.await_queue(away_at_most, || tell_end(&*self.queue, &self.ticket, fence, outcome));
         self.count_end(fence, outcome)?;
         match done {
             Ok(_) => Ok(()),
@@ -220,14 +216,17 @@ impl Ledger {
         }
     }
 
-    /// Tells the queue how it ended, again and again while its server is away: what was worked for is not given up for a
-    /// server that is restarted.
-    fn await_queue<T>(&self, tell: impl Fn() -> Result<T, QueueError>) -> Result<T, QueueError> {
+    /// Tells the queue how it ended, again for so long while its server is away.
+    fn await_queue<T>(
+        &self,
+        away_at_most: Duration,
+        tell: impl Fn() -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
         let started = Instant::now();
         let mut is_waiting = false;
         loop {
             match tell() {
-                Err(error) if error.is_away() && started.elapsed() < AWAY_AT_MOST => {
+                Err(error) if error.is_away() && started.elapsed() < away_at_most => {
                     if !std::mem::replace(&mut is_waiting, true) {
                         let text =
                             format!("its end is told to the queue as soon as that answers: {}", error_text(&error));
@@ -237,17 +236,6 @@ impl Ledger {
                 }
                 told => return told,
             }
-        }
-    }
-
-    /// Ends the attempt well.
-    fn complete_well(&self, fence: u64, completion: Completion) -> Result<TicketState, QueueError> {
-        match self.queue.complete(&self.ticket, fence, completion) {
-            Err(QueueError::Illegal { edge, .. }) if edge.state == TicketState::Lost => {
-                let claim = self.queue.reopen(&self.taking_back(fence, FROM_LOST))?;
-                self.queue.complete(&self.ticket, claim.fence, completion)
-            }
-            done => done,
         }
     }
 
@@ -271,15 +259,9 @@ impl Ledger {
 
     /// Takes the ticket back under a new lease, where it is in one of these states.
     fn take_back(&self, fence: u64, from: Option<&'static [TicketState]>) -> Result<u64, SupervisorError> {
-        let claim = self.queue.reopen(&self.taking_back(fence, from))?;
+        let claim = self.queue.reopen(&taking_back(&*self.queue, &self.ticket, fence, from))?;
         self.update(|worker| worker.attempt.fence = claim.fence)?;
         Ok(claim.fence)
-    }
-
-    /// The request for that.
-    fn taking_back(&self, expected_fence: u64, from: Option<&'static [TicketState]>) -> Reopen {
-        let (ticket, node) = (self.ticket.clone(), self.queue.node().to_owned());
-        Reopen { ticket, expected_fence, node, lease: self.lease(), counts_attempt: false, from }
     }
 
     /// Extends the lease; where the ticket was held to be lost, takes it again if nobody has it. A ticket that was
@@ -299,6 +281,41 @@ impl Ledger {
             },
         }
     }
+}
+
+/// Tells a queue how an attempt ended. A ticket that was only held to be lost is taken back first where its work is done, so
+/// that this does not stay lost.
+pub(crate) fn tell_end(
+    queue: &dyn Queue,
+    ticket: &TicketId,
+    fence: u64,
+    outcome: &Outcome,
+) -> Result<TicketState, QueueError> {
+    let completion = match outcome {
+        Outcome::Finished { .. } => Completion::Review,
+        Outcome::NoChanges => Completion::Done,
+        Outcome::Failed { reason, .. } | Outcome::Stopped { reason } | Outcome::LimitReached { reason } => {
+            return queue.fail(ticket, fence, reason, None);
+        }
+    };
+    match queue.complete(ticket, fence, completion) {
+        Err(QueueError::Illegal { edge, .. }) if edge.state == TicketState::Lost => {
+            let claim = queue.reopen(&taking_back(queue, ticket, fence, FROM_LOST))?;
+            queue.complete(ticket, claim.fence, completion)
+        }
+        done => done,
+    }
+}
+
+/// The request to take a ticket back under a new lease, where it is in one of these states.
+fn taking_back(
+    queue: &dyn Queue,
+    ticket: &TicketId,
+    expected_fence: u64,
+    from: Option<&'static [TicketState]>,
+) -> Reopen {
+    let (ticket, node, lease) = (ticket.clone(), queue.node().to_owned(), lease_of(queue));
+    Reopen { ticket, expected_fence, node, lease, counts_attempt: false, from }
 }
 
 /// Where a ticket is whose lease may be taken again.

@@ -45,7 +45,7 @@ use crate::terminal::{PtyError, RecordingError, TmuxError};
 
 pub(crate) use client::{ANSWER_WITHIN, Client, SLOW};
 pub(crate) use handover::RuntimePaths;
-pub(crate) use ledger::node_name;
+pub(crate) use ledger::{node_name, tell_end};
 pub(crate) use run::supervise;
 pub(crate) use spawn::{
     ApprovedSetup, Continue, Inherited, Plan, Reserved, ReservedAgain, SeenLease, Spawned, Spawner, Start,
@@ -57,7 +57,7 @@ pub(crate) const MARKER: &str = "SWARM_WORKER_DIR";
 /// How long a lease lasts unless renewed.
 pub(crate) const LEASE: std::time::Duration = std::time::Duration::from_secs(120);
 
-/// The same of a worker that runs, where several machines share the queue.
+/// The same where several machines share the queue, of a worker that runs or is being made.
 pub(crate) const SHARED_LEASE: std::time::Duration = std::time::Duration::from_secs(8);
 
 /// What went wrong with a worker.

@@ -135,12 +135,8 @@ impl Pty {
 
     /// Reads what the terminal shows; 0 means that nothing holds the terminal open any more. Cancel safe.
     pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = |fd: &OwnedFd| rustix::io::read(fd, &mut *buffer).map_err(io::Error::from);
-        match self.master.async_io(Interest::READABLE, retrying(read)).await {
-            // The master's way of saying that the last slave was closed (pty(7) leaves it out; Linux answers so).
-            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(0),
-            result => result,
-        }
+        let read = |fd: &OwnedFd| unless_hung_up(|| rustix::io::read(fd, &mut *buffer));
+        self.master.async_io(Interest::READABLE, retrying(read)).await
     }
 
     /// Types what fits into the terminal's input now and returns how much; 0 when it is full. Cancel safe.
@@ -204,6 +200,18 @@ impl Pty {
                 Ok(Err(error)) => return Err(error),
             }
         }
+    }
+}
+
+/// What a read of the master answers, 0 once nobody has the other side open: Linux says EIO then (pty(7) leaves it out).
+/// It looks for input before it looks for that, and says EIO of what was written in between; the next read gets it.
+fn unless_hung_up(mut read: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+    match read() {
+        Err(Errno::IO) => match read() {
+            Err(Errno::IO) => Ok(0),
+            result => Ok(result?),
+        },
+        result => Ok(result?),
     }
 }
 

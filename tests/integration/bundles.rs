@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use rustix::process::{Signal, kill_process};
 
-use crate::nodes::{Nodes, handed_over, pid};
+use crate::support::nodes::{Nodes, handed_over};
 use crate::support::schema::assert_conforms;
 
 /// A limit that small work is below, and three times as much above.
@@ -125,12 +124,7 @@ fn what_was_too_large_to_be_handed_over_stays_at_its_node_when_another_one_begin
     let nodes = with_half_of_two();
     let swarm = &nodes.swarm;
     let half = swarm.git(["rev-parse", "refs/swarm/wip/large:half.large"]).success();
-    let status = nodes.json(&nodes.first(), &["status"]);
-    let workers = status["workers"].as_array().unwrap().iter();
-    let processes = workers.flat_map(|worker| [&worker["supervisor_pid"], &worker["pid"]]);
-    for process in [&status["coordinator"]["pid"]].into_iter().chain(processes) {
-        kill_process(pid(process), Signal::KILL).unwrap();
-    }
+    nodes.kill_all(&nodes.first());
     nodes.join_second(&[]);
     nodes.await_landed(&nodes.second(), &["large", "small"]);
     let started = std::fs::read_to_string(nodes.place("started.log")).unwrap();

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod budget;
+#[cfg(feature = "real-agents")]
 mod bundles;
 mod bus;
 mod capacity;
@@ -14,6 +15,8 @@ mod claude_worker;
 mod contract;
 mod demo;
 mod events;
+#[cfg(feature = "real-agents")]
+mod failover;
 mod finish;
 #[cfg(feature = "real-agents")]
 mod foreign;
@@ -24,11 +27,13 @@ mod layering;
 mod migrate;
 #[cfg(feature = "real-agents")]
 mod nats;
+#[cfg(feature = "real-agents")]
 mod nodes;
 mod own_loop;
 mod plan;
 mod processes;
 mod pull_request;
+#[cfg(feature = "real-agents")]
 mod pull_request_nodes;
 mod pull_request_run;
 mod queue;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Signal, kill_process};
 
-use crate::nodes::Nodes;
 use crate::pull_request_run::with_forge;
+use crate::support::nodes::Nodes;
 
 /// Writes down what it finds and one file.
 const SCRIPT: &str = r#"

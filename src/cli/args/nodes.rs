@@ -67,7 +67,7 @@ pub(in crate::cli) struct DrainArgs {
     pub(crate) undo: bool,
 }
 
-// One node.
+// node remove
 #[derive(Debug, Args)]
 pub(in crate::cli) struct NodeRemoveArgs {
     /// Which node; this one when none is named.

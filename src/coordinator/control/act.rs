@@ -11,6 +11,7 @@ use crate::model::ticket::{Ticket, TicketState};
 use crate::model::worker::{Liveness, Outcome, Phase, STOPPED_BY_PERSON, Status, Worker};
 use crate::model::{CommitId, Time};
 use crate::process;
+use crate::queue::QueueTicket;
 use crate::supervisor::protocol::{Reply, Request};
 use crate::supervisor::{ANSWER_WITHIN, Continue, MARKER, Spawned, Spawner};
 use crate::terminal::Tmux;
@@ -53,7 +54,7 @@ impl Control {
             };
         }
         let again = self.continuation(self.worker(id.as_str())?, Some(text.to_owned()), true, false)?;
-        let spawned = self.go_on(&Continue { returned_at, from, ..again }, admission)?;
+        let spawned = self.go_on(&Continue { returned_at, from, ..again }, admission, None)?;
         let text = format!("Started attempt {} with the message", spawned.worker.attempt.number);
         Ok(action(&id, "restarted", text))
     }
@@ -75,7 +76,8 @@ impl Control {
             let known = self.know(self.worker(id.as_str())?, None);
             // One that was killed meanwhile has written nothing down and may have left its agent.
             if reply != Reply::Ending || !matches!(known.worker.phase, Phase::Supervised { .. }) {
-                return Ok(action(id, "stopped", format!("Stopped; it is {}", known.verdict.status.as_str())));
+                let (status, untold) = (known.verdict.status.as_str(), self.untold(worker)?);
+                return Ok(action(id, "stopped", format!("Stopped; it is {status}{untold}")));
             }
         }
         self.refuse_being_spawned(worker)?;
@@ -85,7 +87,7 @@ impl Control {
         }
         let count = spawner.end_leftovers(id)?;
         if let Phase::Supervised { .. } = worker.phase {
-            let outcome = Outcome::Stopped { reason: "a person stopped it after its supervisor was lost".to_owned() };
+            let outcome = Outcome::Stopped { reason: reason.to_owned() };
             let queue = self.project.queue()?;
             queue.declare_lost(&worker.ticket, worker.attempt.fence).ok();
             queue.fail(&worker.ticket, worker.attempt.fence, reason, None).ok();
@@ -95,9 +97,19 @@ impl Control {
                 row.phase = Phase::Ended { outcome, at: Time::now() };
                 Ok(())
             })?;
-            return Ok(action(id, "stopped", format!("Stopped; {count} processes it had left behind were ended")));
+            let untold = self.untold(worker)?;
+            let text = format!("Stopped; {count} processes it had left behind were ended{untold}");
+            return Ok(action(id, "stopped", text));
         }
         Ok(action(id, "ended", "It had ended already".to_owned()))
+    }
+
+    /// What is to be said where the queue has not heard that an attempt ended.
+    fn untold(&self, worker: &Worker) -> Result<&'static str, Failure> {
+        let fence = self.worker(worker.id.as_str())?.attempt.fence;
+        let is_untold = |entry: QueueTicket| entry.fence == fence && entry.state == TicketState::Running;
+        let entry = self.project.queue()?.ticket(&worker.ticket)?;
+        Ok(if entry.is_some_and(is_untold) { "; its queue is told when the server answers" } else { "" })
     }
 
     /// Ends the agents of workers; an answer for each, in their order. Of those that have ended already, looks at the
@@ -231,7 +243,7 @@ impl Control {
         let in_session = known.worker.attempt.session_id.is_some();
         let prompt = in_session.then(|| RESUME_PROMPT.to_owned());
         let again = self.continuation(known.worker, prompt, true, false)?;
-        let spawned = self.go_on(&Continue { from, ..again }, Admission::Limited)?;
+        let spawned = self.go_on(&Continue { from, ..again }, Admission::Limited, None)?;
         let how = if in_session { "in its own conversation" } else { "from its prompt, in the same worktree" };
         Ok(action(&id, "resumed", format!("Resumed attempt {} {how}", spawned.worker.attempt.number)))
     }
@@ -263,7 +275,7 @@ impl Control {
         self.stop_one(worker, "a person restarted it")?;
         let again = self.continuation(self.worker(id.as_str())?, None, false, true)?;
         let spawner = self.spawner_for(&again.worker)?;
-        let reserved = spawner.reserve_again(&again)?;
+        let reserved = spawner.reserve_again(&again, None)?;
         drop(places);
         let spawned = spawner.start_again(&again, reserved, &|_| {})?;
         Ok(action(id, "restarted", format!("Started attempt {}", spawned.worker.attempt.number)))
@@ -297,24 +309,20 @@ impl Control {
         }
     }
 
-    /// Starts an ended worker again.
-    pub(super) fn go_on(&self, again: &Continue, admission: Admission) -> Result<Spawned, Failure> {
+    /// Starts an ended worker again, one that is held by the lock if there is one.
+    pub(super) fn go_on(
+        &self,
+        again: &Continue,
+        admission: Admission,
+        held: Option<FileLock>,
+    ) -> Result<Spawned, Failure> {
         let spawner = self.spawner_for(&again.worker)?;
         let places = self.lock_places()?;
         if admission == Admission::Limited {
             self.check_capacity(1)?;
             self.check_budgets(&again.ticket, &self.run)?;
         }
-        let reserved = spawner.reserve_again(again)?;
-        drop(places);
-        Ok(spawner.start_again(again, reserved, &|_| {})?)
-    }
-
-    /// Starts an ended worker again that was held so that nobody else does, whether there is room or not.
-    pub(super) fn go_on_held(&self, again: &Continue, lock: FileLock) -> Result<Spawned, Failure> {
-        let spawner = self.spawner_for(&again.worker)?;
-        let places = self.lock_places()?;
-        let reserved = spawner.reserve_held(again, lock)?;
+        let reserved = spawner.reserve_again(again, held)?;
         drop(places);
         Ok(spawner.start_again(again, reserved, &|_| {})?)
     }

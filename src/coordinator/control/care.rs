@@ -61,7 +61,7 @@ impl Control {
             let spawner = self.spawner_for(&again.worker)?;
             // It has its place already.
             let places = self.lock_places()?;
-            let reserved = spawner.reserve_again(&again)?;
+            let reserved = spawner.reserve_again(&again, None)?;
             drop(places);
             // A start that fails is still owed.
             store.change_care(id, |care| care.restart_owed = Some(reserved.fence()))?;

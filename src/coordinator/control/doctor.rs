@@ -235,8 +235,7 @@ impl Control {
         let (Some(server), Some(link)) = (queue.server(), queue.link()) else { return Ok(Vec::new()) };
         let (version, count) = link.kept_by().map_err(QueueError::from)?;
         let place = format!("project `{}` on {} (nats-server {version})", server.project, server.address);
-        let wanted = server.replicas as u64;
-        let by = counted(usize::try_from(count).unwrap_or(usize::MAX), "server");
+        let (wanted, by) = (server.replicas, counted(count, "server"));
         Ok(vec![match count < wanted {
             false => ok("queue", format!("{place}, kept by {by}")),
             true => {

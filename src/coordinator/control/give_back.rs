@@ -82,9 +82,10 @@ impl Control {
         match (resolver, held) {
             (Some(agent), held) => self.hand_over(worker, &agent, prompt, head, held)?,
             (None, None) => self.deliver(worker, &prompt, head, Admission::Always, FROM_APPROVED).map(drop)?,
-            (None, Some(held)) => {
+            (None, held @ Some(_)) => {
                 let again = self.continuation(worker, Some(prompt), true, false)?;
-                self.go_on_held(&Continue { returned_at: head, from: FROM_APPROVED, ..again }, held)?;
+                let again = Continue { returned_at: head, from: FROM_APPROVED, ..again };
+                self.go_on(&again, Admission::Always, held)?;
             }
         }
         view.returned.push(entry);
@@ -177,10 +178,7 @@ impl Control {
             headless,
             from: FROM_STOPPED,
         };
-        match held {
-            Some(held) => self.go_on_held(&again, held).map(drop),
-            None => self.go_on(&again, Admission::Always).map(drop),
-        }
+        self.go_on(&again, Admission::Always, held).map(drop)
     }
 
     /// The prompt that says why work came back.

@@ -21,7 +21,7 @@ use crate::queue::QueueTicket;
 /// every two.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// What `node join` was asked for.
 #[derive(Debug, Clone, Default)]
@@ -192,35 +192,39 @@ impl Control {
         if undo {
             return Ok(changed(&name, "active", format!("Node `{name}` takes tickets again")));
         }
-        if !known.is_gone() {
-            Self::await_draining(&register, &name)?;
-        }
+        let from_when = match Self::await_draining(&register, &name)? {
+            true => "",
+            false => " from its next look on; it has not answered yet",
+        };
         let text = match known.record.running {
-            0 => format!("Node `{name}` takes nothing new; nothing runs there"),
+            0 => format!("Node `{name}` takes nothing new{from_when}; nothing runs there"),
             count => {
                 let runs = if count == 1 { "its worker runs".to_owned() } else { format!("its {count} workers run") };
-                format!("Node `{name}` takes nothing new; {runs} on: swarm node list tells when it is drained")
+                format!(
+                    "Node `{name}` takes nothing new{from_when}; {runs} on: swarm node list tells when it is drained"
+                )
             }
         };
         Ok(changed(&name, "drained", text))
     }
 
-    /// Waits until a node knows that it takes nothing new, or for a moment.
-    fn await_draining(register: &Register, name: &NodeName) -> Result<(), Failure> {
+    /// Waits until a node knows that it takes nothing new, for a moment; whether it does. One that is gone takes nothing.
+    fn await_draining(register: &Register, name: &NodeName) -> Result<bool, Failure> {
         let begun = Instant::now();
         while begun.elapsed() < HEARD_WITHIN {
             if register.node(name)?.is_none_or(|node| node.record.is_draining || node.is_gone()) {
-                return Ok(());
+                return Ok(true);
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(ASK_EVERY);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Takes a node off the register: this one, whose coordinator is ended first, or one that is gone.
     ///
     /// # Errors
-    /// While one that is gone has tickets, unless it is `forced`: the others take them over as long as it is on the register.
+    /// While one that is gone has finished work, unless it is `forced`: the others take that over as long as it is on the
+    /// register. What ran there they take over in any case.
     pub(crate) fn node_remove(&self, name: Option<&str>, forced: bool) -> Result<NodeChangedView, Failure> {
         let register = self.project_register()?;
         let known = self.registered(&register, name)?;
@@ -231,7 +235,9 @@ impl Control {
         }
         if !is_own && !forced {
             let tickets = self.project.queue()?.snapshot()?;
-            let is_held = |entry: &&QueueTicket| entry.state.is_begun() && !entry.state.is_ended();
+            let is_held = |entry: &&QueueTicket| {
+                matches!(entry.state, TicketState::Review | TicketState::Approved | TicketState::Landing)
+            };
             let is_its = |entry: &&QueueTicket| entry.node.as_deref() == Some(name.as_str());
             let held: Vec<_> = tickets.iter().filter(is_held).filter(is_its).collect();
             if let Some(first) = held.first() {
@@ -239,7 +245,7 @@ impl Control {
                 let text =
                     format!("node `{name}` is gone and has `{}`{more}, which is {}", first.ticket.id, first.state);
                 return Err(Failure::new(FailureKind::Failed, text)
-                    .hint("other nodes go on with that as long as it is on the register; finished work lands where one has joined with --merge")
+                    .hint("where a node has joined with --merge it lands as long as this one is on the register")
                     .hint(format!("swarm node remove {name} --force leaves it to a person")));
             }
         }

@@ -36,7 +36,7 @@ impl Control {
         let (prompt, returned_at, headless) = (None, None, worker.attempt.headless);
         let (in_session, counts_attempt, from) = (false, false, FROM_REVIEW);
         let again = Continue { worker, ticket, agent, prompt, in_session, counts_attempt, returned_at, headless, from };
-        self.go_on(&again, Admission::Limited).map(drop)
+        self.go_on(&again, Admission::Limited, None).map(drop)
     }
 
     /// What the agent of a worker left at its end.

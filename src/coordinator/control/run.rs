@@ -174,20 +174,23 @@ impl Control {
         Ok(Past::of(&self.project.store()?.workers()?, tickets))
     }
 
-    /// Looks at every worker and then at every ticket. Tickets of lost workers are declared lost on the way.
+    /// Looks at every worker and then at every ticket. What the queue was not told of a worker's end it is told on the way.
     pub(in crate::coordinator) fn observe(&self) -> Result<(Vec<Seen>, Vec<QueueTicket>), Failure> {
         let workers = self.project.store()?.workers()?;
         let known = workers.into_iter().filter(|worker| !is_released(worker));
         let mut known: Vec<Known> = known.map(|worker| self.know(worker, None)).collect();
-        let mut tickets = self.project.queue()?.snapshot()?;
+        let queue = self.project.queue()?;
+        let mut tickets = queue.snapshot()?;
         let places: HashMap<TicketId, usize> =
             tickets.iter().enumerate().map(|(place, entry)| (entry.ticket.id.clone(), place)).collect();
         for known in &mut known {
             let Some(place) = places.get(&known.worker.ticket) else { continue };
             let entry = &mut tickets[*place];
             known.ticket_state = Some(entry.state);
-            if self.reconcile(known)? {
-                entry.state = TicketState::Lost;
+            if self.reconcile(known)?
+                && let Some(now) = queue.ticket(&entry.ticket.id)?
+            {
+                *entry = now;
             }
         }
         let seen = known.into_iter().map(|known| Seen {

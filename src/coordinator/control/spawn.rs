@@ -167,7 +167,7 @@ impl Control {
             progress.step(&id, SpawnStep::Claim);
             let taken = match prepared {
                 Prepared::New(mut start) => spawner.reserve(&mut start).map(|place| Taken::New(start, place)),
-                Prepared::Again(again) => spawner.reserve_again(&again).map(|place| Taken::Again(again, place)),
+                Prepared::Again(again) => spawner.reserve_again(&again, None).map(|place| Taken::Again(again, place)),
             };
             (id, taken.map_err(Failure::from))
         };

@@ -18,7 +18,7 @@ use crate::model::worker::{Evidence, EvidenceSource, Liveness, Outcome, Phase, S
 use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
 use crate::process;
 use crate::queue::{Queue, QueueTicket};
-use crate::supervisor::MARKER;
+use crate::supervisor::{MARKER, tell_end};
 
 /// Processes that are named in one clause at most.
 const PIDS_SHOWN: usize = 5;
@@ -76,7 +76,7 @@ impl Control {
         // A server that is away hears it from the next look.
         for known in known.iter_mut().filter(|_| !is_away) {
             if self.reconcile(known)? {
-                states.insert(known.worker.ticket.clone(), TicketState::Lost);
+                states.extend(known.ticket_state.map(|state| (known.worker.ticket.clone(), state)));
             }
         }
         for state in states.values() {
@@ -130,15 +130,26 @@ impl Control {
         Ok(ids.filter(|id: &TicketId| !known.contains_key(id)).count())
     }
 
-    /// Declares the ticket of a lost worker lost, so that the queue says what is true. Whether it did.
+    /// Lets the queue say what is true of a worker whose supervisor could not tell it: that it was lost, or how its attempt
+    /// ended. Whether the ticket moved.
     pub(super) fn reconcile(&self, known: &mut Known) -> Result<bool, Failure> {
-        if known.verdict.status != Status::Lost || known.ticket_state != Some(TicketState::Running) {
-            return Ok(false);
-        }
-        let state = self.project.queue()?.declare_lost(&known.worker.ticket, known.worker.attempt.fence);
+        use TicketState::{Lost, Running};
+        let (ticket, fence) = (&known.worker.ticket, known.worker.attempt.fence);
+        let queue = self.project.queue()?;
+        let told = match (&known.worker.phase, known.ticket_state) {
+            (_, Some(Running)) if known.verdict.status == Status::Lost => queue.declare_lost(ticket, fence),
+            (Phase::Ended { outcome, .. }, Some(Running | Lost))
+                if known.liveness == Liveness::Dead
+                    && queue.ticket(ticket)?.is_some_and(|entry| entry.fence == fence) =>
+            {
+                tell_end(&*queue, ticket, fence, outcome)
+            }
+            _ => return Ok(false),
+        };
+        let before = known.ticket_state;
         // A ticket under another fence is somebody else's by now.
-        known.ticket_state = state.ok().or(known.ticket_state);
-        Ok(known.ticket_state == Some(TicketState::Lost))
+        known.ticket_state = told.ok().or(before);
+        Ok(known.ticket_state != before)
     }
 
     /// Looks for what the agents of lost workers left running, in one go for all of them.

@@ -392,6 +392,10 @@ fn running<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Optio
         return Judged::Passing(Hold { ticket, kind: HoldKind::Place, why, until: None });
     }
     let is_ended = |seen: &&Seen| seen.liveness == Liveness::Dead && matches!(seen.worker.phase, Phase::Ended { .. });
+    if seen.filter(is_ended).is_some_and(|seen| seen.worker.attempt.fence == entry.fence) {
+        // The queue has yet to hear how it ended.
+        return Judged::Moving;
+    }
     let Some(seen) = seen.filter(|seen| !is_ended(seen)) else {
         // Whoever claimed it is about to write its worker down, or died before it could.
         let is_young =

@@ -80,7 +80,7 @@ impl Link {
     }
 
     /// The version of the server that answers, and how many servers keep the log.
-    pub(crate) fn kept_by(&self) -> Result<(String, u64), NatsError> {
+    pub(crate) fn kept_by(&self) -> Result<(String, usize), NatsError> {
         self.patiently(PATIENCE, || {
             let (context, stream) = (self.context(), self.names.stream.clone());
             async move {

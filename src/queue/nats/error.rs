@@ -198,11 +198,13 @@ impl NatsError {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Unreachable { address, .. } | Self::Silent { address, .. } | Self::Unanswered { address }
+                if address.contains(',') =>
+            {
+                "more than half of its servers have to run, and to reach each other".to_owned()
+            }
             Self::Unreachable { address, .. } | Self::Silent { address, .. } | Self::Unanswered { address } => {
                 let port = address.rsplit(':').next().unwrap_or("4222");
-                if address.contains(',') {
-                    return Some("more than half of its servers have to run, and to reach each other".to_owned());
-                }
                 format!("is it running? nats-server -js -p {port} starts one; `queue` in .swarm/config.yaml names it")
             }
             Self::Denied { .. } => {
@@ -234,7 +236,7 @@ impl NatsError {
                     .to_owned()
             }
             Self::NotMade { .. } => {
-                "`queue.replicas` in .swarm/config.yaml needs as many servers, in one cluster".to_owned()
+                "with `queue.replicas` above 1, as many servers have to be in one cluster".to_owned()
             }
             Self::Login { .. } | Self::Refused { .. } | Self::Unreadable { .. } => return None,
         })

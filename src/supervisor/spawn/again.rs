@@ -1,6 +1,7 @@
 //! Starting an ended or lost worker again in its worktree. There is nothing to undo but the attempt itself.
 
-use super::{Continue, Renewing, Spawned, Spawner, SupervisorError};
+use super::claim::Renewing;
+use super::{Continue, Spawned, Spawner, SupervisorError};
 use crate::files::FileLock;
 use crate::model::event::Event;
 use crate::model::ticket::TicketState;
@@ -47,16 +48,20 @@ impl Spawner {
         Ok(())
     }
 
-    /// Takes an ended or lost worker for one more start: ends what its agent left running and takes the ticket back.
+    /// Takes an ended or lost worker, under a lock that [`Spawner::hold`] gave if there is one, for one more start: ends
+    /// what its agent left running and takes the ticket back.
     ///
     /// # Errors
     /// As of [`Spawner::hold`].
-    pub(crate) fn reserve_again(&self, again: &Continue) -> Result<ReservedAgain, SupervisorError> {
-        self.reserve_held(again, self.lock_spawn(&again.worker.id)?)
-    }
-
-    /// The same under a lock that [`Spawner::hold`] gave.
-    pub(crate) fn reserve_held(&self, again: &Continue, lock: FileLock) -> Result<ReservedAgain, SupervisorError> {
+    pub(crate) fn reserve_again(
+        &self,
+        again: &Continue,
+        held: Option<FileLock>,
+    ) -> Result<ReservedAgain, SupervisorError> {
+        let lock = match held {
+            Some(lock) => lock,
+            None => self.lock_spawn(&again.worker.id)?,
+        };
         self.check_is_as_seen(&again.worker)?;
         let mut worker = again.worker.clone();
         if !worker.place.worktree.is_dir() {

@@ -3,18 +3,18 @@
 
 mod again;
 mod briefing;
+mod claim;
 mod session;
 mod undo;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::finish::run_command;
 use super::handover::RuntimePaths;
-use super::ledger::{Ledger, lease_of};
+use super::ledger::Ledger;
 use super::{MARKER, SupervisorError};
 use crate::config::Environment;
 use crate::files::{self, FileLock};
@@ -27,11 +27,14 @@ use crate::model::ticket::{Ticket, TicketState, start_of};
 use crate::model::worker::{Attempt, Outcome, Phase, Place, SpawnStep, StackedOn, Worker};
 use crate::model::{BranchName, CommitId, RunId, TicketId, Time, WorkerId, duration_text, error_text};
 use crate::process;
-use crate::queue::{Claim, ClaimRequest, NewTicket, Queue, QueueTicket, Renewed, Reopen};
+use crate::queue::{Claim, Queue};
 use crate::store::{StatePaths, Store};
 use crate::terminal::Tmux;
 
+use claim::Renewing;
+
 pub(crate) use again::ReservedAgain;
+pub(crate) use claim::SeenLease;
 
 /// How long a spawn lock may be held by somebody who only looks at it.
 const LOCK_WITHIN: Duration = Duration::from_millis(200);
@@ -77,15 +80,6 @@ pub(crate) struct Spawner {
     pub(crate) run: RunId,
     /// Set-up commands that may run.
     pub(crate) setup: ApprovedSetup,
-}
-
-/// A lease of another node that is over, as it was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SeenLease {
-    /// Its fence.
-    pub(crate) fence: u64,
-    /// When it was to end.
-    pub(crate) until: Option<Time>,
 }
 
 /// A worker to start for a ticket.
@@ -179,13 +173,6 @@ pub(crate) struct Reserved {
     _lock: FileLock,
     /// Keeps its claim.
     _renewing: Option<Renewing>,
-}
-
-/// Renews a claim until it is dropped, and nobody waits for that.
-#[derive(Debug)]
-struct Renewing {
-    /// Closed when it ends.
-    _ends: mpsc::Sender<()>,
 }
 
 /// A worker whose agent runs, or whose work another node had finished.
@@ -315,94 +302,10 @@ impl Spawner {
         Ok(Spawned { took_branch: start.plan.use_existing_branch, ..spawned })
     }
 
-    /// How long a claim lasts unless renewed.
-    fn lease(&self) -> Duration {
-        lease_of(&*self.queue)
-    }
-
-    /// Renews the claim of a worker while it is being made, where other nodes take one for gone that says nothing for as
-    /// long as a lease lasts.
-    fn keep_claim(&self, worker: &Worker) -> Option<Renewing> {
-        self.queue.server()?;
-        let (ends, ended) = mpsc::channel();
-        let (queue, ticket, fence, lease) =
-            (self.queue.clone(), worker.ticket.clone(), worker.attempt.fence, self.lease());
-        std::thread::spawn(move || {
-            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(lease / 4) {
-                if let Ok(Renewed::Lost) = queue.renew(&ticket, fence, lease) {
-                    return;
-                }
-            }
-        });
-        Some(Renewing { _ends: ends })
-    }
-
     /// The lock that one spawn of a worker holds from its first effect to its end.
     fn lock_spawn(&self, id: &WorkerId) -> Result<FileLock, SupervisorError> {
         let lock = FileLock::take_within(&self.paths.spawn_lock(id), LOCK_WITHIN)?;
         lock.ok_or_else(|| SupervisorError::Spawning { worker: id.clone() })
-    }
-
-    /// Takes a ticket whose holder is gone, if it is still under the lease that was seen: a holder that has renewed it since
-    /// is not gone.
-    fn take_over(&self, ticket: &TicketId, seen: SeenLease) -> Result<Claim, SupervisorError> {
-        let SeenLease { fence, until } = seen;
-        self.queue.refresh()?;
-        let known = self.queue.ticket(ticket)?;
-        if let Some(known) = known.filter(|known| known.state == TicketState::Running && known.lease_until != until) {
-            return Err(SupervisorError::NotClaimable { ticket: ticket.clone(), state: known.state });
-        }
-        self.queue.declare_lost(ticket, fence)?;
-        Ok(self.queue.reopen(&Reopen {
-            ticket: ticket.clone(),
-            expected_fence: fence,
-            node: self.queue.node().to_owned(),
-            lease: self.lease(),
-            counts_attempt: false,
-            from: Some(&[TicketState::Lost, TicketState::Review, TicketState::Approved]),
-        })?)
-    }
-
-    /// Claims the ticket; with `publishes` it is published before, unless it is queued as it is.
-    fn claim(&self, ticket: &Ticket, publishes: bool) -> Result<Claim, SupervisorError> {
-        let known = self.queue.ticket(&ticket.id)?;
-        if let Some(known) = &known
-            && matches!(known.state, TicketState::Running | TicketState::Lost)
-            && known.node.as_deref() == Some(self.queue.node())
-        {
-            // Whoever claims here holds the spawn lock until the worker's row is written, and there is neither.
-            self.queue.release(&ticket.id, known.fence)?;
-        }
-        let is_queued = |known: &QueueTicket| {
-            known.ticket == *ticket
-                && matches!(
-                    known.state,
-                    TicketState::Running | TicketState::Lost | TicketState::Queued | TicketState::Blocked
-                )
-        };
-        if publishes && !known.as_ref().is_some_and(is_queued) {
-            let dedupe_key = publication_key(&ticket.id, &self.run);
-            self.queue.publish(&NewTicket { ticket: ticket.clone(), dedupe_key })?;
-        }
-        let request = ClaimRequest {
-            node: self.queue.node().to_owned(),
-            capabilities: ticket.capabilities.clone(),
-            limit: 1,
-            only: Some(vec![ticket.id.clone()]),
-            lease: self.lease(),
-            request_id: None,
-        };
-        match self.queue.claim(&request)?.pop() {
-            Some(claim) if !is_same_work(&claim.ticket, ticket) => {
-                self.queue.release(&ticket.id, claim.fence)?;
-                Err(SupervisorError::Republished { ticket: ticket.id.clone() })
-            }
-            Some(claim) => Ok(claim),
-            None => {
-                let state = self.queue.ticket(&ticket.id)?.map_or(TicketState::Open, |known| known.state);
-                Err(SupervisorError::NotClaimable { ticket: ticket.id.clone(), state })
-            }
-        }
     }
 
     /// Writes the worker's first row.
@@ -604,16 +507,6 @@ fn set_step(ledger: &Ledger, now: SpawnStep) -> Result<(), SupervisorError> {
             (*step, *since) = (now, Time::now());
         }
     })
-}
-
-/// Whether two tickets are the same but for the budget, which a person may raise without changing the work.
-fn is_same_work(one: &Ticket, other: &Ticket) -> bool {
-    *one == Ticket { budget: one.budget, ..other.clone() }
-}
-
-/// Names the publication of a ticket by one command.
-fn publication_key(ticket: &TicketId, run: &RunId) -> String {
-    format!("{ticket}/{}", run.as_str())
 }
 
 /// What git is asked for.

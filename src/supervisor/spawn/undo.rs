@@ -1,6 +1,7 @@
 //! Taking back what a spawn that failed, or whose process died, has left.
 
-use super::{NewWorktree, RuntimePaths, Spawner, SupervisorError, publication_key};
+use super::claim::publication_key;
+use super::{NewWorktree, RuntimePaths, Spawner, SupervisorError};
 use crate::files::FileLock;
 use crate::model::worker::{Outcome, Phase, SpawnStep, Worker};
 use crate::model::{RunId, TicketId, Time, WorkerId, error_text};

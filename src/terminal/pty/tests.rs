@@ -283,6 +283,19 @@ fn concurrent_starts_leak_no_descriptor_into_other_children() {
     });
 }
 
+/// Seen about once in 25,000 programs that write and end while the master is being read.
+#[test]
+fn what_was_written_just_before_the_end_is_not_lost() {
+    let read = |answers: &[rustix::io::Result<usize>]| {
+        let mut answers = answers.iter().copied();
+        unless_hung_up(|| answers.next().unwrap()).map_err(|error| error.kind())
+    };
+    assert_eq!(read(&[Err(Errno::IO), Ok(20)]), Ok(20));
+    assert_eq!(read(&[Err(Errno::IO), Err(Errno::IO)]), Ok(0));
+    assert_eq!(read(&[Err(Errno::AGAIN)]), Err(io::ErrorKind::WouldBlock));
+    assert_eq!(read(&[Err(Errno::IO), Err(Errno::INTR)]), Err(io::ErrorKind::Interrupted));
+}
+
 #[tokio::test]
 async fn ended_terminals_leave_no_descriptor_and_no_zombie() {
     let open_terminals = || {

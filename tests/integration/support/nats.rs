@@ -96,12 +96,17 @@ impl NatsServer {
     pub(crate) fn port(&self) -> String {
         self.url.rsplit(':').next().unwrap().to_owned()
     }
+
+    /// Ends it.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 impl Drop for NatsServer {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.kill();
     }
 }
 

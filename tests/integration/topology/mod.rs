@@ -1,6 +1,7 @@
 //! Topologies: each is seen in who may message and assign whom, in who takes what, and in its drawing, and can be changed
 //! while workers run.
 
+#[cfg(feature = "real-agents")]
 mod nodes;
 mod ring;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-use crate::nodes::{Nodes, pid};
+use crate::support::nodes::Nodes;
 use crate::support::swarm::TestSwarm;
 
 /// An agent that waits as long as a file of its ticket is there, and writes another one.
@@ -172,11 +172,7 @@ fn a_ticket_goes_on_round_its_ring_at_another_node_when_its_own_is_killed_in_a_t
     let nodes = ring_of_one_node();
     let said = || nodes.swarm.run(["why", "t"]).stdout.contains("was handed over");
     nodes.swarm.wait_until("its work to be handed over", said);
-    let status = nodes.json(&nodes.first(), &["status"]);
-    kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
-    for process in [&status["workers"][0]["supervisor_pid"], &status["workers"][0]["pid"]] {
-        kill_process(pid(process), Signal::KILL).unwrap();
-    }
+    nodes.kill_all(&nodes.first());
     nodes.join_second(&[]);
     nodes.swarm.wait_until("the second to begin again there", || turns(&nodes) == "one\ntwo\ntwo\n");
     std::fs::remove_file(nodes.place("wait.two")).unwrap();
