@@ -41,8 +41,11 @@ pub(crate) struct NodeRecord {
     pub(crate) clone: String,
     /// What it offers beside what its agents offer.
     pub(crate) capabilities: Vec<String>,
-    /// Workers at once.
+    /// Workers at once, as configured.
     pub(crate) max_workers: usize,
+    /// The same where scaling says otherwise.
+    #[serde(default)]
+    pub(crate) scaled: Option<usize>,
     /// Workers that run.
     pub(crate) running: usize,
     /// The load of its machine over the last minute, by core.
@@ -72,6 +75,7 @@ impl NodeRecord {
             clone,
             capabilities,
             max_workers,
+            scaled: None,
             running: 0,
             load: None,
             lands: false,
@@ -81,6 +85,11 @@ impl NodeRecord {
             joined_at: now,
             at: now,
         }
+    }
+
+    /// Workers at once.
+    pub(crate) fn limit(&self) -> usize {
+        self.scaled.unwrap_or(self.max_workers)
     }
 }
 

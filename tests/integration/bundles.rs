@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-
 use crate::support::nodes::{Nodes, handed_over};
 use crate::support::schema::assert_conforms;
 

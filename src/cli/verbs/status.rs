@@ -10,7 +10,7 @@ use crate::cli::Context;
 use crate::cli::args::{StatusArgs, WorkerArgs};
 use crate::cli::output::{Output, Style, Table, cut, last_lines, one_line, paragraph, width};
 use crate::coordinator::Failure;
-use crate::coordinator::views::{NodeState, NodeView, PullState, StatusView, WhyView, WorkerView};
+use crate::coordinator::views::{CoordinatorState, NodeState, NodeView, PullState, StatusView, WhyView, WorkerView};
 use crate::model::health::Pace;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, Status};
@@ -109,7 +109,8 @@ fn coordination(view: &StatusView, output: &Output) -> String {
         stale.map(|stale| format!("{}\n", output.paint(Style::Yellow, &one_line(&stale)))).unwrap_or_default();
     text.push_str(&nodes(view, output));
     let Some(coordinator) = &view.coordinator else { return text };
-    text.push_str(&format!("{}\n", output.paint(Style::Dim, &one_line(&coordinator.text))));
+    let style = if coordinator.state == CoordinatorState::Killed { Style::Yellow } else { Style::Dim };
+    text.push_str(&format!("{}\n", output.paint(style, &one_line(&coordinator.text))));
     if let Some(scaled) = &view.scaled {
         text.push_str(&format!("{}\n", output.paint(Style::Dim, &one_line(&scaled.text))));
     }

@@ -105,6 +105,10 @@ impl Control {
     /// Ends the coordinator in the background; the workers run on.
     pub(crate) fn down(&self) -> Result<CoordinatorView, Failure> {
         let Some(record) = self.background()? else {
+            // What one that was killed left; nobody misses it any more.
+            if let Some(_lock) = FileLock::take_within(&self.project.paths.lock("up"), Duration::ZERO)? {
+                files::remove_if_exists(&self.up_file())?;
+            }
             self.end_background_session()?;
             return self.coordinator_view(None, "does not run");
         };
@@ -156,8 +160,27 @@ impl Control {
         role: &str,
     ) -> Result<Option<CoordinatorView>, Failure> {
         let record = self.background()?;
-        let view = self.coordinator_view_of(record.as_ref(), "runs", queue.leader(role)?)?;
+        let mut view = self.coordinator_view_of(record.as_ref(), "runs", queue.leader(role)?)?;
+        if let Some(pid) = self.killed_background()? {
+            let lead = view.leader.as_ref().map(|lead| format!(", and {lead} leads")).unwrap_or_default();
+            let text =
+                format!("The coordinator in the background (process {pid}) was killed{lead}: swarm up starts it");
+            view = CoordinatorView { state: CoordinatorState::Killed, text, ..view };
+        }
         Ok((view.state != CoordinatorState::None || view.leader.is_some()).then_some(view))
+    }
+
+    /// The pid that a coordinator in the background had which is gone and took nothing away; `None` where one lives, or
+    /// none was started since.
+    pub(super) fn killed_background(&self) -> Result<Option<u32>, Failure> {
+        let is_held = || FileLock::is_held(&self.project.paths.lock("up"));
+        if is_held()? {
+            return Ok(None);
+        }
+        let bytes = files::read_if_exists(&self.up_file())?.unwrap_or_default();
+        let record = serde_json::from_slice::<UpRecord>(&bytes).ok();
+        // Another one may have written it meanwhile.
+        Ok(record.filter(|_| !is_held().unwrap_or(true)).map(|record| record.process.pid))
     }
 
     /// Where the process in the background says who it is.

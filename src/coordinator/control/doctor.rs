@@ -100,6 +100,7 @@ impl Control {
         findings.extend(self.look("trust", Self::open_trust));
         findings.extend(self.look("state", Self::state));
         findings.extend(self.look("queue", Self::queue_server));
+        findings.extend(self.look("coordinator", Self::coordinator_at_odds));
         findings.extend(self.look("workers", Self::workers_at_odds));
         findings.extend(self.look("tickets", Self::tickets_at_odds));
         findings.extend(self.look("worktrees", Self::worktrees_at_odds));
@@ -244,6 +245,16 @@ impl Control {
                 warning("queue", text, Some(hint))
             }
         }])
+    }
+
+    /// A coordinator that was killed.
+    fn coordinator_at_odds(&self) -> Result<Vec<Found>, Failure> {
+        let found = |pid| {
+            let text =
+                format!("the coordinator in the background (process {pid}) was killed, and nobody started it again");
+            warning("coordinator", text, Some("swarm up, or swarm down if that is as it should be".to_owned()))
+        };
+        Ok(self.killed_background()?.map(found).into_iter().collect())
     }
 
     /// Workers whose facts do not fit together, and processes that nobody supervises.

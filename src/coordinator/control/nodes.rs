@@ -168,17 +168,11 @@ impl Control {
         let own = self.project.node();
         let nodes = register.nodes()?;
         let is_draining = nodes.iter().any(|node| node.record.name == own && node.is_draining);
-        let peer = |node: Registered| {
-            let (is_gone, is_draining, record) = (node.is_gone(), node.is_draining, node.record);
-            let (lands, capabilities) = (record.lands, record.capabilities);
-            let (running, max_workers) = (record.running, record.max_workers);
-            let peer = Peer { is_gone, lands, capabilities, is_draining, chosen: record.chosen, running, max_workers };
-            (record.name.to_string(), peer)
-        };
+        let peer = |node: &Registered| (node.record.name.to_string(), Peer::of(node, node.is_gone()));
         let has_assigner = self.topology()?.chosen.topology.has_assigner();
         let known = register.assignments()?.map(|(known, _)| known);
         let assignments = has_assigner.then_some(known);
-        let peers: BTreeMap<_, _> = nodes.into_iter().filter(|node| node.record.name != own).map(peer).collect();
+        let peers: BTreeMap<_, _> = nodes.iter().filter(|node| node.record.name != own).map(peer).collect();
         let over = BTreeSet::new();
         Ok(Nodes { own: Some(own.to_string()), is_draining, peers, is_watched: true, over, assignments })
     }
@@ -311,14 +305,14 @@ fn view(node: Registered, own: &NodeName) -> NodeView {
         (_, true) => NodeState::Draining,
         _ => NodeState::Active,
     };
-    let record = node.record;
+    let (max_workers, record) = (node.record.limit(), node.record);
     NodeView {
         is_this: record.name == *own,
         name: record.name.to_string(),
         state,
         capabilities: record.capabilities,
         running: record.running,
-        max_workers: record.max_workers,
+        max_workers,
         load: record.load,
         lands: record.lands,
         version: record.version,

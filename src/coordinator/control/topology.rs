@@ -169,6 +169,9 @@ impl Control {
         dry_run: bool,
     ) -> Result<TopologyChangedView, Failure> {
         let chosen = self.resolve(kind, parameters)?;
+        if let Topology::Ring(ring) = &chosen.topology {
+            ring.agents.iter().try_for_each(|agent| self.project.agent(agent).map(drop))?;
+        }
         let by = self.chooser()?;
         self.change_topology(Some(TopologyRecord::now(chosen, by)), dry_run)
     }

@@ -6,8 +6,9 @@
 use super::Control;
 use super::status::worker_view;
 use crate::coordinator::failure::{Failure, FailureKind};
+use crate::coordinator::register::Register;
 use crate::coordinator::run::{Rules, Standing, decide};
-use crate::coordinator::views::{VIEW_VERSION, WhyTicketView, WhyView};
+use crate::coordinator::views::{NodeState, NodeView, VIEW_VERSION, WhyTicketView, WhyView};
 use crate::landing::PullRecord;
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::ticket::TicketState;
@@ -29,6 +30,8 @@ struct Outlook {
     end: Option<String>,
     /// Who leads and acts on it.
     leader: Option<String>,
+    /// Where another node has it, as a clause.
+    elsewhere: Option<String>,
 }
 
 impl Outlook {
@@ -84,11 +87,8 @@ impl Control {
             let of = entry.ticket.max_attempts;
             facts.push(format!("it has had {} of {of}", counted(entry.attempts as usize, "attempt")));
             facts.extend(entry.error.as_ref().map(|error| format!("its last attempt failed: {error}")));
-            let queue = self.project.queue()?;
-            let is_begun = entry.state.is_begun() && !entry.state.is_ended() && queue.server().is_some();
-            let node = entry.node.as_ref().filter(|node| is_begun && *node != queue.node());
-            facts.extend(node.map(|node| format!("node `{node}` has it")));
         }
+        facts.extend(outlook.elsewhere.clone());
         let workers = self.project.store()?.workers()?;
         let own = workers.iter().filter(|worker| worker.ticket == id).map(|worker| worker.id.as_str());
         match own.collect::<Vec<_>>()[..] {
@@ -108,7 +108,9 @@ impl Control {
         let leader = self.leader_of(id)?;
         let (workers, mut tickets) = self.observe()?;
         let known = tickets.iter().find(|entry| entry.ticket.id == *id).cloned();
-        let mut outlook = Outlook { is_queued: known.is_some(), entry: known, hold: None, end: None, leader };
+        let (is_queued, elsewhere) = (known.is_some(), known.as_ref().map(|entry| self.elsewhere(entry)));
+        let elsewhere = elsewhere.transpose()?.flatten();
+        let mut outlook = Outlook { is_queued, entry: known, hold: None, end: None, leader, elsewhere };
         if outlook.entry.is_none() {
             let Some(ticket) = self.project.ticket_file(id)? else { return Ok(outlook) };
             outlook.entry = Some(QueueTicket::unpublished(ticket, Time::now()));
@@ -138,6 +140,29 @@ impl Control {
                 _ => None,
             });
         Ok(outlook)
+    }
+
+    /// Where another node has a ticket, and what becomes of it where that one is gone, as a clause.
+    fn elsewhere(&self, entry: &QueueTicket) -> Result<Option<String>, Failure> {
+        use TicketState::{Approved, Landing, Lost, Review, Running};
+        let queue = self.project.queue()?;
+        let is_finished = matches!(entry.state, Review | Approved | Landing);
+        let is_had = queue.server().is_some() && (is_finished || matches!(entry.state, Running | Lost));
+        let node = entry.node.as_deref().filter(|node| is_had && *node != queue.node() && entry.client().is_none());
+        let Some(node) = node else { return Ok(None) };
+        let has = format!("node `{node}` has it");
+        let Some(register) = Register::open(&*queue)? else { return Ok(Some(has)) };
+        let nodes = self.node_views(&register)?;
+        let is_there = |known: &&NodeView| known.state != NodeState::Gone;
+        if nodes.iter().filter(is_there).any(|known| known.name == node) {
+            return Ok(Some(has));
+        }
+        let heir = nodes.iter().filter(is_there).find(|known| known.lands || !is_finished);
+        Ok(Some(match (heir, is_finished) {
+            (Some(_), _) => format!("{has} and is gone: another one goes on with it"),
+            (None, true) => format!("{has}, finished, and is gone: no node that is there lands anything"),
+            (None, false) => format!("{has} and is gone: no node is there that could go on with it"),
+        }))
     }
 
     /// Who leads and acts on a ticket: one that brings other tickets to their end leaves it alone.
@@ -205,6 +230,7 @@ impl Control {
         }
         facts.extend(self.stack_fact(&known.worker)?);
         let outlook = self.outlook(&known.worker.ticket)?;
+        facts.extend(outlook.elsewhere.as_ref().map(|elsewhere| format!("of its ticket: {elsewhere}")));
         facts.extend(outlook.end.as_ref().map(|end| format!("its ticket {end}")));
         facts.extend(outlook.hold.as_ref().map(|hold| outlook.says(hold)));
         let state = outlook.entry.as_ref().map(|entry| entry.state);
@@ -239,6 +265,7 @@ fn next_step(id: &TicketId, outlook: &Outlook) -> Option<String> {
     Some(match state {
         _ if state.is_ended() => return None,
         _ if !outlook.is_queued => format!("swarm run {id} or swarm spawn {id} starts it"),
+        _ if outlook.elsewhere.is_some() => return None,
         _ if outlook.leader.is_none() => {
             format!("no coordinator runs that would start it: swarm run {id}, or swarm up")
         }

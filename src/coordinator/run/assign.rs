@@ -101,7 +101,7 @@ impl Engine<'_> {
 /// A node that can take tickets.
 struct Seat {
     name: String,
-    max_workers: usize,
+    limit: usize,
     capabilities: Vec<String>,
 }
 
@@ -153,10 +153,13 @@ fn is_waiting(entry: &QueueTicket) -> bool {
 /// The nodes that take tickets, by name.
 fn seats(world: &World, rules: &Rules) -> Vec<Seat> {
     let own = world.nodes.own.clone().filter(|_| !world.nodes.is_draining);
-    let own = own.map(|name| Seat { name, max_workers: rules.max_workers, capabilities: rules.offers.clone() });
-    let peers = world.nodes.peers.iter().filter(|(_, peer)| !peer.is_gone && !peer.is_draining).map(|(name, peer)| {
-        Seat { name: name.clone(), max_workers: peer.max_workers, capabilities: peer.capabilities.clone() }
-    });
+    let own = own.map(|name| Seat { name, limit: rules.limit(), capabilities: rules.offers.clone() });
+    let peers = world
+        .nodes
+        .peers
+        .iter()
+        .filter(|(_, peer)| !peer.is_gone && !peer.is_draining)
+        .map(|(name, peer)| Seat { name: name.clone(), limit: peer.limit, capabilities: peer.capabilities.clone() });
     let mut seats: Vec<_> = own.into_iter().chain(peers).collect();
     seats.sort_by(|one, other| one.name.cmp(&other.name));
     seats
@@ -189,8 +192,8 @@ fn with_room<'a>(
         return None;
     }
     let count = |seat: &Seat| busy.get(seat.name.as_str()).copied().unwrap_or_default();
-    let seat = able.filter(|seat| count(seat) < seat.max_workers);
-    seat.min_by_key(|seat| count(seat) * 1_000 / seat.max_workers.max(1)).map(|seat| seat.name.clone())
+    let seat = able.filter(|seat| count(seat) < seat.limit);
+    seat.min_by_key(|seat| count(seat) * 1_000 / seat.limit.max(1)).map(|seat| seat.name.clone())
 }
 
 #[cfg(test)]

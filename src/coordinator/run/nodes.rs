@@ -37,6 +37,8 @@ pub(super) struct Neighbours {
     register: Option<Register>,
     /// The revision of what this node said last, and when it said that.
     said: Option<(Option<u64>, Instant)>,
+    /// When this node joined, as it said that.
+    joined_at: Option<Time>,
     /// When the others were looked at.
     looked_at: Option<Instant>,
     /// The others as they were seen last, and since when they are so.
@@ -75,6 +77,7 @@ impl Neighbours {
         Self {
             register: None,
             said: None,
+            joined_at: None,
             looked_at: None,
             sights: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -137,15 +140,7 @@ impl Neighbours {
 
     /// The same for deciding.
     fn as_seen(&self, own: &NodeName, tickets: &[QueueTicket], now: Instant) -> Nodes {
-        let peer = |(node, since): &(Registered, Instant)| Peer {
-            is_gone: now.duration_since(*since) >= GONE_AFTER,
-            lands: node.record.lands,
-            capabilities: node.record.capabilities.clone(),
-            is_draining: node.is_draining,
-            chosen: node.record.chosen.clone(),
-            running: node.record.running,
-            max_workers: node.record.max_workers,
-        };
+        let peer = |(node, since): &(Registered, Instant)| Peer::of(node, now.duration_since(*since) >= GONE_AFTER);
         let is_over = |entry: &&QueueTicket| {
             let known = self.leases.get(&entry.ticket.id);
             known.is_some_and(|(_, since)| now.duration_since(*since) >= SHARED_LEASE)
@@ -241,6 +236,7 @@ impl Engine<'_> {
     /// What this node would say of itself now.
     pub(super) fn own_record(&self) -> Result<NodeRecord, Failure> {
         let mut record = self.control.project().node_record(self.rules.max_workers)?;
+        record.scaled = self.rules.scaled.as_ref().map(|scaled| scaled.workers);
         record.running = self.last.as_ref().map_or(0, |(world, _)| world.busy().count());
         (record.lands, record.is_draining) = (self.rules.lands, self.nodes.is_draining);
         record.chosen = self.chosen.clone();
@@ -252,6 +248,7 @@ impl Engine<'_> {
         let now = Instant::now();
         let mut record = self.own_record()?;
         record.load = process::load_by_core();
+        record.joined_at = self.nodes.joined_at.unwrap_or(record.joined_at);
         let mut known = self.nodes.said.and_then(|(revision, _)| revision);
         if known.is_none() {
             known = own_revision(register, &mut record)?;
@@ -262,7 +259,7 @@ impl Engine<'_> {
             known = own_revision(register, &mut record)?;
             said = register.say(&record, known)?;
         }
-        self.nodes.said = Some((said, now));
+        (self.nodes.said, self.nodes.joined_at) = (Some((said, now)), Some(record.joined_at));
         Ok(())
     }
 
@@ -286,6 +283,21 @@ impl Engine<'_> {
             && let Err(error) = register.forget(&project.node())
         {
             tracing::warn!(error = crate::model::error_text(&error), "this node could not be taken off the register");
+        }
+    }
+}
+
+impl Peer {
+    /// A registered node, as deciding knows it.
+    pub(in crate::coordinator) fn of(node: &Registered, is_gone: bool) -> Self {
+        Self {
+            is_gone,
+            lands: node.record.lands,
+            capabilities: node.record.capabilities.clone(),
+            is_draining: node.is_draining,
+            chosen: node.record.chosen.clone(),
+            running: node.record.running,
+            limit: node.record.limit(),
         }
     }
 }

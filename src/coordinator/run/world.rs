@@ -100,7 +100,7 @@ pub(crate) struct Peer {
     /// Workers that ran there when it was heard last.
     pub(crate) running: usize,
     /// Workers that may run there at once.
-    pub(crate) max_workers: usize,
+    pub(crate) limit: usize,
 }
 
 impl Peer {

@@ -81,6 +81,8 @@ pub(crate) enum CoordinatorState {
     Leads,
     /// It waits for who leads to be gone.
     StandsBy,
+    /// It is gone without a word; nobody starts it again by itself.
+    Killed,
 }
 
 /// `queue list --json` and `queue dead --json`.

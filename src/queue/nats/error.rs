@@ -222,14 +222,21 @@ impl NatsError {
             Self::Foreign { .. } => "if it is the same project, fetch its history first (git fetch --unshallow); else \
                                      give this one another name: `queue.project` in .swarm/config.yaml"
                 .to_owned(),
-            Self::Replaced { .. } | Self::Shorter { .. } => {
+            Self::Replaced { address, .. } => format!(
+                "a fresh clone takes the new one: swarm node join {address} --clone URL; what this machine knows of \
+                 the old one can be kept: swarm queue migrate --to file"
+            ),
+            Self::Shorter { .. } => {
                 "what this machine knows of the old one can be kept: swarm queue migrate --to file".to_owned()
             }
             Self::Gap { .. } | Self::NoBeginning { .. } => {
                 "a machine that still has the whole queue can move it: swarm queue migrate --to file, and back"
                     .to_owned()
             }
-            Self::Occupied { .. } => "give this one another name: `queue.project` in .swarm/config.yaml".to_owned(),
+            Self::Occupied { address, .. } => format!(
+                "if that is this project's, a fresh clone takes it: swarm node join {address} --clone URL; else give \
+                 this one another name: `queue.project` in .swarm/config.yaml"
+            ),
             Self::NoStream { .. } => {
                 "whoever moved it into a repository, or deleted it, knows where it is; what this machine \
                                       knows of it can be kept: swarm queue migrate --to file"

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::scenery::{Beside, QUICK, await_state, hold_back, let_go, repository, ticket};
 use crate::support::scene::{assert_no_processes, signal};
+use crate::support::schema::assert_conforms;
 use crate::support::swarm::TestSwarm;
 
 #[test]
@@ -76,7 +77,13 @@ fn one_that_was_killed_is_missed_and_another_one_takes_its_place() {
     let swarm = repository();
     let up = swarm.json(["up"]);
     signal(&up["pid"], Signal::KILL);
-    swarm.wait_until("nobody to lead", || swarm.json(["status"])["coordinator"].is_null());
+    swarm.wait_until("nobody to lead", || swarm.json(["status"])["coordinator"]["leader"].is_null());
+    let status = swarm.json(["status"]);
+    assert_conforms(&status, "status");
+    assert_eq!((&status["coordinator"]["state"], &status["coordinator"]["pid"]), (&"killed".into(), &Value::Null));
+    let said = format!("The coordinator in the background (process {}) was killed: swarm up starts it", up["pid"]);
+    swarm.run(["status"]).says(&said);
+    swarm.run(["doctor"]).says("was killed, and nobody started it again");
     let again = swarm.json(["up"]);
     assert_eq!(again["state"], "leads");
     assert_ne!(again["pid"], up["pid"]);

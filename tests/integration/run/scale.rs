@@ -84,7 +84,7 @@ fn the_number_follows_the_backlog_within_its_bounds_and_a_killed_coordinator_kee
     swarm.run(["status"]).says("Up to 3 workers at once, set by queue_depth: swarm scale");
     swarm.run(["events"]).says("up to 3 workers at once, instead of 2: queue_depth is ");
     signal(&up["pid"], Signal::KILL);
-    swarm.wait_until("nobody to lead", || swarm.json(["status"])["coordinator"].is_null());
+    swarm.wait_until("nobody to lead", || swarm.json(["status"])["coordinator"]["leader"].is_null());
     assert_eq!(node(&swarm)["last"], before["last"]);
     swarm.json(["up", "--merge", "--headless"]);
     let status = swarm.json(["status"]);

@@ -71,10 +71,7 @@ fn state(swarm: &TestSwarm, ticket: &str) -> (String, u64) {
 fn kill_coordinator(swarm: &TestSwarm) {
     let pid = swarm.json(["status"])["coordinator"]["pid"].as_i64().unwrap();
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
-    swarm.wait_until("it to be gone", || {
-        let status = swarm.json(["status"]);
-        status["coordinator"].is_null() || status["coordinator"]["state"] == "none"
-    });
+    swarm.wait_until("it to be gone", || swarm.json(["status"])["coordinator"]["state"] == "killed");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn labelled(name: &str, label: &str) -> QueueTicket {
 
 /// A world seen by node `a`, beside `b`.
 fn world(tickets: Vec<QueueTicket>, peer: Peer) -> World {
-    let peers = BTreeMap::from([("b".to_owned(), Peer { max_workers: 2, ..peer })]);
+    let peers = BTreeMap::from([("b".to_owned(), Peer { limit: 2, ..peer })]);
     let nodes = Nodes { own: Some("a".to_owned()), peers, is_watched: true, ..Nodes::default() };
     World { tickets, nodes, ..World::empty(None) }
 }

@@ -55,12 +55,12 @@ pub(super) fn left(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold>
         return None;
     }
     let load = |count: usize, most: usize| count * 1_000 / most.max(1);
-    let own = load(draft.placed.len(), draft.rules.max_workers);
+    let own = load(draft.placed.len(), draft.rules.limit());
     let takes = world.nodes.peers.iter().filter(|(_, peer)| {
         !peer.is_gone
             && peer.takes(&entry.ticket.id)
-            && peer.running < peer.max_workers
-            && load(peer.running, peer.max_workers) < own
+            && peer.running < peer.limit
+            && load(peer.running, peer.limit) < own
     });
     let (node, _) = takes.into_iter().find(|(_, peer)| covers(world, &entry.ticket, &peer.capabilities))?;
     Some(in_time(candidate, format!("is left to node `{node}`, which has less to do"), until))

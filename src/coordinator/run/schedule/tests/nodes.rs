@@ -130,7 +130,7 @@ fn with_targeted_routing_a_ticket_is_left_for_a_moment_to_a_node_that_has_less_t
     let fresh = |seconds| QueueTicket { changed_at: ago(seconds), ..entry("a", S::Queued) };
     let busy = entry("busy", S::Running);
     let world = |seconds, running| {
-        let peer = Peer { running, max_workers: 2, ..there() };
+        let peer = Peer { running, limit: 2, ..there() };
         shared(vec![fresh(seconds), busy.clone()], vec![working("busy")], peer)
     };
     let decision = decide(&world(1, 0), &targeted);
