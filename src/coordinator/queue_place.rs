@@ -9,9 +9,9 @@ use super::project::Project;
 use super::views::{QueueEngine, QueuePlaceView};
 use crate::config::Environment;
 use crate::git::Repository;
-use crate::model::Time;
 use crate::model::queue::{AUTO, Address, FILE, Fallback, QueueSettings, TlsFiles};
-use crate::queue::{Engine, FileQueue, Login, Place, Server, place, seen};
+use crate::model::{TicketId, Time};
+use crate::queue::{Engine, FileQueue, Login, Place, Queue, QueueTicket, Server, place, seen};
 use crate::store::Store;
 
 /// The server that `auto` looks for where `NATS_URL` names none.
@@ -131,6 +131,11 @@ impl Project {
             self.adopt_queue(Arc::new(queue));
         }
         Ok(Some(view))
+    }
+
+    /// What this machine heard last of a ticket, without asking any server.
+    pub(crate) fn heard_of(&self, ticket: &TicketId) -> Result<Option<QueueTicket>, Failure> {
+        Ok(FileQueue::new(self.store()?.clone(), "look").ticket(ticket)?)
     }
 
     /// Whether the settings name a server of which this machine knows nothing yet.

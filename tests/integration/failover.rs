@@ -190,6 +190,9 @@ fn a_node_that_is_gone_stays_on_the_register_while_it_has_finished_work_unless_s
     swarm.wait_until("it to be gone", || nodes.state("a") == "gone");
     let refused = swarm.run_in(&clone, ["node", "remove", "a"]).expect_code(1);
     refused.says("node `a` is gone and has `one`, which is landing");
+    swarm.wait_until("the other to be gone as well", || nodes.state("b") == "gone");
+    let said = "node `a` has it, finished, and is gone: no node that is there lands anything";
+    swarm.run_in(&clone, ["why", "one"]).expect_code(0).says(said);
     refused.says("swarm node remove a --force");
     swarm.run_in(&clone, ["node", "remove", "a", "--force"]).success();
     assert!(nodes.state("a").is_null());
@@ -360,25 +363,42 @@ fn what_landed_is_marked_as_landed_by_others_where_its_node_dies_before_it_says_
 
 #[test]
 fn what_a_person_stops_while_the_server_is_away_stays_stopped() {
-    let nodes = Nodes::new(WAITS, "", &["one"]);
-    nodes.swarm.write_at(&nodes.place("wait.one"), "");
+    let tickets = ["one", "two"];
+    let nodes = Nodes::new(WAITS, "", &tickets);
+    for id in tickets {
+        nodes.swarm.write_at(&nodes.place(&format!("wait.{id}")), "");
+    }
     nodes.join_first(&[]);
-    nodes.swarm.run(["queue", "add", "one"]).success();
-    nodes.swarm.wait_until("its agent to begin", || nodes.place("started.log").exists());
-    let status = nodes.json(&nodes.first(), &["status"]);
-    let agent = pid(&status["workers"][0]["pid"]);
+    nodes.swarm.run(["queue", "add", "--all"]).success();
+    let started = || std::fs::read_to_string(nodes.place("started.log")).unwrap_or_default().lines().count();
+    nodes.swarm.wait_until("their agents to begin", || started() == 2);
+    let workers = nodes.json(&nodes.first(), &["status"])["workers"].clone();
     let nodes = nodes.without_server(|nodes| {
         let stopped = nodes.swarm.run(["stop", "one"]).expect_code(0);
         stopped.says("Stopped; it is stopped; its queue is told when the server answers");
-        assert!(rustix::process::test_kill_process(agent).is_err(), "its agent has ended");
-        let status = nodes.json(&nodes.first(), &["status"]);
-        assert_eq!(status["workers"][0]["status"], "stopped");
+        // One whose supervisor cannot be asked any more.
+        let two = workers.as_array().unwrap().iter().find(|worker| worker["ticket"] == "two").unwrap();
+        kill_process(pid(&two["supervisor_pid"]), Signal::KILL).unwrap();
+        nodes.swarm.run(["stop", "two"]).expect_code(0).says("it had left behind were ended; its queue is told when");
+        for worker in workers.as_array().unwrap() {
+            // Of a process that has ended nothing but its number may be left.
+            let words = std::fs::read(format!("/proc/{}/cmdline", worker["pid"])).unwrap_or_default();
+            assert!(words.is_empty(), "its agent has ended: {worker}");
+        }
+        for worker in nodes.json(&nodes.first(), &["status"])["workers"].as_array().unwrap() {
+            assert_eq!(worker["status"], "stopped", "{worker}");
+        }
     });
-    nodes.swarm.wait_until("the queue to hear of it", || nodes.states(&nodes.first())["one"] == "failed");
-    nodes.swarm.run(["why", "one"]).expect_code(0).says("a person stopped it");
-    std::fs::remove_file(nodes.place("wait.one")).unwrap();
-    nodes.swarm.run(["queue", "retry", "one"]).success();
-    nodes.await_landed(&nodes.first(), &["one"]);
-    assert_eq!(std::fs::read_to_string(nodes.place("started.log")).unwrap(), "one\none\n");
+    let states = || nodes.states(&nodes.first());
+    let is_told = || tickets.iter().all(|id| states()[*id] == "failed");
+    nodes.swarm.wait_until("the queue to hear of it", is_told);
+    for id in tickets {
+        nodes.swarm.run(["why", id]).expect_code(0).says("a person stopped it");
+        std::fs::remove_file(nodes.place(&format!("wait.{id}"))).unwrap();
+        nodes.swarm.run(["queue", "retry", id]).success();
+    }
+    nodes.await_landed(&nodes.first(), &tickets);
+    let started = std::fs::read_to_string(nodes.place("started.log")).unwrap();
+    assert_eq!(started.lines().count(), 4, "each began once more, when a person said so: {started}");
     nodes.swarm.run(["down"]).success();
 }

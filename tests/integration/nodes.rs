@@ -76,6 +76,7 @@ fn nodes_are_named_drained_and_removed() {
     let a = &list["nodes"][0];
     assert_eq!((&a["is_this"], &a["max_workers"]), (&true.into(), &2.into()));
     assert_eq!(a["capabilities"], serde_json::json!(["gpu", "big"]));
+    let joined_at = a["joined_at"].clone();
     // Who takes nothing new leaves it to others.
     swarm.run(["node", "drain", "b"]).expect_code(0).says("Node `b` takes nothing new");
     let state = |name: &str| nodes.state(name);
@@ -87,6 +88,7 @@ fn nodes_are_named_drained_and_removed() {
     refused.says("node `b` is at work: only its own clone can take it off");
     swarm.run(["node", "drain", "b", "--undo"]).expect_code(0).says("Node `b` takes tickets again");
     swarm.wait_until("the node to be active again", || state("b") == "active");
+    assert_eq!(nodes.json(&nodes.first(), &["node", "list"])["nodes"][0]["joined_at"], joined_at);
     let removed = nodes.json(&nodes.second(), &["node", "remove"]);
     assert_conforms(&removed, "node");
     assert_eq!((&removed["node"], &removed["action"]), (&"b".into(), &"removed".into()));
@@ -310,6 +312,10 @@ fn one_number_for_all_nodes_is_divided_over_those_that_are_there() {
     let shares = || (swarm(&nodes.first())["share"].clone(), swarm(&nodes.second())["share"].clone());
     nodes.swarm.run(["scale", "2", "--scope", "swarm"]).expect_code(0).says("Up to 2 workers at once in the swarm");
     nodes.swarm.wait_until("each to have one", || shares() == (1.into(), 1.into()));
+    nodes.swarm.wait_until("each to say so", || {
+        let list = nodes.json(&nodes.first(), &["node", "list"]);
+        list["nodes"].as_array().unwrap().iter().all(|node| node["max_workers"] == 1)
+    });
     // Each goes by its share at its next look.
     for clone in [nodes.first(), nodes.second()] {
         nodes.swarm.wait_until("the share to be noted", || {

@@ -81,6 +81,8 @@ impl Control {
             }
         }
         self.refuse_being_spawned(worker)?;
+        // What it left is ended also while no server answers.
+        self.project.make_do_with_tables()?;
         let spawner = self.ending_spawner(worker)?;
         if spawner.undo_interrupted(id)? {
             return Ok(action(id, "undone", "Undid its interrupted spawn".to_owned()));
@@ -108,7 +110,7 @@ impl Control {
     fn untold(&self, worker: &Worker) -> Result<&'static str, Failure> {
         let fence = self.worker(worker.id.as_str())?.attempt.fence;
         let is_untold = |entry: QueueTicket| entry.fence == fence && entry.state == TicketState::Running;
-        let entry = self.project.queue()?.ticket(&worker.ticket)?;
+        let entry = self.project.heard_of(&worker.ticket)?;
         Ok(if entry.is_some_and(is_untold) { "; its queue is told when the server answers" } else { "" })
     }
 

@@ -34,7 +34,7 @@ impl Control {
             Ok(Some(client)) => self.hear(worker, client, &request, self.stop_within()),
             Err(failure) => Err(failure),
         };
-        match ended.and_then(|reply| self.await_end(worker).map(|()| reply)) {
+        match ended.and_then(|reply| self.await_stopped(worker).map(|()| reply)) {
             Ok(reply) => Ok(Some(reply)),
             Err(failure) if failure.kind == FailureKind::TimedOut => {
                 let Phase::Supervised { supervisor, .. } = self.worker(worker.id.as_str())?.phase else {
@@ -104,6 +104,16 @@ impl Control {
         }
         let id = &worker.id;
         failure.hint(format!("swarm stop {id} ends it with its agent, swarm resume {id} then goes on with the work"))
+    }
+
+    /// Waits until a supervisor that was stopped is gone, or has written down that it ended: then it only tells that to a
+    /// server, which may not answer.
+    fn await_stopped(&self, worker: &Worker) -> Result<(), Failure> {
+        let is_free = FileLock::take_within(&self.project.paths.supervisor_lock(&worker.id), SLOW)?.is_some();
+        match is_free || matches!(self.worker(worker.id.as_str())?.phase, Phase::Ended { .. }) {
+            true => Ok(()),
+            false => self.await_end(worker),
+        }
     }
 
     /// Waits until the supervisor is gone; it answered, so this is moments unless it hangs.

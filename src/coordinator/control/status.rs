@@ -136,11 +136,11 @@ impl Control {
         use TicketState::{Lost, Running};
         let (ticket, fence) = (&known.worker.ticket, known.worker.attempt.fence);
         let queue = self.project.queue()?;
-        let is_own = |entry: &QueueTicket| (entry.fence, entry.node.as_deref()) == (fence, Some(queue.node()));
         let told = match (&known.worker.phase, known.ticket_state) {
             (_, Some(Running)) if known.verdict.status == Status::Lost => queue.declare_lost(ticket, fence),
             (Phase::Ended { outcome, .. }, Some(Running | Lost))
-                if known.liveness == Liveness::Dead && queue.ticket(ticket)?.as_ref().is_some_and(is_own) =>
+                if known.liveness == Liveness::Dead
+                    && queue.ticket(ticket)?.is_some_and(|entry| entry.fence == fence) =>
             {
                 tell_end(&*queue, ticket, fence, outcome)
             }

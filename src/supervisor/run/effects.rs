@@ -151,6 +151,9 @@ impl Supervision {
             self.note_error(written);
         }
         let is_new = self.concluded.as_ref() != Some(&outcome);
+        if is_new && self.agent.is_none() && matches!(outcome, Outcome::Stopped { .. }) {
+            return self.conclude_stop(outcome).await;
+        }
         if is_new {
             // Where the lease is gone, the queue refuses the end, and that is told.
             self.end_renewal().await;
@@ -170,6 +173,20 @@ impl Supervision {
         if self.agent.is_none() {
             self.book(move |ledger| ledger.close(&outcome)).await;
         }
+    }
+
+    /// The same of an agent that was stopped: whoever did that does not wait for a queue that may not answer, so that hears of
+    /// it last.
+    async fn conclude_stop(&mut self, outcome: Outcome) {
+        self.write_live();
+        self.concluded = Some(outcome.clone());
+        let ended = outcome.clone();
+        self.log(Event::AttemptEnded { outcome: ended.clone(), used: Some(self.facts.figures) }).await;
+        self.book(move |ledger| ledger.close(&ended)).await;
+        self.answer_stops();
+        self.end_renewal().await;
+        let fence = self.assignment.fence;
+        self.book(move |ledger| ledger.complete(fence, &outcome)).await;
     }
 
     /// Writes down what the attempt came to: what the agent put into the file for it, else its last answer, else, of a

@@ -103,11 +103,16 @@ impl Supervision {
         }
     }
 
-    /// Answers who waits for the end, and leaves a last word in the pane.
-    pub(super) fn say_goodbye(&mut self) {
+    /// Answers who waits for the end.
+    pub(super) fn answer_stops(&mut self) {
         for answer in self.told.unanswered_stops.drain(..) {
             answer.send(Reply::Ok).ok();
         }
+    }
+
+    /// Answers who waits for the end, and leaves a last word in the pane.
+    pub(super) fn say_goodbye(&mut self) {
+        self.answer_stops();
         if let Some(pane) = &self.terminal.pane {
             let (status, reason, _) = self.machine.verdict();
             let id = &self.assignment.worker.id;

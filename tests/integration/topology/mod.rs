@@ -244,7 +244,7 @@ fn topologies_are_listed_drawn_and_checked() {
     let star = swarm.run(["topology", "show", "--format", "dot"]).success();
     assert!(star.starts_with("digraph swarm {\n") && star.ends_with("}\n"), "{star}");
     assert!(star.contains("n0 -> n2;") && !star.contains("dashed"), "workers of a star do not: {star}");
-    swarm.run(["topology", "set", "ring", "agents=shell,nosuch"]).expect_code(5).says("`nosuch`");
+    swarm.run(["topology", "set", "ring", "agents=shell,nosuch"]).expect_code(2).says("there is no agent `nosuch`");
     swarm.run(["topology", "set", "cube"]).expect_code(2).says("there is no topology `cube`; there are star");
     swarm.run(["topology", "set", "calm", "max_workers=3"]).expect_code(2).says("takes no others");
     let refused = swarm.run(["topology", "set", "hierarchical", "levels.worker=99"]).expect_code(2);

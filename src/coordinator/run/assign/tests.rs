@@ -1,6 +1,7 @@
 use super::*;
 use crate::coordinator::run::world::{Nodes, Peer};
 use crate::model::Time;
+use crate::model::scaling::{ScaleScope, Scaled};
 use crate::model::topology::TopologySetting;
 
 fn id(name: &str) -> TicketId {
@@ -47,6 +48,10 @@ fn in_a_star_what_waits_goes_where_there_is_room_and_stays_there() {
     let bounded =
         assign(&world(tickets.clone(), Peer::default()), &rules("star", &["max_workers=3"]), &BTreeMap::new());
     assert_eq!(bounded.len(), 3);
+    let scaled = Scaled { workers: 1, scope: ScaleScope::Node, by: "a person".to_owned() };
+    let scaled = Rules { scaled: Some(scaled), ..rules("star", &[]) };
+    let narrow = assign(&world(tickets.clone(), Peer::default()), &scaled, &BTreeMap::new());
+    assert_eq!(words(&narrow), ["t1:a", "t2:b", "t3:b"], "a node that was scaled down has fewer places");
     // What runs takes a place; what is assigned stays.
     let mut later = tickets;
     later[0] = entry("t1", TicketState::Running, Some("a"));
