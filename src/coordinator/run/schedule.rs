@@ -7,20 +7,19 @@
 
 mod elsewhere;
 mod landing;
+mod places;
 mod ring;
+mod standing;
 mod topology;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::backoff;
 use super::crash_loop::{self, Again};
-use super::distribution::{Load, NoOne};
 use super::jobs::CareOf;
-use super::scope::scope_hold;
-use super::spend::budget;
 use super::stuck::{self, StuckStep};
 use super::world::{Doing, Peer, Rules, Seen, World};
-use super::{backoff, distribution, pace};
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{BadEnd, Care};
 use crate::model::settings::Restart;
@@ -29,6 +28,9 @@ use crate::model::worker::{Liveness, Outcome, Phase, Status};
 use crate::model::{AgentName, TicketId, Time, WorkerId, counted};
 use crate::queue::QueueTicket;
 use crate::supervisor::SeenLease;
+
+use places::take_candidates;
+use standing::{Standings, passing_holds};
 
 /// How long a claim may be without a worker: whoever took it may be about to write the worker down.
 const CLAIM_SETTLES: Duration = Duration::from_secs(3);
@@ -174,26 +176,6 @@ pub(crate) struct Draft<'a> {
     /// Who got the last new worker.
     pub(crate) last: Option<AgentName>,
 }
-
-/// Says why a candidate is not worked on now; `None` where the rule has nothing against it.
-type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
-
-/// The rules that a candidate has to pass, in order, before it needs a place. The first that says no gives the reason; the
-/// more a reason tells, the earlier its rule.
-const VETOES: &[Veto] = &[
-    draining,
-    paced,
-    budget,
-    crash_pause,
-    ring::round,
-    scope,
-    topology::assigned,
-    topology::left,
-    topology::subordinate,
-    limits,
-];
-/// Those that work has to pass which is finished.
-const VETOES_OF_FINISHED: &[Veto] = &[draining];
 
 /// Decides.
 pub(crate) fn decide(world: &World, rules: &Rules) -> Decision {
@@ -559,261 +541,12 @@ fn person<'a>(ticket: &TicketId, why: String) -> Judged<'a> {
     Judged::Held(Hold { ticket: ticket.clone(), kind: HoldKind::Person, why, until: None })
 }
 
-/// Gives candidates their places: lost workers first, which hold work already, then the others in claim order.
-fn take_candidates<'a>(
-    draft: &mut Draft<'a>,
-    judged: &mut BTreeMap<&'a TicketId, Judged<'a>>,
-    decision: &mut Decision,
-) {
-    for resumes in [true, false] {
-        for entry in &draft.world.tickets {
-            let id = &entry.ticket.id;
-            let Some(Judged::Candidate(candidate)) = judged.get_mut(id) else { continue };
-            if candidate.resumes.is_some() != resumes || !draft.world.is_chosen(id) {
-                continue;
-            }
-            let is_finished = candidate.is_finished();
-            let nobody = if is_finished { None } else { distribute(draft, candidate) };
-            let vetoes = if is_finished { VETOES_OF_FINISHED } else { VETOES };
-            let vetoed = nobody.or_else(|| vetoes.iter().find_map(|veto| veto(draft, candidate)));
-            let full = (vetoed.is_none() && !is_finished).then(|| places(draft, candidate)).flatten();
-            decision.waiting += usize::from(full.is_some());
-            if let Some(hold) = vetoed.or(full) {
-                let held = if hold.kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) };
-                judged.insert(id, held);
-                continue;
-            }
-            if !is_finished {
-                draft.placed.insert(id.clone(), candidate.agent.clone());
-            }
-            if candidate.resumes.is_none() && !is_finished {
-                draft.last = Some(candidate.agent.clone());
-            }
-            let (ticket, agent) = (id.clone(), candidate.agent.clone());
-            decision.steps.push(match (candidate.hands, candidate.resumes, candidate.takes_over) {
-                (Some(worker), ..) => Step::Hand { ticket, worker: worker.clone(), agent },
-                (None, Some(worker), _) => Step::Resume { ticket, worker: worker.clone() },
-                (None, None, Some(lease)) => Step::TakeOver { ticket, agent, lease },
-                (None, None, None) => Step::Start { ticket, agent },
-            });
-        }
-    }
-}
-
 /// That a ticket waits for a node that offers what this one does not; `None` where none does.
 fn for_another_node(world: &World, entry: &QueueTicket, capability: &String) -> Option<Hold> {
     let offers = |peer: &&Peer| !peer.is_gone && peer.capabilities.contains(capability);
     let (node, _) = world.nodes.peers.iter().find(|(_, peer)| offers(peer))?;
     let why = format!("waits for node `{node}`, which offers `{capability}`");
     Some(Hold { ticket: entry.ticket.id.clone(), kind: HoldKind::Place, why, until: None })
-}
-
-/// This node takes nothing new. Work that it has begun goes on.
-fn draining(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let is_held = draft.world.nodes.is_draining && candidate.resumes.is_none() && candidate.hands.is_none();
-    is_held.then(|| no_place(candidate, "waits for another node: this one takes nothing new".to_owned()))
-}
-
-/// As many workers run as may.
-fn places(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let most = draft.rules.topology.max_workers().unwrap_or(usize::MAX);
-    let everywhere = draft.placed.len() + draft.world.elsewhere();
-    if everywhere >= most {
-        return Some(no_place(candidate, format!("waits for a place: {everywhere} of {most} workers run")));
-    }
-    let (count, limit) = (draft.placed.len(), draft.rules.limit());
-    let by = draft.rules.scaled.as_ref().map(|scaled| format!(" (set by {}: swarm scale)", scaled.by));
-    let why = || format!("waits for a place: {count} of {limit} workers run{}", by.unwrap_or_default());
-    (count >= limit).then(|| no_place(candidate, why()))
-}
-
-/// Decides who gets a candidate that names nobody; the hold where that is no one.
-fn distribute(draft: &Draft<'_>, candidate: &mut Candidate<'_>) -> Option<Hold> {
-    if !candidate.is_distributed {
-        return None;
-    }
-    if let Some(agent) = ring::least_loaded(draft) {
-        candidate.agent = agent;
-        return None;
-    }
-    let (rules, world) = (draft.rules, draft.world);
-    let pool: Vec<_> = rules.run.agents.iter().map(|agent| draft.in_pool(agent)).collect();
-    let (load, last, history) = (draft.load(), draft.last.as_ref(), &world.past.history);
-    let choice = distribution::Choice { settings: &rules.run, pool: &pool, load: &load, last, history };
-    match distribution::choose(&candidate.entry.ticket, &choice) {
-        Ok(chosen) => {
-            candidate.agent = chosen.agent.clone();
-            None
-        }
-        Err(NoOne::Full(full)) => Some(no_place(candidate, format!("waits for a place: {full}"))),
-        Err(unable) => {
-            let (ticket, kind) = (candidate.entry.ticket.id.clone(), HoldKind::Person);
-            Some(Hold { ticket, kind, why: unable.to_string(), until: None })
-        }
-    }
-}
-
-impl Draft<'_> {
-    /// An agent with what distribution looks at.
-    fn in_pool(&self, agent: &AgentName) -> distribution::Candidate {
-        let facts = self.world.agents.get(agent).cloned().unwrap_or_default();
-        let capabilities = facts.capabilities.into_iter().chain(self.rules.offers.iter().cloned()).collect();
-        distribution::Candidate { agent: agent.clone(), model: facts.model, capabilities }
-    }
-
-    /// The model of an agent.
-    fn model_of(&self, agent: &AgentName) -> Option<&str> {
-        self.world.agents.get(agent)?.model.as_deref()
-    }
-
-    /// How many workers run with what.
-    fn load(&self) -> Load {
-        let mut load = Load::default();
-        self.placed.values().for_each(|agent| load.add(agent, self.model_of(agent)));
-        load
-    }
-}
-
-/// Nothing runs that may touch the same files, where that is not allowed. A worker that goes on has its place already.
-fn scope(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    if draft.rules.run.allow_scope_overlap || candidate.resumes.is_some() {
-        return None;
-    }
-    let running = draft.placed.keys().filter_map(|id| Some(&draft.world.ticket(id)?.ticket));
-    Some(no_place(candidate, scope_hold(&candidate.entry.ticket, running)?.to_string()))
-}
-
-/// As many workers run with its agent, and with that one's model, as may.
-fn limits(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let model = draft.model_of(&candidate.agent);
-    let full = distribution::full(&draft.rules.run, &draft.load(), &candidate.agent, model)?;
-    Some(no_place(candidate, format!("waits for a place: {full}")))
-}
-
-/// Its model wants to be left alone. Work that was begun goes on: its agent waits by itself.
-fn paced(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let facts = draft.world.agents.get(&candidate.agent).filter(|_| candidate.resumes.is_none())?;
-    let (why, until) = pace::held(&facts.asks, &draft.world.paces, draft.world.now)?;
-    Some(in_time(candidate, format!("waits: {why}"), until))
-}
-
-/// Its worker ended badly a moment ago.
-fn crash_pause(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
-    let seen = draft.world.worker_of(&candidate.entry.ticket.id).filter(|_| candidate.resumes.is_some())?;
-    match crash_loop::judge(&care_of(draft.world, seen), draft.rules.health.crash_loop, draft.world.now) {
-        Again::At(due) => Some(in_time(candidate, "was lost, and is continued in a moment".to_owned(), due)),
-        Again::Now | Again::Never(_) => None,
-    }
-}
-
-/// A hold that ends at a known time.
-fn in_time(candidate: &Candidate<'_>, why: String, until: Time) -> Hold {
-    Hold { ticket: candidate.entry.ticket.id.clone(), kind: HoldKind::Time, why, until: Some(until) }
-}
-
-/// A hold for want of a place.
-pub(crate) fn no_place(candidate: &Candidate<'_>, why: String) -> Hold {
-    Hold { ticket: candidate.entry.ticket.id.clone(), kind: HoldKind::Place, why, until: None }
-}
-
-/// What was judged of every entry, and where each stands: worked out once a look, however many need the same ticket.
-struct Standings<'a> {
-    world: &'a World,
-    entries: &'a BTreeMap<&'a TicketId, &'a QueueTicket>,
-    judged: &'a BTreeMap<&'a TicketId, Judged<'a>>,
-    /// Those that are known; `None` while it is being worked out. The queue refuses circles, and one that is there all the
-    /// same ends there.
-    known: BTreeMap<TicketId, Option<Standing>>,
-}
-
-impl<'a> Standings<'a> {
-    /// Where a ticket stands, by its own look and by those it needs.
-    fn of(&mut self, id: &TicketId) -> Standing {
-        if let Some(known) = self.known.get(id) {
-            return known.clone().unwrap_or(Standing::Moving);
-        }
-        self.known.insert(id.clone(), None);
-        let (entries, judged) = (self.entries, self.judged);
-        let standing = match judged.get(id) {
-            Some(Judged::Made) => Standing::Made,
-            Some(Judged::Held(hold)) => Standing::Held(hold.clone()),
-            Some(Judged::Failed(why)) => Standing::Failed(why.clone()),
-            Some(Judged::Blocked) => {
-                let waits_for = entries.get(id).map(|entry| entry.waits_for.as_slice()).unwrap_or_default();
-                self.worst(id, waits_for.iter().map(|dependency| &dependency.ticket))
-            }
-            Some(Judged::Behind(need)) => self.worst(id, std::iter::once(*need)),
-            _ => Standing::Moving,
-        };
-        self.known.insert(id.clone(), Some(standing.clone()));
-        standing
-    }
-
-    /// Where a ticket stands that waits for others: where the worst of them stands.
-    fn worst(&mut self, id: &TicketId, needs: impl Iterator<Item = &'a TicketId>) -> Standing {
-        let mut worst = Standing::Moving;
-        for need in needs {
-            let now = self.needed(id, need);
-            if rank(&now) > rank(&worst) {
-                worst = now;
-            }
-        }
-        worst
-    }
-
-    /// Where a ticket stands for the sake of one that it needs.
-    fn needed(&mut self, id: &TicketId, need: &TicketId) -> Standing {
-        let held = |kind, why| Standing::Held(Hold { ticket: id.clone(), kind, why, until: None });
-        let Some(needed) = self.entries.get(need) else {
-            return held(HoldKind::Person, format!("waits for `{need}`, and there is no such ticket"));
-        };
-        let state = needed.state;
-        match self.of(need) {
-            Standing::Made => {
-                held(HoldKind::Person, format!("waits for `{need}`, which is in {state} and has to land"))
-            }
-            Standing::Held(hold) => held(hold.kind, format!("waits for `{need}`, which {}", hold.why)),
-            Standing::Failed(why) => Standing::Failed(format!("needs `{need}`, which {why}")),
-            Standing::Moving if !self.world.is_chosen(need) && !state.is_begun() => {
-                held(HoldKind::Person, format!("waits for `{need}`, which is {state} and not part of this run"))
-            }
-            Standing::Moving => Standing::Moving,
-        }
-    }
-}
-
-/// How bad a standing of a dependency is.
-fn rank(standing: &Standing) -> u8 {
-    match standing {
-        Standing::Made | Standing::Moving => 0,
-        Standing::Held(_) => 1,
-        Standing::Failed(_) => 2,
-    }
-}
-
-/// The holds of chosen tickets that move: for a place, for time, for another ticket.
-fn passing_holds(standings: &mut Standings<'_>) -> Vec<Hold> {
-    let (world, entries, judged) = (standings.world, standings.entries, standings.judged);
-    let mut holds = Vec::new();
-    for entry in world.tickets.iter().filter(|entry| world.is_chosen(&entry.ticket.id)) {
-        let id = &entry.ticket.id;
-        match judged.get(id) {
-            Some(Judged::Passing(hold)) => holds.push(hold.clone()),
-            Some(Judged::Blocked) if standings.of(id) == Standing::Moving => {
-                let Some(need) = entry.waits_for.first().map(|dependency| &dependency.ticket) else { continue };
-                let state = entries.get(need).map_or(S::Open, |needed| needed.state);
-                let why = format!("waits for `{need}`, which is {state}");
-                holds.push(Hold { ticket: id.clone(), kind: HoldKind::Dependency, why, until: None });
-            }
-            Some(Judged::Behind(need)) if standings.of(id) == Standing::Moving => {
-                let state = entries.get(need).map_or(S::Open, |needed| needed.state);
-                let why = format!("lands after `{need}`, from whose branch it started and which is {state}");
-                holds.push(Hold { ticket: id.clone(), kind: HoldKind::Dependency, why, until: None });
-            }
-            _ => {}
-        }
-    }
-    holds
 }
 
 #[cfg(test)]

@@ -292,6 +292,9 @@ fn a_ticket_that_runs_while_its_worker_has_ended_is_started_again() {
         let young = decide(&world(vec![claimed(1)], vec![stopped()]), &rules());
         assert_eq!((young.steps.len(), young.is_over()), (0, false), "its row is about to be written");
         assert_eq!(decide(&world(vec![claimed(4)], vec![stopped()]), &rules()).steps, [start("a")]);
+        // Under the lease of its worker only the queue has yet to hear how that ended.
+        let untold = QueueTicket { fence: 1, ..claimed(60) };
+        assert_eq!(decide(&world(vec![untold], vec![stopped()]), &rules()).steps, []);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Candidate, Draft, in_time, no_place};
+use super::places::{in_time, no_place};
+use super::{Candidate, Draft};
 use crate::coordinator::run::assign::covers;
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::counted;
