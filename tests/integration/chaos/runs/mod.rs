@@ -30,7 +30,7 @@ use place::{Place, Stage};
 /// Faults of a play at most.
 const FAULTS: u64 = 20;
 /// Faults of the slice, and how long it goes on beginning new plays.
-const SLICE: (u64, Duration) = (u64::MAX, Duration::from_secs(120));
+const SLICE: (u64, Duration) = (u64::MAX, Duration::from_secs(50));
 /// Seed of the first play.
 const FIRST_SEED: u64 = 1;
 /// How long it may take until work goes on.
