@@ -201,32 +201,33 @@ impl Ledger {
     }
 
     /// Ends the attempt in the queue. A ticket that has moved on is left alone. While the server of the queue is away that
-    /// is tried again and again: what was worked for is not given up for a server that is restarted. Nobody waits so for an
-    /// agent that was stopped: whoever looks at it later tells its end.
-    pub(crate) fn complete(&self, fence: u64, outcome: &Outcome) -> Result<(), SupervisorError> {
-        let away_at_most = if matches!(outcome, Outcome::Stopped { .. }) { Duration::ZERO } else { AWAY_AT_MOST };
-        let done = self.await_queue(away_at_most, || tell_end(&*self.queue, &self.ticket, fence, outcome));
+    /// is tried again and again: what was worked for is not given up for a server that is restarted. The fence that it has
+    /// from then on.
+    pub(crate) fn complete(&self, fence: u64, outcome: &Outcome) -> Result<u64, SupervisorError> {
+        let done = self.await_queue(|| tell_end(&*self.queue, &self.ticket, fence, outcome));
         self.count_end(fence, outcome)?;
         match done {
-            Ok(_) => Ok(()),
+            Ok((_, now)) => {
+                if now != fence {
+                    self.update(|worker| worker.attempt.fence = now)?;
+                }
+                Ok(now)
+            }
             Err(QueueError::Stale { .. } | QueueError::Illegal { .. }) => {
-                self.log(Event::Warning { text: "the ticket had moved on when the attempt ended".to_owned() })
+                self.log(Event::Warning { text: "the ticket had moved on when the attempt ended".to_owned() })?;
+                Ok(fence)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Tells the queue how it ended, again for so long while its server is away.
-    fn await_queue<T>(
-        &self,
-        away_at_most: Duration,
-        tell: impl Fn() -> Result<T, QueueError>,
-    ) -> Result<T, QueueError> {
+    /// Tells the queue how it ended, again and again while its server is away.
+    fn await_queue<T>(&self, tell: impl Fn() -> Result<T, QueueError>) -> Result<T, QueueError> {
         let started = Instant::now();
         let mut is_waiting = false;
         loop {
             match tell() {
-                Err(error) if error.is_away() && started.elapsed() < away_at_most => {
+                Err(error) if error.is_away() && started.elapsed() < AWAY_AT_MOST => {
                     if !std::mem::replace(&mut is_waiting, true) {
                         let text =
                             format!("its end is told to the queue as soon as that answers: {}", error_text(&error));
@@ -283,27 +284,27 @@ impl Ledger {
     }
 }
 
-/// Tells a queue how an attempt ended. A ticket that was only held to be lost is taken back first where its work is done, so
-/// that this does not stay lost.
+/// Tells a queue how an attempt ended: the state that its ticket has then, and the fence. One that was only held to be lost
+/// is taken back first where its work is done, so that this does not stay lost.
 pub(crate) fn tell_end(
     queue: &dyn Queue,
     ticket: &TicketId,
     fence: u64,
     outcome: &Outcome,
-) -> Result<TicketState, QueueError> {
+) -> Result<(TicketState, u64), QueueError> {
     let completion = match outcome {
         Outcome::Finished { .. } => Completion::Review,
         Outcome::NoChanges => Completion::Done,
         Outcome::Failed { reason, .. } | Outcome::Stopped { reason } | Outcome::LimitReached { reason } => {
-            return queue.fail(ticket, fence, reason, None);
+            return Ok((queue.fail(ticket, fence, reason, None)?, fence));
         }
     };
     match queue.complete(ticket, fence, completion) {
         Err(QueueError::Illegal { edge, .. }) if edge.state == TicketState::Lost => {
             let claim = queue.reopen(&taking_back(queue, ticket, fence, FROM_LOST))?;
-            queue.complete(ticket, claim.fence, completion)
+            Ok((queue.complete(ticket, claim.fence, completion)?, claim.fence))
         }
-        done => done,
+        done => Ok((done?, fence)),
     }
 }
 

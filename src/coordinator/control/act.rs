@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::hear::Until;
 use super::{Control, Known, is_released, partial};
 use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
@@ -64,15 +65,20 @@ impl Control {
         let workers = self.select_living(names, all)?;
         Ok(self.each(workers, |worker| {
             self.forget_care(&worker.id)?;
-            self.stop_one(&worker, STOPPED_BY_PERSON)
+            self.stop_until(&worker, STOPPED_BY_PERSON, Until::Written)
         }))
     }
 
-    /// Ends one worker's agent. One that has ended already is a success that says so.
+    /// Ends one worker's agent and its supervisor. One that has ended already is a success that says so.
     pub(super) fn stop_one(&self, worker: &Worker, reason: &str) -> Result<ActionView, Failure> {
+        self.stop_until(worker, reason, Until::Gone)
+    }
+
+    /// The same, where nothing else may be to be done with the worker.
+    fn stop_until(&self, worker: &Worker, reason: &str, until: Until) -> Result<ActionView, Failure> {
         self.refuse_own(worker)?;
         let id = &worker.id;
-        if let Some(reply) = self.ask_to_stop(worker, reason)? {
+        if let Some(reply) = self.ask_to_stop(worker, reason, until)? {
             let known = self.know(self.worker(id.as_str())?, None);
             // One that was killed meanwhile has written nothing down and may have left its agent.
             if reply != Reply::Ending || !matches!(known.worker.phase, Phase::Supervised { .. }) {

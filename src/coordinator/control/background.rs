@@ -24,6 +24,8 @@ use crate::terminal::{NewTmuxSession, Size, Tmux, TmuxError, session_name_of};
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long one that was asked to end may take: it finishes what it has begun.
 const END_WITHIN: Duration = Duration::from_secs(60);
+/// How long its lock may be held by somebody who only looks at it.
+const PROBED_WITHIN: Duration = Duration::from_millis(200);
 /// How often it is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Bytes of its log that are shown where it ended at once.
@@ -106,7 +108,7 @@ impl Control {
     pub(crate) fn down(&self) -> Result<CoordinatorView, Failure> {
         let Some(record) = self.background()? else {
             // What one that was killed left; nobody misses it any more.
-            if let Some(_lock) = FileLock::take_within(&self.project.paths.lock("up"), Duration::ZERO)? {
+            if let Some(_lock) = FileLock::take_within(&self.project.paths.lock("up"), PROBED_WITHIN)? {
                 files::remove_if_exists(&self.up_file())?;
             }
             self.end_background_session()?;
@@ -161,8 +163,11 @@ impl Control {
     ) -> Result<Option<CoordinatorView>, Failure> {
         let record = self.background()?;
         let mut view = self.coordinator_view_of(record.as_ref(), "runs", queue.leader(role)?)?;
-        if let Some(pid) = self.killed_background()? {
-            let lead = view.leader.as_ref().map(|lead| format!(", and {lead} leads")).unwrap_or_default();
+        if let Some(killed) = self.killed_background()? {
+            // Its own lease outlives it for a moment.
+            let other = view.leader.as_ref().filter(|leader| **leader != killed.holder);
+            let lead = other.map(|leader| format!(", and {leader} leads")).unwrap_or_default();
+            let pid = killed.process.pid;
             let text =
                 format!("The coordinator in the background (process {pid}) was killed{lead}: swarm up starts it");
             view = CoordinatorView { state: CoordinatorState::Killed, text, ..view };
@@ -170,9 +175,8 @@ impl Control {
         Ok((view.state != CoordinatorState::None || view.leader.is_some()).then_some(view))
     }
 
-    /// The pid that a coordinator in the background had which is gone and took nothing away; `None` where one lives, or
-    /// none was started since.
-    pub(super) fn killed_background(&self) -> Result<Option<u32>, Failure> {
+    /// A coordinator in the background that is gone and took nothing away; `None` where one lives, or ended by itself.
+    fn killed_background(&self) -> Result<Option<UpRecord>, Failure> {
         let is_held = || FileLock::is_held(&self.project.paths.lock("up"));
         if is_held()? {
             return Ok(None);
@@ -180,7 +184,12 @@ impl Control {
         let bytes = files::read_if_exists(&self.up_file())?.unwrap_or_default();
         let record = serde_json::from_slice::<UpRecord>(&bytes).ok();
         // Another one may have written it meanwhile.
-        Ok(record.filter(|_| !is_held().unwrap_or(true)).map(|record| record.process.pid))
+        Ok(record.filter(|_| !is_held().unwrap_or(true)))
+    }
+
+    /// The pid that a coordinator in the background had which was killed.
+    pub(super) fn killed_pid(&self) -> Result<Option<u32>, Failure> {
+        Ok(self.killed_background()?.map(|record| record.process.pid))
     }
 
     /// Where the process in the background says who it is.

@@ -53,8 +53,14 @@ impl Control {
         let (store, worker) = (self.project.store()?, self.worker(id.as_str())?);
         let owed = store.cares()?.into_iter().find(|(known, _)| known == id).and_then(|(_, care)| care.restart_owed);
         let known = self.project.queue()?.ticket(&worker.ticket)?;
-        let is_owed = known.is_some_and(|known| owed == Some(known.fence) && OWED_FROM.contains(&known.state));
-        if is_owed && self.liveness(&worker) == Liveness::Dead {
+        let state = known.filter(|known| owed == Some(known.fence)).map(|known| known.state);
+        let is_owed = state.is_some_and(|state| OWED_FROM.contains(&state));
+        let is_gone = self.liveness(&worker) == Liveness::Dead;
+        if is_owed && !is_gone || matches!(state, Some(TicketState::Running | TicketState::Lost)) {
+            // The queue has yet to hear that it ended.
+            return Ok(());
+        }
+        if is_owed {
             let prompt = worker.attempt.session_id.is_some().then(|| STARTED_AGAIN.to_owned());
             let again = self.continuation(worker, prompt, true, false)?;
             let again = Continue { from: Some(OWED_FROM), ..again };

@@ -254,7 +254,7 @@ impl Control {
                 format!("the coordinator in the background (process {pid}) was killed, and nobody started it again");
             warning("coordinator", text, Some("swarm up, or swarm down if that is as it should be".to_owned()))
         };
-        Ok(self.killed_background()?.map(found).into_iter().collect())
+        Ok(self.killed_pid()?.map(found).into_iter().collect())
     }
 
     /// Workers whose facts do not fit together, and processes that nobody supervises.

@@ -14,27 +14,49 @@ use crate::supervisor::{Client, SLOW};
 /// How long one may take to end, besides the grace that its agent gets twice.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long whoever stops a worker waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Until its supervisor is gone: something is to be done with the worker.
+    Gone,
+    /// Until it is written down that its attempt ended: the supervisor may still be telling a server that is away.
+    Written,
+}
+
 impl Control {
     /// Asks a supervisor to end; `None` when there is none. One that does not answer is ended by its identity, and what
     /// it leaves of its agent is the caller's to end.
-    pub(super) fn ask_to_stop(&self, worker: &Worker, reason: &str) -> Result<Option<Reply>, Failure> {
-        self.ask_to_end(worker, Request::Stop { reason: reason.to_owned(), is_failure: false })
+    pub(super) fn ask_to_stop(&self, worker: &Worker, reason: &str, until: Until) -> Result<Option<Reply>, Failure> {
+        self.ask_to_end(worker, Request::Stop { reason: reason.to_owned(), is_failure: false }, until)
     }
 
     /// Ends a worker's attempt as failed, as far as it is not over.
     pub(super) fn end_failed(&self, worker: &Worker, reason: &str) -> Result<(), Failure> {
-        self.ask_to_end(worker, Request::Stop { reason: reason.to_owned(), is_failure: true }).map(drop)
+        let request = Request::Stop { reason: reason.to_owned(), is_failure: true };
+        self.ask_to_end(worker, request, Until::Gone).map(drop)
     }
 
     /// The same with this request.
-    fn ask_to_end(&self, worker: &Worker, request: Request) -> Result<Option<Reply>, Failure> {
+    fn ask_to_end(&self, worker: &Worker, request: Request, until: Until) -> Result<Option<Reply>, Failure> {
         let grace = self.project.settings_or_default().limits.grace;
+        let is_written = || {
+            let phase = self.worker(worker.id.as_str())?.phase;
+            Ok::<_, Failure>(until == Until::Written && matches!(phase, Phase::Ended { .. }))
+        };
         let ended = match self.client(&worker.id) {
             Ok(None) => return Ok(None),
+            Ok(Some(_)) if is_written()? => return Ok(Some(Reply::Ok)),
             Ok(Some(client)) => self.hear(worker, client, &request, self.stop_within()),
             Err(failure) => Err(failure),
         };
-        match ended.and_then(|reply| self.await_stopped(worker).map(|()| reply)) {
+        let await_end = |reply| {
+            let is_free = FileLock::take_within(&self.project.paths.supervisor_lock(&worker.id), SLOW)?.is_some();
+            if !is_free && !is_written()? {
+                self.await_end(worker)?;
+            }
+            Ok(reply)
+        };
+        match ended.and_then(await_end) {
             Ok(reply) => Ok(Some(reply)),
             Err(failure) if failure.kind == FailureKind::TimedOut => {
                 let Phase::Supervised { supervisor, .. } = self.worker(worker.id.as_str())?.phase else {
@@ -104,16 +126,6 @@ impl Control {
         }
         let id = &worker.id;
         failure.hint(format!("swarm stop {id} ends it with its agent, swarm resume {id} then goes on with the work"))
-    }
-
-    /// Waits until a supervisor that was stopped is gone, or has written down that it ended: then it only tells that to a
-    /// server, which may not answer.
-    fn await_stopped(&self, worker: &Worker) -> Result<(), Failure> {
-        let is_free = FileLock::take_within(&self.project.paths.supervisor_lock(&worker.id), SLOW)?.is_some();
-        match is_free || matches!(self.worker(worker.id.as_str())?.phase, Phase::Ended { .. }) {
-            true => Ok(()),
-            false => self.await_end(worker),
-        }
     }
 
     /// Waits until the supervisor is gone; it answered, so this is moments unless it hangs.

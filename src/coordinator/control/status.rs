@@ -134,21 +134,31 @@ impl Control {
     /// ended. Whether the ticket moved.
     pub(super) fn reconcile(&self, known: &mut Known) -> Result<bool, Failure> {
         use TicketState::{Lost, Running};
-        let (ticket, fence) = (&known.worker.ticket, known.worker.attempt.fence);
-        let queue = self.project.queue()?;
-        let told = match (&known.worker.phase, known.ticket_state) {
-            (_, Some(Running)) if known.verdict.status == Status::Lost => queue.declare_lost(ticket, fence),
-            (Phase::Ended { outcome, .. }, Some(Running | Lost))
-                if known.liveness == Liveness::Dead
-                    && queue.ticket(ticket)?.is_some_and(|entry| entry.fence == fence) =>
-            {
+        let (id, ticket, fence) = (&known.worker.id, &known.worker.ticket, known.worker.attempt.fence);
+        let before = known.ticket_state;
+        let told = match (&known.worker.phase, before) {
+            (_, Some(Running)) if known.verdict.status == Status::Lost => {
+                self.project.queue()?.declare_lost(ticket, fence).map(|state| (state, fence))
+            }
+            (Phase::Ended { outcome, .. }, Some(Running | Lost)) if known.liveness == Liveness::Dead => {
+                let queue = self.project.queue()?;
+                if queue.ticket(ticket)?.is_none_or(|entry| entry.fence != fence) {
+                    return Ok(false);
+                }
                 tell_end(&*queue, ticket, fence, outcome)
             }
             _ => return Ok(false),
         };
-        let before = known.ticket_state;
         // A ticket under another fence is somebody else's by now.
-        known.ticket_state = told.ok().or(before);
+        let Ok((state, now)) = told else { return Ok(false) };
+        if now != fence {
+            self.project.store()?.update_worker::<Failure>(id, |row| {
+                row.attempt.fence = if row.attempt.fence == fence { now } else { row.attempt.fence };
+                Ok(())
+            })?;
+            known.worker.attempt.fence = now;
+        }
+        known.ticket_state = Some(state);
         Ok(known.ticket_state != before)
     }
 

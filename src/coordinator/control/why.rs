@@ -154,8 +154,10 @@ impl Control {
         let Some(register) = Register::open(&*queue)? else { return Ok(Some(has)) };
         let nodes = self.node_views(&register)?;
         let is_there = |known: &&NodeView| known.state != NodeState::Gone;
-        if nodes.iter().filter(is_there).any(|known| known.name == node) {
-            return Ok(Some(has));
+        match nodes.iter().find(|known| known.name == node) {
+            None => return Ok(Some(format!("`{node}` has it, which is no node"))),
+            Some(known) if is_there(&known) => return Ok(Some(has)),
+            Some(_) => {}
         }
         let heir = nodes.iter().filter(is_there).find(|known| known.lands || !is_finished);
         Ok(Some(match (heir, is_finished) {

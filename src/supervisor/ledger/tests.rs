@@ -130,8 +130,10 @@ fn work_that_is_finished_while_its_ticket_is_held_to_be_lost_goes_to_review() {
     let scene = Scene::new();
     scene.queue.declare_lost(&scene.ticket, scene.fence).unwrap();
     let commit = "0123456789012345678901234567890123456789".parse().unwrap();
-    scene.ledger.complete(scene.fence, &Outcome::Finished { commit }).unwrap();
+    let fence = scene.ledger.complete(scene.fence, &Outcome::Finished { commit }).unwrap();
     assert_eq!(scene.state(), TicketState::Review);
+    assert_eq!(scene.queue.ticket(&scene.ticket).unwrap().unwrap().fence, fence);
+    assert_eq!(scene.store.worker(&"fix".parse().unwrap()).unwrap().unwrap().attempt.fence, fence);
 }
 
 #[test]

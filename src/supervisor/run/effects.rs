@@ -161,7 +161,8 @@ impl Supervision {
         self.write_live();
         if is_new {
             let (fence, ended) = (self.assignment.fence, outcome.clone());
-            self.book(move |ledger| ledger.complete(fence, &ended)).await;
+            let told = self.book(move |ledger| ledger.complete(fence, &ended)).await;
+            self.assignment.fence = told.unwrap_or(fence);
             let used = Some(self.facts.figures);
             self.log(Event::AttemptEnded { outcome: outcome.clone(), used }).await;
             self.concluded = Some(outcome.clone());

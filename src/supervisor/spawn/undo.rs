@@ -96,7 +96,13 @@ impl Spawner {
 
     /// Puts a worker that was to be started again back to where it was.
     fn end_again(&self, worker: &Worker, outcome: Outcome) -> Result<(), SupervisorError> {
-        self.queue.fail(&worker.ticket, worker.attempt.fence, "its start was interrupted", None).ok();
+        use crate::queue::QueueError::{Illegal, NotFound, Stale};
+        let why = "its start was interrupted";
+        let outcome = match self.queue.fail(&worker.ticket, worker.attempt.fence, why, None) {
+            Ok(_) | Err(Illegal { .. } | NotFound(_) | Stale { .. }) => outcome,
+            // The queue hears later how the attempt under this fence ended: not as the one before.
+            Err(_) => Outcome::Failed { reason: why.to_owned(), exit_code: None },
+        };
         self.store.update_worker::<SupervisorError>(&worker.id, |row| {
             row.phase = Phase::Ended { outcome, at: Time::now() };
             Ok(())

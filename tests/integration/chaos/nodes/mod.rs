@@ -59,6 +59,8 @@ struct Figures {
     landed: usize,
     /// How often agents began.
     begun: usize,
+    /// The stories of faults after which it took long until work went on.
+    slow: Vec<String>,
 }
 
 #[test]
@@ -82,13 +84,14 @@ fn a_backlog_of_several_nodes_lands_exactly_once_whatever_dies_whenever() {
             resume_unwind(failure);
         }
         figures.plays += 1;
+        figures.slow.drain(..).for_each(|story| println!("{story}"));
         println!("seed {seed}: {} faults after {:.0?}", figures.recoveries.faults, started.elapsed());
         if figures.recoveries.faults >= most || started.elapsed() > time {
             break;
         }
     }
     println!("{}", figures.recoveries.table());
-    let Figures { plays, recoveries, landed, begun } = figures;
+    let Figures { plays, recoveries, landed, begun, .. } = figures;
     println!(
         "{} faults in {plays} plays from seed {first} on in {:.0?}; {landed} landed, agents began {begun} times",
         recoveries.faults,
@@ -148,6 +151,9 @@ fn befall(field: &mut Field, dice: &mut Dice, most: u64, figures: &mut Figures, 
             took = waited.unwrap_or_else(|why| panic!("after {} ({awaited:?}): {why}", fault.name()));
         }
         story.push(format!("        {took:.2?}"));
+        if let Some(took) = took.filter(|took| *took > MOSTLY_WITHIN) {
+            figures.slow.push(format!("work went on {took:.1?} after the last of these:\n{}", story.join("\n")));
+        }
         figures.recoveries.note(fault.name(), took);
         checks::check_so_far(field);
         count += 1;
