@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Access, FileError, read_if_exists, write_durably, write_new};
+use crate::files::{Access, FileError, read_if_exists, sweep_half_written, write_durably, write_new};
 use crate::git::{GitError, Repository};
 use crate::model::{BranchName, CommitId};
+use crate::process::identify;
 
 /// What our index locks begin with.
 const TOKEN: &str = "swarm ";
@@ -46,9 +47,10 @@ impl Journal {
         Self::folder(repository).join(format!("{}.json", self.token.trim_start_matches(TOKEN)))
     }
 
-    /// The journals of ended processes, under the lock that every live one holds.
+    /// The journals of ended processes, under the lock that every live one holds; what they had half written goes.
     pub(super) fn all(repository: &Repository) -> Result<Vec<Self>, GitError> {
         let folder = Self::folder(repository);
+        sweep_half_written(&folder, &|pid| !matches!(identify(pid), Ok(None)))?;
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

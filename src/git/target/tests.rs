@@ -165,6 +165,15 @@ fn a_folder_that_becomes_a_file_keeps_untracked_content() {
 }
 
 #[test]
+fn what_a_killed_move_was_writing_down_goes_with_the_next_one() {
+    let (fixture, from, to) = ahead();
+    // Above the highest number that a process can have.
+    fixture.write(".git/swarm/moves/.swarm-4194305-W0pz4t", "{\"token\":");
+    assert!(matches!(advance(&fixture, &from, &to), Advance::Moved { .. }));
+    assert_nothing_left(&fixture);
+}
+
+#[test]
 fn a_target_that_is_checked_out_nowhere_just_moves() {
     let (fixture, from, to) = ahead();
     fixture.git(&fixture.root, &["switch", "-q", "--detach"]);
