@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{LandEvent, Landing, LandingError};
 use crate::files::{Access, FileLock, read_if_exists, remove_if_exists, sweep_half_written, write_atomically};
 use crate::git::Repository;
-use crate::process::{identify, stop_marked};
+use crate::process::{may_live, stop_marked};
 use crate::store::StatePaths;
 
 /// The variable that carries the token.
@@ -42,7 +42,7 @@ impl Turn {
             sweep(paths)?;
         } else if let Some(folder) = record.parent() {
             // One that died as it wrote its token down left nothing else.
-            sweep_half_written(folder, &is_alive)?;
+            sweep_half_written(folder, &may_live)?;
         }
         let token = uuid::Uuid::new_v4().to_string();
         write_atomically(&record, token.as_bytes(), Access::Private)?;
@@ -60,19 +60,14 @@ fn sweep(paths: &StatePaths) -> Result<(), LandingError> {
     let root = paths.root();
     let Some(common_dir) = root.parent() else { return Ok(()) };
     for folder in [common_dir, root, &root.join("moves"), &root.join("scratch"), &root.join("locks")] {
-        sweep_half_written(folder, &is_alive)?;
+        sweep_half_written(folder, &may_live)?;
     }
     for parent in [common_dir.join("worktrees"), root.join("workers"), root.join("gates")] {
         for folder in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
-            sweep_half_written(&folder.path(), &is_alive)?;
+            sweep_half_written(&folder.path(), &may_live)?;
         }
     }
     Ok(())
-}
-
-/// Whether a process lives; what cannot be told does.
-fn is_alive(pid: u32) -> bool {
-    !matches!(identify(pid), Ok(None))
 }
 
 impl Drop for Turn {

@@ -69,6 +69,11 @@ pub(crate) fn identify(pid: u32) -> Result<Option<ProcessIdentity>, ProcessError
     Ok(stat.map(|stat| ProcessIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id().to_owned() }))
 }
 
+/// Whether a process with `pid` may live; what cannot be told does.
+pub(crate) fn may_live(pid: u32) -> bool {
+    !matches!(identify(pid), Ok(None))
+}
+
 /// Names this process.
 pub(crate) fn own_identity() -> Result<ProcessIdentity, ProcessError> {
     let pid = std::process::id();

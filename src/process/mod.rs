@@ -16,7 +16,7 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use identity::{ancestors, boot_id, identify, own_identity, since_boot};
+pub(crate) use identity::{ancestors, boot_id, identify, may_live, own_identity, since_boot};
 pub(crate) use run::{Finished, Invocation, run, run_until};
 pub(crate) use tree::{
     ask_to_end, find_all_marked, find_marked, is_used_by, reap_orphans, signal_agent_tree, stop_agent_tree,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{Access, FileError, read_if_exists, sweep_half_written, write_durably, write_new};
 use crate::git::{GitError, Repository};
 use crate::model::{BranchName, CommitId};
-use crate::process::identify;
+use crate::process::may_live;
 
 /// What our index locks begin with.
 const TOKEN: &str = "swarm ";
@@ -50,7 +50,7 @@ impl Journal {
     /// The journals of ended processes, under the lock that every live one holds; what they had half written goes.
     pub(super) fn all(repository: &Repository) -> Result<Vec<Self>, GitError> {
         let folder = Self::folder(repository);
-        sweep_half_written(&folder, &|pid| !matches!(identify(pid), Ok(None)))?;
+        sweep_half_written(&folder, &may_live)?;
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

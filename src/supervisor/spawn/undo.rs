@@ -14,7 +14,7 @@ impl Spawner {
     pub(crate) fn end_leftovers(&self, worker: &WorkerId) -> Result<usize, SupervisorError> {
         let folder = self.paths.worker_dir(worker);
         let count = process::stop_marked(MARKER, &folder.to_string_lossy(), self.settings.limits.grace)?;
-        crate::files::sweep_half_written(&folder, &|pid| !matches!(process::identify(pid), Ok(None)))?;
+        crate::files::sweep_half_written(&folder, &process::may_live)?;
         Ok(count)
     }
 
