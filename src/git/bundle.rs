@@ -1,15 +1,16 @@
 //! Commits in a file that git fetches from, for taking work out of a clone that goes away.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
-use super::{GitError, Repository, commit_id};
-use crate::files::{Access, FileError, make_folder, read_if_exists, write_atomically};
+use super::{GitError, Repository, commit_id, crash_point};
+use crate::files::{Access, FileError, FileLock, make_folder, read_if_exists, write_atomically};
 use crate::model::CommitId;
 
 /// Where references are to what was taken on the way to something else, until that is here.
 pub(crate) const TAKEN: &str = "refs/swarm/taken/";
+/// Where references are to what is packed, while it is, and what they are called in its bundle.
+const PACKING: &str = "refs/swarm/packing/";
 
 /// A bundle that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,21 +26,35 @@ pub(crate) enum Packed {
     },
 }
 
+/// Where bundles are written and read, by one process at a time; gone with the value.
+struct Packing {
+    /// The folder.
+    folder: PathBuf,
+    /// Says that nobody else does.
+    _alone: FileLock,
+}
+
+impl Drop for Packing {
+    fn drop(&mut self) {
+        #[cfg(test)]
+        if super::crash::is_dead() {
+            return;
+        }
+        // What cannot be removed now, the next one removes.
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
 impl Repository {
-    /// A bundle of at most `most` bytes of everything that `commit` has and none of `without` has, under the name
-    /// `reference`.
-    pub(crate) fn bundle_of(
-        &self,
-        commit: &CommitId,
-        reference: &str,
-        without: &[CommitId],
-        most: u64,
-    ) -> Result<Packed, GitError> {
-        self.set_swarm_ref(reference, commit)?;
-        let folder = self.bundle_folder()?;
-        let path = folder.path().join("bundle");
-        let written = self.bundle(&path, &[reference.to_owned()], without);
-        self.forget_swarm_ref(reference, commit)?;
+    /// A bundle of at most `most` bytes of everything that `commit` has and none of `without` has.
+    pub(crate) fn bundle_of(&self, commit: &CommitId, without: &[CommitId], most: u64) -> Result<Packed, GitError> {
+        let packing = self.packing()?;
+        let name = packed(commit);
+        self.set_swarm_ref(&name, commit)?;
+        let path = packing.folder.join("bundle");
+        let written = self.bundle(&path, std::slice::from_ref(&name), without);
+        crash_point!("bundle written");
+        self.forget_swarm_ref(&name, commit)?;
         if written? == 0 {
             return Ok(Packed::Nothing);
         }
@@ -50,14 +65,9 @@ impl Repository {
         Ok(read_if_exists(&path)?.map_or(Packed::Nothing, Packed::Bundle))
     }
 
-    /// Takes a bundle over that holds `reference` at `commit`, and lets `into` point there. What it needs and is not here
-    /// is answered instead, and nothing was taken over then.
-    pub(crate) fn take_bundle(
-        &self,
-        bytes: &[u8],
-        (reference, commit): (&str, &CommitId),
-        into: &str,
-    ) -> Result<Vec<CommitId>, GitError> {
+    /// Takes a bundle over that is of `commit`, and lets `into` point there. What it needs and is not here is answered
+    /// instead, and nothing was taken over then.
+    pub(crate) fn take_bundle(&self, bytes: &[u8], commit: &CommitId, into: &str) -> Result<Vec<CommitId>, GitError> {
         let (needed, missing) = self.needs_of(bytes)?;
         if !missing.is_empty() {
             return Ok(missing);
@@ -66,11 +76,11 @@ impl Repository {
         for commit in &needed {
             self.set_swarm_ref(&format!("{TAKEN}{commit}"), commit)?;
         }
-        let folder = self.bundle_folder()?;
-        let path = folder.path().join("bundle");
+        let packing = self.packing()?;
+        let path = packing.folder.join("bundle");
         write_atomically(&path, bytes, Access::Private)?;
         self.git(self.home(), ["bundle", "verify", "--quiet"]).args([path.clone()]).output()?;
-        let refspec = format!("+{reference}:{into}");
+        let refspec = format!("+{}:{into}", packed(commit));
         let call = self.git(self.home(), ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"]);
         call.args([path.into_os_string(), refspec.into()]).output()?;
         match self.ref_commit(into)? {
@@ -82,11 +92,40 @@ impl Repository {
         }
     }
 
-    /// A folder for a file on its way, gone with the value.
-    fn bundle_folder(&self) -> Result<TempDir, GitError> {
+    /// Waits until nobody else packs, and removes what one left that was killed.
+    fn packing(&self) -> Result<Packing, GitError> {
         let state = self.state_dir();
         make_folder(&state)?;
-        Ok(tempfile::tempdir_in(&state).map_err(FileError::on("make a folder in", &state))?)
+        let alone = FileLock::wait(&state.join("packing.lock"))?;
+        let folder = self.sweep_packed()?;
+        make_folder(&folder)?;
+        Ok(Packing { folder, _alone: alone })
+    }
+
+    /// Removes what processes left of bundles, and of references of ours, that were killed meanwhile.
+    pub(crate) fn sweep_packing(&self) -> Result<(), GitError> {
+        self.drop_dead_swarm_locks()?;
+        let lock = self.state_dir().join("packing.lock");
+        if lock.exists()
+            && let Some(_alone) = FileLock::try_take(&lock)?
+        {
+            self.sweep_packed()?;
+        }
+        Ok(())
+    }
+
+    /// Removes what lies where bundles are written; the folder. Only who packs may.
+    fn sweep_packed(&self) -> Result<PathBuf, GitError> {
+        for name in self.references(PACKING)? {
+            if let Some(commit) = self.ref_commit(&name)? {
+                self.forget_swarm_ref(&name, &commit)?;
+            }
+        }
+        let folder = self.state_dir().join("packing");
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(FileError::on("remove", &folder)(error).into()),
+            _ => Ok(folder),
+        }
     }
 
     /// The commits that a bundle builds on, those that are here and those that are not. Its head lists them, each on a line
@@ -125,4 +164,9 @@ impl Repository {
         }
         Ok(worth.len())
     }
+}
+
+/// What a commit is called in its bundle.
+fn packed(commit: &CommitId) -> String {
+    format!("{PACKING}{commit}")
 }

@@ -57,6 +57,24 @@ impl Repository {
         drop_if_dead(&self.common_dir().join(format!("{reference}.lock")), &self.with_own(places)).map(drop)
     }
 
+    /// Removes the dead locks on all references of ours: some are named once and never again.
+    pub(super) fn drop_dead_swarm_locks(&self) -> Result<(), GitError> {
+        let mut folders = vec![self.common_dir().join("refs/swarm")];
+        while let Some(folder) = folders.pop() {
+            // It may be gone by now, and where references are kept in tables it never was.
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "lock") {
+                    drop_if_dead(&path, &self.with_own(&[]))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Places, and those where the repository itself lies.
     fn with_own<'p>(&'p self, places: &[&'p Path]) -> Vec<&'p Path> {
         places.iter().copied().chain([self.common_dir()]).chain(self.main_worktree()).collect()

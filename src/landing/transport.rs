@@ -28,7 +28,7 @@ impl Parcel<'_> {
         ["tip-", "carried-"].iter().any(|prefix| object.starts_with(prefix))
     }
 
-    /// The reference that it is, here while it is packed and on a remote.
+    /// The reference that it is on a remote.
     fn reference(self) -> String {
         match self {
             Self::Tip(commit) => format!("refs/swarm/tips/{commit}"),
@@ -85,10 +85,9 @@ impl<'a> Transport<'a> {
 
     /// Hands a commit over with everything that none of `without` has: whoever takes it has those.
     pub(crate) fn send(&self, parcel: Parcel<'_>, commit: &CommitId, without: &[CommitId]) -> Result<(), LandingError> {
-        let reference = parcel.reference();
         match &self.way {
-            Way::Remote(remote) => Ok(self.repository.push_swarm_ref(remote, &reference, Some(commit))?),
-            Way::Server(objects, limit) => match self.repository.bundle_of(commit, &reference, without, *limit)? {
+            Way::Remote(remote) => Ok(self.repository.push_swarm_ref(remote, &parcel.reference(), Some(commit))?),
+            Way::Server(objects, limit) => match self.repository.bundle_of(commit, without, *limit)? {
                 Packed::Nothing => Ok(()),
                 Packed::Bundle(bundle) => {
                     Ok(objects.put(&parcel.object(), bundle).map_err(crate::queue::QueueError::from)?)
@@ -127,7 +126,7 @@ impl<'a> Transport<'a> {
                     let found = objects.get(&parcel.object()).map_err(crate::queue::QueueError::from)?;
                     let Some(bundle) = found else { return Ok(None) };
                     let name = if is_it { into.to_owned() } else { format!("{TAKEN}{wants}") };
-                    Ok(Some(self.repository.take_bundle(&bundle, (&parcel.reference(), wants), &name)?))
+                    Ok(Some(self.repository.take_bundle(&bundle, wants, &name)?))
                 };
                 if let Some(missing) = gather(commit, take)? {
                     return Err(not_sent(&missing));

@@ -10,7 +10,7 @@ use crate::model::event::{Event, SwarmEvent, SwarmRecord};
 use crate::model::health::BadEnd;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Outcome, Phase, Worker};
-use crate::model::{Time, WorkerId};
+use crate::model::{Time, WorkerId, error_text};
 use crate::supervisor::Continue;
 use crate::supervisor::protocol::{Reply, Request};
 
@@ -165,6 +165,12 @@ impl Control {
         let mut reaped = Vec::new();
         if let Err(failure) = remove_abandoned_sockets() {
             tracing::warn!(error = failure.chain.join(": "), "the sockets of killed commands could not be removed");
+        }
+        if let Err(error) = self.project.repository.sweep_packing() {
+            tracing::warn!(
+                error = error_text(&error),
+                "what killed commands left among references could not be removed"
+            );
         }
         for worker in self.project.store()?.workers()? {
             match self.remove_dead_socket(&worker.id).and_then(|()| self.reap(&worker)) {

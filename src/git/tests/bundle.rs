@@ -1,5 +1,6 @@
 use super::support::{TestRepo, git_in, read, write};
-use crate::git::{Packed, Repository, TAKEN};
+use crate::files::FileLock;
+use crate::git::{Packed, Repository, TAKEN, crash};
 use crate::model::CommitId;
 
 #[test]
@@ -43,10 +44,8 @@ fn a_bundle_that_builds_on_commits_that_are_not_here_is_not_taken_over() {
     let base: CommitId = git_in(&test.root, &["rev-parse", "HEAD"]).parse().unwrap();
     git_in(test.folder.path(), &["clone", "-q", &test.root.to_string_lossy(), "other"]);
     let (first, second) = (commit("first"), commit("second"));
-    let name = |commit: &CommitId| format!("refs/swarm/tips/{commit}");
-    let pack = |of: &CommitId, without: &CommitId, most| {
-        test.repo.bundle_of(of, &name(of), std::slice::from_ref(without), most).unwrap()
-    };
+    let pack =
+        |of: &CommitId, without: &CommitId, most| test.repo.bundle_of(of, std::slice::from_ref(without), most).unwrap();
     let bundle = |of: &CommitId, without: &CommitId| match pack(of, without, u64::MAX) {
         Packed::Bundle(bytes) => bytes,
         other => panic!("{other:?}"),
@@ -58,7 +57,7 @@ fn a_bundle_that_builds_on_commits_that_are_not_here_is_not_taken_over() {
     assert_eq!(pack(&second, &first, bytes - 1), Packed::TooLarge { bytes });
     assert_eq!(test.repo.references("refs/swarm/").unwrap(), Vec::<String>::new());
     let other = Repository::discover(&test.folder.path().join("other")).unwrap();
-    let take = |bundle: &[u8], commit: &CommitId| other.take_bundle(bundle, (&name(commit), commit), "refs/swarm/in");
+    let take = |bundle: &[u8], commit: &CommitId| other.take_bundle(bundle, commit, "refs/swarm/in");
     assert_eq!(take(&two, &second).unwrap(), std::slice::from_ref(&first));
     assert!(!other.has_commit(&second).unwrap() && other.references("refs/swarm/").unwrap().is_empty());
     assert_eq!(take(&one, &first).unwrap(), []);
@@ -84,20 +83,19 @@ fn a_bundle_is_taken_over_what_a_killed_fetch_left_where_that_is_whole() {
         git_in(&test.root, &["rev-parse", "HEAD"]).parse().unwrap()
     };
     let (first, second) = (commit("first"), commit("second"));
-    let name = |commit: &CommitId| format!("refs/swarm/tips/{commit}");
     let bundle = |of: &CommitId, without: &CommitId| {
-        let packed = test.repo.bundle_of(of, &name(of), std::slice::from_ref(without), u64::MAX).unwrap();
+        let packed = test.repo.bundle_of(of, std::slice::from_ref(without), u64::MAX).unwrap();
         let Packed::Bundle(bytes) = packed else { panic!("{packed:?}") };
         bytes
     };
     let (one, two) = (bundle(&first, &base), bundle(&second, &first));
     // All of it is there, and no reference leads to it.
     let other = Repository::discover(&test.folder.path().join("other")).unwrap();
-    other.take_bundle(&one, (&name(&first), &first), "refs/swarm/in").unwrap();
+    other.take_bundle(&one, &first, "refs/swarm/in").unwrap();
     other.forget_swarm_ref("refs/swarm/in", &first).unwrap();
     other.forget_swarm_ref(&format!("{TAKEN}{base}"), &base).unwrap();
     assert!(other.has_whole(&first).unwrap());
-    assert_eq!(other.take_bundle(&two, (&name(&second), &second), "refs/swarm/in").unwrap(), []);
+    assert_eq!(other.take_bundle(&two, &second, "refs/swarm/in").unwrap(), []);
     assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(second.clone()));
     // Of it there is the commit alone.
     let third = test.folder.path().join("third");
@@ -106,4 +104,37 @@ fn a_bundle_is_taken_over_what_a_killed_fetch_left_where_that_is_whole() {
     let put = git_in(&third, &put).parse::<CommitId>().unwrap();
     let third = Repository::discover(&third).unwrap();
     assert!(third.has_commit(&put).unwrap() && !third.has_whole(&put).unwrap());
+}
+
+#[test]
+fn what_a_killed_process_left_of_a_bundle_goes_with_the_next_and_when_a_coordinator_begins() {
+    let test = TestRepo::new();
+    let base: CommitId = git_in(&test.root, &["rev-parse", "HEAD"]).parse().unwrap();
+    write(&test.root.join("work.txt"), "work");
+    git_in(&test.root, &["add", "-A"]);
+    git_in(&test.root, &["commit", "-qm", "work"]);
+    let commit: CommitId = git_in(&test.root, &["rev-parse", "HEAD"]).parse().unwrap();
+    let swarm = test.root.join(".git/swarm");
+    let lock = test.root.join(".git/refs/swarm/packing").join(format!("{base}.lock"));
+    let other = test.root.join(".git/refs/swarm/inherited/one.lock");
+    let left =
+        || swarm.join("packing").exists() || lock.exists() || !test.repo.references("refs/swarm/").unwrap().is_empty();
+    let die = || {
+        crash::arm("bundle written");
+        test.repo.bundle_of(&commit, std::slice::from_ref(&base), u64::MAX).unwrap_err();
+        assert!(crash::revive() && left());
+        write(&lock, "");
+        write(&other, "");
+    };
+    die();
+    test.repo.sweep_packing().unwrap();
+    assert!(!left() && !other.exists());
+    die();
+    let packed = test.repo.bundle_of(&commit, std::slice::from_ref(&base), u64::MAX).unwrap();
+    assert!(matches!(packed, Packed::Bundle(_)) && !swarm.join("packing").exists());
+    // One who packs is left alone.
+    let _alone = FileLock::wait(&swarm.join("packing.lock")).unwrap();
+    write(&swarm.join("packing/bundle"), "half");
+    test.repo.sweep_packing().unwrap();
+    assert!(swarm.join("packing/bundle").exists() && !lock.exists());
 }
