@@ -50,6 +50,8 @@ pub(super) struct Finish {
     pub(super) returns: u32,
     /// A commit beyond this one is needed.
     pub(super) returned_at: Option<CommitId>,
+    /// Whether another agent goes on with it, so that nothing needs to be there yet.
+    pub(super) is_followed: bool,
     /// Whether it runs, and whether it should not any more.
     pub(super) progress: Arc<Progress>,
 }
@@ -116,9 +118,13 @@ impl Finish {
         let head = self.head()?;
         let nested = self.nested()?;
         if head == self.place.base {
-            return Ok(nested.map_or(FinishReport::NoChanges, |what| {
-                FinishReport::NeedsPerson(format!("{what}; commit, move or remove it, then `swarm resume`"))
-            }));
+            return Ok(match nested {
+                Some(what) => {
+                    FinishReport::NeedsPerson(format!("{what}; commit, move or remove it, then `swarm resume`"))
+                }
+                None if self.is_followed => FinishReport::Work(head),
+                None => FinishReport::NoChanges,
+            });
         }
         if let Some(text) = nested {
             done.events.push(Event::Warning { text });

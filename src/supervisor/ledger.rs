@@ -188,6 +188,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether another agent of its ring has its turn when this one has had its own under this fence.
+    pub(crate) fn is_followed(&self, fence: u64, agent: &AgentName) -> Result<bool, SupervisorError> {
+        Ok(self.store.token(&self.ticket)?.is_some_and(|token| !token.is_over(fence, agent)))
+    }
+
     /// Notes that this supervisor took over, and in which session: its spawner may be dead.
     pub(crate) fn take_over(
         &self,

@@ -42,7 +42,7 @@ impl Supervision {
             Effect::Delivered(parcel) => self.settle(&parcel, Fate::Delivered).await,
             Effect::GivenUp(parcel) => self.settle(&parcel, Fate::Withdrawn).await,
             Effect::Expired(letter) => self.settle_letter(letter, Fate::Expired).await,
-            Effect::BeginFinish => self.begin_finish(),
+            Effect::BeginFinish => self.begin_finish().await,
             Effect::Reopen => self.reopen().await,
             Effect::Conclude(outcome) => self.conclude(outcome).await,
             Effect::EndAgent => self.end_agent(),
@@ -95,7 +95,9 @@ impl Supervision {
     }
 
     /// Starts leftovers and checks.
-    fn begin_finish(&mut self) {
+    async fn begin_finish(&mut self) {
+        let (fence, agent) = (self.assignment.fence, self.assignment.handover.agent.name.clone());
+        let is_followed = self.book(move |ledger| ledger.is_followed(fence, &agent)).await.unwrap_or(false);
         let finish = Finish {
             ticket: self.assignment.handover.ticket.clone(),
             place: self.assignment.worker.place.clone(),
@@ -105,6 +107,7 @@ impl Supervision {
             briefing: self.briefing(),
             returns: self.machine.returns(),
             returned_at: self.assignment.returned_at.clone(),
+            is_followed,
             repository: self.assignment.repository.clone(),
             progress: Progress::begin(),
         };

@@ -115,6 +115,30 @@ fn the_branch_of_a_ticket_passes_the_agents_of_a_ring_in_order() {
 }
 
 #[test]
+fn an_agent_that_changes_nothing_ends_its_turn_and_not_the_round() {
+    let swarm = repository("landing: {approval: auto}\ntopology: {kind: ring, agents: [one, two, three]}\n");
+    let plans = SCRIPT.replace("$FOLDER", folder(&swarm).to_str().unwrap());
+    let plans =
+        plans.replace("echo \"$me\" >> \"$SWARM_TICKET.txt\"\ngit add --all\n", "").replace("git commit", "true");
+    swarm.write_shell_agent("one", &plans);
+    swarm.run(["up", "--headless", "--merge"]).success();
+    swarm.run(["queue", "add", "t"]).success();
+    swarm.wait_until("it to land", || state(&swarm, "t").0 == "landed");
+    assert_eq!(turns(&swarm, "t"), ["one", "two", "three"]);
+    assert_eq!(swarm.git(["show", "main:t.txt"]).success(), "two\nthree\n");
+    assert!(found(&swarm, "prompt.two").contains("I am one"));
+    // Where nobody changes anything, there is nothing to land in the end.
+    for agent in ["two", "three"] {
+        swarm.write_shell_agent(agent, &plans);
+    }
+    swarm.write(".swarm/tickets/u.md", "---\ntitle: Nothing to do\n---\nLook.\n");
+    swarm.run(["queue", "add", "u"]).success();
+    swarm.wait_until("the round to end", || state(&swarm, "u").0 == "done");
+    assert_eq!(turns(&swarm, "u"), ["one", "two", "three"]);
+    swarm.run(["down"]).success();
+}
+
+#[test]
 fn a_coordinator_that_is_killed_between_two_turns_skips_nobody_and_repeats_nobody() {
     let swarm = repository("topology: {kind: ring, agents: [one, two, three]}\n");
     hold_back(&swarm, "one");
