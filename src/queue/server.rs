@@ -23,6 +23,13 @@ pub(crate) struct Server {
     pub(crate) replicas: usize,
 }
 
+impl Server {
+    /// Whether the connection has to be encrypted, to every server of a cluster: an address says so, or a file for it does.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls != TlsFiles::default() || self.address.split(',').any(|address| address.trim().starts_with("tls://"))
+    }
+}
+
 /// The servers that keep what is made where nothing is said about it.
 fn one() -> usize {
     1

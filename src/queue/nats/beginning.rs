@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::change::Change;
 use super::connection::Link;
 use super::error::NatsError;
-use super::replica::{applied, changed, set_changed, set_counted};
+use super::replica::{applied, changed, changed_id, set_changed, set_counted};
 use super::{Board, Objects};
 use crate::model::TicketId;
 use crate::model::ticket::TicketState;
@@ -40,6 +40,9 @@ pub(super) struct Beginning {
     pub(super) number: u64,
     /// The number of the last of them that no later one makes superfluous; `None` where that is not known.
     changed: Option<u64>,
+    /// The id of that one.
+    #[serde(default)]
+    changed_id: Option<String>,
     /// Everything in the tables but events.
     parts: Vec<Change>,
 }
@@ -52,6 +55,7 @@ impl Beginning {
             log: log.to_owned(),
             number: applied(txn)?,
             changed: changed(txn)?,
+            changed_id: changed_id(txn)?,
             parts: Change::everything(txn)?,
         })
     }
@@ -69,7 +73,7 @@ impl Beginning {
                 txn.append_queue_event(&event.ticket, &event)?;
             }
         }
-        set_changed(txn, self.changed)?;
+        set_changed(txn, self.changed, self.changed_id.as_deref())?;
         Ok(set_counted(txn, self.number)?)
     }
 }

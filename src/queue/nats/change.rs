@@ -46,6 +46,9 @@ pub(crate) struct Change {
     /// got that one may not take this one over. `None` where its writer did not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<u64>,
+    /// The id of that one: a server that lost its last messages may have others under their numbers since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) after_id: Option<String>,
 }
 
 /// Content under the key that published it.
@@ -79,6 +82,7 @@ impl Change {
             leads: Vec::new(),
             closes: false,
             after: None,
+            after_id: None,
         }
     }
 

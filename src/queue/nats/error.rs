@@ -2,6 +2,12 @@
 
 use std::path::PathBuf;
 
+use async_nats::jetstream;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+
+/// The code of answers that say to ask later.
+pub(super) const UNAVAILABLE: usize = 503;
+
 /// Why a server's queue could not be read or written. Addresses in it hold no secrets.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NatsError {
@@ -150,6 +156,14 @@ pub(crate) enum NatsError {
         /// The replica's.
         applied: u64,
     },
+    /// The server lost messages that it had taken, and has others in their place.
+    #[error(
+        "message {seq} of the log follows others than this machine's replica has: the server lost some that it had taken"
+    )]
+    Parted {
+        /// Its number.
+        seq: u64,
+    },
     /// A message that nothing makes superfluous is gone, and no beginning stands for it.
     #[error("message {missing} of the log is gone, and nothing on the server says what it changed")]
     Gap {
@@ -169,6 +183,16 @@ pub(crate) enum NatsError {
     },
 }
 
+/// Whether a message was not taken because somebody said so, and not because nobody said anything.
+pub(super) fn is_answer(error: &PublishError) -> bool {
+    error.kind() == PublishErrorKind::MaxPayloadExceeded || answer_in(error).is_some()
+}
+
+/// What JetStream answered, in an error of the client.
+fn answer_in<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e jetstream::Error> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(<dyn std::error::Error>::downcast_ref)
+}
+
 impl NatsError {
     /// The failure to reach a server.
     pub(super) fn unreachable(address: &str, source: Option<async_nats::Error>) -> Self {
@@ -177,12 +201,19 @@ impl NatsError {
 
     /// Whether the server answered and would not, and will not another time.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        matches!(self, Self::Refused { .. }) && !self.is_away()
     }
 
     /// Whether the server may be back in a moment.
     pub(crate) fn is_away(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Silent { .. } | Self::Unanswered { .. })
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Unanswered { .. } => true,
+            // Such as a cluster that has yet to agree who leads, or a disk that is full.
+            Self::Refused { source, .. } => {
+                answer_in(source.as_ref()).is_some_and(|answer| answer.code() == UNAVAILABLE)
+            }
+            _ => false,
+        }
     }
 
     /// Whether there is no server that could be used, whoever asks.
@@ -226,7 +257,7 @@ impl NatsError {
                 "a fresh clone takes the new one: swarm node join {address} --clone URL; what this machine knows of \
                  the old one can be kept: swarm queue migrate --to file"
             ),
-            Self::Shorter { .. } => {
+            Self::Shorter { .. } | Self::Parted { .. } => {
                 "what this machine knows of the old one can be kept: swarm queue migrate --to file".to_owned()
             }
             Self::Gap { .. } | Self::NoBeginning { .. } => {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::change::Change;
 use super::connection::{AGAIN_AFTER, Link, PATIENCE};
-use super::error::NatsError;
+use super::error::{NatsError, is_answer};
 use super::gateway::{GROUP, make_submissions};
 use super::stream::{self, Identity};
 use crate::queue::server::Server;
@@ -218,12 +218,11 @@ impl Log {
         let started = Instant::now();
         let mut is_repeated = false;
         loop {
-            match self.offer(after, change, is_repeated)? {
-                Some(is_taken) => return Ok(is_taken),
-                None if started.elapsed() > PATIENCE => {
-                    return Err(self.link.unanswered());
-                }
-                None => {
+            match self.offer(after, change, is_repeated) {
+                Ok(Some(is_taken)) => return Ok(is_taken),
+                Ok(None) if started.elapsed() > PATIENCE => return Err(self.link.unanswered()),
+                Err(error) if !error.is_away() || started.elapsed() > PATIENCE => return Err(error),
+                Ok(None) | Err(_) => {
                     is_repeated = true;
                     std::thread::sleep(AGAIN_AFTER);
                 }
@@ -250,9 +249,7 @@ impl Log {
             Some(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 (if is_repeated { self.is_at(after + 1, change) } else { Ok(false) }).map(Some)
             }
-            Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                Err(self.link.refused(error.into()))
-            }
+            Some(Err(error)) if is_answer(&error) => Err(self.link.refused(error.into())),
             _ => Ok(None),
         }
     }

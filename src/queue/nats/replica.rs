@@ -20,6 +20,8 @@ use crate::store::{Store, StoreError, Txn};
 const APPLIED: &str = "queue_log_applied";
 /// Where it keeps the number of the last change in them that no later one makes superfluous.
 const CHANGED: &str = "queue_log_changed";
+/// Where it keeps the id of that change.
+const CHANGED_ID: &str = "queue_log_changed_id";
 /// Where it keeps when that was all of the log.
 const SEEN: &str = "queue_log_seen";
 /// How old that may be while nothing happens.
@@ -147,7 +149,7 @@ impl Replica {
             let draft = Draft::new(i64::try_from(applied + 1).unwrap_or(i64::MAX));
             let answer = body(&Operation::new(txn, by, now).told_to(&draft));
             let mut change = draft.finish(txn)?;
-            change.after = changed(txn)?;
+            (change.after, change.after_id) = (changed(txn)?, changed_id(txn)?);
             Err(Undone::Tried(Box::new(Trial { answer, change, applied })))
         });
         match undone {
@@ -233,14 +235,17 @@ impl Replica {
                 // They wait for those before them, which the next look brings.
                 return Ok(());
             }
-            let mut lasting = None;
+            let (mut number, mut id) = (changed(txn)?, changed_id(txn)?);
             for (seq, change) in changes.iter().filter(|(seq, _)| *seq > has) {
+                if !follows(change, number, id.as_deref()) {
+                    return Err(NatsError::Parted { seq: *seq }.into());
+                }
                 change.apply(txn)?;
-                lasting = Some(*seq).filter(|_| change.renewed().is_none()).or(lasting);
+                if change.renewed().is_none() {
+                    (number, id) = (Some(*seq), Some(change.id.clone()));
+                }
             }
-            if lasting.is_some() {
-                set_changed(txn, lasting)?;
-            }
+            set_changed(txn, number, id.as_deref())?;
             set_applied(txn, has.max(last))
         })
     }
@@ -251,6 +256,13 @@ impl Replica {
 fn missing(has: u64, changes: &[(u64, Change)]) -> Option<u64> {
     let is_there = |after: &u64| *after <= has || changes.binary_search_by_key(after, |(seq, _)| *seq).is_ok();
     changes.iter().filter_map(|(_, change)| change.after).find(|after| !is_there(after))
+}
+
+/// Whether a change was made to tables whose last lasting change is this one, as far as that is known.
+fn follows(change: &Change, number: Option<u64>, id: Option<&str>) -> bool {
+    let is_same_number = change.after.zip(number).is_none_or(|(after, number)| after == number);
+    let is_same = change.after_id.as_deref().zip(id).is_none_or(|(after, id)| after == id);
+    is_same_number && is_same
 }
 
 /// How much of the log the tables have.
@@ -279,11 +291,20 @@ pub(super) fn changed(txn: &Txn<'_>) -> Result<Option<u64>, QueueError> {
     }
 }
 
-/// Notes it.
-pub(super) fn set_changed(txn: &Txn<'_>, changed: Option<u64>) -> Result<(), StoreError> {
+/// The id of that change; `None` where that is not known.
+pub(super) fn changed_id(txn: &Txn<'_>) -> Result<Option<String>, QueueError> {
+    Ok(txn.meta(CHANGED_ID)?)
+}
+
+/// Notes both.
+pub(super) fn set_changed(txn: &Txn<'_>, changed: Option<u64>, id: Option<&str>) -> Result<(), StoreError> {
     match changed {
-        Some(changed) => txn.set_meta(CHANGED, &changed.to_string()),
-        None => txn.forget_meta(CHANGED),
+        Some(changed) => txn.set_meta(CHANGED, &changed.to_string())?,
+        None => txn.forget_meta(CHANGED)?,
+    }
+    match id {
+        Some(id) => txn.set_meta(CHANGED_ID, id),
+        None => txn.forget_meta(CHANGED_ID),
     }
 }
 
@@ -295,7 +316,7 @@ pub(crate) fn seen(txn: &Txn<'_>) -> Result<Option<Time>, QueueError> {
 /// Forgets how far in a log the tables are.
 pub(crate) fn forget_applied(txn: &Txn<'_>) -> Result<(), StoreError> {
     txn.forget_meta(APPLIED)?;
-    txn.forget_meta(CHANGED)?;
+    set_changed(txn, None, None)?;
     txn.forget_meta(SEEN)
 }
 

@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use super::change::Change;
 use super::connection::ANSWER;
-use super::error::NatsError;
+use super::error::{NatsError, UNAVAILABLE};
 use super::gateway::make_submissions;
 use crate::queue::server::{Login, Server, bucket, encoded};
 
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
 const OLDEST: (u32, u32) = (2, 11);
-/// The code of answers that say to ask later.
-const UNAVAILABLE: usize = 503;
+/// The words for streams beside that of the log.
+const BESIDE: [&str; 4] = ["tasks", "history", "rejected", "channels"];
 /// The key of a stream's metadata that names its log.
 const LOG: &str = "swarm-log";
 /// The key with the commit that the history of its repository begins with.
@@ -52,17 +52,18 @@ impl Names {
     /// Those of a project on a server.
     pub(super) fn of(server: &Server) -> Self {
         let (bucket, project) = (bucket(&server.project), encoded(&server.project));
+        let stream = stream_name(&project);
         Self {
             project: server.project.clone(),
-            stream: format!("SWARM_{project}"),
             prefix: format!("swarm.{project}"),
             changes: format!("swarm.{project}.changes"),
             renewals: format!("swarm.{project}.renewals"),
             all: format!("swarm.{project}.>"),
-            channels: format!("SWARM_{project}_channels"),
+            channels: format!("{stream}_channels"),
             board: format!("swarm_{bucket}_nodes"),
             objects: format!("swarm_{bucket}_objects"),
             replicas: server.replicas,
+            stream,
         }
     }
 
@@ -83,6 +84,15 @@ impl Names {
     /// of what it has not got yet that it is not there.
     pub(super) fn is_direct(&self) -> bool {
         self.replicas == 1
+    }
+}
+
+/// The stream of the log of an encoded project; the others' names are this one with a word behind it. A project whose own
+/// name ends in such a word has another name than those of the project without it.
+fn stream_name(project: &str) -> String {
+    match project.rsplit_once('_') {
+        Some((start, end)) if BESIDE.contains(&end) => format!("SWARM_{start}=5F{end}"),
+        _ => format!("SWARM_{project}"),
     }
 }
 
@@ -249,6 +259,7 @@ pub(super) fn named(stream: &Stream, identity: &Identity) -> Config {
 async fn connect(server: &Server) -> Result<Client, NatsError> {
     let mut options = ConnectOptions::new().name("swarm").connection_timeout(ANSWER);
     options = log_in(options, &server.login).await?;
+    options = options.require_tls(server.is_encrypted());
     if let Some(ca) = &server.tls.ca {
         options = options.add_root_certificates(ca.clone());
     }
@@ -322,7 +333,7 @@ mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
-    use super::is_new_enough;
+    use super::{BESIDE, Names, is_new_enough};
     use crate::model::queue::TlsFiles;
     use crate::queue::nats::{Log, NatsError};
     use crate::queue::server::{Login, Server};
@@ -370,6 +381,22 @@ mod tests {
             assert!(matches!(error, NatsError::Silent { .. }), "{error:?}");
             assert!(error.is_away() && !error.is_no_server(), "nobody goes elsewhere for that");
         }
+    }
+
+    #[test]
+    fn no_stream_of_one_project_has_the_name_of_one_of_another() {
+        let projects =
+            ["app", "app_tasks", "app_tasks_history", "app_channels", "app=5Ftasks", "tasks", "_tasks", "app_"];
+        let mut names = Vec::new();
+        for project in projects {
+            let server = Server { project: project.to_owned(), ..at("nats://127.0.0.1:1".to_owned()) };
+            let Names { stream, .. } = Names::of(&server);
+            names.extend(BESIDE.map(|word| format!("{stream}_{word}")));
+            names.push(stream);
+        }
+        let different: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        assert!(names.contains(&"SWARM_app_tasks".to_owned()));
     }
 
     #[test]

@@ -269,6 +269,42 @@ fn a_log_that_lost_what_the_replica_has_is_refused() {
 }
 
 #[test]
+fn a_log_that_lost_its_end_and_grew_again_is_refused_to_whoever_has_that_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let replicas = ["has it", "is behind"].map(|name| folder.path().join(name));
+    replicas.iter().for_each(|replica| std::fs::create_dir(replica).unwrap());
+    let [has_it, is_behind] = &replicas;
+    let copy = |from: &str, to: &str| {
+        let mut copy = process::command("cp");
+        copy.arg("-a").args([from, to].map(|name| folder.path().join(name)));
+        assert!(copy.status().unwrap().success());
+    };
+    let server = Process::start(folder.path());
+    publish(&*queue(&server.url, has_it), ticket("kept")).unwrap();
+    assert_eq!(queue(&server.url, is_behind).states().unwrap().len(), 1);
+    drop(server);
+    copy("streams", "as it was");
+    let server = Process::start(folder.path());
+    for id in ["lost", "too"] {
+        publish(&*queue(&server.url, has_it), ticket(id)).unwrap();
+    }
+    drop(server);
+    // As after a power cut, or with an old copy of its files.
+    std::fs::remove_dir_all(folder.path().join("streams")).unwrap();
+    copy("as it was", "streams");
+    let server = Process::start(folder.path());
+    let refused = queue(&server.url, has_it).states().unwrap_err();
+    assert!(matches!(refused, QueueError::Nats(NatsError::Shorter { .. })), "{refused:?}");
+    for id in ["new", "newer", "newest"] {
+        publish(&*queue(&server.url, is_behind), ticket(id)).unwrap();
+    }
+    let refused = queue(&server.url, has_it).states().unwrap_err();
+    assert!(matches!(refused, QueueError::Nats(NatsError::Parted { .. })), "{refused:?}");
+    assert!(refused.hint().is_some_and(|hint| hint.contains("swarm queue migrate --to file")));
+    assert_eq!(queue(&server.url, is_behind).states().unwrap().len(), 4);
+}
+
+#[test]
 fn the_name_of_one_repository_is_refused_to_another() {
     let engine = NatsEngine::fresh();
     let folders: Vec<_> = ["own", "clone", "other"].map(|name| engine.folder.path().join(name)).into();
@@ -434,7 +470,14 @@ fn a_certificate_counts_when_its_authority_is_named() {
     let unknown = log(&url).unwrap_err();
     assert!(matches!(unknown, NatsError::Tls { .. }), "{unknown:?}");
     let tls = TlsFiles { ca: Some(cert), ..TlsFiles::default() };
-    assert!(Log::open(&Server { tls, ..server(&url) }, Some("founder".to_owned())).is_ok());
+    let with = |url: &str| Log::open(&Server { tls: tls.clone(), ..server(url) }, Some("founder".to_owned()));
+    assert!(with(&url).is_ok());
+    // Who names an authority wants nobody else to read along, whatever the address begins with and the server asks for.
+    assert!(with(&process.url.replace("tls://", "nats://")).is_ok());
+    let plain = tempfile::tempdir().unwrap();
+    let plain = Process::start(plain.path());
+    let refused = with(&plain.url).unwrap_err();
+    assert!(matches!(refused, NatsError::Tls { .. }), "{refused:?}");
 }
 
 #[test]

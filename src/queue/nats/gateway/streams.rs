@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::context::{Context, PublishErrorKind};
+use async_nats::jetstream::context::Context;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{GROUP, INBOX, Input, PULL};
 use crate::queue::nats::connection::Link;
-use crate::queue::nats::error::NatsError;
+use crate::queue::nats::error::{NatsError, is_answer};
 use crate::queue::nats::stream::{self, Names};
 use crate::queue::server::encoded;
 
@@ -101,7 +101,7 @@ fn configs(names: &Names, tasks: &str, retention: Duration) -> [Config; 3] {
         subjects: subjects.iter().map(|subject| format!("{tasks}.{subject}")).collect(),
         storage: StorageType::File,
         num_replicas: names.replicas,
-        allow_direct: true,
+        allow_direct: names.is_direct(),
         duplicate_window: SAME_WITHIN,
         ..Config::default()
     };
@@ -182,7 +182,7 @@ impl Link {
         let context = self.context();
         match self.once(async move { context.send_publish(subject, message).await?.await }) {
             Some(Ok(_)) => Ok(()),
-            Some(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(self.refused(error.into())),
+            Some(Err(error)) if is_answer(&error) => Err(self.refused(error.into())),
             _ => Err(self.unanswered()),
         }
     }
