@@ -25,7 +25,7 @@ use super::{
 };
 use crate::model::ticket::{TicketEvent, TicketState};
 use crate::model::{TicketId, Time};
-use crate::store::{Content, Leadership, Store, Txn};
+use crate::store::{Content, Leadership, Store, TicketRow, Txn};
 
 /// Keeps the tables of a queue.
 pub(crate) trait Keeper: Send + Sync {
@@ -189,7 +189,8 @@ impl<K: Keeper> Queue for TableQueue<K> {
             Completion::Review => TicketEvent::FinishedWithWork,
             Completion::Done => TicketEvent::FinishedWithoutWork,
         };
-        let was_completed = |state| matches!(state, S::Review | S::Approved | S::Landing | S::Landed | S::Done);
+        let was_completed =
+            |row: &TicketRow| matches!(row.state(), S::Review | S::Approved | S::Landing | S::Landed | S::Done);
         self.keeper.write(&self.by, |operation| {
             operation.end_attempt(ticket, fence, was_completed, |row| {
                 row.error = None;
@@ -206,7 +207,12 @@ impl<K: Keeper> Queue for TableQueue<K> {
         retry_at: Option<Time>,
     ) -> Result<TicketState, QueueError> {
         let retry_at = retry_at.map(|at| self.keeper.by_clock(at)).transpose()?;
-        let has_failed = |state| matches!(state, TicketState::Failed | TicketState::Dead);
+        let has_failed = |row: &TicketRow| match row.state() {
+            TicketState::Failed | TicketState::Dead => true,
+            // Its time came since.
+            TicketState::Queued | TicketState::Blocked => row.error.as_deref() == Some(error),
+            _ => false,
+        };
         self.keeper.write(&self.by, |operation| {
             operation.end_attempt(ticket, fence, has_failed, |row| {
                 let exhausted = row.attempts.saturating_sub(row.attempts_before) >= row.max_attempts;
@@ -218,13 +224,13 @@ impl<K: Keeper> Queue for TableQueue<K> {
     }
 
     fn declare_lost(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
-        let is_over = |state| state != TicketState::Running;
+        let is_over = |row: &TicketRow| row.state() != TicketState::Running;
         self.keeper
             .write(&self.by, |operation| operation.end_attempt(ticket, fence, is_over, |_| TicketEvent::LeaseExpired))
     }
 
     fn release(&self, ticket: &TicketId, fence: u64) -> Result<TicketState, QueueError> {
-        let was_released = |state| matches!(state, TicketState::Queued | TicketState::Blocked);
+        let was_released = |row: &TicketRow| matches!(row.state(), TicketState::Queued | TicketState::Blocked);
         self.keeper.write(&self.by, |operation| {
             let state = operation.end_attempt(ticket, fence, was_released, |row| {
                 row.attempts -= u32::from(std::mem::take(&mut row.counted));
@@ -239,7 +245,8 @@ impl<K: Keeper> Queue for TableQueue<K> {
     }
 
     fn withdraw(&self, ticket: &TicketId, fence: u64, dedupe_key: &str) -> Result<TicketState, QueueError> {
-        let is_over = |state| matches!(state, TicketState::Open | TicketState::Queued | TicketState::Blocked);
+        let is_over =
+            |row: &TicketRow| matches!(row.state(), TicketState::Open | TicketState::Queued | TicketState::Blocked);
         self.keeper.write(&self.by, |operation| {
             let state = operation.end_attempt(ticket, fence, is_over, |row| {
                 row.attempts -= u32::from(std::mem::take(&mut row.counted));

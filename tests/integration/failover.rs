@@ -201,6 +201,27 @@ fn a_node_that_is_gone_stays_on_the_register_while_it_has_finished_work_unless_s
 }
 
 #[test]
+fn a_node_is_drained_and_can_be_removed_when_what_it_finished_has_landed() {
+    let nodes = Nodes::new(SCRIPT, GATE, &["one"]);
+    let swarm = &nodes.swarm;
+    swarm.write_at(&nodes.place("hold.one"), "");
+    nodes.join_first(&[]);
+    swarm.run(["queue", "add", "one"]).success();
+    swarm.wait_until("its gate", || nodes.place("gate.one").exists());
+    swarm.run(["node", "drain"]).success();
+    let list = nodes.json(&nodes.first(), &["node", "list"]);
+    assert_eq!((&list["nodes"][0]["state"], &list["nodes"][0]["running"]), (&"draining".into(), &0.into()));
+    let refused = swarm.run(["node", "remove"]).expect_code(1);
+    refused.says("node `a` has `one`, which is landing");
+    refused.says("swarm node remove a --force");
+    assert_eq!(nodes.state("a"), "draining", "its coordinator is still there");
+    std::fs::remove_file(nodes.place("hold.one")).unwrap();
+    swarm.wait_until("it to be drained", || nodes.state("a") == "drained");
+    nodes.await_landed(&nodes.first(), &["one"]);
+    swarm.run(["node", "remove"]).success();
+}
+
+#[test]
 fn a_node_that_was_suspended_while_it_landed_cannot_land_over_another() {
     let nodes = Nodes::new(SCRIPT, GATE, &["one", "two"]);
     let swarm = &nodes.swarm;

@@ -158,8 +158,12 @@ impl Control {
 
     /// The same without the rest.
     pub(super) fn node_views(&self, register: &Register) -> Result<Vec<NodeView>, Failure> {
-        let own = self.project.node();
-        Ok(register.nodes()?.into_iter().map(|node| view(node, &own)).collect())
+        let (own, tickets) = (self.project.node(), self.project.queue()?.snapshot()?);
+        let view = |node: Registered| {
+            let has_work = held_by(&tickets, &node.record.name).next().is_some();
+            view(node, &own, has_work)
+        };
+        Ok(register.nodes()?.into_iter().map(view).collect())
     }
 
     /// The nodes as a single look can tell; nothing where the queue is not shared.
@@ -217,8 +221,8 @@ impl Control {
     /// Takes a node off the register: this one, whose coordinator is ended first, or one that is gone.
     ///
     /// # Errors
-    /// While one that is gone has finished work, unless it is `forced`: the others take that over as long as it is on the
-    /// register. What ran there they take over in any case.
+    /// While one has finished work, unless it is `forced`: of one that is gone the others take that over as long as it is on
+    /// the register. What ran there they take over in any case; while anything runs here, it stays.
     pub(crate) fn node_remove(&self, name: Option<&str>, forced: bool) -> Result<NodeChangedView, Failure> {
         let register = self.project_register()?;
         let known = self.registered(&register, name)?;
@@ -227,30 +231,29 @@ impl Control {
             let text = format!("node `{name}` is at work: only its own clone can take it off");
             return Err(Failure::new(FailureKind::Failed, text).hint(format!("swarm node drain {name}")));
         }
-        if !is_own && !forced {
-            let tickets = self.project.queue()?.snapshot()?;
-            let is_held = |entry: &&QueueTicket| {
-                matches!(entry.state, TicketState::Review | TicketState::Approved | TicketState::Landing)
+        let tickets = self.project.queue()?.snapshot()?;
+        let held: Vec<_> = held_by(&tickets, &name).collect();
+        if is_own && let Some(entry) = held.iter().find(|entry| entry.state == TicketState::Running) {
+            let text = format!("ticket `{}` runs here", entry.ticket.id);
+            return Err(Failure::new(FailureKind::Failed, text)
+                .hint(format!("swarm node drain {name}, and wait for it; or swarm stop {}", entry.ticket.id)));
+        }
+        let finished: Vec<_> = held.into_iter().filter(|entry| entry.state != TicketState::Running).collect();
+        if let Some(first) = finished.first().filter(|_| !forced) {
+            let more = if finished.len() > 1 { format!(" and {} more", finished.len() - 1) } else { String::new() };
+            let (is, lands) = match is_own {
+                true => ("", "it lands here first: swarm merge, or swarm node list until this one is drained"),
+                false => (
+                    "is gone and ",
+                    "where a node has joined with --merge it lands as long as this one is on the register",
+                ),
             };
-            let is_its = |entry: &&QueueTicket| entry.node.as_deref() == Some(name.as_str());
-            let held: Vec<_> = tickets.iter().filter(is_held).filter(is_its).collect();
-            if let Some(first) = held.first() {
-                let more = if held.len() > 1 { format!(" and {} more", held.len() - 1) } else { String::new() };
-                let text =
-                    format!("node `{name}` is gone and has `{}`{more}, which is {}", first.ticket.id, first.state);
-                return Err(Failure::new(FailureKind::Failed, text)
-                    .hint("where a node has joined with --merge it lands as long as this one is on the register")
-                    .hint(format!("swarm node remove {name} --force leaves it to a person")));
-            }
+            let text = format!("node `{name}` {is}has `{}`{more}, which is {}", first.ticket.id, first.state);
+            return Err(Failure::new(FailureKind::Failed, text)
+                .hint(lands)
+                .hint(format!("swarm node remove {name} --force leaves it to a person")));
         }
         if is_own {
-            let tickets = self.project.queue()?.snapshot()?;
-            let mut held = tickets.iter().filter(|entry| entry.state == TicketState::Running);
-            if let Some(entry) = held.find(|entry| entry.node.as_deref() == Some(name.as_str())) {
-                let text = format!("ticket `{}` runs here", entry.ticket.id);
-                return Err(Failure::new(FailureKind::Failed, text)
-                    .hint(format!("swarm node drain {name}, and wait for it; or swarm stop {}", entry.ticket.id)));
-            }
             self.down()?;
             self.forget_node_settings()?;
         }
@@ -297,11 +300,18 @@ impl Control {
     }
 }
 
-/// A node as a view.
-fn view(node: Registered, own: &NodeName) -> NodeView {
+/// The tickets that a node has in hand: it works on them, or has finished them and they have not landed yet.
+fn held_by<'a>(tickets: &'a [QueueTicket], name: &NodeName) -> impl Iterator<Item = &'a QueueTicket> {
+    use TicketState::{Approved, Landing, Review, Running};
+    let is_held = |entry: &&QueueTicket| matches!(entry.state, Running | Review | Approved | Landing);
+    tickets.iter().filter(is_held).filter(move |entry| entry.node.as_deref() == Some(name.as_str()))
+}
+
+/// A node as a view; whether it `has_work` the queue knows.
+fn view(node: Registered, own: &NodeName, has_work: bool) -> NodeView {
     let state = match (node.is_gone(), node.is_draining) {
         (true, _) => NodeState::Gone,
-        (_, true) if node.record.running == 0 && node.record.is_draining => NodeState::Drained,
+        (_, true) if node.record.running == 0 && node.record.is_draining && !has_work => NodeState::Drained,
         (_, true) => NodeState::Draining,
         _ => NodeState::Active,
     };

@@ -50,9 +50,9 @@ pub(crate) struct NodeView {
 pub(crate) enum NodeState {
     /// It takes tickets.
     Active,
-    /// It takes nothing new, and its workers come to their end.
+    /// It takes nothing new, and what it works on comes to its end.
     Draining,
-    /// It takes nothing new, and nothing runs there.
+    /// It takes nothing new, nothing runs there, and nothing that it finished has yet to land.
     Drained,
     /// It has said nothing for too long.
     Gone,

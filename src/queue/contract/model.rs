@@ -60,6 +60,8 @@ struct Entry {
     short: bool,
     /// Whether its retry is due, where it has one.
     retry: Option<bool>,
+    /// Whether its last attempt that ended had failed.
+    has_failed: bool,
     position: usize,
     needs: Vec<Wanted>,
     /// Whether it may start from a dependency's branch.
@@ -289,6 +291,7 @@ impl Model {
             counted: false,
             short: false,
             retry: None,
+            has_failed: false,
             position: self.positions,
             needs: needs.clone(),
             stacks: *stacks,
@@ -304,6 +307,7 @@ impl Model {
                 attempts: old.attempts,
                 before: old.before,
                 counted: old.counted,
+                has_failed: old.has_failed,
                 ..fresh
             },
             Some(old) if matches!(old.state, S::Failed | S::Dead | S::Cancelled | S::Done | S::Landed) => {
@@ -353,13 +357,16 @@ impl Entry {
             Step::Complete { work, .. } => {
                 if !matches!(self.state, S::Review | S::Approved | S::Landing | S::Landed | S::Done) {
                     self.state = legal(if *work { Ev::FinishedWithWork } else { Ev::FinishedWithoutWork })?;
+                    self.has_failed = false;
                 }
             }
             Step::Fail { retry, .. } => {
-                if !matches!(self.state, S::Failed | S::Dead) {
+                let is_over = self.has_failed && matches!(self.state, S::Queued | S::Blocked);
+                if !is_over && !matches!(self.state, S::Failed | S::Dead) {
                     let exhausted = self.attempts - self.before >= self.max_attempts;
                     self.state = legal(Ev::AttemptFailed { exhausted })?;
                     self.retry = retry.filter(|_| !exhausted);
+                    self.has_failed = true;
                 }
             }
             Step::Release { .. } => {

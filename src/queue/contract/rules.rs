@@ -564,6 +564,9 @@ pub(crate) fn a_retry_waits_for_its_time<E: Engine>() {
     queue.fail(&id("a"), held.fence, "busy", Some(now.after(LONG))).unwrap();
     assert_eq!(queue.expire(now.after(2 * LONG)).unwrap(), [], "nothing is lost");
     assert_eq!(state(&*queue, "a"), S::Queued, "a sweep queues what is due");
+    // Whoever did not hear the answer says it again.
+    assert_eq!(queue.fail(&id("a"), held.fence, "busy", Some(now)).unwrap(), S::Queued);
+    assert!(matches!(queue.fail(&id("a"), held.fence, "another", None), Err(QueueError::Illegal { .. })));
     assert_eq!(entry(&*queue, "a").retry_at, None);
 }
 

@@ -203,11 +203,11 @@ impl Operation<'_> {
         &self,
         ticket: &TicketId,
         fence: u64,
-        has_ended: impl Fn(TicketState) -> bool,
+        has_ended: impl Fn(&TicketRow) -> bool,
         end: impl FnOnce(&mut TicketRow) -> TicketEvent,
     ) -> Result<TicketState, QueueError> {
         let mut row = self.load_under(ticket, fence)?;
-        if !has_ended(row.state()) {
+        if !has_ended(&row) {
             let event = end(&mut row);
             row.lease_until = None;
             self.change(&mut row, event)?;
