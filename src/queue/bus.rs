@@ -4,13 +4,14 @@
 //!
 //! **Channels** are for everybody: what is published on one is kept for thirty days, in one order for all channels, and
 //! whoever reads on after the last number that they dealt with misses nothing and sees nothing twice. A message has an id:
-//! publishing it again publishes nothing. A **request** is a message like any other, and its answers are messages on the
-//! same channel that name it in `reply_to`.
+//! publishing it again publishes nothing, on a server for an hour. A **request** is a message like any other, and its answers
+//! are messages on the same channel that name it in `reply_to`.
 //!
 //! **Mailboxes** hold messages for one worker until its supervisor has given them to the agent, which happens at the
 //! boundary of a turn and once. They are in the store of the machine that runs the worker. A message from another machine
-//! waits on the server until that machine has it on disk, and only then goes from there. What nobody fetched in time
-//! expires, and a full mailbox takes nothing more.
+//! is on the server until the agent has it, and that machine has a copy. What nobody fetched in time expires, and a full
+//! mailbox takes nothing more: what is sent on the machine itself is refused by what waits there, what is sent from another
+//! one by what is on the server.
 //!
 //! **In the file engine** messages of channels are events among the others: the numbers are the same, followers wait as
 //! those of events do, and they are deleted with them. What workers and landing do is there already, and is read off the
@@ -41,7 +42,8 @@ use file::FileBus;
 ///
 /// All methods but those that say so answer within milliseconds. All may be called from several threads at once.
 pub(crate) trait Bus: Send + Sync {
-    /// Publishes a message on its channel; its number. An id that was published before has the number that it had then.
+    /// Publishes a message on its channel; its number. An id that was published before has the number that it had then. In
+    /// the file engine that is for as long as messages are kept, on a server for an hour.
     ///
     /// # Errors
     /// [`BusError::TooLarge`], and [`BusError::ReadOnly`] for a channel that nobody publishes on.
@@ -53,16 +55,18 @@ pub(crate) trait Bus: Send + Sync {
     /// Reads on after a number, and goes on as messages come.
     fn subscribe(&self, after: u64, channels: &[Channel]) -> Result<Box<dyn Subscription>, BusError>;
 
-    /// Puts a message into the mailbox of the worker that it is addressed to, unless so many wait there already. Posting
-    /// it again posts nothing.
+    /// Puts a message into the mailbox of the worker that it is addressed to, unless so many wait there already: of what
+    /// other machines sent, also what the worker's has fetched. Several that post at once may each see the last free place.
+    /// Posting it again posts nothing.
     ///
     /// # Errors
     /// [`BusError::MailboxFull`] and [`BusError::TooLarge`].
     fn post(&self, worker: &WorkerId, message: &Message, limit: usize) -> Result<(), BusError>;
 
-    /// What waits for a worker of this machine, oldest first, what expired among it; what has come over a server is on this
-    /// machine from then on.
-    fn mail(&self, worker: &WorkerId) -> Result<Vec<Message>, BusError>;
+    /// What waits for a worker of this machine, oldest first, what expired among it. What has come over a server is copied to
+    /// this machine as far as fewer than `limit` wait here, and goes from the server at the first call after the store was
+    /// told that it left the mailbox. Whatever other programs put there by themselves beyond twice the limit is thrown away.
+    fn mail(&self, worker: &WorkerId, limit: usize) -> Result<Vec<Message>, BusError>;
 
     /// Where it is heard that something came over a server for a worker; `None` in an engine over which nothing comes.
     fn await_mail(&self, worker: &WorkerId) -> Option<Box<dyn Subscription>>;
@@ -205,7 +209,7 @@ pub(crate) fn post_here(store: &Store, worker: &WorkerId, message: &Message, lim
         payload(message)?;
     }
     match store.post(worker, message, limit)? {
-        Posted::Taken | Posted::Known => Ok(()),
+        Posted::Taken | Posted::Known | Posted::Settled => Ok(()),
         Posted::Full => Err(BusError::MailboxFull { worker: worker.clone(), limit }),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) use ask::{ClaimAsk, CompletionAsk, FailureAsk, Lasting, LeaseAsk, Lis
 pub(crate) use reply::{Ended, Grant, Listing, Problem, ProblemKind, Refusal, Renewal, Task, TaskWithResult};
 pub(crate) use submission::{Submission, Unusable};
 
-use crate::model::{TicketId, Time};
+use crate::model::{TicketId, Time, cut};
 
 /// Version of the shape of the messages.
 pub(crate) const MESSAGE_SCHEMA: u32 = 1;
@@ -38,7 +38,7 @@ pub(crate) struct Rejected {
     pub(crate) is_cut: bool,
 }
 
-/// What an attempt of another program came to.
+/// What an attempt came to, of another program or of a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskResult {
     /// [`MESSAGE_SCHEMA`].
@@ -53,4 +53,36 @@ pub(crate) struct TaskResult {
     pub(crate) owner: Option<String>,
     /// What it said; any JSON.
     pub(crate) result: Value,
+}
+
+impl TaskResult {
+    /// One that is told now.
+    pub(crate) fn now(ticket: &TicketId, fence: u64, owner: Option<String>, result: Value) -> Self {
+        Self { schema: MESSAGE_SCHEMA, at: Time::now(), task_id: ticket.clone(), fence, owner, result }
+    }
+
+    /// What it says, as a text of `most` bytes at most, without what would steer a terminal.
+    pub(crate) fn text(&self, most: usize) -> String {
+        let text = match &self.result {
+            Value::String(text) => text.clone(),
+            other => serde_json::to_string_pretty(other).expect("it was JSON"),
+        };
+        let plain: String = text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
+        cut(&plain, most).to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_result_is_a_text_whatever_json_it_is() {
+        let text = |result, most| TaskResult::now(&"t".parse().unwrap(), 1, None, result).text(most);
+        assert_eq!(text(json!(" found\u{1b}[2J it\n"), 100), "found[2J it");
+        assert_eq!(text(json!({"answer": [42]}), 100), "{\n  \"answer\": [\n    42\n  ]\n}");
+        assert_eq!(text(json!("\u{fc}\u{fc}"), 3), "\u{fc}");
+    }
 }

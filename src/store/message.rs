@@ -1,4 +1,5 @@
-//! Messages: those of channels among the events, in the same one order, and the mailboxes of workers.
+//! Messages: those of channels among the events, in the same one order, and the mailboxes of workers. A letter with a number
+//! is the copy of one that is on a server under that number.
 
 use rusqlite::params;
 
@@ -12,8 +13,10 @@ use crate::model::{Time, WorkerId};
 pub(crate) enum Posted {
     /// It is in the mailbox.
     Taken,
-    /// A message of this id was posted to the worker before.
+    /// A message of this id was posted to the worker before, and waits.
     Known,
+    /// One was, and has left the mailbox.
+    Settled,
     /// As many as may be wait there.
     Full,
 }
@@ -57,9 +60,11 @@ impl Store {
     pub(crate) fn post(&self, worker: &WorkerId, message: &Message, limit: usize) -> Result<Posted, StoreError> {
         let data = document("message", &message.id, message)?;
         self.write(|txn| {
-            let known = "SELECT 1 FROM mail WHERE id = ?1 AND worker = ?2";
-            if txn.row(known, [message.id.as_str(), worker.as_str()], |_| Ok(()))?.is_some() {
-                return Ok(Posted::Known);
+            let known = "SELECT state = 'waiting' FROM mail WHERE id = ?1 AND worker = ?2";
+            match txn.row(known, [message.id.as_str(), worker.as_str()], |row| row.get(0))? {
+                Some(true) => return Ok(Posted::Known),
+                Some(false) => return Ok(Posted::Settled),
+                None => {}
             }
             let now = Time::now();
             if txn.waiting_mail(worker)?.iter().filter(|mail| !mail.is_expired(now)).count() >= limit {
@@ -82,9 +87,11 @@ impl Store {
         self.write(|txn| Ok(txn.run(sql, [id, worker.as_str(), fate.as_str()])? > 0))
     }
 
-    /// Takes out what came into a worker's mailbox before `moment`.
+    /// Takes out what came into a worker's mailbox before `moment`, but for copies of what is on a server: there it is for
+    /// whoever goes on with the work, which may be this machine again.
     pub(crate) fn withdraw_mail_before(&self, worker: &WorkerId, moment: Time) -> Result<(), StoreError> {
-        let sql = "UPDATE mail SET state = 'withdrawn' WHERE worker = ?1 AND state = 'waiting' AND at < ?2";
+        let sql = "UPDATE mail SET state = 'withdrawn' WHERE worker = ?1 AND state = 'waiting' AND at < ?2
+                   AND json_extract(document, '$.seq') IS NULL";
         self.write(|txn| txn.run(sql, params![worker.as_str(), moment.as_millis()]).map(|_| ()))
     }
 
@@ -162,7 +169,20 @@ mod tests {
         assert_eq!([post(&one), post(&two), post(&one)], [Posted::Taken, Posted::Taken, Posted::Known]);
         assert!(store.settle_mail(&one, "same", Fate::Delivered).unwrap());
         assert_eq!((store.waiting_mail(&one).unwrap().len(), store.waiting_mail(&two).unwrap().len()), (0, 1));
-        assert!(!store.settle_mail(&one, "same", Fate::Delivered).unwrap() && post(&one) == Posted::Known);
+        assert!(!store.settle_mail(&one, "same", Fate::Delivered).unwrap() && post(&one) == Posted::Settled);
+    }
+
+    #[test]
+    fn a_copy_of_what_is_on_a_server_is_not_forgotten_for_a_new_worker_of_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&StatePaths::new(folder.path()), Durability::Normal).unwrap();
+        let worker: WorkerId = "one".parse().unwrap();
+        let copy = Message { seq: Some(7), ..letter(&worker) };
+        for letter in [&copy, &letter(&worker)] {
+            assert_eq!(store.post(&worker, letter, 9).unwrap(), Posted::Taken);
+        }
+        store.withdraw_mail_before(&worker, Time::now().after(KEEP_EVENTS)).unwrap();
+        assert_eq!(store.waiting_mail(&worker).unwrap(), [copy]);
     }
 
     #[test]

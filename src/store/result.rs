@@ -7,7 +7,7 @@ use crate::files::{self, Access};
 use crate::model::cut;
 
 /// Bytes of a result that are kept: an answer, not a transcript.
-const KEPT: usize = 64 * 1024;
+pub(crate) const RESULT_KEPT: usize = 64 * 1024;
 
 /// The result; `None` where the attempt left none, or none was kept.
 pub(crate) fn read_result(path: &Path) -> Result<Option<String>, StoreError> {
@@ -18,7 +18,7 @@ pub(crate) fn read_result(path: &Path) -> Result<Option<String>, StoreError> {
 /// Replaces the result by a text, without what would steer a terminal, and not longer than is kept.
 pub(crate) fn write_result(path: &Path, text: &str) -> Result<(), StoreError> {
     let plain: String = text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-    let kept = cut(&plain, KEPT);
+    let kept = cut(&plain, RESULT_KEPT);
     Ok(files::write_atomically(path, kept.as_bytes(), Access::Private)?)
 }
 
@@ -33,8 +33,8 @@ mod tests {
         assert_eq!(read_result(&path).unwrap(), None);
         write_result(&path, "\n one\r\n\ttwo \u{1b}[31mred\u{7}\0\n").unwrap();
         assert_eq!(read_result(&path).unwrap().as_deref(), Some("one\n\ttwo [31mred"));
-        write_result(&path, &"ü".repeat(KEPT)).unwrap();
-        assert_eq!(read_result(&path).unwrap().unwrap().len(), KEPT);
+        write_result(&path, &"ü".repeat(RESULT_KEPT)).unwrap();
+        assert_eq!(read_result(&path).unwrap().unwrap().len(), RESULT_KEPT);
         write_result(&path, " \n").unwrap();
         assert_eq!(read_result(&path).unwrap(), None);
     }

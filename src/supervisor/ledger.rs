@@ -11,8 +11,9 @@ use crate::model::message::Message;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
 use crate::model::{AgentName, RunId, TicketId, Time, WorkerId, error_text};
+use crate::queue::message::TaskResult;
 use crate::queue::{self, Bus, BusError, Completion, Queue, QueueError, Renewed, Reopen, Subscription};
-use crate::store::{Charge, Charged, Counted, Fate, Role, StatePaths, Store, clocks};
+use crate::store::{Charge, Charged, Counted, Fate, Role, StatePaths, Store, clocks, read_result};
 
 /// How long the server of the queue may be away when an attempt ended, until that is given up.
 const AWAY_AT_MOST: Duration = Duration::from_secs(3_600);
@@ -87,10 +88,11 @@ impl Ledger {
         Ok(self.store.withdraw_mail_before(&self.worker, moment)?)
     }
 
-    /// The same, with what waits for the worker on a server.
-    pub(crate) fn fetch_mail(&self) -> Result<Vec<Message>, SupervisorError> {
+    /// The same, with what waits for the worker on a server as far as fewer than `limit` do here; what left the mailbox here
+    /// goes from there.
+    pub(crate) fn fetch_mail(&self, limit: usize) -> Result<Vec<Message>, SupervisorError> {
         match self.bus() {
-            Ok(bus) => Ok(bus.mail(&self.worker)?),
+            Ok(bus) => Ok(bus.mail(&self.worker, limit)?),
             Err(error) if error.is_away() => self.own_mail(),
             Err(error) => Err(error.into()),
         }
@@ -209,7 +211,10 @@ impl Ledger {
     /// is tried again and again: what was worked for is not given up for a server that is restarted. The fence that it has
     /// from then on.
     pub(crate) fn complete(&self, fence: u64, outcome: &Outcome) -> Result<u64, SupervisorError> {
-        let done = self.await_queue(|| tell_end(&*self.queue, &self.ticket, fence, outcome));
+        let done = self.await_queue(|| {
+            self.keep_result(fence, outcome)?;
+            tell_end(&*self.queue, &self.ticket, fence, outcome)
+        });
         self.count_end(fence, outcome)?;
         match done {
             Ok((_, now)) => {
@@ -223,6 +228,26 @@ impl Ledger {
                 Ok(fence)
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts what the attempt came to where other machines find it, before anything that waits for it can begin there. What
+    /// the server will not keep is no reason not to end.
+    fn keep_result(&self, fence: u64, outcome: &Outcome) -> Result<(), QueueError> {
+        let Some(link) = self.queue.link().filter(|_| matches!(outcome, Outcome::Finished { .. } | Outcome::NoChanges))
+        else {
+            return Ok(());
+        };
+        let Some(text) = read_result(&self.paths.result(&self.worker))? else { return Ok(()) };
+        let owner = Some(self.queue.node().to_owned());
+        match link.keep_result(&TaskResult::now(&self.ticket, fence, owner, text.into())) {
+            Err(error) if error.is_away() => Err(error.into()),
+            Err(error) => {
+                let text = format!("what it came to is not on the server: {}", error_text(&error));
+                self.log(Event::Warning { text }).ok();
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 

@@ -172,7 +172,7 @@ class SwarmClient:
     async def coordinate(self, text, body=None, channel="coordination", reply_to=None, key=None, wait=None):
         """Says something on a channel: `text` for people, `body` (any JSON) for programs; the message as it was sent.
         `reply_to` is the id of a message that this one answers. With the same `key` it is one message however often it is
-        said. With `wait`, in seconds, the first answer to it instead; None where nobody answers in time."""
+        said within an hour. With `wait`, in seconds, the first answer to it instead; None where nobody answers in time."""
         if wait is None:
             return await self._say(channel, text, body, reply_to, key)
         answers = await self._nats.subscribe(self._channel(channel))

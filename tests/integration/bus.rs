@@ -8,6 +8,8 @@ use serde_json::Value;
 
 #[cfg(feature = "real-agents")]
 use crate::support::nats::NatsServer;
+#[cfg(feature = "real-agents")]
+use crate::support::nodes::Nodes;
 use crate::support::schema::assert_conforms;
 use crate::support::swarm::{Output, SWARM, TestSwarm};
 
@@ -295,12 +297,17 @@ fn a_worker_of_another_machine_gets_its_mail_over_the_server() {
     swarm.run_in(&clone, ["bus", "publish", "general", "hello"]).expect_code(0);
     assert_eq!(texts(&messages(swarm.run(["bus", "read", "general", "--json"]))), ["hello"]);
     swarm.wait_until("the mail to come", || swarm.run(["logs", "one"]).stdout.contains("queued (9 bytes)"));
+    swarm.run_in(&clone, ["send", "one", "again"]).expect_code(0);
+    swarm.wait_until("more to come", || swarm.run(["logs", "one"]).stdout.contains("queued (5 bytes)"));
+    // What was fetched waits all the same.
+    let refused = swarm.run_in(&clone, ["send", "one", "too much"]).expect_code(7);
+    refused.says("2 messages wait for worker `one` already");
     let_go(&swarm, "one");
     swarm.run(["wait", "one", "--timeout", "60s"]).success();
     let prompts = later_prompts(&swarm, "one").concat();
     // Whoever has the server's address could have sent it.
-    assert_eq!(prompts.matches("This is a message of another program").count(), 1, "{prompts}");
-    assert_eq!(prompts.matches("from afar").count(), 1, "{prompts}");
+    assert_eq!(prompts.matches("This is a message of another program").count(), 2, "{prompts}");
+    assert_eq!((prompts.matches("from afar").count(), prompts.matches("too much").count()), (1, 0), "{prompts}");
     // What happened here is told there.
     let results = || messages(swarm.run_in(&clone, ["bus", "read", "results", "--json"]));
     swarm.wait_until("the result", || texts(&results()).iter().any(|text| text.starts_with("one: done: finished at")));
@@ -313,4 +320,51 @@ fn a_worker_of_another_machine_gets_its_mail_over_the_server() {
     swarm.wait_until("the message", || later_prompts(&swarm, "two") == ["still here"]);
     let _server = NatsServer::start_at(&swarm, &port);
     swarm.run(["wait", "two", "--timeout", "60s"]).success();
+}
+
+#[cfg(feature = "real-agents")]
+#[test]
+fn messages_go_to_the_node_that_has_the_ticket_now() {
+    let nodes = Nodes::new(&SCRIPT.replace("$FOLDER", "ROOT/talk"), "", &["one", "two"]);
+    let (swarm, clone) = (&nodes.swarm, nodes.second());
+    std::fs::create_dir(folder(swarm)).unwrap();
+    for ticket in ["one", "two"] {
+        leave(swarm, &format!("wait.{ticket}"), "");
+    }
+    let await_prompt =
+        |name: &str| swarm.wait_until("a prompt", || !found(swarm, &format!("prompt.{name}")).is_empty());
+    nodes.join_first(&[]);
+    // One worker of the first node is released, and one is killed with it.
+    swarm.run(["queue", "add", "two"]).success();
+    await_prompt("two.0");
+    swarm.run(["rm", "two", "--yes"]).success();
+    swarm.run(["queue", "add", "one"]).success();
+    await_prompt("one.0");
+    nodes.join_second(&[]);
+    swarm.run_in(&clone, ["send", "one", "to the first"]).expect_code(0).says("`a` fetches it from there");
+    let has = |clone: &std::path::Path, worker: &str, bytes: usize| {
+        let log = swarm.run_in(clone, ["logs", worker]).stdout;
+        log.contains(&format!("queued ({bytes} bytes)"))
+    };
+    swarm.wait_until("the mail to come", || has(&nodes.first(), "one", 12));
+    nodes.kill_all(&nodes.first());
+    await_prompt("one.1");
+    swarm.run_in(&clone, ["queue", "add", "two"]).expect_code(0);
+    await_prompt("two.1");
+    for worker in ["one", "two"] {
+        let sent = swarm.run(["send", worker, "to the next"]).expect_code(0);
+        sent.says("`b` fetches it from there");
+    }
+    swarm.run(["rm", "one", "--yes"]).expect_code(0).says("node `b` goes on with its ticket");
+    // What the first one had fetched and not delivered comes, too.
+    swarm.wait_until("all to come", || has(&clone, "one", 12) && has(&clone, "one", 11) && has(&clone, "two", 11));
+    for worker in ["one", "two"] {
+        let_go(swarm, worker);
+    }
+    nodes.await_landed(&clone, &["one", "two"]);
+    let counts = |text: &str| ["one", "two"].map(|worker| later_prompts(swarm, worker).concat().matches(text).count());
+    assert_eq!((counts("to the first"), counts("to the next")), ([1, 0], [1, 1]));
+    swarm.run(["up", "--merge", "--headless", "--yes"]).success();
+    nodes.assert_landed_once(&["one", "two"]);
+    nodes.down();
 }

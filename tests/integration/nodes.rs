@@ -351,3 +351,30 @@ fn one_number_for_all_nodes_is_divided_over_those_that_are_there() {
     nodes.assert_landed_once(&tickets);
     nodes.down();
 }
+
+#[test]
+fn what_a_ticket_came_to_is_told_to_whoever_needs_it_on_another_node() {
+    let script = "cp \"$SWARM_PROMPT_FILE\" ROOT/prompt.$SWARM_TICKET\n\
+                  echo \"$SWARM_TICKET found forty-two at $(pwd)\" > \"$SWARM_RESULT_FILE\"\n";
+    let nodes = Nodes::new(script, "", &["survey"]);
+    let swarm = &nodes.swarm;
+    let needs = "---\nagent: shell\ndepends_on: [{ticket: survey, kind: data}]\n---\nUse it.\n";
+    swarm.write(".swarm/tickets/user.md", needs);
+    swarm.git(["add", "--all"]).success();
+    swarm.git(["commit", "--quiet", "-m", "One that needs it"]).success();
+    nodes.join_first(&[]);
+    nodes.join_second(&[]);
+    nodes.drain("b");
+    swarm.run(["queue", "add", "survey"]).success();
+    let is_done = |id: &str| nodes.states(&nodes.first()).get(id).is_some_and(|state| state == "done");
+    swarm.wait_until("the survey to be done", || is_done("survey"));
+    swarm.run(["node", "drain", "b", "--undo"]).success();
+    nodes.drain("a");
+    swarm.run(["queue", "add", "user"]).success();
+    swarm.wait_until("what needs it to be done", || is_done("user"));
+    let prompt = std::fs::read_to_string(nodes.place("prompt.user")).unwrap();
+    assert!(prompt.contains("survey found forty-two at"), "{prompt}");
+    let places = nodes.json(&nodes.second(), &["status", "--all"])["workers"].clone();
+    assert_eq!(places[0]["ticket"], "user", "{places}");
+    nodes.down();
+}

@@ -415,22 +415,34 @@ impl Control {
                 return Ok(action(&worker.id, "undone", "Undid its interrupted spawn".to_owned()));
             }
             let released = self.with_landing(|landing| Ok(landing.release(&worker.id, "removed by a person")?))?;
-            let queue = self.project.queue()?;
-            if !self.ticket_state(&worker.ticket)?.is_some_and(TicketState::is_ended) {
-                queue.cancel(&worker.ticket)?;
+            let node = self.went_on_elsewhere(&worker)?;
+            if node.is_none() && !self.ticket_state(&worker.ticket)?.is_some_and(TicketState::is_ended) {
+                self.project.queue()?.cancel(&worker.ticket)?;
             }
+            let goes_on = node.map(|node| format!("; node `{node}` goes on with its ticket")).unwrap_or_default();
             let uncommitted = if released.has_uncommitted { ", uncommitted work included" } else { "" };
             let text = match released.missing {
                 Some(missing) => {
                     let hint = Missing::HINT;
-                    format!("Removed; {} in {}{uncommitted}; {hint}", missing.as_sentence(), released.keep)
+                    format!("Removed; {} in {}{uncommitted}{goes_on}; {hint}", missing.as_sentence(), released.keep)
                 }
-                None => format!("Removed; its work is kept in {}{uncommitted}", released.keep),
+                None => format!("Removed; its work is kept in {}{uncommitted}{goes_on}", released.keep),
             };
             Ok(action(&worker.id, "released", text))
         });
         self.clear_released();
         Ok(acted)
+    }
+
+    /// The node that has the ticket of a worker of this clone under a lease of its own by now.
+    fn went_on_elsewhere(&self, worker: &Worker) -> Result<Option<String>, Failure> {
+        use TicketState::{Approved, Landing, Lost, Review, Running};
+        let queue = self.project.queue()?;
+        let entry = queue.ticket(&worker.ticket)?.filter(|entry| {
+            let is_held = matches!(entry.state, Running | Lost | Review | Approved | Landing);
+            is_held && entry.fence > worker.attempt.fence && entry.client().is_none()
+        });
+        Ok(entry.and_then(|entry| entry.node).filter(|node| node != queue.node()))
     }
 }
 

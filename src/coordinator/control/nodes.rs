@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Control, UpRequest, is_released};
 use crate::coordinator::failure::{Failure, FailureKind};
-use crate::coordinator::register::{Register, Registered, taken};
+use crate::coordinator::register::{Register, Registered, SILENT_AFTER, taken};
 use crate::coordinator::run::{Nodes, Peer};
 use crate::coordinator::views::{NodeChangedView, NodeState, NodeView, NodesView, VIEW_VERSION};
 use crate::files::{self, Access};
@@ -311,6 +311,7 @@ fn held_by<'a>(tickets: &'a [QueueTicket], name: &NodeName) -> impl Iterator<Ite
 fn view(node: Registered, own: &NodeName, has_work: bool) -> NodeView {
     let state = match (node.is_gone(), node.is_draining) {
         (true, _) => NodeState::Gone,
+        _ if node.age >= SILENT_AFTER => NodeState::Silent,
         (_, true) if node.record.running == 0 && node.record.is_draining && !has_work => NodeState::Drained,
         (_, true) => NodeState::Draining,
         _ => NodeState::Active,

@@ -8,7 +8,8 @@ use crate::coordinator::failure::Failure;
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
 use crate::model::{AgentName, TicketId, WorkerId};
-use crate::store::read_result;
+use crate::queue::QueueError;
+use crate::store::{RESULT_KEPT, read_result};
 use crate::supervisor::Continue;
 
 /// Where a ticket is whose work the next agent goes on with.
@@ -39,9 +40,16 @@ impl Control {
         self.go_on(&again, Admission::Limited, None).map(drop)
     }
 
-    /// What the agent of a worker left at its end.
-    pub(in crate::coordinator) fn result_of(&self, worker: &WorkerId) -> Result<Option<String>, Failure> {
-        Ok(read_result(&self.project.paths.result(worker))?)
+    /// What the agent that worked on a ticket last left at its end, here or, where it did so there, on another node.
+    pub(in crate::coordinator) fn result_of(&self, ticket: &TicketId) -> Result<Option<String>, Failure> {
+        let path = self.project.paths.result(&WorkerId::of(ticket, 1));
+        match self.project.queue()?.link().filter(|_| !path.exists()) {
+            Some(link) => {
+                let result = link.result_of(ticket).map_err(QueueError::from)?;
+                Ok(result.map(|result| result.text(RESULT_KEPT)))
+            }
+            None => Ok(read_result(&path)?),
+        }
     }
 
     /// The workers whose finished work is only on its way to the next agent of a ring; none where nobody passes it on.

@@ -11,7 +11,7 @@ use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
 use crate::model::message::{Address, Message, SenderKind};
 use crate::model::worker::{Liveness, Phase, Worker};
 use crate::model::{TicketId, WorkerId};
-use crate::queue::post_here;
+use crate::queue::{self, post_here};
 use crate::store::Fate;
 use crate::supervisor::protocol::{Reply, Request};
 
@@ -70,10 +70,30 @@ impl Control {
         let expires_at = Some(message.at.after(request.expires.unwrap_or(EXPIRES)));
         let message = Message { expires_at, ..message };
         match self.project.store()?.worker(&id)? {
+            Some(worker) if self.is_elsewhere(&worker)? => self.send_away(&id, speaker, &message),
             Some(worker) if is_released(&worker) => Err(released(&worker)),
             Some(worker) => self.send_here(worker, speaker, &message),
             None => self.send_away(&id, speaker, &message),
         }
+    }
+
+    /// Whether another node has the ticket of a worker that was here, under a newer lease than that had or after it was
+    /// released: what is said to the worker is for that node. While the server is away, what was heard last counts; about a
+    /// worker that lives here it is not asked.
+    fn is_elsewhere(&self, worker: &Worker) -> Result<bool, Failure> {
+        if self.project.store()?.read(queue::place)?.is_none() {
+            return Ok(false);
+        }
+        if self.liveness(worker) != Liveness::Alive
+            && let Err(failure) = self.project.queue().and_then(|queue| Ok(queue.refresh()?))
+        {
+            tracing::warn!(error = failure.chain.join(": "), "the queue could not be asked who has the ticket");
+        }
+        let Some(entry) = self.project.heard_of(&worker.ticket)? else { return Ok(false) };
+        let own = self.project.node();
+        let is_others = entry.node.as_deref().is_some_and(|node| node != own.as_str());
+        let is_newer = is_released(worker) || entry.fence > worker.attempt.fence;
+        Ok(is_others && is_newer && !entry.state.is_ended())
     }
 
     /// Sends a message to a worker of this machine. Where none of its processes lives, a person's message starts its agent

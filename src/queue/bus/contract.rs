@@ -238,13 +238,13 @@ pub(crate) fn mail_waits_until_it_is_settled_once<E: BusEngine>() {
     for mail in [&one, &two, &one] {
         bus.post(&worker(), mail, 9).unwrap();
     }
-    assert_eq!(texts(&bus.mail(&worker()).unwrap()), ["one", "two"]);
-    assert_eq!(texts(&engine.bus().0.mail(&worker()).unwrap()), ["one", "two"], "nobody has settled them");
-    assert!(bus.mail(&"fix".parse().unwrap()).unwrap().is_empty());
+    assert_eq!(texts(&bus.mail(&worker(), 9).unwrap()), ["one", "two"]);
+    assert_eq!(texts(&engine.bus().0.mail(&worker(), 9).unwrap()), ["one", "two"], "nobody has settled them");
+    assert!(bus.mail(&"fix".parse().unwrap(), 9).unwrap().is_empty());
     assert!(store.settle_mail(&worker(), &one.id, Fate::Delivered).unwrap());
     assert!(!store.settle_mail(&worker(), &one.id, Fate::Delivered).unwrap(), "somebody did");
     bus.post(&worker(), &one, 9).unwrap();
-    assert_eq!(texts(&bus.mail(&worker()).unwrap()), ["two"]);
+    assert_eq!(texts(&bus.mail(&worker(), 9).unwrap()), ["two"]);
     assert!(bus.read(Start::Beginning, &Channel::open()).unwrap().messages.is_empty(), "mail is for nobody else");
 }
 
@@ -255,8 +255,8 @@ pub(crate) fn one_message_to_two_workers_reaches_both<E: BusEngine>() {
     let mail = letter("both");
     bus.post(&worker(), &mail, 9).unwrap();
     bus.post(&other, &mail, 9).unwrap();
-    assert_eq!(texts(&bus.mail(&worker()).unwrap()), ["both"]);
-    assert_eq!(texts(&bus.mail(&other).unwrap()), ["both"]);
+    assert_eq!(texts(&bus.mail(&worker(), 9).unwrap()), ["both"]);
+    assert_eq!(texts(&bus.mail(&other, 9).unwrap()), ["both"]);
 }
 
 pub(crate) fn a_full_mailbox_takes_nothing_more<E: BusEngine>() {
@@ -268,7 +268,7 @@ pub(crate) fn a_full_mailbox_takes_nothing_more<E: BusEngine>() {
     bus.post(&worker(), &letter("two"), 2).unwrap();
     let refused = bus.post(&worker(), &letter("three"), 2).unwrap_err();
     assert_eq!(refused.to_string(), "2 messages wait for worker `fix+2` already");
-    let waiting = bus.mail(&worker()).unwrap();
+    let waiting = bus.mail(&worker(), 2).unwrap();
     assert_eq!(texts(&waiting), ["one", "over", "two"], "whoever delivers says what expired");
     assert_eq!(waiting.iter().map(|mail| mail.is_expired(Time::now())).collect::<Vec<_>>(), [false, true, false]);
 }

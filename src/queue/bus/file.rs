@@ -66,7 +66,7 @@ impl Bus for FileBus {
         post_here(&self.store, worker, message, limit)
     }
 
-    fn mail(&self, worker: &WorkerId) -> Result<Vec<Message>, BusError> {
+    fn mail(&self, worker: &WorkerId, _limit: usize) -> Result<Vec<Message>, BusError> {
         Ok(self.store.waiting_mail(worker)?)
     }
 

@@ -387,7 +387,7 @@ fn a_state_of_format_4_is_read_with_its_mail() {
     let [letter] = &store.waiting_mail(&worker).unwrap()[..] else { panic!("one was waiting, one was delivered") };
     assert_eq!((letter.id.as_str(), letter.text.as_str()), ("m1", "Hello"));
     let delivered = Message { id: "m2".to_owned(), ..letter.clone() };
-    assert_eq!(store.post(&worker, &delivered, 9).unwrap(), Posted::Known);
+    assert_eq!(store.post(&worker, &delivered, 9).unwrap(), Posted::Settled);
     assert_eq!(store.post(&other, letter, 9).unwrap(), Posted::Taken, "it is another's");
 }
 

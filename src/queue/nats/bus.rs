@@ -1,6 +1,9 @@
 //! The bus on a server: a stream of messages that any program may write to and read from, so that what comes from there
 //! says of nobody reliably who sent it.
 
+mod mailbox;
+mod read;
+
 use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,22 +11,26 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::message::{Info, PublishMessage};
 use async_nats::jetstream::stream::{Config, StorageType};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
+use self::read::{PART, Reader};
 use super::connection::{ANSWER, Link, PATIENCE};
 use super::error::NatsError;
 use super::stream::Names;
 use crate::model::message::{Address, Channel, MESSAGE_BYTES, Message, Sender, SenderKind};
 use crate::model::{Time, WorkerId, error_text};
-use crate::queue::bus::{Bus, BusError, Part, Start, Subscription, channel_of, payload, post_here};
+use crate::queue::bus::{Bus, BusError, Part, Start, Subscription, channel_of, payload};
 use crate::queue::server::encoded;
 use crate::store::{KEEP_EVENTS, Store};
 
-/// How long an id is remembered that was published.
-const REMEMBERED: Duration = Duration::from_secs(120);
+/// How long an id is remembered that was published. The server keeps those of that time in memory.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+/// Messages that are deleted at once.
+const WINDOW: usize = 64;
 /// Messages that may wait for a reader who is slow.
 const AHEAD: usize = 256;
 /// How often it is seen to that the connection is the one that a reader was made on.
@@ -31,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The pause before a server that is away is looked for again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-/// Messages on a server. Mail for workers of this machine goes from there to the store.
+/// Messages on a server. Mail for workers of this machine comes from there into the store.
 #[derive(Debug)]
 pub(crate) struct NatsBus {
     /// The connection.
@@ -67,6 +74,12 @@ impl Subjects {
         channels.iter().map(|channel| self.of(&Address::Channel(*channel))).collect()
     }
 
+    /// Whether one server alone keeps the stream. Of several, one that is behind would say of what it has not got yet that it
+    /// is not there.
+    fn is_alone(&self) -> bool {
+        self.replicas == 1
+    }
+
     /// The stream.
     fn config(&self) -> Config {
         let mut subjects = self.all(&Channel::open());
@@ -76,7 +89,7 @@ impl Subjects {
             subjects,
             storage: StorageType::File,
             num_replicas: self.replicas,
-            allow_direct: true,
+            allow_direct: self.is_alone(),
             max_age: KEEP_EVENTS,
             max_message_size: i32::try_from(2 * MESSAGE_BYTES).unwrap_or(i32::MAX),
             duplicate_window: REMEMBERED,
@@ -89,13 +102,12 @@ impl NatsBus {
     /// Finds the project's stream of messages, or makes it.
     pub(crate) fn open(link: Arc<Link>, store: Arc<Store>) -> Result<Self, NatsError> {
         let Names { channels: stream, prefix, replicas, .. } = link.names().clone();
-        let names = Subjects { stream, prefix, replicas };
-        let bus = Self { link, names, store };
-        bus.link.patiently(PATIENCE, || {
-            let (context, config) = (bus.link.context(), bus.names.config());
-            async move { Ok(context.get_or_create_stream(config).await.map(drop)?) }
+        let mut names = Subjects { stream, prefix, replicas };
+        names.replicas = link.patiently(PATIENCE, || {
+            let (context, wanted) = (link.context(), names.config());
+            async move { ensure(&context, wanted).await }
         })?;
-        Ok(bus)
+        Ok(Self { link, names, store })
     }
 
     /// Publishes a message; its number.
@@ -115,27 +127,18 @@ impl NatsBus {
     }
 
     /// Everything on some subjects up to now, and the number of the last message of all.
-    fn read_subjects(&self, from: Start, subjects: &[String]) -> Result<Part, BusError> {
-        let part = self.link.patiently(PATIENCE, || {
-            let (context, names, subjects) = (self.link.context(), self.names.clone(), subjects.to_vec());
-            async move {
-                let stream = context.get_stream_no_info(&names.stream).await?;
-                let last = stream.get_info().await?.state.last_sequence;
-                let mut consumer = stream.create_consumer(ordered(from, subjects)?).await?;
-                let mut left = consumer.info().await?.num_pending;
-                let mut messages = Vec::new();
-                let mut incoming = consumer.messages().await?;
-                while left > 0 {
-                    let Some(message) = incoming.next().await else { break };
-                    let (message, pending) = names.read(&message?)?;
-                    left = pending;
-                    messages.extend(message);
-                }
-                let seq = messages.iter().filter_map(|message| message.seq).max().unwrap_or(0).max(last);
-                Ok(Part { messages, seq })
-            }
-        });
-        Ok(part?)
+    fn read_subjects(&self, from: Start, subjects: Vec<String>) -> Result<Part, BusError> {
+        self.read_in_parts(from, subjects, PART)
+    }
+
+    /// The same with so many messages at once, at most.
+    fn read_in_parts(&self, from: Start, subjects: Vec<String>, most: usize) -> Result<Part, BusError> {
+        let mut reader = Reader::begin(&self.link, &self.names, from, subjects, most)?;
+        let mut messages = Vec::new();
+        while let Some(part) = reader.part()? {
+            messages.extend(part);
+        }
+        Ok(Part { messages, seq: reader.last() })
     }
 
     /// A reader of some subjects.
@@ -153,17 +156,25 @@ impl NatsBus {
         Listening { link: self.link.clone(), incoming }
     }
 
-    /// Deletes a message.
-    fn delete(&self, seq: u64) -> Result<(), BusError> {
-        Ok(self.link.patiently(PATIENCE, || {
-            let (context, name) = (self.link.context(), self.names.stream.clone());
-            async move {
-                let stream = context.get_stream_no_info(name).await?;
-                // Gone already is as good: another call was faster.
-                stream.delete_message(seq).await.ok();
-                Ok(())
-            }
-        })?)
+    /// Deletes messages. One that stays all the same is deleted by whoever comes upon it next.
+    fn delete(&self, seqs: &[u64]) -> Result<(), BusError> {
+        for window in seqs.chunks(WINDOW) {
+            self.link.patiently(PATIENCE, || {
+                let (context, name, window) = (self.link.context(), self.names.stream.clone(), window.to_vec());
+                async move {
+                    let stream = context.get_stream_no_info(name).await?;
+                    let mut asked = JoinSet::new();
+                    for seq in window {
+                        let stream = stream.clone();
+                        asked.spawn(async move { stream.delete_message(seq).await });
+                    }
+                    // Gone already is as good: another call was faster.
+                    while asked.join_next().await.is_some() {}
+                    Ok(())
+                }
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -175,7 +186,7 @@ impl Bus for NatsBus {
 
     fn read(&self, from: Start, channels: &[Channel]) -> Result<Part, BusError> {
         check_there(channels)?;
-        let mut part = self.read_subjects(from, &self.names.all(channels))?;
+        let mut part = self.read_subjects(from, self.names.all(channels))?;
         let now = Time::now();
         part.messages.retain(|message| !message.is_expired(now));
         Ok(part)
@@ -188,7 +199,7 @@ impl Bus for NatsBus {
 
     fn post(&self, worker: &WorkerId, message: &Message, limit: usize) -> Result<(), BusError> {
         let address = Address::Mail(worker.clone());
-        let waiting = self.read_subjects(Start::Beginning, &[self.names.of(&address)])?.messages;
+        let waiting = self.read_subjects(Start::Beginning, vec![self.names.of(&address)])?.messages;
         let now = Time::now();
         if waiting.iter().any(|mail| mail.id == message.id) {
             return Ok(());
@@ -199,30 +210,11 @@ impl Bus for NatsBus {
         self.send(&Message { channel: address, ..message.clone() }).map(drop)
     }
 
-    fn mail(&self, worker: &WorkerId) -> Result<Vec<Message>, BusError> {
-        let subject = self.names.of(&Address::Mail(worker.clone()));
-        match self.read_subjects(Start::Beginning, &[subject]) {
-            Ok(part) => {
-                for message in part.messages {
-                    let seq = message.seq;
-                    // It was taken by the sender's promise; the mailbox may be overfull for a while.
-                    match post_here(&self.store, worker, &Message { seq: None, ..message }, usize::MAX) {
-                        // It would be in the way of all others.
-                        Err(error @ BusError::TooLarge { .. }) => {
-                            tracing::warn!(
-                                error = error_text(&error),
-                                seq,
-                                "a message of another program was thrown away"
-                            );
-                        }
-                        posted => posted?,
-                    }
-                    seq.map_or(Ok(()), |seq| self.delete(seq))?;
-                }
-            }
+    fn mail(&self, worker: &WorkerId, limit: usize) -> Result<Vec<Message>, BusError> {
+        match self.fetch_mail(worker, limit) {
             // What is on this machine is delivered all the same.
             Err(error) if error.is_away() => {}
-            Err(error) => return Err(error),
+            fetched => fetched?,
         }
         Ok(self.store.waiting_mail(worker)?)
     }
@@ -249,22 +241,40 @@ fn check_there(channels: &[Channel]) -> Result<(), BusError> {
     missing.map_or(Ok(()), |channel| Err(BusError::NotThere(*channel)))
 }
 
-/// A reader on the server that begins there.
-fn ordered(from: Start, filter_subjects: Vec<String>) -> Result<OrderedConfig, async_nats::Error> {
-    let deliver_policy = match from {
+/// Finds the stream, or makes it; how many servers keep it. In one that is there, what an earlier version did otherwise is
+/// changed.
+async fn ensure(context: &Context, wanted: Config) -> Result<usize, async_nats::Error> {
+    let found = context.get_or_create_stream(wanted.clone()).await?;
+    let config = &found.cached_info().config;
+    let (duplicate_window, allow_direct) = (wanted.duplicate_window, config.num_replicas == 1);
+    if (config.duplicate_window, config.allow_direct) != (duplicate_window, allow_direct) {
+        let changed = Config { duplicate_window, allow_direct, ..config.clone() };
+        // Whoever may not change it uses it as it is.
+        if let Err(error) = context.update_stream(changed).await {
+            tracing::warn!(error = error_text(&error), "the stream of messages could not be brought up to date");
+        }
+    }
+    Ok(config.num_replicas)
+}
+
+/// Where a reader on the server begins.
+fn begins(from: Start) -> Result<DeliverPolicy, async_nats::Error> {
+    Ok(match from {
         Start::Beginning | Start::After(0) => DeliverPolicy::All,
         Start::After(seq) => DeliverPolicy::ByStartSequence { start_sequence: seq + 1 },
         Start::Moment(moment) => {
             let start_time = async_nats::datetime::from_nanos(i128::from(moment.as_millis()) * 1_000_000)?;
             DeliverPolicy::ByStartTime { start_time }
         }
-    };
-    Ok(OrderedConfig { deliver_policy, filter_subjects, ..OrderedConfig::default() })
+    })
 }
 
 impl Subjects {
-    /// A message off the stream, with how many come after it. `None` for one whose subject is no address.
-    fn read(&self, raw: &async_nats::jetstream::Message) -> Result<(Option<Message>, u64), async_nats::Error> {
+    /// A message off the stream, with its place there. `None` for one whose subject is no address.
+    fn read<'a>(
+        &self,
+        raw: &'a async_nats::jetstream::Message,
+    ) -> Result<(Option<Message>, Info<'a>), async_nats::Error> {
         let info = raw.info()?;
         let at = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         let words = raw.subject.as_str().strip_prefix(&self.prefix).unwrap_or_default();
@@ -276,7 +286,7 @@ impl Subjects {
             let message = Message::read(&raw.payload, address, info.stream_sequence, Time::from_millis(at));
             Message { from: unproven(message.from), ..message }
         });
-        Ok((message, info.pending))
+        Ok((message, info))
     }
 }
 
@@ -339,8 +349,9 @@ impl Pump {
     /// Begins to listen after the last message.
     async fn open(&self) -> Result<Ordered, async_nats::Error> {
         let stream = self.context.get_stream_no_info(&self.names.stream).await?;
-        let consumer = stream.create_consumer(ordered(Start::After(self.after), self.subjects.clone())?).await?;
-        Ok(consumer.messages().await?)
+        let (deliver_policy, filter_subjects) = (begins(Start::After(self.after))?, self.subjects.clone());
+        let config = OrderedConfig { deliver_policy, filter_subjects, ..OrderedConfig::default() };
+        Ok(stream.create_consumer(config).await?.messages().await?)
     }
 
     /// Passes messages on until that fails, or nobody reads any more.

@@ -21,6 +21,7 @@
 
 mod answer;
 mod fold;
+mod results;
 mod streams;
 
 use std::sync::Arc;
@@ -75,7 +76,7 @@ impl Gateway {
     /// Makes the streams that are missing and answers from now on; `None` where the queue is on no server.
     pub(crate) fn start(queue: &Arc<dyn Queue>, settings: GatewaySettings) -> Result<Option<Self>, NatsError> {
         let Some(link) = queue.link().cloned() else { return Ok(None) };
-        let streams = Streams::open(&link, settings.retention)?;
+        let streams = Streams::open(&link, Some(settings.retention))?;
         let (sender, inbox) = mpsc::channel(INBOX);
         let over = Arc::new(Notify::new());
         let desk = Desk { queue: queue.clone(), settings, over: over.clone(), streams, link };

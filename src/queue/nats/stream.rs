@@ -318,7 +318,7 @@ fn is_new_enough(version: &str) -> bool {
 }
 
 /// Whether there is no stream of that name.
-fn is_missing(kind: &GetStreamErrorKind) -> bool {
+pub(super) fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 

@@ -61,7 +61,8 @@ impl Supervision {
     /// Fetches what is in the mailbox, beside the loop: a server may take its time.
     pub(super) fn begin_mail(&self) {
         let (ledger, results) = (self.assignment.ledger.clone(), self.job_results.clone());
-        tokio::task::spawn_blocking(move || match ledger.fetch_mail() {
+        let limit = self.assignment.handover.limits.mailbox;
+        tokio::task::spawn_blocking(move || match ledger.fetch_mail(limit) {
             Ok(mail) if mail.is_empty() => {}
             Ok(mail) => {
                 results.blocking_send(Job::Mail(mail)).ok();
@@ -120,16 +121,26 @@ impl Supervision {
         let is_told = self.told.telling.as_ref().is_none_or(tokio::task::JoinHandle::is_finished);
         if self.assignment.handover.queue.is_some() && is_told {
             let ledger = self.assignment.ledger.clone();
-            self.told.telling = Some(tokio::task::spawn_blocking(move || tell(&ledger)));
+            let telling = tokio::task::spawn_blocking(move || {
+                tell(&ledger);
+            });
+            self.told.telling = Some(telling);
         }
     }
 
-    /// The same at the end, when nothing happens any more.
+    /// The same at the end, when nothing happens any more; and which letters the agent has, so that whoever goes on with the
+    /// work elsewhere does not get them.
     pub(super) async fn end_telling(&mut self) {
         if let Some(telling) = self.told.telling.take() {
             telling.await.ok();
-            let ledger = self.assignment.ledger.clone();
-            tokio::task::spawn_blocking(move || tell(&ledger)).await.ok();
+            let (ledger, limit) = (self.assignment.ledger.clone(), self.assignment.handover.limits.mailbox);
+            let had_mail = !self.told.letters.is_empty();
+            let told = tokio::task::spawn_blocking(move || {
+                if tell(&ledger) && had_mail {
+                    tell_settled(&ledger, limit);
+                }
+            });
+            told.await.ok();
         }
     }
 
@@ -155,14 +166,19 @@ impl Supervision {
         })
     }
 
-    /// Takes letters out of the mailbox.
+    /// Takes letters out of the mailbox. Until a server is told, they count as waiting there, and have the place of others.
     pub(super) async fn settle(&mut self, parcel: &Parcel, fate: Fate) {
-        for letter in parcel.letters().cloned().collect::<Vec<_>>() {
+        let letters: Vec<_> = parcel.letters().cloned().collect();
+        let tells_server = self.assignment.handover.queue.is_some() && !letters.is_empty();
+        for letter in letters {
             self.settle_letter(letter, fate).await;
+        }
+        if tells_server {
+            self.begin_mail();
         }
     }
 
-    /// Takes a letter out of the mailbox and writes down what became of it.
+    /// Takes a letter out of the mailbox and writes down what became of it; a server is told at the next look.
     pub(super) async fn settle_letter(&mut self, letter: Letter, fate: Fate) {
         self.book(move |ledger| {
             ledger.settle_mail(&letter.id, fate)?;
@@ -177,10 +193,19 @@ impl Supervision {
     }
 }
 
-/// Tells a server what happened; one that is away is told by whoever comes next.
-fn tell(ledger: &Ledger) {
-    if let Err(error) = ledger.tell_facts() {
-        tracing::warn!(error = crate::model::error_text(&error), "what happened could not be told on the server");
+/// Tells a server what happened; one that is away is told by whoever comes next. Whether it was told.
+fn tell(ledger: &Ledger) -> bool {
+    let told = ledger.tell_facts();
+    if let Err(error) = &told {
+        tracing::warn!(error = crate::model::error_text(error), "what happened could not be told on the server");
+    }
+    told.is_ok()
+}
+
+/// Tells a server which letters left the mailbox here.
+fn tell_settled(ledger: &Ledger, limit: usize) {
+    if let Err(error) = ledger.fetch_mail(limit) {
+        tracing::warn!(error = crate::model::error_text(&error), "the mailbox on the server could not be cleared");
     }
 }
 

@@ -12,7 +12,8 @@ use crate::model::ticket::{DependencyKind, Ticket};
 use crate::model::topology::Token;
 use crate::model::worker::Worker;
 use crate::model::{TicketId, cut, tildes_around};
-use crate::store::read_result;
+use crate::queue::QueueError;
+use crate::store::{RESULT_KEPT, read_result};
 use crate::supervisor::handover::{Handover, Reviewers, Session};
 use crate::terminal::session_name;
 
@@ -79,8 +80,12 @@ impl Spawner {
         Ok(templates.render(Template::Prompt, briefing.with(own))?)
     }
 
-    /// What a ticket came to: the result of its newest worker that left one.
+    /// What a ticket came to: what is on the server of the queue, else the result of its newest worker here that left one.
     fn result_of(&self, ticket: &TicketId) -> Result<Option<String>, SupervisorError> {
+        let shared = self.queue.link().map(|link| link.result_of(ticket)).transpose().map_err(QueueError::from)?;
+        if let Some(result) = shared.flatten() {
+            return Ok(Some(result.text(RESULT_KEPT)));
+        }
         let mut workers = self.store.workers()?;
         workers.retain(|worker| worker.ticket == *ticket);
         workers.sort_by_key(|worker| std::cmp::Reverse(worker.attempt.started_at));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use async_nats::Message;
-use async_nats::jetstream::stream::DirectGetErrorKind;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -15,7 +14,6 @@ use crate::queue::message::{
     ClaimAsk, CompletionAsk, Ended, FailureAsk, Grant, Lasting, LeaseAsk, ListAsk, Listing, MESSAGE_SCHEMA, Problem,
     ProblemKind, Refusal, ReleaseAsk, Renewal, StatusAsk, Task, TaskResult, TaskWithResult,
 };
-use crate::queue::nats::connection::PATIENCE;
 use crate::queue::{CLIENT, Claim, ClaimRequest, QueueError, QueueTicket, Renewed};
 
 /// How long a lease lasts that says nothing about it.
@@ -168,20 +166,14 @@ impl Desk {
         let ask: CompletionAsk = read(payload)?;
         let owner = self.not_ours(&ask.task_id)?.client().map(str::to_owned);
         let (task_id, fence) = (ask.task_id, ask.fence);
-        let result = ask.result.map(|result| TaskResult {
-            schema: MESSAGE_SCHEMA,
-            at: Time::now(),
-            task_id: task_id.clone(),
-            fence,
-            owner,
-            result,
-        });
-        let result = result.map(|result| self.fitting(json(&result))).transpose()?;
+        let result = ask.result.map(|result| TaskResult::now(&task_id, fence, owner, result));
+        if let Some(result) = &result {
+            self.fitting(json(result))?;
+        }
         let state = self.queue.complete(&task_id, fence, ask.outcome.into())?;
         if let Some(result) = result {
             // After the fence was good; whoever hears nothing of it says it again.
-            let subject = self.streams.subject_of("results", task_id.as_str());
-            self.link.keep(subject, result, &format!("{task_id}/{fence}")).map_err(QueueError::from)?;
+            self.link.keep_result(&result).map_err(QueueError::from)?;
         }
         Ok(json(&Ended::new(task_id, state)))
     }
@@ -218,18 +210,7 @@ impl Desk {
 
     /// What the last holder of a ticket said that it came to.
     fn result(&self, entry: &QueueTicket) -> Result<Option<Value>, QueueError> {
-        let subject = self.streams.subject_of("results", entry.ticket.id.as_str());
-        let found = self.link.patiently(PATIENCE, || {
-            let (history, subject) = (self.streams.history(), subject.clone());
-            async move {
-                match history.direct_get_last_for_subject(subject).await {
-                    Ok(message) => Ok(Some(message.payload)),
-                    Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(error.into()),
-                }
-            }
-        })?;
-        let found = found.and_then(|payload| serde_json::from_slice::<TaskResult>(&payload).ok());
+        let found = self.link.result_of(&entry.ticket.id)?;
         Ok(found.filter(|found| found.fence == entry.fence).map(|found| found.result))
     }
 

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::{GROUP, INBOX, Input, PULL};
+use crate::model::queue::QueueSettings;
 use crate::queue::nats::connection::Link;
 use crate::queue::nats::error::{NatsError, is_answer};
 use crate::queue::nats::stream::{self, Names};
@@ -34,27 +35,26 @@ pub(super) struct Streams {
     changes: String,
     /// The name of the log, which one that is made anew has not.
     pub(super) log_name: String,
-    /// The stream of what became of tickets.
-    history: Stream,
 }
 
 impl Streams {
-    /// Finds them or makes them.
-    pub(super) fn open(link: &Arc<Link>, retention: Duration) -> Result<Self, NatsError> {
+    /// Finds them or makes them; `retention` is how long what became of tickets is kept, `None` as long as it was.
+    pub(super) fn open(link: &Arc<Link>, retention: Option<Duration>) -> Result<Self, NatsError> {
         let (context, names) = (link.context(), link.names().clone());
         let tasks = format!("{}.tasks", names.prefix);
-        let wanted = configs(&names, &tasks, retention);
+        let wanted = configs(&names, &tasks, retention.unwrap_or(QueueSettings::default().retention));
         let log = names.stream.clone();
         let made = link.run(async move {
             let log = context.get_stream(&log).await?;
             let (log_name, founder) = stream::marks_of(&log.cached_info().config);
             let [submitted, history, rejected] = wanted.map(|wanted| stream::marked(wanted, &founder));
-            ensure(&context, submitted).await?;
-            ensure(&context, rejected).await?;
-            Ok::<_, async_nats::Error>((log_name, ensure(&context, history).await?))
+            ensure(&context, submitted, true).await?;
+            ensure(&context, rejected, true).await?;
+            ensure(&context, history, retention.is_some()).await?;
+            Ok::<_, async_nats::Error>(log_name)
         })?;
-        let (log_name, history) = made.map_err(|error| link.refused(error))?;
-        Ok(Self { tasks, log: names.stream.clone(), changes: names.changes.clone(), log_name, history })
+        let log_name = made.map_err(|error| link.refused(error))?;
+        Ok(Self { tasks, log: names.stream.clone(), changes: names.changes.clone(), log_name })
     }
 
     /// The subject below those of tickets.
@@ -65,11 +65,6 @@ impl Streams {
     /// The subject about one ticket.
     pub(super) fn subject_of(&self, word: &str, ticket: &str) -> String {
         format!("{}.{word}.{}", self.tasks, encoded(ticket))
-    }
-
-    /// The stream of what became of tickets.
-    pub(super) fn history(&self) -> Stream {
-        self.history.clone()
     }
 
     /// What was submitted.
@@ -91,7 +86,7 @@ pub(in crate::queue::nats) async fn make_submissions(
     founder: &str,
 ) -> Result<(), async_nats::Error> {
     let [submitted, ..] = configs(names, &format!("{}.tasks", names.prefix), Duration::ZERO);
-    ensure(context, stream::marked(submitted, founder)).await.map(drop)
+    ensure(context, stream::marked(submitted, founder), true).await.map(drop)
 }
 
 /// The streams as they have to be: of submissions, of the history, and of what was rejected.
@@ -116,8 +111,8 @@ fn configs(names: &Names, tasks: &str, retention: Duration) -> [Config; 3] {
     ]
 }
 
-/// Finds a stream, with the age that is wanted, or makes it.
-async fn ensure(context: &Context, wanted: Config) -> Result<Stream, async_nats::Error> {
+/// Finds a stream, with the age that is wanted where that `counts`, or makes it.
+async fn ensure(context: &Context, wanted: Config, counts: bool) -> Result<Stream, async_nats::Error> {
     let found = match context.get_stream(&wanted.name).await {
         Ok(found) => found,
         // Whoever was faster made the same.
@@ -130,7 +125,7 @@ async fn ensure(context: &Context, wanted: Config) -> Result<Stream, async_nats:
     if config.subjects != wanted.subjects || stream::marks_of(config) != stream::marks_of(&wanted) {
         return Err(format!("the stream `{}` is another repository's, or of something else", wanted.name).into());
     }
-    if config.max_age == wanted.max_age {
+    if config.max_age == wanted.max_age || !counts {
         return Ok(found);
     }
     let changed = Config { max_age: wanted.max_age, duplicate_window: wanted.duplicate_window, ..config.clone() };
