@@ -13,6 +13,7 @@
 //! whoever asks for fewer. The error rate asks for more only where it is alone: few errors are a permission, not a need. Of
 //! those that ask for the same the largest step counts.
 
+mod decision;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{NodeName, Time, duration_text, serde_duration};
+
+pub(crate) use decision::{Sample, ScaleDecision, Standing, Watched, decide};
 
 /// The shortest period of a sample.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
@@ -263,140 +266,6 @@ pub(crate) fn contradiction<'a>(policies: impl IntoIterator<Item = &'a ScalingPo
     high.filter(|high| low > *high).map(|high| (low, high))
 }
 
-/// What was measured in one period.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Sample {
-    /// Its beginning.
-    pub(crate) from: Time,
-    /// Its value.
-    pub(crate) value: f64,
-}
-
-/// A policy with its newest samples, oldest first. A period in which nothing could be measured, such as the error rate of
-/// one in which nothing ended, has none.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Watched<'a> {
-    /// The policy; it is active.
-    pub(crate) policy: &'a ScalingPolicy,
-    /// Its samples.
-    pub(crate) samples: &'a [Sample],
-}
-
-/// What to do about the number of workers.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ScaleDecision {
-    /// Nothing, and why, as a clause.
-    Hold(String),
-    /// Another number.
-    Change {
-        /// Which.
-        to: usize,
-        /// Whose policy asks for it.
-        metric: Metric,
-        /// The newest value of that.
-        value: f64,
-        /// Why, as a clause.
-        why: String,
-    },
-}
-
-/// Where a number of workers stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
-    /// Workers at once now.
-    pub(crate) current: usize,
-    /// The fewest and the most.
-    pub(crate) bounds: (usize, usize),
-    /// When it was changed last.
-    pub(crate) last_action_at: Option<Time>,
-}
-
-impl Watched<'_> {
-    /// The samples that count, where there are enough of them.
-    fn evidence(&self) -> Option<&[Sample]> {
-        let count = self.policy.evaluation_periods;
-        self.samples.len().checked_sub(count).map(|first| &self.samples[first..])
-    }
-
-    /// Which way all of them ask to go.
-    fn asks(&self) -> Option<Direction> {
-        let evidence = self.evidence()?;
-        let first = self.policy.asks(evidence.first()?.value)?;
-        evidence.iter().all(|sample| self.policy.asks(sample.value) == Some(first)).then_some(first)
-    }
-
-    /// How large its step is.
-    fn step(&self, direction: Direction) -> usize {
-        match direction {
-            Direction::Up => self.policy.increment,
-            Direction::Down => self.policy.decrement,
-        }
-    }
-
-    /// What keeps it from being followed now, as a clause.
-    fn waits(&self, standing: &Standing, now: Time) -> Option<String> {
-        let metric = self.policy.metric;
-        if let Some(until) = self.policy.cools_until(standing.last_action_at, now) {
-            return Some(format!("{metric} waits until {} UTC after the last change", until.clock()));
-        }
-        let is_old = |sample: &Sample| standing.last_action_at.is_some_and(|last| last <= now && sample.from < last);
-        let is_stale = self.evidence()?.iter().any(is_old);
-        is_stale.then(|| format!("{metric} is measured anew since the last change"))
-    }
-}
-
-/// Decides by some policies, all active.
-pub(crate) fn decide(watched: &[Watched<'_>], standing: &Standing, now: Time) -> ScaleDecision {
-    let (direction, heard) = match heard(watched) {
-        Ok(heard) => heard,
-        Err(why) => return ScaleDecision::Hold(why),
-    };
-    let free = heard.iter().filter(|watched| watched.waits(standing, now).is_none());
-    let Some(first) = free.max_by_key(|watched| watched.step(direction)) else {
-        let why = heard.iter().find_map(|watched| watched.waits(standing, now));
-        return ScaleDecision::Hold(why.unwrap_or_default());
-    };
-    let (low, high) = standing.bounds;
-    let to = match direction {
-        Direction::Up => standing.current.saturating_add(first.step(direction)).min(high.max(standing.current)),
-        Direction::Down => standing.current.saturating_sub(first.step(direction)).max(low.min(standing.current)),
-    };
-    let (metric, value) = (first.policy.metric, first.samples.last().map_or(0.0, |sample| sample.value));
-    let why = first.policy.beyond(value, direction);
-    if to == standing.current {
-        let bound = if direction == Direction::Up { "most" } else { "fewest" };
-        return ScaleDecision::Hold(format!("{why}, and {to} is the {bound} that may be"));
-    }
-    ScaleDecision::Change { to, metric, value, why }
-}
-
-/// Which way it is to go, and the policies that ask for it; else why it is to go nowhere.
-fn heard<'a, 'b>(watched: &'a [Watched<'b>]) -> Result<(Direction, Vec<&'a Watched<'b>>), String> {
-    let (errors, others): (Vec<_>, Vec<_>) =
-        watched.iter().partition(|watched| watched.policy.metric == Metric::ErrorRate);
-    let asking = |from: &[&'a Watched<'b>], direction| {
-        from.iter().copied().filter(|watched| watched.asks() == Some(direction)).collect::<Vec<_>>()
-    };
-    let too_many = asking(&errors, Direction::Down);
-    if !too_many.is_empty() {
-        return Ok((Direction::Down, too_many));
-    }
-    // One that is heard before the others are measured would be overruled a moment later.
-    let is_alone = others.is_empty();
-    let judges = if is_alone { &errors } else { &others };
-    if let Some(young) = judges.iter().find(|watched| watched.evidence().is_none()) {
-        let (metric, count) = (young.policy.metric, young.policy.evaluation_periods);
-        return Err(format!("{metric} was measured in {} of {count} periods", young.samples.len()));
-    }
-    for direction in [Direction::Up, Direction::Down] {
-        let asking = asking(judges, direction);
-        if !asking.is_empty() {
-            return Ok((direction, asking));
-        }
-    }
-    Err(judges.first().map_or_else(|| "no policy is active".to_owned(), |first| first.within()))
-}
-
 /// A value of a metric for a person.
 pub(crate) fn value_text(metric: Metric, value: f64) -> String {
     match metric {
@@ -416,15 +285,6 @@ impl ScalingPolicy {
         };
         let text = |value| value_text(self.metric, value);
         format!("{} is {}, {side} {}", self.metric, text(value), threshold.map(text).unwrap_or_default())
-    }
-}
-
-impl Watched<'_> {
-    /// That it asks for nothing, as a clause.
-    fn within(&self) -> String {
-        let metric = self.policy.metric;
-        let value = self.samples.last().map_or_else(|| "unknown".to_owned(), |last| value_text(metric, last.value));
-        format!("{metric} is {value}, which asks for nothing yet")
     }
 }
 

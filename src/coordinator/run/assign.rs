@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::lease::{Leading, Lease};
+use super::schedule::suits;
+use super::scope::scope_hold;
 use super::world::{Rules, World};
 use super::{Engine, News};
 use crate::coordinator::failure::Failure;
@@ -105,9 +107,11 @@ struct Seat {
     capabilities: Vec<String>,
 }
 
-/// The node of each ticket that is not over: those of before as long as their nodes are there, and for the others the one
-/// that the topology gives them to. In a star a ticket that waits goes to the node with room that has the least to do; in a
-/// hierarchy every ticket goes to a node, whether that has room or not.
+/// The node of each ticket that is not over: of one that is begun the one that has it, of others the one of before as long
+/// as that is there, and else the one that the topology gives it to. In a star a ticket that waits goes to the node with room
+/// that has the least to do, where nothing runs elsewhere that may touch the same files; in a hierarchy every ticket goes to a
+/// node, whether that has room or not. One that starts from the branch of another ticket goes to the node that has that, or
+/// waits.
 fn assign(world: &World, rules: &Rules, before: &BTreeMap<TicketId, String>) -> BTreeMap<TicketId, String> {
     let seats = seats(world, rules);
     let is_there = |node: &str| seats.iter().any(|seat| seat.name == node);
@@ -123,31 +127,57 @@ fn assign(world: &World, rules: &Rules, before: &BTreeMap<TicketId, String>) -> 
     let open: Vec<&QueueTicket> = world.tickets.iter().filter(|entry| !entry.state.is_ended()).collect();
     let mut now = BTreeMap::new();
     for entry in &open {
-        let keeps = |node: &&String| is_there(node) && takes(node, entry) || !is_free(entry);
-        let node = before.get(&entry.ticket.id).filter(keeps);
-        now.extend(node.map(|node| (entry.ticket.id.clone(), node.clone())));
+        let (id, start) = (&entry.ticket.id, start_node(world, entry));
+        let earlier = before.get(id).map(String::as_str);
+        let keeps = |node: &&str| is_there(node) && takes(node, entry) && start.is_none_or(|start| start == *node);
+        let node = if is_free(entry) { earlier.filter(keeps) } else { world.node_of(entry).or(earlier) };
+        now.extend(node.map(|node| (id.clone(), node.to_owned())));
     }
     let tickets: Vec<&Ticket> = open.iter().map(|entry| &entry.ticket).collect();
     for entry in open.iter().filter(|entry| is_free(entry)) {
-        let able = seats.iter().filter(|seat| takes(&seat.name, entry));
-        let able = able.filter(|seat| covers(world, &entry.ticket, &seat.capabilities));
+        let (ticket, start) = (&entry.ticket, start_node(world, entry));
+        let able = seats.iter().filter(|seat| takes(&seat.name, entry) && start.is_none_or(|start| start == seat.name));
+        let able = able.filter(|seat| suits(world, rules, ticket, &seat.capabilities));
         let node = match &rules.topology {
-            _ if now.contains_key(&entry.ticket.id) => None,
-            Topology::Star(star) => with_room(world, able, &now, star.max_workers).filter(|_| is_waiting(entry)),
+            _ if now.contains_key(&ticket.id) => None,
+            Topology::Star(_) if !is_waiting(entry) => None,
+            Topology::Star(star) => {
+                let free = with_room(world, able, &now, star.max_workers);
+                let seat = free.into_iter().find(|seat| is_apart(world, rules, ticket, &now, &seat.name));
+                seat.map(|seat| seat.name.clone())
+            }
             Topology::Hierarchical(own) => {
                 let names: Vec<_> = able.map(|seat| seat.name.clone()).take(own.levels.supervisor).collect();
-                owner_of(&entry.ticket, &tickets, &now, &names)
+                owner_of(ticket, &tickets, &now, &names)
             }
             _ => None,
         };
-        now.extend(node.map(|node| (entry.ticket.id.clone(), node)));
+        now.extend(node.map(|node| (ticket.id.clone(), node)));
     }
     now
+}
+
+/// The node at which alone a ticket can start now: the one that has the ticket from whose branch it starts.
+fn start_node<'a>(world: &'a World, entry: &QueueTicket) -> Option<&'a str> {
+    let is_startable = is_waiting(entry);
+    world.begins_behind(&entry.ticket).filter(|_| is_startable).and_then(|need| world.node_of(need))
 }
 
 /// Whether a ticket could be worked on if a node took it.
 fn is_waiting(entry: &QueueTicket) -> bool {
     matches!(entry.state, TicketState::Queued | TicketState::Running | TicketState::Lost)
+}
+
+/// Whether a ticket may go to a node though others may touch the same files: beside one that runs it goes nowhere, and beside
+/// one that waits at a node only there, since each node takes them one after the other.
+fn is_apart(world: &World, rules: &Rules, ticket: &Ticket, now: &BTreeMap<TicketId, String>, node: &str) -> bool {
+    let is_beside = |entry: &&QueueTicket| match entry.state {
+        TicketState::Running => !world.nodes.over.contains(&entry.ticket.id),
+        TicketState::Queued => now.get(&entry.ticket.id).is_some_and(|given| given != node),
+        _ => false,
+    };
+    let others = world.tickets.iter().filter(is_beside).map(|entry| &entry.ticket);
+    rules.run.allow_scope_overlap || scope_hold(ticket, others).is_none()
 }
 
 /// The nodes that take tickets, by name.
@@ -165,22 +195,14 @@ fn seats(world: &World, rules: &Rules) -> Vec<Seat> {
     seats
 }
 
-/// Whether a node and the agents offer what a ticket asks for.
-pub(super) fn covers(world: &World, ticket: &Ticket, offers: &[String]) -> bool {
-    let of_agents = |name: &String| match &ticket.agent {
-        Some(agent) => world.agents.get(agent).is_some_and(|facts| facts.capabilities.contains(name)),
-        None => world.agents.values().any(|facts| facts.capabilities.contains(name)),
-    };
-    ticket.capabilities.iter().all(|name| offers.contains(name) || of_agents(name))
-}
-
-/// The node with room that has the least to do for its size; none where the whole swarm has as many workers as it may.
+/// The nodes with room, the one that has the least to do for its size first; none where the whole swarm has as many workers
+/// as it may.
 fn with_room<'a>(
     world: &World,
     able: impl Iterator<Item = &'a Seat>,
     now: &BTreeMap<TicketId, String>,
     most: usize,
-) -> Option<String> {
+) -> Vec<&'a Seat> {
     let mut busy: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in world.tickets.iter().filter(|entry| is_waiting(entry)) {
         let holder = entry.node.as_deref().filter(|_| entry.state != TicketState::Queued);
@@ -189,11 +211,12 @@ fn with_room<'a>(
     }
     busy.remove("");
     if busy.values().sum::<usize>() >= most {
-        return None;
+        return Vec::new();
     }
     let count = |seat: &Seat| busy.get(seat.name.as_str()).copied().unwrap_or_default();
-    let seat = able.filter(|seat| count(seat) < seat.limit);
-    seat.min_by_key(|seat| count(seat) * 1_000 / seat.limit.max(1)).map(|seat| seat.name.clone())
+    let mut free: Vec<_> = able.filter(|seat| count(seat) < seat.limit).collect();
+    free.sort_by_key(|seat| count(seat) * 1_000 / seat.limit.max(1));
+    free
 }
 
 #[cfg(test)]

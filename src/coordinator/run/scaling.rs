@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::world::World;
-use super::{Engine, News};
+use super::{Decision, Engine, News};
 use crate::coordinator::control::Control;
 use crate::coordinator::failure::Failure;
 use crate::coordinator::register::Register;
@@ -130,15 +130,15 @@ impl Engine<'_> {
     }
 
     /// Measures, and changes the number where the policies say so; only where it leads.
-    pub(super) fn scale(&mut self, world: &World, waiting: usize) -> Result<(), Failure> {
+    pub(super) fn scale(&mut self, world: &World, decision: &Decision) -> Result<(), Failure> {
         if !self.leads {
             self.scaling.node.forget(world.now);
             self.scaling.swarm.forget(world.now);
             return Ok(());
         }
-        self.scale_node(world, waiting)?;
+        self.scale_node(world, decision.waiting)?;
         match self.nodes.register().cloned() {
-            Some(register) => self.scale_swarm(&register, world),
+            Some(register) => self.scale_swarm(&register, world, decision.waiting + decision.waiting_elsewhere),
             None => Ok(()),
         }
     }
@@ -183,7 +183,7 @@ impl Engine<'_> {
     }
 
     /// The same for the swarm, where this node decides for it.
-    fn scale_swarm(&mut self, register: &Register, world: &World) -> Result<(), Failure> {
+    fn scale_swarm(&mut self, register: &Register, world: &World, waiting: usize) -> Result<(), Failure> {
         let own = self.control.project().node();
         let configured = self.now_control().project().settings()?.scaling.clone();
         let (mut entry, revision) = match &self.scaling.entry {
@@ -203,7 +203,7 @@ impl Engine<'_> {
             // Nobody scales the swarm any more.
             (entry.decider, entry.shares) = (None, BTreeMap::new());
         } else {
-            self.decide_for_all(&mut entry, &policies, &present, world);
+            self.decide_for_all(&mut entry, &policies, &present, (waiting, world.now));
             entry.decider = Some(own);
         }
         if entry != before {
@@ -216,15 +216,15 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Measures the swarm, changes its number where the policies say so, and divides it over the nodes that are there.
+    /// Measures the swarm, in which so many tickets wait for a place now, changes its number where the policies say so, and
+    /// divides it over the nodes that are there.
     fn decide_for_all(
         &mut self,
         entry: &mut SwarmScaling,
         policies: &[ScalingPolicy],
         present: &[(NodeRecord, bool)],
-        world: &World,
+        (waiting, now): (usize, Time),
     ) {
-        let now = world.now;
         let capacities: BTreeMap<NodeName, usize> = present
             .iter()
             .filter(|(_, is_draining)| !is_draining)
@@ -233,7 +233,6 @@ impl Engine<'_> {
         let base: usize = capacities.values().sum();
         let ended = pass(&mut self.scaling.swarm, policies, now);
         let current = entry.state.workers(policies, base).unwrap_or(base).min(base);
-        let waiting = world.tickets.iter().filter(|ticket| ticket.state == TicketState::Queued).count();
         let busy = present.iter().map(|(record, _)| record.running).sum();
         self.scaling.swarm.see(Reading { waiting, busy, places: current }, now);
         let action = decided(&self.scaling.swarm, &entry.state, (current, base), now).filter(|_| ended);

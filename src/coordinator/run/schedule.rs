@@ -5,6 +5,7 @@
 //! good. A run is over when none moves. What keeps a ticket from moving is a [`Hold`], and its sentence is written here
 //! or in the rule that says no, nowhere else.
 
+mod capability;
 mod elsewhere;
 mod landing;
 mod places;
@@ -19,7 +20,7 @@ use super::backoff;
 use super::crash_loop::{self, Again};
 use super::jobs::CareOf;
 use super::stuck::{self, StuckStep};
-use super::world::{Doing, Peer, Rules, Seen, World};
+use super::world::{Doing, Rules, Seen, World};
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::health::{BadEnd, Care};
 use crate::model::settings::Restart;
@@ -29,6 +30,7 @@ use crate::model::{AgentName, TicketId, Time, WorkerId, counted};
 use crate::queue::QueueTicket;
 use crate::supervisor::SeenLease;
 
+pub(super) use capability::suits;
 use places::take_candidates;
 use standing::{Standings, passing_holds};
 
@@ -131,8 +133,10 @@ pub(crate) struct Decision {
     pub(crate) standings: Vec<(TicketId, Standing)>,
     /// When something is due that no change announces.
     pub(crate) wake_at: Option<Time>,
-    /// How many tickets would be worked on now if there were places for them.
+    /// How many tickets would be worked on now if there were places for them: here, or in a star anywhere.
     pub(crate) waiting: usize,
+    /// How many more would be if there were places at the nodes that could take them; this one does not.
+    pub(crate) waiting_elsewhere: usize,
 }
 
 impl Decision {
@@ -329,40 +333,26 @@ fn queued<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option
 /// A candidate with its agent, where there is one for it.
 fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged<'a> {
     let ticket = &entry.ticket;
-    if let Some((agent, is_distributed)) = ring::agent_of(world, rules, ticket) {
-        let (resumes, takes_over, hands) = (None, None, None);
-        return Judged::Candidate(Candidate { entry, agent, is_distributed, resumes, takes_over, hands });
-    }
-    if let (None, Some(first)) = (&ticket.agent, rules.run.agents.first()) {
-        return Judged::Candidate(Candidate {
-            entry,
-            agent: first.clone(),
-            is_distributed: true,
-            resumes: None,
-            takes_over: None,
-            hands: None,
-        });
-    }
-    let agent = ticket.agent.clone().unwrap_or_else(|| rules.agent.clone());
-    let facts = world.agents.get(&agent);
-    let offers = |capability: &&String| {
-        rules.offers.contains(capability) || facts.is_some_and(|facts| facts.capabilities.contains(capability))
-    };
-    let missing: Vec<_> = ticket.capabilities.iter().filter(|capability| !offers(capability)).collect();
-    if let Some(hold) = missing.iter().find_map(|capability| for_another_node(world, entry, capability)) {
+    let lacking = capability::lacking(world, rules, ticket);
+    if let Some(hold) = lacking.and_then(|_| capability::for_another_node(world, rules, ticket)) {
         return Judged::Passing(hold);
     }
-    // Who names an agent means that one, whatever it says of itself.
-    match (ticket.agent.is_some(), missing.first()) {
-        (false, Some(capability)) => person(
-            &ticket.id,
-            format!("needs `{capability}`, and agent `{agent}` does not offer it; name one that does"),
-        ),
-        _ => {
-            let (resumes, takes_over, hands) = (None, None, None);
-            Judged::Candidate(Candidate { entry, agent, is_distributed: false, resumes, takes_over, hands })
+    let of_ring = ring::agent_of(world, rules, ticket);
+    let (agent, is_distributed) = match (of_ring, &ticket.agent, rules.run.agents.first(), lacking) {
+        (Some(of_ring), ..) => of_ring,
+        // Who names an agent means that one, whatever it says of itself.
+        (None, Some(named), ..) => (named.clone(), false),
+        // Who of them has what it asks for is seen when it is its turn.
+        (None, None, Some(first), _) => (first.clone(), true),
+        (None, None, None, None) => (rules.agent.clone(), false),
+        (None, None, None, Some(capability)) => {
+            let agent = &rules.agent;
+            let why = format!("needs `{capability}`, and agent `{agent}` does not offer it; name one that does");
+            return person(&ticket.id, why);
         }
-    }
+    };
+    let (resumes, takes_over, hands) = (None, None, None);
+    Judged::Candidate(Candidate { entry, agent, is_distributed, resumes, takes_over, hands })
 }
 
 /// A ticket whose attempt is under way, as far as the queue knows.
@@ -539,14 +529,6 @@ fn failure(entry: &QueueTicket, seen: Option<&Seen>) -> String {
 /// A hold that only a person ends.
 fn person<'a>(ticket: &TicketId, why: String) -> Judged<'a> {
     Judged::Held(Hold { ticket: ticket.clone(), kind: HoldKind::Person, why, until: None })
-}
-
-/// That a ticket waits for a node that offers what this one does not; `None` where none does.
-fn for_another_node(world: &World, entry: &QueueTicket, capability: &String) -> Option<Hold> {
-    let offers = |peer: &&Peer| !peer.is_gone && peer.capabilities.contains(capability);
-    let (node, _) = world.nodes.peers.iter().find(|(_, peer)| offers(peer))?;
-    let why = format!("waits for node `{node}`, which offers `{capability}`");
-    Some(Hold { ticket: entry.ticket.id.clone(), kind: HoldKind::Place, why, until: None })
 }
 
 #[cfg(test)]

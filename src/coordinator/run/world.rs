@@ -2,6 +2,7 @@
 //! disk nor clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use super::distribution::Past;
@@ -11,7 +12,7 @@ use crate::model::health::{Care, HealthSettings, Pace};
 use crate::model::node::Assignments;
 use crate::model::scaling::Scaled;
 use crate::model::settings::RunSettings;
-use crate::model::ticket::TicketState;
+use crate::model::ticket::{StartFrom, Ticket, TicketState, start_of};
 use crate::model::topology::{Token, Topology};
 use crate::model::worker::{Live, Liveness, Phase, Status, Worker};
 use crate::model::{AgentName, TicketId, Time, WorkerId};
@@ -118,6 +119,16 @@ impl Nodes {
         let node = entry.node.as_deref().filter(|node| *node != own && client_name(node).is_none())?;
         let is_here = seen.is_some_and(|seen| seen.worker.attempt.fence == entry.fence);
         (!is_here).then_some(node)
+    }
+
+    /// Whether another node is there, as far as anybody looks.
+    pub(crate) fn is_there(&self, node: &str) -> bool {
+        !self.is_watched || self.peers.get(node).is_some_and(|peer| !peer.is_gone)
+    }
+
+    /// Whether another node may be at work on a ticket that it holds: it is there, or has been gone for less than a lease.
+    pub(crate) fn may_be_at(&self, node: &str, ticket: &TicketId) -> bool {
+        self.is_there(node) || !self.over.contains(ticket)
     }
 }
 
@@ -275,6 +286,36 @@ impl World {
         let runs = |entry: &&QueueTicket| entry.state == TicketState::Running;
         let seen = |entry: &QueueTicket| self.worker_of(&entry.ticket.id);
         self.tickets.iter().filter(runs).filter(|entry| self.nodes.holder(entry, seen(entry)).is_some()).count()
+    }
+
+    /// The tickets that others work on: other nodes, but for those that this one could go on with, and other programs.
+    pub(crate) fn worked_on_elsewhere(&self) -> impl Iterator<Item = &QueueTicket> {
+        let is_held = |entry: &&QueueTicket| matches!(entry.state, TicketState::Running | TicketState::Lost);
+        let is_others = move |entry: &&QueueTicket| {
+            let id = &entry.ticket.id;
+            let node = self.nodes.holder(entry, self.worker_of(id));
+            entry.client().is_some() || node.is_some_and(|node| self.nodes.may_be_at(node, id))
+        };
+        self.tickets.iter().filter(is_held).filter(is_others)
+    }
+
+    /// The node that holds or last held a ticket; `None` where that is none that is registered.
+    pub(crate) fn node_of<'a>(&'a self, entry: &'a QueueTicket) -> Option<&'a str> {
+        entry.node.as_deref().filter(|node| client_name(node).is_none())?;
+        match self.nodes.holder(entry, self.worker_of(&entry.ticket.id)) {
+            Some(node) => self.nodes.peers.contains_key(node).then_some(node),
+            None => self.nodes.own.as_deref(),
+        }
+    }
+
+    /// The ticket from whose branch one would start now, before that has landed; `None` where it starts from its base or
+    /// target.
+    pub(crate) fn begins_behind(&self, ticket: &Ticket) -> Option<&QueueTicket> {
+        if ticket.base.is_some() || ticket.start_from != Some(StartFrom::Dependency) {
+            return None;
+        }
+        let Ok(needs) = ticket.needs(|id| Ok::<_, Infallible>(self.ticket(id).map(|entry| entry.state)));
+        self.ticket(&start_of(&needs)?.dependency.ticket)
     }
 
     /// The entry of a ticket.

@@ -60,6 +60,53 @@ fn play_one(policy: &ScalingPolicy, start: usize, values: &[f64]) -> (Vec<Act>, 
     play(std::slice::from_ref(policy), start, &values)
 }
 
+/// Lets policies decide about work that stays as it is: the number after each of many periods.
+fn play_work(policies: &[ScalingPolicy], start: usize, work: usize) -> Vec<usize> {
+    let bounds = bounds(policies, start).unwrap();
+    let mut samples: Vec<Vec<Sample>> = policies.iter().map(|_| Vec::new()).collect();
+    let (mut current, mut last_action_at) = (start.clamp(bounds.0, bounds.1), None);
+    let numbers = (0..400).map(|period| {
+        for (policy, known) in policies.iter().zip(&mut samples) {
+            let value = match policy.metric {
+                Metric::QueueDepth => work.saturating_sub(current) as f64,
+                Metric::AgentUtilization => work.min(current) as f64 / current as f64,
+                Metric::ErrorRate => 0.0,
+            };
+            known.push(Sample { from: at(period * 10), value });
+        }
+        let watched: Vec<_> =
+            policies.iter().zip(&samples).map(|(policy, samples)| Watched { policy, samples }).collect();
+        let now = at(period * 10 + 10);
+        if let ScaleDecision::Change { to, .. } = decide(&watched, &Standing { current, bounds, last_action_at }, now) {
+            (current, last_action_at) = (to, Some(now));
+        }
+        current
+    });
+    numbers.collect()
+}
+
+/// Any policy on the part of places that are taken which asks for more and for fewer.
+fn by_utilization() -> impl Strategy<Value = ScalingPolicy> {
+    let numbers = (1..6usize, 1..6usize, 0..30u64, 1..4usize, 1..4usize, 0..20usize);
+    (0.02..0.999f64, 0.01..0.999f64, numbers).prop_map(|(up, part, numbers)| {
+        let (increment, decrement, cooldown, evaluation_periods, min_workers, more) = numbers;
+        let policy = ScalingPolicy {
+            up: Some(up),
+            down: Some(up * part),
+            increment,
+            decrement,
+            cooldown: Duration::from_secs(cooldown),
+            evaluation_periods,
+            period: Duration::from_secs(10),
+            min_workers,
+            max_workers: Some(min_workers + more),
+            ..ScalingPolicy::new(Metric::AgentUtilization, ScaleScope::Node)
+        };
+        assert_eq!(policy.fault(), None);
+        policy
+    })
+}
+
 /// Any policy that is valid.
 fn policies() -> impl Strategy<Value = ScalingPolicy> {
     let metric = prop_oneof![Just(Metric::QueueDepth), Just(Metric::AgentUtilization), Just(Metric::ErrorRate)];
@@ -138,6 +185,25 @@ proptest! {
     }
 
     #[test]
+    fn work_that_stays_as_it_is_comes_to_a_number_that_has_room_for_more_where_there_may_be_some(
+        policy in by_utilization(),
+        beside in prop::option::of((0.1..6.0f64, 0.01..0.999f64, 1..6usize, 1..6usize)),
+        start in 1..24usize,
+        work in 0..24usize,
+    ) {
+        let depth = beside.map(|(up, part, increment, decrement)| {
+            let (up, down) = (Some(up), Some(up * part));
+            ScalingPolicy { metric: Metric::QueueDepth, up, down, increment, decrement, ..policy.clone() }
+        });
+        let policies: Vec<_> = [policy.clone()].into_iter().chain(depth).collect();
+        let numbers = play_work(&policies, start, work);
+        let end = numbers[numbers.len() - 1];
+        prop_assert!(numbers[numbers.len() - 100..].iter().all(|number| *number == end), "{numbers:?}");
+        let asks = policy.asks(work.min(end) as f64 / end as f64);
+        prop_assert!(asks != Some(Direction::Up) || Some(end) == policy.max_workers, "{end} for {work}: {policy:?}");
+    }
+
+    #[test]
     fn shares_use_every_worker_and_no_node_gets_more_than_it_may(
         capacities in prop::collection::vec(0..9usize, 0..8),
         workers in 0..60usize,
@@ -184,6 +250,51 @@ fn errors_come_first_and_few_of_them_are_no_need() {
     let alone: Vec<_> = std::iter::repeat_n(0.9, 4).chain(std::iter::repeat_n(0.0, 40)).collect();
     let (acts, end) = play_one(&errors, 6, &alone);
     assert_eq!((acts[0].to, end), (4, 6), "alone it lets them come back");
+}
+
+#[test]
+fn errors_of_before_the_last_change_silence_nobody_and_later_ones_do() {
+    let both = [depth(), ScalingPolicy { up: None, down: Some(0.5), metric: Metric::ErrorRate, ..depth() }];
+    let told = |later: &dyn Fn(usize) -> Option<f64>| {
+        let rate = |period: usize| if period < 3 { Some(0.9) } else { later(period) };
+        let periods: Vec<_> = (0..33).map(|period| vec![Some(50.0), rate(period)]).collect();
+        let acts = play(&both, 5, &periods).0;
+        acts.iter().map(|act| (act.at.as_millis() / 1_000, act.to, act.metric)).collect::<Vec<_>>()
+    };
+    let (depth, errors) = (Metric::QueueDepth, Metric::ErrorRate);
+    // Nothing ends any more, so nothing is known of errors with four workers.
+    assert_eq!(told(&|_| None), [(30, 4, errors), (90, 5, depth), (150, 6, depth)]);
+    let now_and_then = told(&|period| (period % 3 == 2).then_some(0.9));
+    assert_eq!(now_and_then, [(30, 4, errors), (120, 3, errors), (210, 2, errors), (300, 1, errors)]);
+    assert_eq!(told(&|period| (period == 5).then_some(0.9)), [(30, 4, errors)], "the newest are still bad");
+}
+
+#[test]
+fn utilization_does_not_go_down_to_where_it_would_go_up_again() {
+    let policy = ScalingPolicy {
+        metric: Metric::AgentUtilization,
+        up: Some(0.9),
+        down: Some(0.7),
+        cooldown: Duration::ZERO,
+        max_workers: Some(9),
+        ..depth()
+    };
+    let end = |policies: &[ScalingPolicy], start, work| play_work(policies, start, work)[399];
+    let one = std::slice::from_ref(&policy);
+    assert_eq!((end(one, 2, 2), end(one, 9, 2)), (3, 3), "two of two ask for a third place, which stays");
+    let coarse = ScalingPolicy { decrement: 5, ..policy.clone() };
+    assert_eq!(end(&[coarse], 9, 2), 3, "a step goes as far as it may");
+    assert_eq!(end(one, 9, 0), 1);
+    // Nor by another policy, which sees that nothing waits.
+    let waits = ScalingPolicy { down: Some(1.0), up: None, cooldown: Duration::ZERO, ..depth() };
+    assert_eq!(end(&[waits, policy.clone()], 6, 2), 3);
+    let samples = [(0, 2.0 / 3.0), (10, 2.0 / 3.0), (20, 2.0 / 3.0)];
+    let samples = samples.map(|(from, value)| Sample { from: at(from), value });
+    let standing = Standing { current: 3, bounds: (1, 9), last_action_at: None };
+    let ScaleDecision::Hold(why) = decide(&[Watched { policy: &policy, samples: &samples }], &standing, at(30)) else {
+        panic!("it goes down");
+    };
+    assert_eq!(why, "agent_utilization is 67 %, below 70 %, and with fewer workers the same work would ask for more");
 }
 
 #[test]

@@ -18,10 +18,10 @@ pub(super) fn judge<'a>(
 ) -> Option<Judged<'a>> {
     let node = world.nodes.holder(entry, seen)?;
     let peer = world.nodes.peers.get(node);
-    let is_there = peer.is_some_and(|peer| !peer.is_gone) || !world.nodes.is_watched;
+    let is_there = world.nodes.is_there(node);
     let id = &entry.ticket.id;
     match entry.state {
-        S::Running | S::Lost if is_there || !world.nodes.over.contains(id) => Some(Judged::Moving),
+        S::Running | S::Lost if world.nodes.may_be_at(node, id) => Some(Judged::Moving),
         S::Running | S::Lost => Some(heir(world, rules, entry)),
         // Whoever tried it tries again, where its worktree is.
         S::Failed if is_there => Some(Judged::Moving),

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Candidate, Decision, Draft, Judged, Step, care_of, ring, topology};
+use super::{Candidate, Decision, Draft, Judged, Step, care_of, ring, suits, topology};
 use crate::coordinator::run::crash_loop::{self, Again};
 use crate::coordinator::run::distribution::{Load, NoOne};
 use crate::coordinator::run::scope::scope_hold;
 use crate::coordinator::run::spend::budget;
+use crate::coordinator::run::world::Peer;
 use crate::coordinator::run::{distribution, pace};
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::{AgentName, TicketId, Time};
@@ -18,6 +19,7 @@ type Veto = fn(&Draft<'_>, &Candidate<'_>) -> Option<Hold>;
 /// more a reason tells, the earlier its rule.
 const VETOES: &[Veto] = &[
     draining,
+    topology::stacked,
     paced,
     budget,
     crash_pause,
@@ -29,7 +31,9 @@ const VETOES: &[Veto] = &[
     limits,
 ];
 /// Those that work has to pass which is finished.
-const VETOES_OF_FINISHED: &[Veto] = &[draining];
+const VETOES_OF_FINISHED: &[Veto] = &[draining, topology::stacked];
+/// Those that hold a ticket at whatever node would take it.
+const VETOES_OF_ALL: &[Veto] = &[paced, budget, ring::round, scope, limits];
 
 /// Gives candidates their places: lost workers first, which hold work already, then the others in claim order.
 pub(super) fn take_candidates<'a>(
@@ -41,15 +45,22 @@ pub(super) fn take_candidates<'a>(
         for entry in &draft.world.tickets {
             let id = &entry.ticket.id;
             let Some(Judged::Candidate(candidate)) = judged.get_mut(id) else { continue };
-            if candidate.resumes.is_some() != resumes || !draft.world.is_chosen(id) {
+            if candidate.resumes.is_some() != resumes {
                 continue;
             }
             let is_finished = candidate.is_finished();
             let nobody = if is_finished { None } else { distribute(draft, candidate) };
+            let has_agent = nobody.is_none();
+            if !draft.world.is_chosen(id) {
+                decision.waiting_elsewhere += usize::from(has_agent && waits_elsewhere(draft, candidate));
+                continue;
+            }
             let vetoes = if is_finished { VETOES_OF_FINISHED } else { VETOES };
             let vetoed = nobody.or_else(|| vetoes.iter().find_map(|veto| veto(draft, candidate)));
-            let full = (vetoed.is_none() && !is_finished).then(|| places(draft, candidate)).flatten();
+            let full = (vetoed.is_none() && !is_finished).then(|| no_room(draft, candidate)).flatten();
             decision.waiting += usize::from(full.is_some());
+            let is_for_others = has_agent && vetoed.as_ref().is_some_and(|hold| hold.kind == HoldKind::Place);
+            decision.waiting_elsewhere += usize::from(is_for_others && waits_elsewhere(draft, candidate));
             if let Some(hold) = vetoed.or(full) {
                 let held = if hold.kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) };
                 judged.insert(id, held);
@@ -70,6 +81,35 @@ pub(super) fn take_candidates<'a>(
             });
         }
     }
+}
+
+/// There is no place for it: at no node, or not here.
+fn no_room(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
+    topology::room(draft, candidate).or_else(|| places(draft, candidate))
+}
+
+/// Whether a ticket that this node does not take would be worked on if there were a place at another one: those that could
+/// take it have none, and nothing else is in its way. Where one of them has a place, it is about to take it, or has a reason
+/// of its own not to.
+fn waits_elsewhere(draft: &Draft<'_>, candidate: &Candidate<'_>) -> bool {
+    let (world, ticket) = (draft.world, &candidate.entry.ticket);
+    let is_here = candidate.resumes.is_some() || candidate.hands.is_some();
+    if is_here || candidate.is_finished() || world.nodes.peers.is_empty() {
+        return false;
+    }
+    let given = topology::given(draft, candidate).map(String::as_str);
+    let start = world.begins_behind(ticket).and_then(|need| world.node_of(need));
+    let is_meant = |node: &str| [given, start].into_iter().flatten().all(|only| only == node);
+    let can_take = |node: &str, peer: &Peer| {
+        !peer.is_gone
+            && peer.takes(&ticket.id)
+            && is_meant(node)
+            && suits(world, draft.rules, ticket, &peer.capabilities)
+    };
+    let mut takers = world.nodes.peers.iter().filter(|(node, peer)| can_take(node, peer)).peekable();
+    takers.peek().is_some()
+        && takers.all(|(_, peer)| peer.running >= peer.limit)
+        && VETOES_OF_ALL.iter().all(|veto| veto(draft, candidate).is_none())
 }
 
 /// This node takes nothing new. Work that it has begun goes on.
@@ -138,12 +178,15 @@ impl Draft<'_> {
     }
 }
 
-/// Nothing runs that may touch the same files, where that is not allowed. A worker that goes on has its place already.
+/// Nothing runs that may touch the same files, here or elsewhere, where that is not allowed. A worker that goes on has its
+/// place already.
 fn scope(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
     if draft.rules.run.allow_scope_overlap || candidate.resumes.is_some() {
         return None;
     }
-    let running = draft.placed.keys().filter_map(|id| Some(&draft.world.ticket(id)?.ticket));
+    let world = draft.world;
+    let here = draft.placed.keys().filter_map(|id| world.ticket(id));
+    let running = here.chain(world.worked_on_elsewhere()).map(|entry| &entry.ticket);
     Some(no_place(candidate, scope_hold(&candidate.entry.ticket, running)?.to_string()))
 }
 

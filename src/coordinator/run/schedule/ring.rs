@@ -98,6 +98,13 @@ pub(super) fn agent_of(world: &World, rules: &Rules, ticket: &Ticket) -> Option<
     Some((ring.agents.first()?.clone(), ring.order == RingOrder::Load))
 }
 
+/// The agents that a ticket goes round, or would; `None` where no ring has it.
+pub(super) fn agents_of<'a>(world: &'a World, rules: &'a Rules, ticket: &Ticket) -> Option<&'a [AgentName]> {
+    let token = world.tokens.get(&ticket.id).filter(|token| token.holder().or(token.last()).is_some());
+    let ring = rules.topology.ring().filter(|_| ticket.agent.is_none());
+    token.map(|token| token.agents.as_slice()).or(ring.map(|ring| ring.agents.as_slice()))
+}
+
 /// The agent of a ring with the fewest workers, the first of several.
 pub(super) fn least_loaded(draft: &Draft<'_>) -> Option<AgentName> {
     let count = |agent: &&AgentName| draft.placed.values().filter(|other| other == agent).count();

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::coordinator::run::world::{Nodes, Peer};
+use crate::model::node::Assignments;
+use crate::model::ticket::StartFrom;
+use crate::model::topology::TopologySetting;
 
 /// A ticket that another node holds, or held last.
 fn elsewhere(name: &str, state: S) -> QueueTicket {
@@ -21,6 +24,32 @@ fn there() -> Peer {
 
 fn gone() -> Peer {
     Peer { is_gone: true, ..there() }
+}
+
+/// Rules by a topology.
+fn by(kind: &str, parameters: &[&str]) -> Rules {
+    let parameters: Vec<_> = parameters.iter().map(|text| (*text).to_owned()).collect();
+    let topology = TopologySetting::parse(kind, &parameters).unwrap().resolve(&BTreeMap::new()).unwrap().topology;
+    Rules { topology, ..rules() }
+}
+
+/// What a node assigned: tickets, each with its node.
+fn given(by: &str, tickets: &[(&str, &str)]) -> Option<Option<Assignments>> {
+    let tickets = tickets.iter().map(|(ticket, node)| (id(ticket), (*node).to_owned()));
+    Some(Some(Assignments::now(&by.parse().unwrap(), tickets.collect())))
+}
+
+/// A queued ticket that asks for something.
+fn asking(name: &str, capabilities: &[&str]) -> QueueTicket {
+    let (entry, capabilities) = (entry(name, S::Queued), capabilities.iter().map(|name| (*name).to_owned()).collect());
+    QueueTicket { ticket: Ticket { capabilities, ..entry.ticket }, ..entry }
+}
+
+/// A ticket in this state that starts from the branch of `dep`.
+fn behind_dep(entry: QueueTicket) -> QueueTicket {
+    let depends_on = vec![Dependency { ticket: id("dep"), kind: DependencyKind::Success }];
+    let start_from = Some(StartFrom::Dependency);
+    QueueTicket { ticket: Ticket { depends_on, start_from, ..entry.ticket }, ..entry }
 }
 
 #[test]
@@ -97,28 +126,20 @@ fn what_a_person_stopped_on_a_node_that_is_gone_is_left_to_a_person_and_what_fai
 
 #[test]
 fn where_one_node_assigns_only_what_is_assigned_to_this_one_is_taken() {
-    use crate::model::node::Assignments;
-    let by = |parameters: &[&str]| {
-        let parameters: Vec<_> = parameters.iter().map(|text| (*text).to_owned()).collect();
-        let setting = crate::model::topology::TopologySetting::parse("star", &parameters).unwrap();
-        Rules { topology: setting.resolve(&BTreeMap::new()).unwrap().topology, ..rules() }
-    };
-    let tickets = [("mine", "own"), ("theirs", "other")].map(|(ticket, node)| (id(ticket), node.to_owned()));
-    let assignments = Assignments::now(&"other".parse().unwrap(), tickets.into());
     let entries = ["mine", "theirs", "nobodys"].map(|name| entry(name, S::Queued)).to_vec();
     let world = |peer| {
         let mut world = shared(entries.clone(), Vec::new(), peer);
-        world.nodes.assignments = Some(Some(assignments.clone()));
+        world.nodes.assignments = given("other", &[("mine", "own"), ("theirs", "other")]);
         world
     };
-    let decision = decide(&world(there()), &by(&[]));
+    let decision = decide(&world(there()), &by("star", &[]));
     assert_eq!(decision.steps, [start("mine")]);
     assert_eq!(hold(&decision, "theirs").why, "is assigned to node `other`");
     assert_eq!(hold(&decision, "nobodys").why, "waits for node `other` to assign it");
-    let alone = decide(&world(gone()), &by(&["failover_coordinator=false"]));
+    let alone = decide(&world(gone()), &by("star", &["failover_coordinator=false"]));
     assert!(hold(&alone, "nobodys").why.starts_with("waits for node `other`, which alone assigns tickets and is gone"));
     assert_eq!(hold(&alone, "nobodys").kind, HoldKind::Person);
-    let followed = decide(&world(gone()), &by(&[]));
+    let followed = decide(&world(gone()), &by("star", &[]));
     assert_eq!(hold(&followed, "nobodys").kind, HoldKind::Place);
 }
 
@@ -162,4 +183,157 @@ fn a_capability_is_a_nodes_as_well_as_an_agents() {
     assert_eq!(decide(&world(capable.clone()), &own).steps, [start("a")]);
     // Who names an agent means that one, where nobody offers it.
     assert_eq!(decide(&world(Peer { is_gone: true, ..capable }), &rules()).steps, [start("a")]);
+}
+
+#[test]
+fn who_is_chosen_among_several_or_goes_round_a_ring_waits_for_the_node_that_offers_what_is_asked_for_as_well() {
+    let capable = Peer { capabilities: vec!["gpu".to_owned()], ..there() };
+    let run = RunSettings { agents: vec!["shell".parse().unwrap(), "other".parse().unwrap()], ..rules().run };
+    let (several, ring) = (Rules { run, ..rules() }, by("ring", &["agents=shell,other"]));
+    let world = |capabilities: &[&str], peer: &Peer| shared(vec![asking("a", capabilities)], Vec::new(), peer.clone());
+    for rules in [&several, &ring] {
+        let decision = decide(&world(&["gpu", "rust"], &capable), rules);
+        assert_eq!(hold(&decision, "a").why, "waits for node `other`, which offers `gpu`");
+        assert!(decision.steps.is_empty() && hold(&decision, "a").kind.passes() && !decision.is_over());
+        let own = Rules { offers: vec!["gpu".to_owned()], ..rules.clone() };
+        assert_eq!(decide(&world(&["gpu"], &capable), &own).steps, [start("a")]);
+        assert_eq!(decide(&world(&["rust"], &capable), rules).steps, [start("a")], "the agents offer that");
+    }
+    let nobody = Peer { is_gone: true, ..capable.clone() };
+    let unable = decide(&world(&["gpu"], &nobody), &several);
+    assert_eq!((&unable.steps[..], hold(&unable, "a").kind), (&[][..], HoldKind::Person));
+    assert_eq!(decide(&world(&["gpu"], &nobody), &ring).steps, [start("a")], "a ring means its agents");
+    // Together with the node one agent alone has to have all of it.
+    let mut split = world(&["gpu", "web"], &capable);
+    assert_eq!(hold(&decide(&split, &several), "a").kind, HoldKind::Person);
+    split.agents.get_mut(&"other".parse::<AgentName>().unwrap()).unwrap().capabilities = vec!["web".to_owned()];
+    assert_eq!(hold(&decide(&split, &several), "a").why, "waits for node `other`, which offers `gpu`");
+}
+
+#[test]
+fn what_runs_elsewhere_keeps_what_may_touch_its_files_from_starting_and_what_is_finished_does_not() {
+    let many = Rules { max_workers: 9, ..rules() };
+    let world = |state, node: &str| {
+        let running = QueueTicket { state, fence: 7, node: Some(node.to_owned()), ..scoped("r", "src/**") };
+        shared(vec![running, scoped("a", "src/a.rs"), scoped("b", "docs")], Vec::new(), there())
+    };
+    for (state, node) in [(S::Running, "other"), (S::Lost, "other"), (S::Running, "client:bot")] {
+        let decision = decide(&world(state, node), &many);
+        assert_eq!(decision.steps, [start("b")], "{state} at {node}");
+        let why = "waits for `r`, which runs and may touch the same files, such as `src/a.rs`";
+        assert_eq!((hold(&decision, "a").why.as_str(), hold(&decision, "a").kind), (why, HoldKind::Place));
+        let run = RunSettings { allow_scope_overlap: true, ..RunSettings::default() };
+        assert_eq!(decide(&world(state, node), &Rules { run, ..many.clone() }).steps, [start("a"), start("b")]);
+    }
+    for state in [S::Review, S::Approved, S::Landed, S::Failed] {
+        assert_eq!(decide(&world(state, "other"), &many).steps, [start("a"), start("b")], "{state}");
+    }
+}
+
+#[test]
+fn what_is_taken_over_does_not_wait_for_what_is_taken_over_as_well() {
+    let left = |name: &str| QueueTicket { ticket: scoped(name, "src/**").ticket, ..elsewhere(name, S::Lost) };
+    let mut world = shared(vec![left("a"), left("b")], Vec::new(), gone());
+    world.nodes.over = [id("a"), id("b")].into();
+    let decision = decide(&world, &rules());
+    assert!(matches!(&decision.steps[..], [Step::TakeOver { ticket, .. }] if *ticket == id("a")), "{decision:?}");
+    assert!(hold(&decision, "b").why.starts_with("waits for `a`, which runs"), "one after the other");
+}
+
+#[test]
+fn what_starts_from_the_branch_of_a_ticket_waits_for_the_node_that_has_that_until_it_has_landed() {
+    let top = || behind_dep(entry("top", S::Queued));
+    let land = Rules { approves: true, ..rules() };
+    for state in [S::Review, S::Approved, S::Landing] {
+        let decision = decide(&shared(vec![elsewhere("dep", state), top()], Vec::new(), there()), &land);
+        assert_eq!((&decision.steps[..], decision.is_over()), (&[][..], false), "{state}");
+        let why = "waits for node `other`, which has `dep`, from whose branch it starts";
+        assert_eq!((hold(&decision, "top").why.as_str(), hold(&decision, "top").kind), (why, HoldKind::Place));
+    }
+    let steps = |world: &World| decide(world, &land).steps;
+    let landed = shared(vec![elsewhere("dep", S::Landed), top()], Vec::new(), there());
+    assert_eq!(steps(&landed), [start("top")]);
+    let mut based = shared(vec![elsewhere("dep", S::Review), top()], Vec::new(), there());
+    based.tickets[1].ticket.base = Some("main".to_owned());
+    assert_eq!(steps(&based), [start("top")], "it names where it starts");
+    let again = shared(vec![elsewhere("dep", S::Review), top()], vec![ended("top", broke())], there());
+    assert_eq!(steps(&again), [start("top")], "its worktree is here");
+    let here = shared(vec![entry("dep", S::Review), top()], vec![working("dep")], there());
+    assert_eq!(decide(&here, &Rules { lands: false, ..rules() }).steps, [start("top")], "nobody else has it");
+}
+
+#[test]
+fn what_starts_from_the_branch_of_a_ticket_whose_node_is_gone_waits_for_whoever_takes_that_over() {
+    for state in [S::Queued, S::Review] {
+        let top = match state {
+            S::Queued => behind_dep(entry("top", S::Queued)),
+            state => behind_dep(elsewhere("top", state)),
+        };
+        let mut world = shared(vec![elsewhere("dep", S::Review), top], Vec::new(), gone());
+        world.nodes.over = [id("dep"), id("top")].into();
+        let decision = decide(&world, &rules());
+        assert!(matches!(&decision.steps[..], [Step::TakeOver { ticket, .. }] if *ticket == id("dep")), "{decision:?}");
+        let why = "waits for `dep`, from whose branch it starts and which is to be taken over from node `other`";
+        assert_eq!((hold(&decision, "top").why.as_str(), hold(&decision, "top").kind), (why, HoldKind::Dependency));
+    }
+    let tickets = vec![elsewhere("dep", S::Review), behind_dep(entry("top", S::Queued))];
+    let nobody = decide(&shared(tickets, Vec::new(), gone()), &Rules { lands: false, ..rules() });
+    let why = "waits for `dep`, from whose branch it starts and which is in review on `other` and has to land";
+    assert_eq!((hold(&nobody, "top").why.as_str(), nobody.is_over()), (why, true));
+}
+
+#[test]
+fn what_waits_in_a_star_for_room_at_any_node_waits_for_a_place_and_what_else_is_in_its_way_does_not() {
+    let world = |tickets: Vec<QueueTicket>, by: &str, peer| {
+        let mut world = shared(tickets, Vec::new(), peer);
+        world.nodes.assignments = given(by, &[("mine", "own"), ("theirs", "other")]);
+        world
+    };
+    let tickets = || ["mine", "theirs", "a", "b"].map(|name| entry(name, S::Queued)).to_vec();
+    for (by_whom, why) in [("own", "waits for a node that has room"), ("other", "waits for node `other` to assign it")]
+    {
+        let decision = decide(&world(tickets(), by_whom, there()), &by("star", &[]));
+        assert_eq!((decision.steps.as_slice(), decision.waiting), (&[start("mine")][..], 2), "by {by_whom}");
+        assert_eq!((hold(&decision, "a").why.as_str(), hold(&decision, "a").kind), (why, HoldKind::Place));
+    }
+    let waiting = |tickets, by_whom: &str, peer, rules: &Rules| decide(&world(tickets, by_whom, peer), rules).waiting;
+    assert_eq!(waiting(tickets(), "other", gone(), &by("star", &[])), 0, "nobody assigns it");
+    assert_eq!(waiting(tickets(), "own", there(), &by("hierarchical", &[])), 0, "there each has its node");
+    let mut others = tickets();
+    others[2] = asking("a", &["gpu"]);
+    (others[0].ticket.scope, others[3].ticket.scope) = (vec!["src/**".to_owned()], vec!["src/b.rs".to_owned()]);
+    assert_eq!(waiting(others, "own", there(), &by("star", &[])), 0, "nobody has a GPU, and `mine` runs");
+    let max_per_agent = BTreeMap::from([("shell".parse().unwrap(), 1)]);
+    let limited = Rules { run: RunSettings { max_per_agent, ..RunSettings::default() }, ..by("star", &[]) };
+    assert_eq!(waiting(tickets(), "own", there(), &limited), 0, "with another place it would not start");
+}
+
+#[test]
+fn what_waits_for_places_at_other_nodes_alone_is_counted_and_what_is_held_otherwise_is_not() {
+    let full = Peer { running: 2, limit: 2, ..there() };
+    let tickets = || vec![entry("a", S::Queued), asking("b", &["gpu"])];
+    let counts = |world: &World, rules: &Rules| {
+        let decision = decide(world, rules);
+        (decision.waiting, decision.waiting_elsewhere)
+    };
+    let mut world = shared(tickets(), Vec::new(), full.clone());
+    assert_eq!(counts(&world, &Rules { max_workers: 0, ..rules() }), (1, 0), "for a place here");
+    world.nodes.is_draining = true;
+    assert_eq!(counts(&world, &rules()), (0, 1));
+    let wait = Some(Duration::from_secs(60));
+    let paces = vec![Pace::after_refusal(None, "big", "429", wait, Pacing::default(), ago(10))];
+    assert_eq!(counts(&World { paces, ..world.clone() }, &rules()), (0, 0), "its model is left alone");
+    let roomy = shared(tickets(), Vec::new(), Peer { running: 1, ..full.clone() });
+    let nodes = Nodes { is_draining: true, ..roomy.nodes.clone() };
+    assert_eq!(counts(&World { nodes, ..roomy }, &rules()), (0, 0), "the other one is about to take it");
+    world.nodes.is_draining = false;
+    world.chosen = Some(BTreeSet::new());
+    assert_eq!(counts(&world, &rules()), (0, 1), "nobody chose it for this node");
+    let mut assigned = shared(tickets(), Vec::new(), full.clone());
+    assigned.nodes.assignments = given("own", &[("a", "other")]);
+    assert_eq!(counts(&assigned, &by("hierarchical", &[])), (0, 1));
+    assigned.nodes.assignments = given("own", &[("a", "own")]);
+    let none = Rules { max_workers: 0, ..by("hierarchical", &[]) };
+    assert_eq!(counts(&assigned, &none), (1, 0));
+    assert_eq!(counts(&shared(tickets(), Vec::new(), full), &rules()), (0, 0), "it starts");
 }
