@@ -17,6 +17,8 @@ use crate::queue::{Board, NatsError, Posted, Queue, QueueError};
 
 /// How often a node says that it is there.
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// How long a node may say nothing until that is told: a beat is late, and half a second more.
+pub(super) const SILENT_AFTER: Duration = Duration::from_millis(4_500);
 /// How long a node may say nothing until it counts as gone: two beats may be lost.
 pub(super) const GONE_AFTER: Duration = Duration::from_secs(7);
 

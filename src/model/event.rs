@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scaling::{Metric, ScaleScope};
 use super::worker::{CheckResult, Figures, Outcome, SpawnStep, Status};
-use super::{AgentName, CommitId, RunId, TicketId, Time, WorkerId};
+use super::{AgentName, CommitId, NodeName, RunId, TicketId, Time, WorkerId};
 
 /// One line of `events.jsonl`, and the data of one row of the store's event table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -273,6 +273,32 @@ impl SwarmRecord {
     }
 }
 
+/// What a node did, as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NodeNews {
+    /// It is on the register for the first time since this coordinator looks.
+    Joined,
+    /// It has said nothing for 4.5 seconds. After 7 it is gone, and others go on with what it had.
+    Silent,
+    /// It says something again.
+    Back,
+    /// It is off the register.
+    Left,
+}
+
+impl NodeNews {
+    /// What it did, as a clause.
+    pub(crate) fn clause(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Silent => "says nothing any more",
+            Self::Back => "is heard again",
+            Self::Left => "was taken off the register",
+        }
+    }
+}
+
 /// What the coordinator did or found. Sentences in it are clauses without a full stop, written where the fact is
 /// established and shown as they are everywhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -338,6 +364,13 @@ pub(crate) enum SwarmEvent {
         from: String,
         /// The one from now on.
         to: String,
+    },
+    /// Another node of the queue came, went, or is not heard any more.
+    NodeChanged {
+        /// Its name.
+        node: NodeName,
+        /// What it did.
+        to: NodeNews,
     },
     /// The token of a ticket passed to another agent of its ring.
     TokenPassed {

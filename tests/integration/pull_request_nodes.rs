@@ -95,7 +95,8 @@ fn what_one_node_landed_by_pull_request_is_where_another_one_begins() {
     swarm.run(["queue", "add", "--all"]).success();
     team.await_open(1);
     team.join_second();
-    nodes.drain("a");
+    swarm.run(["node", "drain", "a"]).success();
+    assert_eq!(nodes.state("a"), "draining", "what it offered has yet to be merged");
     assert_eq!(nodes.states(&nodes.second())["lower"], "approved");
     team.merge_there("lower");
     nodes.await_landed(&nodes.second(), &["lower"]);

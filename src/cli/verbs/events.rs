@@ -154,6 +154,7 @@ fn swarm_text(event: &SwarmEvent, at: Time) -> String {
             format!("up to {} at once, instead of {from}: {why}", counted(*to, "worker"))
         }
         SwarmEvent::TopologyChanged { from, to } => format!("the topology changed from {from} to {to}"),
+        SwarmEvent::NodeChanged { node, to } => format!("node {node} {}", to.clause()),
         SwarmEvent::TokenPassed { from, to, turn, of, skipped } => {
             let name =
                 |agent: &Option<AgentName>| agent.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);

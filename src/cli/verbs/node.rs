@@ -75,7 +75,7 @@ fn list(view: &NodesView, context: &Context) -> Result<(), Failure> {
 fn style(state: NodeState) -> Style {
     match state {
         NodeState::Active => Style::Green,
-        NodeState::Draining | NodeState::Drained => Style::Yellow,
+        NodeState::Draining | NodeState::Drained | NodeState::Silent => Style::Yellow,
         NodeState::Gone => Style::Red,
     }
 }

@@ -350,7 +350,7 @@ impl<'a> Engine<'a> {
         (world.doing, world.setbacks) = (self.jobs.doing().clone(), self.setbacks.clone());
         let decision = decide(&world, &self.rules);
         self.tell_changes(&world)?;
-        self.scale(&world, decision.waiting)?;
+        self.scale(&world, &decision)?;
         if self.leads {
             self.keep_owners(&world)?;
             self.forget_tokens(&world)?;
@@ -489,9 +489,10 @@ impl<'a> Engine<'a> {
             Report::Done(Job::Start { ticket, .. } | Job::Hand { ticket, .. } | Job::Resume { ticket, .. }, Ok(_)) => {
                 self.setbacks.remove(&ticket);
             }
-            Report::Done(Job::Start { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
             Report::Done(Job::TakeOver { ticket, .. }, Err(failure)) => self.not_taken_over(ticket, &failure),
-            Report::Done(Job::Hand { ticket, .. }, Err(failure)) => self.token_not_taken(ticket, &failure),
+            Report::Done(Job::Start { ticket, .. } | Job::Hand { ticket, .. }, Err(failure)) => {
+                self.token_not_taken(ticket, &failure);
+            }
             Report::Done(Job::Resume { ticket, .. }, Err(failure)) => self.not_started(ticket, &failure),
             Report::Done(Job::Land { .. }, Ok(Done::Landed(landing))) => self.landed(&landing),
             Report::Done(Job::Land { workers }, Err(failure)) => {

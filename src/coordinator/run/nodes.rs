@@ -12,7 +12,8 @@ use super::jobs::{Done, Job};
 use super::world::{Nodes, Peer, World};
 use super::{Engine, News};
 use crate::coordinator::failure::Failure;
-use crate::coordinator::register::{BEAT_EVERY, GONE_AFTER, Register, Registered, taken};
+use crate::coordinator::register::{BEAT_EVERY, GONE_AFTER, Register, Registered, SILENT_AFTER, taken};
+use crate::model::event::{NodeNews, SwarmEvent, SwarmRecord};
 use crate::model::node::NodeRecord;
 use crate::model::settings::LandingMode;
 use crate::model::ticket::TicketState;
@@ -43,6 +44,8 @@ pub(super) struct Neighbours {
     looked_at: Option<Instant>,
     /// The others as they were seen last, and since when they are so.
     sights: BTreeMap<NodeName, (Registered, Instant)>,
+    /// The revisions of what the others had said when that was told last, and whether they were silent.
+    told: BTreeMap<NodeName, (u64, bool)>,
     /// What others have in hand, and since when that is so.
     leases: BTreeMap<TicketId, (Lease, Instant)>,
     /// Whether this node takes nothing new.
@@ -80,6 +83,7 @@ impl Neighbours {
             joined_at: None,
             looked_at: None,
             sights: BTreeMap::new(),
+            told: BTreeMap::new(),
             leases: BTreeMap::new(),
             is_draining: false,
             topology: None,
@@ -94,8 +98,9 @@ impl Neighbours {
         self.topology.clone()
     }
 
-    /// Takes a look at the register over.
-    fn see(&mut self, own: &NodeName, nodes: Vec<Registered>, now: Instant) {
+    /// Takes a look at the register over; what changed about the others since the one before.
+    fn see(&mut self, own: &NodeName, nodes: Vec<Registered>, now: Instant) -> Vec<(NodeName, NodeNews)> {
+        let is_first = self.looked_at.is_none();
         if self.looked_at.is_some_and(|at| now.duration_since(at) > LONGEST_GAP) {
             // Nobody knows what they did meanwhile: the server may have been away.
             (self.sights, self.leases) = (BTreeMap::new(), BTreeMap::new());
@@ -108,6 +113,27 @@ impl Neighbours {
             let since = known.map_or(now, |(_, since)| since);
             self.sights.insert(node.record.name.clone(), (node, since));
         }
+        self.news(is_first, now)
+    }
+
+    /// What changed about the others since that was told last. Who was silent is so until it says something, whatever was
+    /// not seen meanwhile.
+    fn news(&mut self, is_first: bool, now: Instant) -> Vec<(NodeName, NodeNews)> {
+        let (mut before, mut news) = (std::mem::take(&mut self.told), Vec::new());
+        for (name, (node, since)) in &self.sights {
+            let (is_silent, what) = match before.remove(name) {
+                None if is_first => (node.age >= SILENT_AFTER, None),
+                None => (false, Some(NodeNews::Joined)),
+                Some((said, true)) if said == node.revision => (true, None),
+                Some((_, true)) => (false, Some(NodeNews::Back)),
+                Some((_, false)) if now.duration_since(*since) < SILENT_AFTER => (false, None),
+                Some((_, false)) => (true, Some(NodeNews::Silent)),
+            };
+            self.told.insert(name.clone(), (node.revision, is_silent));
+            news.extend(what.map(|what| (name.clone(), what)));
+        }
+        news.extend(before.into_keys().map(|name| (name, NodeNews::Left)));
+        news
     }
 
     /// Notes what others have in hand, by a lease or because they finished it.
@@ -173,7 +199,11 @@ impl Engine<'_> {
         }
         if is_due(self.nodes.looked_at, LOOK_EVERY) {
             let own = self.control.project().node();
-            self.nodes.see(&own, register.nodes()?, Instant::now());
+            let news = self.nodes.see(&own, register.nodes()?, Instant::now());
+            for (node, to) in news.into_iter().filter(|_| self.leads) {
+                self.face.tell(&News::Said(&format!("node {node} {}", to.clause())));
+                self.note(SwarmRecord::now(&self.record.id, SwarmEvent::NodeChanged { node, to }))?;
+            }
             self.nodes.topology = Some(register.topology()?.map(|(record, _)| record));
             if self.leads {
                 self.follow_tips(&register)?;
@@ -356,6 +386,26 @@ mod tests {
         assert_eq!((first_gone(1, 0), first_gone(2, 8)), (Some(7), Some(15)));
         // The server was away: nobody could say anything.
         assert_eq!(first_gone(2, 40), Some(47));
+    }
+
+    #[test]
+    fn what_other_nodes_do_is_told_once() {
+        let (own, began) = ("own".parse().unwrap(), Instant::now());
+        let mut nodes = Neighbours::new();
+        let mut news = |after: u64, there: &[(&str, u64)]| {
+            let there = there.iter().map(|(name, revision)| node(name, *revision)).collect();
+            let news = nodes.see(&own, there, began + Duration::from_millis(after));
+            news.into_iter().map(|(name, what)| format!("{name} {}", what.clause())).collect::<Vec<_>>()
+        };
+        assert_eq!(news(0, &[("own", 1), ("other", 1)]), [""; 0], "it was there before");
+        assert_eq!(news(1_000, &[("other", 1), ("new", 1)]), ["new joined"]);
+        assert_eq!(news(4_499, &[("other", 1), ("new", 2)]), [""; 0]);
+        assert_eq!(news(4_500, &[("other", 1), ("new", 2)]), ["other says nothing any more"]);
+        assert_eq!(news(5_000, &[("other", 1), ("new", 2)]), [""; 0]);
+        // The server was away: of one that was heard nobody knows.
+        assert_eq!(news(60_000, &[("other", 1), ("new", 2)]), [""; 0]);
+        assert_eq!(news(61_000, &[("other", 2), ("new", 3)]), ["other is heard again"]);
+        assert_eq!(news(62_000, &[("new", 3)]), ["other was taken off the register"]);
     }
 
     #[test]

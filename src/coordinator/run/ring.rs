@@ -72,7 +72,7 @@ impl Engine<'_> {
         };
         let next = match &skipped {
             Some(why) => token.skipped(why.clone()),
-            None => token.passed(entry.fence, self.control.result_of(&worker)?),
+            None => token.passed(entry.fence, self.control.result_of(ticket)?),
         };
         if !is_due || !store.pass_token(ticket, Some(&token), &next)? {
             return Ok(());
@@ -118,7 +118,9 @@ impl Engine<'_> {
     /// Notes that the holder of a token could not be started. That there was no room is nobody's fault.
     pub(super) fn token_not_taken(&mut self, ticket: TicketId, failure: &Failure) {
         let now = self.control.project().queue().and_then(|queue| Ok(queue.ticket(&ticket)?));
-        let Some(entry) = now.ok().flatten().filter(|entry| entry.state == S::Review) else {
+        let waits_for_holder =
+            |entry: &QueueTicket| entry.state == S::Review || entry.state == S::Queued && self.has_yet_to_begin(entry);
+        let Some(entry) = now.ok().flatten().filter(waits_for_holder) else {
             return self.not_started(ticket, failure);
         };
         let at = (entry.state, entry.fence);
@@ -131,6 +133,18 @@ impl Engine<'_> {
         let count = self.setbacks.get(&ticket).map_or(0, |setback| setback.count) + 1;
         let until = Some(Time::now().after(TAKE_AGAIN_AFTER.saturating_mul(count * count).min(TAKE_AGAIN_WITHIN)));
         self.setbacks.insert(ticket, Setback { kind: HoldKind::Time, why, until, at, count });
+    }
+
+    /// Whether a ticket has a token, and nobody has had a turn yet.
+    fn has_yet_to_begin(&self, entry: &QueueTicket) -> bool {
+        let id = &entry.ticket.id;
+        let known = self.control.project().store().and_then(|store| {
+            let works = store.worker(&WorkerId::of(id, 1))?.map(|worker| worker.agent);
+            let has_holder = |token: &Token| token.holder().is_some();
+            let has_begun = |token: &Token| works.as_ref().is_some_and(|agent| token.has_begun(entry.fence, agent));
+            Ok(store.token(id)?.is_some_and(|token| has_holder(&token) && !has_begun(&token)))
+        });
+        known.unwrap_or(false)
     }
 
     /// Forgets the tokens of tickets that have come to a good end or were given up, and ends the rounds of those that

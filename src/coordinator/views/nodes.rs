@@ -54,7 +54,9 @@ pub(crate) enum NodeState {
     Draining,
     /// It takes nothing new, nothing runs there, and nothing that it finished has yet to land.
     Drained,
-    /// It has said nothing for too long.
+    /// It has said nothing for 4.5 seconds.
+    Silent,
+    /// It has said nothing for 7 seconds: others go on with what it had.
     Gone,
 }
 
@@ -65,6 +67,7 @@ impl NodeState {
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Drained => "drained",
+            Self::Silent => "silent",
             Self::Gone => "gone",
         }
     }

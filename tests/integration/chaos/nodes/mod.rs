@@ -46,6 +46,8 @@ const FIRST_SEED: u64 = 1;
 const GOES_ON_WITHIN: Duration = Duration::from_secs(60);
 /// The same of 99 among 100 faults, on one that is not.
 const MOSTLY_WITHIN: Duration = Duration::from_secs(15);
+/// After how long it is told where those are that have not gone on.
+const LONG: Duration = Duration::from_secs(12);
 /// How long a backlog may take to come to its end when nothing disturbs it any more.
 const ENDS_WITHIN: Duration = Duration::from_secs(240);
 /// How long the faults of one play go on.
@@ -147,8 +149,10 @@ fn befall(field: &mut Field, dice: &mut Dice, most: u64, figures: &mut Figures, 
         story.push(format!("{at:>7.2?} {} {told}", fault.name()));
         let mut took = None;
         if !is_followed {
-            let waited = watch::await_work(field, &awaited, (before, &states), GOES_ON_WITHIN);
+            let (within, mut late) = ((LONG, GOES_ON_WITHIN), None);
+            let waited = watch::await_work(field, &awaited, (before, &states), within, &mut late);
             took = waited.unwrap_or_else(|why| panic!("after {} ({awaited:?}): {why}", fault.name()));
+            story.extend(late);
         }
         story.push(format!("        {took:.2?}"));
         if let Some(took) = took.filter(|took| *took > MOSTLY_WITHIN) {

@@ -56,12 +56,14 @@ fn are_heard(field: &Field, nodes: &[usize], within: Duration) -> bool {
     nodes.iter().filter(|at| field.nodes[**at].is_well()).all(is_heard)
 }
 
-/// Waits until work goes on, and puts right meanwhile what is due; how long it took, `None` where nothing was hit.
+/// Waits until work goes on, and puts right meanwhile what is due; how long it took, `None` where nothing was hit. Where it
+/// took longer than `long`, where the tickets were then is added to `told`.
 pub(super) fn await_work(
     field: &mut Field,
     awaited: &Awaited,
     before: (usize, &States),
-    within: Duration,
+    (long, within): (Duration, Duration),
+    told: &mut Option<String>,
 ) -> Result<Option<Duration>, String> {
     let mut missing: BTreeSet<&str> = awaited.tickets.iter().map(String::as_str).collect();
     let has_work = !missing.is_empty();
@@ -82,6 +84,10 @@ pub(super) fn await_work(
                 is_beyond || why.starts_with("waits for a place")
             };
             missing.retain(|ticket| !is_new(ticket));
+            if told.is_none() && since.is_some_and(|since| since.elapsed() > long) && !missing.is_empty() {
+                let at: Vec<_> = missing.iter().map(|ticket| (ticket, now.get(*ticket))).collect();
+                *told = Some(format!("after {long:.0?} these had not gone on: {at:?}"));
+            }
         }
         if let Some(since) = since.filter(|_| missing.is_empty()) {
             match &awaited.heard {
