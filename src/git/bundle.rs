@@ -80,7 +80,8 @@ impl Repository {
         let path = packing.folder.join("bundle");
         write_atomically(&path, bytes, Access::Private)?;
         self.git(self.home(), ["bundle", "verify", "--quiet"]).args([path.clone()]).output()?;
-        let refspec = format!("+{}:{into}", packed(commit));
+        let name = named_in(bytes, commit).unwrap_or_else(|| packed(commit));
+        let refspec = format!("+{name}:{into}");
         let call = self.git(self.home(), ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"]);
         call.args([path.into_os_string(), refspec.into()]).output()?;
         match self.ref_commit(into)? {
@@ -169,4 +170,12 @@ impl Repository {
 /// What a commit is called in its bundle.
 fn packed(commit: &CommitId) -> String {
     format!("{PACKING}{commit}")
+}
+
+/// What a commit is called in a bundle, as its head says: older programs call it otherwise.
+fn named_in(bytes: &[u8], commit: &CommitId) -> Option<String> {
+    let lines = bytes.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    let mut names = lines.filter_map(|line| std::str::from_utf8(line).ok()?.strip_prefix(commit.as_str()));
+    let name = names.find_map(|rest| rest.strip_prefix(' '))?;
+    name.starts_with("refs/swarm/").then(|| name.to_owned())
 }

@@ -1,6 +1,7 @@
 //! What a supervisor writes about its worker to the store, the queue and the logs. All methods block for moments;
 //! the loop calls them through [`crate::supervisor::run`]'s blocking helper.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use crate::store::{Charge, Charged, Counted, Fate, Role, StatePaths, Store, cloc
 
 /// How long the server of the queue may be away when an attempt ended, until that is given up.
 const AWAY_AT_MOST: Duration = Duration::from_secs(3_600);
+/// How often it is tried to keep what an attempt came to on a server that answers for the queue.
+const KEEP_TRIES: u32 = 5;
 /// The pause before it is asked again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -211,10 +214,16 @@ impl Ledger {
     /// is tried again and again: what was worked for is not given up for a server that is restarted. The fence that it has
     /// from then on.
     pub(crate) fn complete(&self, fence: u64, outcome: &Outcome) -> Result<u64, SupervisorError> {
+        let tries = Cell::new(0);
         let done = self.await_queue(|| {
-            self.keep_result(fence, outcome)?;
+            self.keep_result(fence, outcome, &tries)?;
             tell_end(&*self.queue, &self.ticket, fence, outcome)
         });
+        if let Ok((_, now)) = &done
+            && *now != fence
+        {
+            self.keep_result(*now, outcome, &Cell::new(KEEP_TRIES)).ok();
+        }
         self.count_end(fence, outcome)?;
         match done {
             Ok((_, now)) => {
@@ -232,23 +241,28 @@ impl Ledger {
     }
 
     /// Puts what the attempt came to where other machines find it, before anything that waits for it can begin there. What
-    /// the server will not keep is no reason not to end.
-    fn keep_result(&self, fence: u64, outcome: &Outcome) -> Result<(), QueueError> {
+    /// the server will not keep is no reason not to end, nor is what it does not answer while the queue does.
+    fn keep_result(&self, fence: u64, outcome: &Outcome, tries: &Cell<u32>) -> Result<(), QueueError> {
         let Some(link) = self.queue.link().filter(|_| matches!(outcome, Outcome::Finished { .. } | Outcome::NoChanges))
         else {
             return Ok(());
         };
         let Some(text) = read_result(&self.paths.result(&self.worker))? else { return Ok(()) };
-        let owner = Some(self.queue.node().to_owned());
-        match link.keep_result(&TaskResult::now(&self.ticket, fence, owner, text.into())) {
-            Err(error) if error.is_away() => Err(error.into()),
-            Err(error) => {
-                let text = format!("what it came to is not on the server: {}", error_text(&error));
-                self.log(Event::Warning { text }).ok();
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+        // Somebody else may have gone on with the ticket, and what they make of it counts.
+        if self.queue.ticket(&self.ticket)?.is_none_or(|entry| entry.fence != fence) {
+            return Ok(());
         }
+        let owner = Some(self.queue.node().to_owned());
+        let Err(error) = link.keep_result(&TaskResult::now(&self.ticket, fence, owner, text.into())) else {
+            return Ok(());
+        };
+        tries.set(tries.get() + 1);
+        if error.is_away() && tries.get() < KEEP_TRIES {
+            return Err(error.into());
+        }
+        let text = format!("what it came to is not on the server: {}", error_text(&error));
+        self.log(Event::Warning { text }).ok();
+        Ok(())
     }
 
     /// Tells the queue how it ended, again and again while its server is away.

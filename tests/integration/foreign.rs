@@ -203,6 +203,7 @@ fn a_plain_client_hands_in_watches_claims_and_completes() {
     assert!(held["started_at"].is_string() && held["lease_until"].is_string(), "{held}");
     let renewed = board.ask("renewed", &json!({"task_id": "fix.1", "fence": fence, "lease": 600}));
     assert!(renewed["lease_until"].as_str() > held["lease_until"].as_str(), "{renewed}");
+    swarm.run(["send", "fix.1", "hello"]).expect_code(1).says("`fix.1` is worked on by `bot`, another program");
     let completion = json!({"task_id": "fix.1", "fence": fence, "result": {"answer": [42]}});
     assert_eq!(board.ask("completed", &completion)["state"], "done");
     // Its answer may have been lost.

@@ -7,8 +7,7 @@ use super::act::Admission;
 use crate::coordinator::failure::Failure;
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
-use crate::model::{AgentName, TicketId, WorkerId};
-use crate::queue::QueueError;
+use crate::model::{AgentName, TicketId, WorkerId, error_text};
 use crate::store::{RESULT_KEPT, read_result};
 use crate::supervisor::Continue;
 
@@ -40,16 +39,22 @@ impl Control {
         self.go_on(&again, Admission::Limited, None).map(drop)
     }
 
-    /// What the agent that worked on a ticket last left at its end, here or, where it did so there, on another node.
-    pub(in crate::coordinator) fn result_of(&self, ticket: &TicketId) -> Result<Option<String>, Failure> {
+    /// What the agent that worked on a ticket last, under this fence, left at its end: here, or where it did so there, on
+    /// another node.
+    pub(in crate::coordinator) fn result_of(&self, ticket: &TicketId, fence: u64) -> Result<Option<String>, Failure> {
         let path = self.project.paths.result(&WorkerId::of(ticket, 1));
-        match self.project.queue()?.link().filter(|_| !path.exists()) {
-            Some(link) => {
-                let result = link.result_of(ticket).map_err(QueueError::from)?;
-                Ok(result.map(|result| result.text(RESULT_KEPT)))
-            }
-            None => Ok(read_result(&path)?),
-        }
+        let queue = self.project.queue()?;
+        let Some(link) = queue.link().filter(|_| !path.exists()) else { return Ok(read_result(&path)?) };
+        let result = link.result_of(ticket).unwrap_or_else(|error| {
+            tracing::warn!(
+                ticket = ticket.as_str(),
+                error = error_text(&error),
+                "what its agent left could not be read"
+            );
+            None
+        });
+        // It took a new fence to go on with it here.
+        Ok(result.filter(|result| result.fence <= fence).map(|result| result.text(RESULT_KEPT)))
     }
 
     /// The workers whose finished work is only on its way to the next agent of a ring; none where nobody passes it on.

@@ -11,7 +11,7 @@ use crate::coordinator::views::{ActionView, ActionsView, VIEW_VERSION};
 use crate::model::message::{Address, Message, SenderKind};
 use crate::model::worker::{Liveness, Phase, Worker};
 use crate::model::{TicketId, WorkerId};
-use crate::queue::{self, post_here};
+use crate::queue::{self, client_name, post_here};
 use crate::store::Fate;
 use crate::supervisor::protocol::{Reply, Request};
 
@@ -91,7 +91,7 @@ impl Control {
         }
         let Some(entry) = self.project.heard_of(&worker.ticket)? else { return Ok(false) };
         let own = self.project.node();
-        let is_others = entry.node.as_deref().is_some_and(|node| node != own.as_str());
+        let is_others = entry.node.as_deref().is_some_and(|node| node != own.as_str() && client_name(node).is_none());
         let is_newer = is_released(worker) || entry.fence > worker.attempt.fence;
         Ok(is_others && is_newer && !entry.state.is_ended())
     }
@@ -146,6 +146,10 @@ impl Control {
             return Err(Failure::new(FailureKind::NotFound, format!("there is no worker `{id}`"))
                 .hint("swarm status --all lists workers"));
         };
+        if let Some(client) = entry.client() {
+            let text = format!("`{ticket}` is worked on by `{client}`, another program, which has no mailbox");
+            return Err(Failure::new(FailureKind::Failed, text).hint("swarm bus publish general TEXT reaches programs"));
+        }
         self.check_may_message(speaker, id, &ticket)?;
         self.count_message_of(speaker)?;
         self.bus()?.post(id, message, self.project.settings_or_default().limits.mailbox)?;

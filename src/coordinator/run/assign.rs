@@ -143,7 +143,8 @@ fn assign(world: &World, rules: &Rules, before: &BTreeMap<TicketId, String>) -> 
             Topology::Star(_) if !is_waiting(entry) => None,
             Topology::Star(star) => {
                 let free = with_room(world, able, &now, star.max_workers);
-                let seat = free.into_iter().find(|seat| is_apart(world, rules, ticket, &now, &seat.name));
+                let fresh = |id: &TicketId| now.get(id).filter(|_| !before.contains_key(id)).map(String::as_str);
+                let seat = free.into_iter().find(|seat| is_apart(world, rules, ticket, &fresh, &seat.name));
                 seat.map(|seat| seat.name.clone())
             }
             Topology::Hierarchical(own) => {
@@ -169,11 +170,18 @@ fn is_waiting(entry: &QueueTicket) -> bool {
 }
 
 /// Whether a ticket may go to a node though others may touch the same files: beside one that runs it goes nowhere, and beside
-/// one that waits at a node only there, since each node takes them one after the other.
-fn is_apart(world: &World, rules: &Rules, ticket: &Ticket, now: &BTreeMap<TicketId, String>, node: &str) -> bool {
+/// one that is `fresh` from being given to a node only there, since each node takes them one after the other. One that waits
+/// at its node for something else keeps nobody back.
+fn is_apart<'a>(
+    world: &World,
+    rules: &Rules,
+    ticket: &Ticket,
+    fresh: &impl Fn(&TicketId) -> Option<&'a str>,
+    node: &str,
+) -> bool {
     let is_beside = |entry: &&QueueTicket| match entry.state {
         TicketState::Running => !world.nodes.over.contains(&entry.ticket.id),
-        TicketState::Queued => now.get(&entry.ticket.id).is_some_and(|given| given != node),
+        TicketState::Queued => fresh(&entry.ticket.id).is_some_and(|given| given != node),
         _ => false,
     };
     let others = world.tickets.iter().filter(is_beside).map(|entry| &entry.ticket);

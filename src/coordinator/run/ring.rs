@@ -70,11 +70,14 @@ impl Engine<'_> {
             Some(_) => matches!(entry.state, S::Review | S::Queued) && !has_begun,
             None => entry.state == S::Review && has_begun,
         };
+        if !is_due {
+            return Ok(());
+        }
         let next = match &skipped {
             Some(why) => token.skipped(why.clone()),
-            None => token.passed(entry.fence, self.control.result_of(ticket)?),
+            None => token.passed(entry.fence, self.control.result_of(ticket, entry.fence)?),
         };
-        if !is_due || !store.pass_token(ticket, Some(&token), &next)? {
+        if !store.pass_token(ticket, Some(&token), &next)? {
             return Ok(());
         }
         self.setbacks.remove(ticket);
@@ -118,8 +121,10 @@ impl Engine<'_> {
     /// Notes that the holder of a token could not be started. That there was no room is nobody's fault.
     pub(super) fn token_not_taken(&mut self, ticket: TicketId, failure: &Failure) {
         let now = self.control.project().queue().and_then(|queue| Ok(queue.ticket(&ticket)?));
-        let waits_for_holder =
-            |entry: &QueueTicket| entry.state == S::Review || entry.state == S::Queued && self.has_yet_to_begin(entry);
+        // What a person has to mend, such as trust, is nothing that another agent would not meet.
+        let is_its_own = !matches!(failure.kind, FailureKind::NeedsPerson | FailureKind::Limit);
+        let is_first = |entry: &QueueTicket| is_its_own && entry.state == S::Queued && self.has_yet_to_begin(entry);
+        let waits_for_holder = |entry: &QueueTicket| entry.state == S::Review || is_first(entry);
         let Some(entry) = now.ok().flatten().filter(waits_for_holder) else {
             return self.not_started(ticket, failure);
         };

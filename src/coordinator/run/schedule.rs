@@ -333,10 +333,9 @@ fn queued<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket, seen: Option
 /// A candidate with its agent, where there is one for it.
 fn candidate<'a>(world: &World, rules: &Rules, entry: &'a QueueTicket) -> Judged<'a> {
     let ticket = &entry.ticket;
-    let lacking = capability::lacking(world, rules, ticket);
-    if let Some(hold) = lacking.and_then(|_| capability::for_another_node(world, rules, ticket)) {
-        return Judged::Passing(hold);
-    }
+    // What another node can have is left to that one when it is its turn.
+    let lacking = capability::lacking(world, rules, ticket)
+        .filter(|_| capability::for_another_node(world, rules, ticket).is_none());
     let of_ring = ring::agent_of(world, rules, ticket);
     let (agent, is_distributed) = match (of_ring, &ticket.agent, rules.run.agents.first(), lacking) {
         (Some(of_ring), ..) => of_ring,

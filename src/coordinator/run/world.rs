@@ -290,7 +290,7 @@ impl World {
 
     /// The tickets that others work on: other nodes, but for those that this one could go on with, and other programs.
     pub(crate) fn worked_on_elsewhere(&self) -> impl Iterator<Item = &QueueTicket> {
-        let is_held = |entry: &&QueueTicket| matches!(entry.state, TicketState::Running | TicketState::Lost);
+        let is_held = |entry: &&QueueTicket| entry.state == TicketState::Running;
         let is_others = move |entry: &&QueueTicket| {
             let id = &entry.ticket.id;
             let node = self.nodes.holder(entry, self.worker_of(id));

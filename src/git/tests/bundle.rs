@@ -67,6 +67,13 @@ fn a_bundle_that_builds_on_commits_that_are_not_here_is_not_taken_over() {
     assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(first));
     assert_eq!(take(&two, &second).unwrap(), []);
     assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(second.clone()));
+    // Whatever it is called in there.
+    let path = test.folder.path().join("old.bundle");
+    let name = format!("refs/swarm/tips/{second}");
+    test.repo.set_swarm_ref(&name, &second).unwrap();
+    test.repo.bundle(&path, &[name], std::slice::from_ref(&first)).unwrap();
+    assert_eq!(other.take_bundle(&std::fs::read(&path).unwrap(), &second, "refs/swarm/old").unwrap(), []);
+    assert_eq!(other.ref_commit("refs/swarm/old").unwrap(), Some(second));
 }
 
 #[test]

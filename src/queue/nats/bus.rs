@@ -211,7 +211,7 @@ impl Bus for NatsBus {
     }
 
     fn mail(&self, worker: &WorkerId, limit: usize) -> Result<Vec<Message>, BusError> {
-        match self.fetch_mail(worker, limit) {
+        match self.fetch_mail(worker, limit, limit.saturating_mul(2).max(mailbox::KEPT)) {
             // What is on this machine is delivered all the same.
             Err(error) if error.is_away() => {}
             fetched => fetched?,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use async_nats::jetstream;
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, PublishError, PublishErrorKind,
+};
 
 /// The code of answers that say to ask later.
 pub(super) const UNAVAILABLE: usize = 503;
@@ -158,7 +160,7 @@ pub(crate) enum NatsError {
     },
     /// The server lost messages that it had taken, and has others in their place.
     #[error(
-        "message {seq} of the log follows others than this machine's replica has: the server lost some that it had taken"
+        "message {seq} of the log is, or follows, another one than this machine's replica has: the server lost some that it had taken"
     )]
     Parted {
         /// Its number.
@@ -191,6 +193,20 @@ pub(super) fn is_answer(error: &PublishError) -> bool {
 /// What JetStream answered, in an error of the client.
 fn answer_in<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e jetstream::Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(<dyn std::error::Error>::downcast_ref)
+}
+
+/// Whether a stream could not be looked at or made for a reason that passes: nobody answered, or that was to ask later.
+pub(super) fn is_passing(error: &async_nats::Error) -> bool {
+    let says_later = |answer: &jetstream::Error| answer.code() == UNAVAILABLE;
+    let looked = error.downcast_ref::<GetStreamError>().map(GetStreamError::kind);
+    let made = error.downcast_ref::<CreateStreamError>().map(CreateStreamError::kind);
+    match (looked, made) {
+        (Some(GetStreamErrorKind::Request), _) => true,
+        (Some(GetStreamErrorKind::JetStream(answer)), _) => says_later(&answer),
+        (_, Some(CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable)) => true,
+        (_, Some(CreateStreamErrorKind::JetStream(answer))) => says_later(&answer),
+        _ => false,
+    }
 }
 
 impl NatsError {

@@ -1,6 +1,6 @@
 //! A machine's replica of the queue's tables, kept by a log.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::change::{Change, Draft};
@@ -20,7 +20,7 @@ use crate::store::{Store, StoreError, Txn};
 const APPLIED: &str = "queue_log_applied";
 /// Where it keeps the number of the last change in them that no later one makes superfluous.
 const CHANGED: &str = "queue_log_changed";
-/// Where it keeps the id of that change.
+/// Where it keeps that number again with the id of that change.
 const CHANGED_ID: &str = "queue_log_changed_id";
 /// Where it keeps when that was all of the log.
 const SEEN: &str = "queue_log_seen";
@@ -37,7 +37,7 @@ pub(crate) type NatsQueue = TableQueue<Replica>;
 impl NatsQueue {
     /// A queue in the log on `server`, with its replica in an open store; `by` names who acts in events.
     pub(crate) fn new(log: Log, server: Server, store: Arc<Store>, by: &str) -> Self {
-        Self::on(Replica { log, server, store }, by)
+        Self::on(Replica { log, server, store, compared: Mutex::default() }, by)
     }
 }
 
@@ -50,12 +50,15 @@ pub(crate) struct Replica {
     server: Server,
     /// Where the tables are, for all processes of this machine.
     store: Arc<Store>,
+    /// The connection on which the log was last found to have what the tables have.
+    compared: Mutex<Option<u64>>,
 }
 
 impl Keeper for Replica {
     fn write<T>(&self, by: &str, body: impl Fn(&Operation<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
         let mut is_current = false;
         let mut refused = 0;
+        self.compare()?;
         loop {
             let Trial { answer, change, applied } = self.try_out(by, &body)?;
             if answer.is_err() || change.is_empty() {
@@ -169,9 +172,30 @@ impl Replica {
         &self.store
     }
 
+    /// Sees to it, once for each connection, that the log still has the last lasting change of the tables: a server that lost
+    /// its last messages was restarted, and may have as many again since.
+    fn compare(&self) -> Result<(), QueueError> {
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Link::connection(&self.log.link().context());
+        if now.is_none() || *compared == now {
+            return Ok(());
+        }
+        let known = self.store.read(|txn| Ok::<_, QueueError>(changed(txn)?.zip(changed_id(txn)?)))?;
+        if let Some((number, id)) = known {
+            let found = self.log.read(number, number)?;
+            // One that is not there is either before the beginning of the log or after its end, which is told elsewhere.
+            if found.iter().any(|(_, change)| change.id != id) {
+                return Err(NatsError::Parted { seq: number }.into());
+            }
+        }
+        *compared = now;
+        Ok(())
+    }
+
     /// Takes over what the log has and the replica has not; whether there was anything.
     pub(super) fn catch_up(&self, patience: Duration) -> Result<bool, QueueError> {
         let mut had_less = false;
+        self.compare()?;
         loop {
             let (has, seen) = self.store.read(|txn| Ok::<_, QueueError>((applied(txn)?, seen(txn)?)))?;
             let last = self.log.last(patience)?;
@@ -291,9 +315,10 @@ pub(super) fn changed(txn: &Txn<'_>) -> Result<Option<u64>, QueueError> {
     }
 }
 
-/// The id of that change; `None` where that is not known.
+/// The id of that change; `None` where that is not known, as when an older program took it over.
 pub(super) fn changed_id(txn: &Txn<'_>) -> Result<Option<String>, QueueError> {
-    Ok(txn.meta(CHANGED_ID)?)
+    let (number, text) = (txn.meta(CHANGED)?, txn.meta(CHANGED_ID)?.unwrap_or_default());
+    Ok(text.split_once(' ').filter(|(of, _)| number.as_deref() == Some(*of)).map(|(_, id)| id.to_owned()))
 }
 
 /// Notes both.
@@ -302,8 +327,8 @@ pub(super) fn set_changed(txn: &Txn<'_>, changed: Option<u64>, id: Option<&str>)
         Some(changed) => txn.set_meta(CHANGED, &changed.to_string())?,
         None => txn.forget_meta(CHANGED)?,
     }
-    match id {
-        Some(id) => txn.set_meta(CHANGED_ID, id),
+    match changed.zip(id) {
+        Some((changed, id)) => txn.set_meta(CHANGED_ID, &format!("{changed} {id}")),
         None => txn.forget_meta(CHANGED_ID),
     }
 }

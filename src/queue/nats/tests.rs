@@ -295,13 +295,36 @@ fn a_log_that_lost_its_end_and_grew_again_is_refused_to_whoever_has_that_end() {
     let server = Process::start(folder.path());
     let refused = queue(&server.url, has_it).states().unwrap_err();
     assert!(matches!(refused, QueueError::Nats(NatsError::Shorter { .. })), "{refused:?}");
-    for id in ["new", "newer", "newest"] {
-        publish(&*queue(&server.url, is_behind), ticket(id)).unwrap();
+    // Whether it is as long as it was or longer, nothing is read from it and nothing written to it.
+    for ids in [["new", "newer"].as_slice(), &["newest"]] {
+        for id in ids {
+            publish(&*queue(&server.url, is_behind), ticket(id)).unwrap();
+        }
+        let own = queue(&server.url, has_it);
+        for refused in [own.states().unwrap_err(), publish(&*own, ticket("late")).unwrap_err()] {
+            assert!(matches!(refused, QueueError::Nats(NatsError::Parted { .. })), "{refused:?}");
+        }
     }
     let refused = queue(&server.url, has_it).states().unwrap_err();
-    assert!(matches!(refused, QueueError::Nats(NatsError::Parted { .. })), "{refused:?}");
     assert!(refused.hint().is_some_and(|hint| hint.contains("swarm queue migrate --to file")));
     assert_eq!(queue(&server.url, is_behind).states().unwrap().len(), 4);
+}
+
+#[test]
+fn the_id_of_a_change_is_that_of_no_other_one() {
+    use super::replica::{changed, changed_id, set_changed};
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&StatePaths::new(folder.path()), Durability::Normal).unwrap();
+    store
+        .write::<_, QueueError>(|txn| {
+            set_changed(txn, Some(5), Some("five"))?;
+            assert_eq!((changed(txn)?, changed_id(txn)?.as_deref()), (Some(5), Some("five")));
+            // A program that knows nothing of ids.
+            txn.set_meta("queue_log_changed", "6")?;
+            assert_eq!((changed(txn)?, changed_id(txn)?), (Some(6), None));
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]

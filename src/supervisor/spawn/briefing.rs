@@ -11,8 +11,7 @@ use crate::model::budget::BudgetSettings;
 use crate::model::ticket::{DependencyKind, Ticket};
 use crate::model::topology::Token;
 use crate::model::worker::Worker;
-use crate::model::{TicketId, cut, tildes_around};
-use crate::queue::QueueError;
+use crate::model::{TicketId, cut, error_text, tildes_around};
 use crate::store::{RESULT_KEPT, read_result};
 use crate::supervisor::handover::{Handover, Reviewers, Session};
 use crate::terminal::session_name;
@@ -61,7 +60,11 @@ impl Spawner {
             let known = self.queue.ticket(&dependency.ticket)?;
             if dependency.kind == DependencyKind::Data {
                 let title = known.as_ref().map(|known| known.ticket.title.clone()).unwrap_or_default();
-                results.push(ResultView::new(&dependency.ticket, title, self.result_of(&dependency.ticket)?));
+                results.push(ResultView::new(
+                    &dependency.ticket,
+                    title,
+                    self.result_of(&dependency.ticket, known.as_ref().map(|known| known.fence))?,
+                ));
             }
             dependencies.push(DependencyView {
                 ticket: dependency.ticket.to_string(),
@@ -80,10 +83,15 @@ impl Spawner {
         Ok(templates.render(Template::Prompt, briefing.with(own))?)
     }
 
-    /// What a ticket came to: what is on the server of the queue, else the result of its newest worker here that left one.
-    fn result_of(&self, ticket: &TicketId) -> Result<Option<String>, SupervisorError> {
-        let shared = self.queue.link().map(|link| link.result_of(ticket)).transpose().map_err(QueueError::from)?;
-        if let Some(result) = shared.flatten() {
+    /// What a ticket came to: what its last holder left on the server of the queue, else the result of its newest worker here
+    /// that left one.
+    fn result_of(&self, ticket: &TicketId, fence: Option<u64>) -> Result<Option<String>, SupervisorError> {
+        let shared = self.queue.link().map(|link| link.result_of(ticket)).transpose();
+        let shared = shared.unwrap_or_else(|error| {
+            tracing::warn!(error = error_text(&error), "what is on the server that a ticket came to could not be read");
+            None
+        });
+        if let Some(result) = shared.flatten().filter(|result| Some(result.fence) == fence) {
             return Ok(Some(result.text(RESULT_KEPT)));
         }
         let mut workers = self.store.workers()?;

@@ -195,13 +195,13 @@ fn an_agent_that_cannot_begin_is_passed_over_or_waited_for() {
     swarm.run(["down"]).success();
 
     // The first of a ring has no more time than the others, whatever else is waited for.
-    let swarm = repository("topology: {kind: ring, agents: [sick, three], token_timeout_ms: 1500}\n");
+    let patient = "run: {backoff: {first: 5m, max: 5m}}\n";
+    let ring = "topology: {kind: ring, agents: [sick, three], token_timeout_ms: 1500}\n";
+    let swarm = repository(&format!("{patient}{ring}"));
     swarm.write(".swarm/agents/sick.md", sick);
     swarm.run(["up", "--headless"]).success();
-    let began = std::time::Instant::now();
     swarm.run(["queue", "add", "t"]).success();
     swarm.wait_until("the round to end", || state(&swarm, "t").0 == "review");
     assert_eq!(turns(&swarm, "t"), ["three"]);
-    assert!(began.elapsed().as_secs() < 45, "a start is tried again after a minute");
     swarm.run(["down"]).success();
 }

@@ -6,7 +6,7 @@
 //! offers what such a ticket asks for, it is worked on all the same.
 
 use super::ring;
-use crate::coordinator::run::world::{Rules, World};
+use crate::coordinator::run::world::{Peer, Rules, World};
 use crate::model::AgentName;
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::ticket::Ticket;
@@ -49,7 +49,8 @@ pub(super) fn lacking<'a>(world: &World, rules: &Rules, ticket: &'a Ticket) -> O
 /// That a ticket which this node cannot take waits for one that can; `None` where none does.
 pub(super) fn for_another_node(world: &World, rules: &Rules, ticket: &Ticket) -> Option<Hold> {
     let skills = skills(world, rules, ticket);
-    let (node, capability) = world.nodes.peers.iter().filter(|(_, peer)| !peer.is_gone).find_map(|(node, peer)| {
+    let takes = |peer: &Peer| !peer.is_gone && peer.takes(&ticket.id);
+    let (node, capability) = world.nodes.peers.iter().filter(|(_, peer)| takes(peer)).find_map(|(node, peer)| {
         let able = skills.iter().find(|skills| lack(ticket, skills, &peer.capabilities).is_none())?;
         Some((node, lack(ticket, able, &rules.offers)?))
     })?;
@@ -64,6 +65,6 @@ pub(in crate::coordinator::run) fn suits(world: &World, rules: &Rules, ticket: &
         return true;
     }
     let is_for_one = ticket.agent.is_some() || ring::agents_of(world, rules, ticket).is_some();
-    let mut peers = world.nodes.peers.values().filter(|peer| !peer.is_gone);
+    let mut peers = world.nodes.peers.values().filter(|peer| !peer.is_gone && peer.takes(&ticket.id));
     is_for_one && !can(&rules.offers) && !peers.any(|peer| can(&peer.capabilities))
 }

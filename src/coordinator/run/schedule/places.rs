@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Candidate, Decision, Draft, Judged, Step, care_of, ring, suits, topology};
+use super::{Candidate, Decision, Draft, Judged, Step, capability, care_of, ring, suits, topology};
 use crate::coordinator::run::crash_loop::{self, Again};
 use crate::coordinator::run::distribution::{Load, NoOne};
 use crate::coordinator::run::scope::scope_hold;
@@ -10,6 +10,7 @@ use crate::coordinator::run::spend::budget;
 use crate::coordinator::run::world::Peer;
 use crate::coordinator::run::{distribution, pace};
 use crate::model::coordination::{Hold, HoldKind};
+use crate::model::ticket::TicketState;
 use crate::model::{AgentName, TicketId, Time};
 
 /// Says why a candidate is not worked on now; `None` where the rule has nothing against it.
@@ -32,8 +33,8 @@ const VETOES: &[Veto] = &[
 ];
 /// Those that work has to pass which is finished.
 const VETOES_OF_FINISHED: &[Veto] = &[draining, topology::stacked];
-/// Those that hold a ticket at whatever node would take it.
-const VETOES_OF_ALL: &[Veto] = &[paced, budget, ring::round, scope, limits];
+/// Those that hold a ticket at whatever node would take it: budgets, patience and limits are each node's own.
+const VETOES_OF_ALL: &[Veto] = &[ring::round, scope];
 
 /// Gives candidates their places: lost workers first, which hold work already, then the others in claim order.
 pub(super) fn take_candidates<'a>(
@@ -49,18 +50,18 @@ pub(super) fn take_candidates<'a>(
                 continue;
             }
             let is_finished = candidate.is_finished();
-            let nobody = if is_finished { None } else { distribute(draft, candidate) };
-            let has_agent = nobody.is_none();
+            let for_another = if is_finished { None } else { unable(draft, candidate) };
+            let is_ours = !is_finished && for_another.is_none();
+            let nobody = for_another.or_else(|| is_ours.then(|| distribute(draft, candidate)).flatten());
             if !draft.world.is_chosen(id) {
-                decision.waiting_elsewhere += usize::from(has_agent && waits_elsewhere(draft, candidate));
+                decision.waiting_elsewhere += usize::from(waits_elsewhere(draft, candidate));
                 continue;
             }
             let vetoes = if is_finished { VETOES_OF_FINISHED } else { VETOES };
             let vetoed = nobody.or_else(|| vetoes.iter().find_map(|veto| veto(draft, candidate)));
             let full = (vetoed.is_none() && !is_finished).then(|| no_room(draft, candidate)).flatten();
             decision.waiting += usize::from(full.is_some());
-            let is_for_others = has_agent && vetoed.as_ref().is_some_and(|hold| hold.kind == HoldKind::Place);
-            decision.waiting_elsewhere += usize::from(is_for_others && waits_elsewhere(draft, candidate));
+            decision.waiting_elsewhere += usize::from(vetoed.is_some() && waits_elsewhere(draft, candidate));
             if let Some(hold) = vetoed.or(full) {
                 let held = if hold.kind.passes() { Judged::Passing(hold) } else { Judged::Held(hold) };
                 judged.insert(id, held);
@@ -110,6 +111,14 @@ fn waits_elsewhere(draft: &Draft<'_>, candidate: &Candidate<'_>) -> bool {
     takers.peek().is_some()
         && takers.all(|(_, peer)| peer.running >= peer.limit)
         && VETOES_OF_ALL.iter().all(|veto| veto(draft, candidate).is_none())
+}
+
+/// It asks for something that this node does not offer, and another one does. What this node has in hand is not left to others.
+fn unable(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Hold> {
+    let (world, rules, ticket) = (draft.world, draft.rules, &candidate.entry.ticket);
+    let is_free = candidate.entry.state == TicketState::Queued || candidate.takes_over.is_some();
+    capability::lacking(world, rules, ticket).filter(|_| is_free)?;
+    capability::for_another_node(world, rules, ticket)
 }
 
 /// This node takes nothing new. Work that it has begun goes on.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::places::{in_time, no_place};
 use super::{Candidate, Draft, suits};
+use crate::coordinator::run::world::Peer;
 use crate::model::coordination::{Hold, HoldKind};
 use crate::model::counted;
 use crate::model::node::Assignments;
@@ -83,14 +84,19 @@ pub(super) fn stacked(draft: &Draft<'_>, candidate: &Candidate<'_>) -> Option<Ho
     }
     let (id, state) = (&need.ticket.id, need.state);
     let node = world.nodes.holder(need, world.worker_of(id))?;
-    if world.nodes.is_there(node) {
+    let peer = world.nodes.peers.get(node);
+    let is_there = world.nodes.is_there(node);
+    let takes = |peer: &Peer| peer.takes(&ticket.id) && suits(world, draft.rules, ticket, &peer.capabilities);
+    if is_there && peer.is_none_or(takes) {
         let why = format!("waits for node `{node}`, which has `{id}`, from whose branch it starts");
         return Some(no_place(candidate, why));
     }
-    let is_taken_over = draft.rules.lands && world.nodes.peers.contains_key(node);
-    let (kind, what) = match is_taken_over {
-        true => (HoldKind::Dependency, format!("is to be taken over from node `{node}`")),
-        false => (HoldKind::Person, format!("is in {state} on `{node}` and has to land")),
+    let (kind, what) = match peer {
+        Some(peer) if is_there && peer.lands => (HoldKind::Dependency, format!("lands on node `{node}` first")),
+        Some(_) if !is_there && draft.rules.lands => {
+            (HoldKind::Dependency, format!("is to be taken over from node `{node}`"))
+        }
+        _ => (HoldKind::Person, format!("is in {state} on `{node}` and has to land")),
     };
     let why = format!("waits for `{id}`, from whose branch it starts and which {what}");
     Some(Hold { ticket: ticket.id.clone(), kind, why, until: None })

@@ -8,17 +8,20 @@
 //! A copy whose letter is gone from the server was delivered by another machine, and leaves the mailbox here.
 //!
 //! **How many**: senders stop at the limit, and so does the copying; what waits beyond it comes as others leave. A program
-//! that publishes by itself asks nobody. So twice the limit is kept on the server, where nobody who was told that a letter
-//! was taken loses it, and whatever came after that is thrown away.
+//! that publishes by itself asks nobody, and a sender may have another limit. So far more than a limit is kept on the server,
+//! where nobody who was told that a letter was taken loses it, and whatever came after that is thrown away.
 
 use std::collections::BTreeSet;
 
 use super::NatsBus;
 use super::read::{PART, Reader};
 use crate::model::message::{Address, Message};
-use crate::model::{WorkerId, error_text};
+use crate::model::{Time, WorkerId, error_text};
 use crate::queue::bus::{BusError, Start, payload};
 use crate::store::{Fate, Posted};
+
+/// Letters that are kept on the server for one worker in any case.
+pub(super) const KEPT: usize = 1_000;
 
 /// What was found in a mailbox on the server.
 #[derive(Default)]
@@ -35,7 +38,8 @@ struct Found {
 
 impl NatsBus {
     /// Brings the mailbox of a worker of this machine up to date with the one on the server, and that one with it.
-    pub(super) fn fetch_mail(&self, worker: &WorkerId, limit: usize) -> Result<(), BusError> {
+    /// At most `limit` are copied, and `most` stay on the server, with those.
+    pub(super) fn fetch_mail(&self, worker: &WorkerId, limit: usize, most: usize) -> Result<(), BusError> {
         // Before the server is asked: what comes meanwhile is not taken for gone.
         let copied = self.store.waiting_mail(worker)?;
         let subjects = vec![self.names.of(&Address::Mail(worker.clone()))];
@@ -43,7 +47,7 @@ impl NatsBus {
         let (mut found, mut end) = (Found::default(), 0);
         while let Some(part) = reader.part()? {
             for letter in &part {
-                self.take_in(worker, letter, limit, &mut found)?;
+                self.take_in(worker, letter, (limit, most), &mut found)?;
                 end = letter.seq.unwrap_or(end);
             }
             self.delete(&std::mem::take(&mut found.settled))?;
@@ -56,11 +60,17 @@ impl NatsBus {
             }
         }
         let end = if reader.is_over() { reader.last() } else { end };
-        self.drop_gone(worker, &copied, &found, end)
+        self.drop_gone(worker, &copied, &found, (end, reader.made()))
     }
 
     /// Copies a letter into the mailbox here, where there is room, and notes what becomes of it on the server.
-    fn take_in(&self, worker: &WorkerId, letter: &Message, limit: usize, found: &mut Found) -> Result<(), BusError> {
+    fn take_in(
+        &self,
+        worker: &WorkerId,
+        letter: &Message,
+        (limit, most): (usize, usize),
+        found: &mut Found,
+    ) -> Result<(), BusError> {
         // It would be in the way of all others.
         if let Err(error) = payload(letter) {
             let (error, seq) = (error_text(&error), letter.seq);
@@ -77,7 +87,8 @@ impl NatsBus {
         let room = if found.is_full { 0 } else { limit };
         match self.store.post(worker, letter, room)? {
             Posted::Settled => found.settled.extend(letter.seq),
-            Posted::Full if found.kept.len() >= limit.saturating_mul(2) => found.excess.extend(letter.seq),
+            Posted::Full if letter.is_expired(Time::now()) => found.settled.extend(letter.seq),
+            Posted::Full if found.kept.len() >= most => found.excess.extend(letter.seq),
             posted => {
                 found.is_full |= posted == Posted::Full;
                 found.kept.insert(letter.id.clone());
@@ -87,10 +98,18 @@ impl NatsBus {
     }
 
     /// Takes out of the mailbox here what was copied before from among the letters up to the number `end`, and is not among
-    /// those any more. One with a greater number is of another stream.
-    fn drop_gone(&self, worker: &WorkerId, copied: &[Message], found: &Found, end: u64) -> Result<(), BusError> {
+    /// those any more. One with a greater number is of another stream than the one that was `made` then.
+    fn drop_gone(
+        &self,
+        worker: &WorkerId,
+        copied: &[Message],
+        found: &Found,
+        (end, made): (u64, Time),
+    ) -> Result<(), BusError> {
         for letter in copied {
-            if letter.seq.is_some_and(|seq| seq <= end) && !found.kept.contains(&letter.id) {
+            // One from before the stream was made is of another one.
+            let is_of_this = letter.seq.is_some_and(|seq| seq <= end) && letter.at >= made;
+            if is_of_this && !found.kept.contains(&letter.id) {
                 self.store.settle_mail(worker, &letter.id, Fate::Withdrawn)?;
             }
         }

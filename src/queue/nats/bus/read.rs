@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Subjects, begins};
+use crate::model::Time;
 use crate::model::message::{MESSAGE_BYTES, Message};
 use crate::queue::bus::Start;
 use crate::queue::nats::connection::{ANSWER, Link, PATIENCE};
@@ -35,6 +36,8 @@ pub(super) struct Reader<'a> {
     from: Option<Start>,
     /// The number of the last message.
     last: u64,
+    /// When the stream was made, by the server's clock.
+    made: Time,
     /// Messages in one part, at most.
     most: usize,
     /// How many are asked for next: fewer where the line was too slow for more.
@@ -50,16 +53,26 @@ impl<'a> Reader<'a> {
         subjects: Vec<String>,
         most: usize,
     ) -> Result<Self, NatsError> {
-        let last = link.patiently(PATIENCE, || {
+        let (last, made) = link.patiently(PATIENCE, || {
             let (context, name) = (link.context(), names.stream.clone());
-            async move { Ok(context.get_stream(name).await?.cached_info().state.last_sequence) }
+            async move {
+                let stream = context.get_stream(name).await?;
+                let info = stream.cached_info();
+                Ok((info.state.last_sequence, i64::try_from(info.created.unix_timestamp_nanos() / 1_000_000)?))
+            }
         })?;
-        Ok(Self { link, names, subjects, from: Some(from), last, most, asked: most })
+        let made = Time::from_millis(made);
+        Ok(Self { link, names, subjects, from: Some(from), last, made, most, asked: most })
     }
 
     /// The number of the last message of all subjects, read or not.
     pub(super) fn last(&self) -> u64 {
         self.last
+    }
+
+    /// When what is read from was made, by the server's clock.
+    pub(super) fn made(&self) -> Time {
+        self.made
     }
 
     /// Whether all is read.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{GROUP, INBOX, Input, PULL};
 use crate::model::queue::QueueSettings;
 use crate::queue::nats::connection::Link;
-use crate::queue::nats::error::{NatsError, is_answer};
+use crate::queue::nats::error::{NatsError, is_answer, is_passing};
 use crate::queue::nats::stream::{self, Names};
 use crate::queue::server::encoded;
 
@@ -53,7 +53,8 @@ impl Streams {
             ensure(&context, history, retention.is_some()).await?;
             Ok::<_, async_nats::Error>(log_name)
         })?;
-        let log_name = made.map_err(|error| link.refused(error))?;
+        let log_name =
+            made.map_err(|error| if is_passing(&error) { link.unanswered() } else { link.refused(error) })?;
         Ok(Self { tasks, log: names.stream.clone(), changes: names.changes.clone(), log_name })
     }
 

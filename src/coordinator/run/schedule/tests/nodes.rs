@@ -322,7 +322,9 @@ fn what_waits_for_places_at_other_nodes_alone_is_counted_and_what_is_held_otherw
     assert_eq!(counts(&world, &rules()), (0, 1));
     let wait = Some(Duration::from_secs(60));
     let paces = vec![Pace::after_refusal(None, "big", "429", wait, Pacing::default(), ago(10))];
-    assert_eq!(counts(&World { paces, ..world.clone() }, &rules()), (0, 0), "its model is left alone");
+    assert_eq!(counts(&World { paces, ..world.clone() }, &rules()), (0, 1), "here alone its model is left alone");
+    let able = Peer { capabilities: vec!["gpu".to_owned()], ..full.clone() };
+    assert_eq!(counts(&shared(tickets(), Vec::new(), able), &rules()), (0, 1), "one starts, one is for the other node");
     let roomy = shared(tickets(), Vec::new(), Peer { running: 1, ..full.clone() });
     let nodes = Nodes { is_draining: true, ..roomy.nodes.clone() };
     assert_eq!(counts(&World { nodes, ..roomy }, &rules()), (0, 0), "the other one is about to take it");
