@@ -64,7 +64,7 @@ fn a_bundle_that_builds_on_commits_that_are_not_here_is_not_taken_over() {
     // A file that was cut off, and one that holds something else than it says.
     assert!(take(&two[..two.len() - 30], &second).is_err());
     assert!(take(&two, &first).is_err());
-    assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(first));
+    assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(first.clone()));
     assert_eq!(take(&two, &second).unwrap(), []);
     assert_eq!(other.ref_commit("refs/swarm/in").unwrap(), Some(second.clone()));
     // Whatever it is called in there.
