@@ -80,6 +80,7 @@ impl Keeper for Replica {
     }
 
     fn read<T>(&self, body: impl FnOnce(&Txn<'_>) -> Result<T, QueueError>) -> Result<T, QueueError> {
+        self.compare()?;
         self.catch_up(PATIENCE)?;
         self.store.read(body)
     }
@@ -195,7 +196,6 @@ impl Replica {
     /// Takes over what the log has and the replica has not; whether there was anything.
     pub(super) fn catch_up(&self, patience: Duration) -> Result<bool, QueueError> {
         let mut had_less = false;
-        self.compare()?;
         loop {
             let (has, seen) = self.store.read(|txn| Ok::<_, QueueError>((applied(txn)?, seen(txn)?)))?;
             let last = self.log.last(patience)?;
