@@ -85,26 +85,33 @@ fn play_work(policies: &[ScalingPolicy], start: usize, work: usize) -> Vec<usize
     numbers.collect()
 }
 
+/// The numbers of a policy: its steps, cooldown in seconds, periods, least number, and how many more the most is.
+type Numbers = (usize, usize, u64, usize, usize, usize);
+
+/// A policy on a metric with these thresholds and numbers.
+fn policy_of(metric: Metric, (up, down): (f64, f64), numbers: Numbers) -> ScalingPolicy {
+    let (increment, decrement, cooldown, evaluation_periods, min_workers, more) = numbers;
+    let policy = ScalingPolicy {
+        up: Some(up),
+        down: Some(down),
+        increment,
+        decrement,
+        cooldown: Duration::from_secs(cooldown),
+        evaluation_periods,
+        period: Duration::from_secs(10),
+        min_workers,
+        max_workers: Some(min_workers + more),
+        ..ScalingPolicy::new(metric, ScaleScope::Node)
+    };
+    assert_eq!(policy.fault(), None);
+    policy
+}
+
 /// Any policy on the part of places that are taken which asks for more and for fewer.
 fn by_utilization() -> impl Strategy<Value = ScalingPolicy> {
     let numbers = (1..6usize, 1..6usize, 0..30u64, 1..4usize, 1..4usize, 0..20usize);
-    (0.02..0.999f64, 0.01..0.999f64, numbers).prop_map(|(up, part, numbers)| {
-        let (increment, decrement, cooldown, evaluation_periods, min_workers, more) = numbers;
-        let policy = ScalingPolicy {
-            up: Some(up),
-            down: Some(up * part),
-            increment,
-            decrement,
-            cooldown: Duration::from_secs(cooldown),
-            evaluation_periods,
-            period: Duration::from_secs(10),
-            min_workers,
-            max_workers: Some(min_workers + more),
-            ..ScalingPolicy::new(Metric::AgentUtilization, ScaleScope::Node)
-        };
-        assert_eq!(policy.fault(), None);
-        policy
-    })
+    (0.02..0.999f64, 0.01..0.999f64, numbers)
+        .prop_map(|(up, part, numbers)| policy_of(Metric::AgentUtilization, (up, up * part), numbers))
 }
 
 /// Any policy that is valid.
@@ -112,22 +119,8 @@ fn policies() -> impl Strategy<Value = ScalingPolicy> {
     let metric = prop_oneof![Just(Metric::QueueDepth), Just(Metric::AgentUtilization), Just(Metric::ErrorRate)];
     let numbers = (1..4usize, 1..4usize, 0..120u64, 1..5usize, 1..5usize, 0..6usize);
     (metric, 0.1..0.4f64, 0.5..0.9f64, numbers).prop_map(|(metric, low, high, numbers)| {
-        let (increment, decrement, cooldown, evaluation_periods, min_workers, more) = numbers;
-        let (up, down) = if metric == Metric::ErrorRate { (low, high) } else { (high, low) };
-        let policy = ScalingPolicy {
-            up: Some(up),
-            down: Some(down),
-            increment,
-            decrement,
-            cooldown: Duration::from_secs(cooldown),
-            evaluation_periods,
-            period: Duration::from_secs(10),
-            min_workers,
-            max_workers: Some(min_workers + more),
-            ..ScalingPolicy::new(metric, ScaleScope::Node)
-        };
-        assert_eq!(policy.fault(), None);
-        policy
+        let thresholds = if metric == Metric::ErrorRate { (low, high) } else { (high, low) };
+        policy_of(metric, thresholds, numbers)
     })
 }
 
