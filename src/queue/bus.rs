@@ -65,7 +65,7 @@ pub(crate) trait Bus: Send + Sync {
 
     /// What waits for a worker of this machine, oldest first, what expired among it. What has come over a server is copied to
     /// this machine as far as fewer than `limit` wait here, and goes from the server at the first call after the store was
-    /// told that it left the mailbox. Whatever other programs put there by themselves beyond twice the limit is thrown away.
+    /// told that it left the mailbox. Whatever other programs put there by themselves far beyond the limit is thrown away.
     fn mail(&self, worker: &WorkerId, limit: usize) -> Result<Vec<Message>, BusError>;
 
     /// Where it is heard that something came over a server for a worker; `None` in an engine over which nothing comes.

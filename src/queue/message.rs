@@ -16,7 +16,8 @@ pub(crate) use ask::{ClaimAsk, CompletionAsk, FailureAsk, Lasting, LeaseAsk, Lis
 pub(crate) use reply::{Ended, Grant, Listing, Problem, ProblemKind, Refusal, Renewal, Task, TaskWithResult};
 pub(crate) use submission::{Submission, Unusable};
 
-use crate::model::{TicketId, Time, cut};
+use crate::model::{TicketId, Time};
+use crate::store::as_result;
 
 /// Version of the shape of the messages.
 pub(crate) const MESSAGE_SCHEMA: u32 = 1;
@@ -61,14 +62,12 @@ impl TaskResult {
         Self { schema: MESSAGE_SCHEMA, at: Time::now(), task_id: ticket.clone(), fence, owner, result }
     }
 
-    /// What it says, as a text of `most` bytes at most, without what would steer a terminal.
-    pub(crate) fn text(&self, most: usize) -> String {
-        let text = match &self.result {
-            Value::String(text) => text.clone(),
-            other => serde_json::to_string_pretty(other).expect("it was JSON"),
-        };
-        let plain: String = text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-        cut(&plain, most).to_owned()
+    /// What it says, as the result of a worker is kept.
+    pub(crate) fn text(&self) -> String {
+        match &self.result {
+            Value::String(text) => as_result(text),
+            other => as_result(&serde_json::to_string_pretty(other).expect("it was JSON")),
+        }
     }
 }
 
@@ -80,9 +79,9 @@ mod tests {
 
     #[test]
     fn a_result_is_a_text_whatever_json_it_is() {
-        let text = |result, most| TaskResult::now(&"t".parse().unwrap(), 1, None, result).text(most);
-        assert_eq!(text(json!(" found\u{1b}[2J it\n"), 100), "found[2J it");
-        assert_eq!(text(json!({"answer": [42]}), 100), "{\n  \"answer\": [\n    42\n  ]\n}");
-        assert_eq!(text(json!("\u{fc}\u{fc}"), 3), "\u{fc}");
+        let text = |result| TaskResult::now(&"t".parse().unwrap(), 1, None, result).text();
+        assert_eq!(text(json!(" found\u{1b}[2J it\n")), "found[2J it");
+        assert_eq!(text(json!({"answer": [42]})), "{\n  \"answer\": [\n    42\n  ]\n}");
+        assert_eq!(text(json!("x".repeat(1_000_000))).len(), 64 * 1024);
     }
 }

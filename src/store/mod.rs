@@ -52,7 +52,7 @@ pub(crate) use log::{JsonLog, LogReader, read_log};
 pub(crate) use message::{Fate, Posted};
 pub(crate) use messages::{read_messages, write_messages};
 pub(crate) use path::StatePaths;
-pub(crate) use result::{RESULT_KEPT, read_result, write_result};
+pub(crate) use result::{as_result, read_result, write_result};
 pub(crate) use reviewer::{ReviewerRun, ReviewerRunId, RunState, Tick};
 pub(crate) use spend::{Charge, Charged, Counted, Role, SpendRow, clocks};
 pub(crate) use ticket::{Content, TicketRow};

@@ -7,7 +7,7 @@ use crate::files::{self, Access};
 use crate::model::cut;
 
 /// Bytes of a result that are kept: an answer, not a transcript.
-pub(crate) const RESULT_KEPT: usize = 64 * 1024;
+const KEPT: usize = 64 * 1024;
 
 /// The result; `None` where the attempt left none, or none was kept.
 pub(crate) fn read_result(path: &Path) -> Result<Option<String>, StoreError> {
@@ -15,11 +15,15 @@ pub(crate) fn read_result(path: &Path) -> Result<Option<String>, StoreError> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty()))
 }
 
-/// Replaces the result by a text, without what would steer a terminal, and not longer than is kept.
+/// Replaces the result by a text, as it is kept.
 pub(crate) fn write_result(path: &Path, text: &str) -> Result<(), StoreError> {
+    Ok(files::write_atomically(path, as_result(text).as_bytes(), Access::Private)?)
+}
+
+/// A text as a result is kept: without what would steer a terminal, and not too long.
+pub(crate) fn as_result(text: &str) -> String {
     let plain: String = text.trim().chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-    let kept = cut(&plain, RESULT_KEPT);
-    Ok(files::write_atomically(path, kept.as_bytes(), Access::Private)?)
+    cut(&plain, KEPT).to_owned()
 }
 
 #[cfg(test)]
@@ -33,8 +37,8 @@ mod tests {
         assert_eq!(read_result(&path).unwrap(), None);
         write_result(&path, "\n one\r\n\ttwo \u{1b}[31mred\u{7}\0\n").unwrap();
         assert_eq!(read_result(&path).unwrap().as_deref(), Some("one\n\ttwo [31mred"));
-        write_result(&path, &"ü".repeat(RESULT_KEPT)).unwrap();
-        assert_eq!(read_result(&path).unwrap().unwrap().len(), RESULT_KEPT);
+        write_result(&path, &"ü".repeat(KEPT)).unwrap();
+        assert_eq!(read_result(&path).unwrap().unwrap().len(), KEPT);
         write_result(&path, " \n").unwrap();
         assert_eq!(read_result(&path).unwrap(), None);
     }

@@ -8,7 +8,7 @@ use crate::coordinator::failure::Failure;
 use crate::model::ticket::TicketState;
 use crate::model::worker::Worker;
 use crate::model::{AgentName, TicketId, WorkerId, error_text};
-use crate::store::{RESULT_KEPT, read_result};
+use crate::store::read_result;
 use crate::supervisor::Continue;
 
 /// Where a ticket is whose work the next agent goes on with.
@@ -54,7 +54,7 @@ impl Control {
             None
         });
         // It took a new fence to go on with it here.
-        Ok(result.filter(|result| result.fence <= fence).map(|result| result.text(RESULT_KEPT)))
+        Ok(result.filter(|result| result.fence <= fence).map(|result| result.text()))
     }
 
     /// The workers whose finished work is only on its way to the next agent of a ring; none where nobody passes it on.

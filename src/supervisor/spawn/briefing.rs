@@ -12,7 +12,7 @@ use crate::model::ticket::{DependencyKind, Ticket};
 use crate::model::topology::Token;
 use crate::model::worker::Worker;
 use crate::model::{TicketId, cut, error_text, tildes_around};
-use crate::store::{RESULT_KEPT, read_result};
+use crate::store::read_result;
 use crate::supervisor::handover::{Handover, Reviewers, Session};
 use crate::terminal::session_name;
 
@@ -92,7 +92,7 @@ impl Spawner {
             None
         });
         if let Some(result) = shared.flatten().filter(|result| Some(result.fence) == fence) {
-            return Ok(Some(result.text(RESULT_KEPT)));
+            return Ok(Some(result.text()));
         }
         let mut workers = self.store.workers()?;
         workers.retain(|worker| worker.ticket == *ticket);
