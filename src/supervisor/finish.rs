@@ -76,6 +76,11 @@ impl Progress {
         self.is_running.load(Ordering::Acquire)
     }
 
+    /// Whether nobody wants what it is about any more.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Acquire)
+    }
+
     /// Makes it start no further command; the present one is the caller's to end.
     pub(super) fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Release);
@@ -167,8 +172,7 @@ impl Finish {
 
     /// Says no once it is cancelled.
     fn go_on(&self) -> Result<(), String> {
-        let is_cancelled = self.progress.is_cancelled.load(Ordering::Acquire);
-        if is_cancelled { Err("finishing was interrupted".to_owned()) } else { Ok(()) }
+        if self.progress.is_cancelled() { Err("finishing was interrupted".to_owned()) } else { Ok(()) }
     }
 
     /// Commits what is left; a report when that ends the finishing.

@@ -286,13 +286,42 @@ fn what_an_agent_finishes_after_its_coordinator_was_killed_lands_elsewhere() {
     kill_process(nodes.coordinator(&nodes.first()), Signal::KILL).unwrap();
     swarm.write_at(&nodes.place("go"), "");
     swarm.wait_until("the work to be finished", || nodes.states(&nodes.first())["one"] == "review");
-    let is_said = || swarm.run(["why", "one"]).stdout.contains("was handed over as finished");
-    swarm.wait_until("the finished work to be handed over", is_said);
+    // Whoever sees that it is finished can have it.
+    swarm.run(["why", "one"]).says("was handed over as finished");
     nodes.join_second(&[]);
     nodes.await_landed(&clone, &["one"]);
     let log = std::fs::read_to_string(nodes.place("started.log")).unwrap();
     assert_eq!(log, "one\n", "what is finished is not worked on again");
     assert_eq!(swarm.git_in(&clone, ["show", "main:one.txt"]).success(), "1\n");
+    nodes.down();
+}
+
+#[test]
+fn a_node_that_is_killed_before_it_could_hand_over_what_it_finished_leaves_that_to_another() {
+    let nodes = Nodes::new(SCRIPT, "", &["one"]);
+    let (swarm, clone) = (&nodes.swarm, nodes.second());
+    nodes.join_first(&[]);
+    nodes.join_second(&[]);
+    nodes.drain("b");
+    // Nothing can be handed over.
+    let lock = nodes.first().join(".git/swarm/locks/carry.lock");
+    swarm.write_at(&lock, "");
+    let lock = std::fs::File::open(&lock).unwrap();
+    lock.lock().unwrap();
+    swarm.run(["queue", "add", "one"]).success();
+    let is_committed = || swarm.git(["cat-file", "-e", "swarm/one:one.txt"]).code == 0;
+    swarm.wait_until("the work to be there", is_committed);
+    let began = Instant::now();
+    swarm.wait_until("time to pass", || {
+        assert_eq!(nodes.states(&clone)["one"], "running", "nobody says that it is finished before others can have it");
+        began.elapsed() > Duration::from_secs(2)
+    });
+    nodes.kill_all(&nodes.first());
+    swarm.run_in(&clone, ["node", "drain", "--undo"]).success();
+    nodes.await_landed(&clone, &["one"]);
+    let log = std::fs::read_to_string(nodes.place("started.log")).unwrap();
+    assert_eq!(log, "one\none\n", "nothing was left of it");
+    drop(lock);
     nodes.down();
 }
 

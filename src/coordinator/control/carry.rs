@@ -75,7 +75,7 @@ impl Control {
             let mut refused = Vec::new();
             for id in workers {
                 let worker = self.worker(id.as_str());
-                let carried = worker.and_then(|worker| self.carry_one(&worker, &register, shared.transport()));
+                let carried = worker.and_then(|worker| self.carry_one(&worker, false, &register, shared.transport()));
                 refused.extend(carried.err().map(|failure| (id.clone(), failure)));
             }
             for ticket in over {
@@ -90,20 +90,24 @@ impl Control {
         })
     }
 
-    /// Hands over what a worker has finished, as its supervisor wants it: nobody else may be there to do so. What is finished
-    /// in a clone that is no node is its person's.
+    /// Hands over what a worker has finished, as its supervisor wants it: before the queue hears that it is finished, and
+    /// because nobody else may be there to do so. What is finished in a clone that is no node is its person's.
     pub(crate) fn carry_finished(&self, name: &str) -> Result<(), Failure> {
-        let id = self.worker(name)?.id;
-        let register = Register::open(&*self.project.queue()?)?;
-        if register.map(|register| register.node(&self.project.node())).transpose()?.flatten().is_none() {
+        let worker = self.worker(name)?;
+        let Some(register) = Register::open(&*self.project.queue()?)? else { return Ok(()) };
+        if register.node(&self.project.node())?.is_none() {
             return Ok(());
         }
-        for (id, failure) in self.carry(&[id], &[])? {
-            if failure.kind == FailureKind::NeedsPerson {
-                self.note_not_carried(&id, failure.chain.join(": "))?;
+        let carried = self.with_landing(|landing| {
+            let Some(shared) = Shared::open(landing)? else { return Ok(()) };
+            self.carry_one(&worker, true, &register, shared.transport())
+        });
+        match carried {
+            Err(failure) if failure.kind == FailureKind::NeedsPerson => {
+                self.note_not_carried(&worker.id, failure.chain.join(": "))
             }
+            carried => carried,
         }
-        Ok(())
     }
 
     /// Deletes what nodes left on the server of the queue that died in the middle of handing something over.
@@ -123,16 +127,29 @@ impl Control {
         self.log(&self.worker(id.as_str())?, Event::NotHandedOver { reason })
     }
 
-    /// Hands the work of one worker over. What was handed over before stays until the board says otherwise.
-    fn carry_one(&self, worker: &Worker, register: &Register, transport: &Transport<'_>) -> Result<(), Failure> {
+    /// Hands the work of one worker over, which its supervisor may say `is_finished` before the queue does. What was handed
+    /// over before stays until the board says otherwise.
+    fn carry_one(
+        &self,
+        worker: &Worker,
+        is_finished: bool,
+        register: &Register,
+        transport: &Transport<'_>,
+    ) -> Result<(), Failure> {
         let (repository, ticket, fence) = (&self.project.repository, &worker.ticket, worker.attempt.fence);
         // One at a time: who comes second would take the bundle of the first for its own, which nobody needs.
         let _alone = FileLock::wait(&self.project.paths.lock("carry"))?;
         let queue = self.project.queue()?;
         let is_over = |entry: &QueueTicket| entry.state.is_ended();
         let Some(entry) = queue.ticket(ticket)?.filter(|entry| !is_over(entry)) else { return Ok(()) };
-        let Some(made) = self.work_of(worker, &entry)? else { return Ok(()) };
+        let Some(mut made) = self.work_of(worker, &entry)? else { return Ok(()) };
         let known = register.carried(ticket)?;
+        if entry.fence == fence && entry.state == TicketState::Running {
+            // What was said before the queue knew it holds as long as nothing is added to it.
+            let is_as = |(before, _): &(Carried, u64)| before.fence == fence && before.made.head == made.head;
+            let before = known.as_ref().filter(|before| is_as(before) && made.snapshot.is_none());
+            made.is_finished = is_finished || before.is_some_and(|(before, _)| before.made.is_finished);
+        }
         if known.as_ref().is_some_and(|(carried, _)| carried.fence > fence) {
             // Somebody else goes on with it by now.
             return Ok(());
@@ -240,6 +257,10 @@ impl Control {
             }
         }
         self.start_published(id, agent, headless, Some(seen))?;
+        if is_finished(entry.state) {
+            // This node may be the next one that goes away. Its coordinator tries again.
+            self.carry_finished(WorkerId::of(id, 1).as_str()).ok();
+        }
         let was_approved = matches!(entry.state, TicketState::Approved | TicketState::Landing);
         match carried.filter(|_| was_approved).map(|carried| carried.made) {
             // As it was approved where it was taken over from, and still was when it was.

@@ -421,7 +421,8 @@ impl Supervision {
     pub(super) async fn take_job(&mut self, job: Job) {
         match job {
             Job::Snapshot(result) => self.snapshot_done(result).await,
-            Job::Finish(finishing) => {
+            Job::Finish(finishing, is_handed_over) => {
+                self.facts.is_handed_over = is_handed_over;
                 // The last figures of the turn are known by now.
                 self.poll_runtime().await;
                 self.facts.checks = finishing.checks;

@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,10 +20,16 @@ use crate::supervisor::SupervisorError;
 use crate::supervisor::finish::{Finish, Progress};
 use crate::supervisor::handover::{Handover, Reviewers};
 use crate::supervisor::ledger::{Ledger, Renewal};
-use crate::supervisor::machine::{Effect, Input, Mode};
+use crate::supervisor::machine::{Effect, FinishReport, Input, Mode};
 
 /// Lines of a program's screen that stand for its result.
 const SHOWN_RESULT: usize = 40;
+/// How long work that is finished waits until it is handed over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is seen to that it should still wait.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The pause before it is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The longest pause between two snapshots of a worker whose agent does nothing, in ordinary ones.
 const LONGEST_REST: u32 = 8;
 
@@ -114,12 +121,16 @@ impl Supervision {
         let (repository, worker) = (self.assignment.repository.clone(), self.assignment.worker.clone());
         let (calls, most) = self.take_calls();
         self.finishing = Some(finish.progress.clone());
-        let results = self.job_results.clone();
+        let (results, handover) = (self.job_results.clone(), self.assignment.handover.clone());
         tokio::task::spawn_blocking(move || {
             let finishing = finish.run();
             // First, so that who sees the verdict sees the figures it is about.
             results.blocking_send(Job::Snapshot(snapshot(&repository, &worker, calls, most))).ok();
-            results.blocking_send(Job::Finish(finishing)).ok();
+            let is_handed_over = match &finishing.report {
+                FinishReport::Work(_) => hand_over(&handover, &finish.progress),
+                _ => false,
+            };
+            results.blocking_send(Job::Finish(finishing, is_handed_over)).ok();
         });
     }
 
@@ -214,36 +225,20 @@ impl Supervision {
         self.note_error(gone);
     }
 
-    /// Starts the commands for work that is finished: one hands it over to other nodes, which a coordinator does as well
-    /// but not after it was killed, and one asks its reviewers.
+    /// Starts the commands for work that is finished: one hands it over to other nodes where that was not done before, and
+    /// one asks its reviewers.
     fn start_finished(&self) -> Result<(), SupervisorError> {
-        let Handover { worker, carry_env, reviewers, .. } = &self.assignment.handover;
-        if let Some(env) = carry_env {
-            self.start_beside(&["--quiet", "carry", worker.as_str()], env, Stdio::null())?;
+        let handover = &self.assignment.handover;
+        let Handover { worker, reviewers, .. } = handover;
+        if !self.facts.is_handed_over {
+            start_carrying(handover)?;
         }
         if let Some(Reviewers { agents, env }) = reviewers {
             let log = crate::files::open_log(&self.assignment.paths.reviewers_log(worker))?;
             let ask = ["review", worker.as_str(), "--ask"].into_iter();
             let args: Vec<_> = ask.chain(agents.iter().map(AgentName::as_str)).collect();
-            self.start_beside(&args, env, log.into())?;
+            start_beside(handover, &args, env, log.into())?;
         }
-        Ok(())
-    }
-
-    /// Starts a command of ours that is no part of this worker: nothing here waits for it, and it goes on when the
-    /// supervisor ends.
-    fn start_beside(&self, args: &[&str], env: &[(String, String)], log: Stdio) -> Result<(), SupervisorError> {
-        let handover = &self.assignment.handover;
-        let mut command = process::command(&handover.program);
-        command.args(args).current_dir(&handover.repository).env_clear();
-        command.envs(env.iter().map(|(name, value)| (name, value)));
-        // Without a group of its own the end of the pane would end it.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut child = process::spawn(&mut command)?;
-        std::thread::spawn(move || {
-            child.wait().ok();
-            process::forget(child.id());
-        });
         Ok(())
     }
 
@@ -363,6 +358,56 @@ impl Supervision {
             Renewal::Gone { why } => Some(why),
         }
     }
+}
+
+/// Hands work over that is about to be finished, before the queue hears so: whoever sees that it is finished finds it, also
+/// when this machine is gone by then. Whether it is handed over; while a server is away that is tried again for a moment.
+fn hand_over(handover: &Handover, progress: &Progress) -> bool {
+    let started = std::time::Instant::now();
+    while let Ok(Some(ended)) = start_carrying(handover) {
+        loop {
+            if progress.is_cancelled() || started.elapsed() > HAND_OVER_WITHIN {
+                return false;
+            }
+            match ended.recv_timeout(LOOK_EVERY) {
+                Ok(true) => return true,
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(false) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        std::thread::sleep(AGAIN_AFTER);
+    }
+    false
+}
+
+/// Starts the command that hands finished work over to other nodes, which a coordinator does as well but not after it was
+/// killed; `None` where there are none. It says whether that went well.
+fn start_carrying(handover: &Handover) -> Result<Option<Receiver<bool>>, SupervisorError> {
+    let Some(env) = &handover.carry_env else { return Ok(None) };
+    start_beside(handover, &["--quiet", "carry", handover.worker.as_str()], env, Stdio::null()).map(Some)
+}
+
+/// Starts a command of ours that is no part of this worker, and goes on when the supervisor ends. It says whether it ended
+/// well, to whoever wants to know.
+fn start_beside(
+    handover: &Handover,
+    args: &[&str],
+    env: &[(String, String)],
+    log: Stdio,
+) -> Result<Receiver<bool>, SupervisorError> {
+    let mut command = process::command(&handover.program);
+    command.args(args).current_dir(&handover.repository).env_clear();
+    command.envs(env.iter().map(|(name, value)| (name, value)));
+    // Without a group of its own the end of the pane would end it.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut child = process::spawn(&mut command)?;
+    let (sender, ended) = channel();
+    std::thread::spawn(move || {
+        let ended_well = child.wait().is_ok_and(|status| status.success());
+        process::forget(child.id());
+        sender.send(ended_well).ok();
+    });
+    Ok(ended)
 }
 
 /// Saves a worktree to its wip ref, and as the state after calls where there are any, and measures it.

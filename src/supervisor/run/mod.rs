@@ -109,8 +109,8 @@ fn tell(ready: &Path, word: &FirstWord) {
 enum Job {
     /// A snapshot, with the worktree's figures.
     Snapshot(Result<Changes, String>),
-    /// Finishing.
-    Finish(Finishing),
+    /// Finishing, and whether other nodes have what it found to be finished.
+    Finish(Finishing, bool),
     /// The agent ended and its whole tree is gone.
     Exited(ExitInfo),
     /// The agent's whole tree is gone and it had ended before.
