@@ -141,6 +141,27 @@ fn in_a_hierarchy_each_node_owns_a_part_of_the_tickets_and_takes_nothing_of_anot
     nodes.down();
 }
 
+#[test]
+fn in_a_mesh_with_targeted_routing_a_ticket_goes_to_the_node_that_has_less_to_do() {
+    let nodes = nodes("{kind: mesh, routing: targeted}", &[("t1", "x"), ("t2", "x")]);
+    let (swarm, first) = (&nodes.swarm, nodes.first());
+    nodes.join_first(&["--max-workers", "2"]);
+    swarm.run(["queue", "add", "t1"]).success();
+    swarm.wait_until("the first ticket to run", || running(&nodes, &first) == pairs(&[("t1", "a")]));
+    nodes.join_second(&["--max-workers", "2"]);
+    let events = || swarm.run(["events"]).success();
+    swarm.wait_until("the first node to know the second", || events().contains("b joined"));
+    // The first hears of it at once, has a place, and leaves it alone.
+    swarm.run(["queue", "add", "t2"]).success();
+    swarm.wait_until("the second ticket to run", || running(&nodes, &first).len() == 2);
+    assert_eq!(running(&nodes, &first), pairs(&[("t1", "a"), ("t2", "b")]));
+    for ticket in ["t1", "t2"] {
+        let_go(swarm, ticket);
+    }
+    nodes.await_landed(&first, &["t1", "t2"]);
+    nodes.down();
+}
+
 /// An agent that notes its turn, waits as long as a file of its own is there, and writes down who it is.
 const TURN: &str = r#"me=$SWARM_AGENT_NAME
 echo "$me" >> "ROOT/turns"
