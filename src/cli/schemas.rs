@@ -17,6 +17,7 @@ use crate::llm::script::Script;
 use crate::llm::serve::{RequestRecord, ServeView};
 use crate::model::event::EventRecord;
 use crate::model::message::Message;
+use crate::model::spend::SpendReport;
 use crate::model::ticket::Ticket;
 use crate::model::tool_call::ToolRecord;
 use crate::queue::{QueueEvent, message};
@@ -213,6 +214,7 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("scale", schema::<views::ScaleView>("swarm scale, scale set, pause, resume, remove, reset --json")),
         ("script", input_schema::<Script>("A script for swarm replay serve and model: replay:FILE")),
         ("spawn", schema::<views::SpawnView>("swarm spawn --json")),
+        ("spend_report", schema::<SpendReport>("What a machine spent on a ticket on a day; on spend.CLONE.DAY.TICKET")),
         ("task", schema::<message::Task>("A ticket on tasks.available")),
         ("task_claim", input_schema::<message::ClaimAsk>("A request to tasks.claimed")),
         ("task_completion", input_schema::<message::CompletionAsk>("A request to tasks.completed")),

@@ -31,9 +31,6 @@ use crate::terminal::Tmux;
 /// The project's configuration.
 const CONFIG: &str = ".swarm/config.yaml";
 
-/// The store's word for what tells this clone from others.
-const CLONE: &str = "clone_id";
-
 /// Letters of a machine's name in that of a node that was given none.
 const MACHINE_CHARS: usize = 40;
 
@@ -156,19 +153,7 @@ impl Project {
     /// What this node says about itself at rest.
     pub(crate) fn node_record(&self, max_workers: usize) -> Result<NodeRecord, Failure> {
         let capabilities = self.settings()?.node.capabilities.clone();
-        Ok(NodeRecord::new(self.node(), self.clone_id()?, capabilities, max_workers))
-    }
-
-    /// What tells this clone from every other one.
-    fn clone_id(&self) -> Result<String, Failure> {
-        self.store()?.write(|txn| {
-            if let Some(known) = txn.meta(CLONE)? {
-                return Ok(known);
-            }
-            let new = uuid::Uuid::new_v4().to_string();
-            txn.set_meta(CLONE, &new)?;
-            Ok(new)
-        })
+        Ok(NodeRecord::new(self.node(), self.store()?.clone_id()?, capabilities, max_workers))
     }
 
     /// The role of whoever coordinates here: where several nodes share a queue, each has its own coordinator.

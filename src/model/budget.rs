@@ -72,6 +72,11 @@ impl BudgetSettings {
         ticket.or_else(run).or_else(|| self.day.reached(Scope::Day, &spent.day))
     }
 
+    /// Whether anything is limited anywhere.
+    pub(crate) fn is_limited(&self) -> bool {
+        [self.ticket, self.run, self.day].iter().any(|budget| *budget != Budget::default())
+    }
+
     /// Whether time is limited anywhere.
     pub(crate) fn limits_time(&self) -> bool {
         [self.ticket, self.run, self.day].iter().any(|budget| budget.time.is_some())

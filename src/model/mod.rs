@@ -20,6 +20,7 @@ pub(crate) mod queue;
 pub(crate) mod scaling;
 pub(crate) mod scope;
 pub(crate) mod settings;
+pub(crate) mod spend;
 pub(crate) mod ticket;
 mod time;
 pub(crate) mod tool_call;

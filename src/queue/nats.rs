@@ -51,6 +51,7 @@ mod log;
 mod objects;
 mod replica;
 mod shorten;
+mod spend;
 mod stream;
 #[cfg(test)]
 #[cfg(feature = "real-agents")]
@@ -67,6 +68,7 @@ pub(crate) use log::Log;
 pub(crate) use objects::Objects;
 pub(crate) use replica::{NatsQueue, applied, forget_applied, seen, set_applied};
 pub(crate) use shorten::Keep;
+pub(crate) use spend::REPORTS_KEPT_DAYS;
 pub(crate) use stream::{Identity, foreign};
 #[cfg(all(test, feature = "real-agents"))]
 pub(crate) use tests::NatsEngine;

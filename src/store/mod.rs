@@ -32,6 +32,7 @@ mod result;
 mod reviewer;
 mod scaling;
 mod schema;
+mod shared_spend;
 mod spend;
 mod ticket;
 mod worker;
@@ -54,7 +55,8 @@ pub(crate) use messages::{read_messages, write_messages};
 pub(crate) use path::StatePaths;
 pub(crate) use result::{as_result, read_result, write_result};
 pub(crate) use reviewer::{ReviewerRun, ReviewerRunId, RunState, Tick};
-pub(crate) use spend::{Charge, Charged, Counted, Role, SpendRow, clocks};
+pub(crate) use shared_spend::Heard;
+pub(crate) use spend::{Charge, Charged, Counted, SpendRow, clocks};
 pub(crate) use ticket::{Content, TicketRow};
 
 /// What the store could not do.

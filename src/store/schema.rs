@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The steps; step `n` brings a database of format `n` (0: empty) to format `n + 1`.
-pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES, ADDRESSEES, ARRANGEMENT];
+pub(super) const STEPS: &[&str] = &[VERSION_1, REVIEWS, COORDINATION, MESSAGES, ADDRESSEES, ARRANGEMENT, SHARED_SPEND];
 
 /// The newest format this program knows.
 pub(super) fn newest() -> u32 {
@@ -288,6 +288,20 @@ CREATE TABLE tokens(
   ticket TEXT PRIMARY KEY COLLATE NOCASE,
   document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// What the clones that share a queue spent: `node` is empty in rows of this one. What this one spent on a ticket on a day
+/// is to be told to the others while `version` is more than `told`.
+const SHARED_SPEND: &str = "
+ALTER TABLE spend ADD COLUMN node TEXT NOT NULL DEFAULT '';
+CREATE TABLE spend_told(
+  day TEXT NOT NULL,
+  ticket TEXT NOT NULL COLLATE NOCASE,
+  version INTEGER NOT NULL,
+  told INTEGER NOT NULL,
+  PRIMARY KEY(day, ticket)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX spend_untold ON spend_told(day, ticket) WHERE version > told;
 ";
 
 /// The database's format number; 0 for an empty one.

@@ -4,6 +4,8 @@
 //! beyond the sum of its account is new: telling the same twice, or again after a crash, charges nothing. The figures
 //! of one account are kept in one row a day, run and model, so that the ledger grows with the work and not with the
 //! number of answers. Money that is told later than its tokens covers them.
+//!
+//! What other clones on the same queue spent is in rows of theirs ([`super::shared_spend`]), which every sum counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use rusqlite::params;
 use super::{Store, StoreError, Txn};
 use crate::model::budget::{Spend, Spendings};
 use crate::model::day::{ClockReading, Day, DayClock, Today};
+use crate::model::spend::Role;
 use crate::model::{AgentName, RunId, TicketId, Time, WorkerId};
 use crate::process;
 
@@ -26,28 +29,6 @@ pub(crate) fn clocks() -> ClockReading {
         boot_id: process::boot_id().to_owned(),
         since_boot: process::since_boot(),
         zone: crate::model::day::local_zone(),
-    }
-}
-
-/// Who spends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// The agent of a worker.
-    Worker,
-    /// An agent that reviews the work.
-    Reviewer,
-    /// An agent that plans tickets.
-    Planner,
-}
-
-impl Role {
-    /// The word for it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Worker => "worker",
-            Self::Reviewer => "reviewer",
-            Self::Planner => "planner",
-        }
     }
 }
 
@@ -119,6 +100,8 @@ pub(crate) struct SpendRow {
     pub(crate) spend: Spend,
     /// Of its tokens those that are a guess.
     pub(crate) estimated_tokens: u64,
+    /// The node that spent it; empty for this one.
+    pub(crate) node: String,
 }
 
 impl Store {
@@ -161,7 +144,7 @@ impl Store {
     pub(crate) fn spend_since(&self, first: &Day) -> Result<Vec<SpendRow>, StoreError> {
         self.read(|txn| {
             let sql = "SELECT day, run, ticket, worker, attempt, agent, model, input_tokens, output_tokens, cost_usd,
-                         unpriced_tokens, time_ms, estimated_tokens
+                         unpriced_tokens, time_ms, estimated_tokens, node
                        FROM spend WHERE day >= ?1 ORDER BY day, first_at, account, run, attempt, model";
             txn.rows(sql, [first.as_str()], |row| {
                 Ok(SpendRow {
@@ -174,6 +157,7 @@ impl Store {
                     model: row.get(6)?,
                     spend: spend_of(row, 7)?,
                     estimated_tokens: unsigned(row.get(12)?),
+                    node: row.get(13)?,
                 })
             })
         })
@@ -206,6 +190,7 @@ impl Txn<'_> {
         let known = self.row(sql, [charge.account], |row| spend_of(row, 0))?.unwrap_or_default();
         let new = added(&known, charge.counted);
         if let Some(Counted { cost_usd: Some(_), .. }) = charge.counted {
+            self.note_spend_of(charge.account)?;
             self.run(
                 "UPDATE spend SET unpriced_tokens = 0 WHERE account = ?1 AND unpriced_tokens > 0",
                 [charge.account],
@@ -242,7 +227,7 @@ impl Txn<'_> {
                 at.as_millis(),
             ],
         )?;
-        Ok(())
+        self.note_spend(day, charge.ticket.map_or("", TicketId::as_str))
     }
 
     /// What was spent on a ticket, in a run and on a day.
@@ -276,7 +261,7 @@ fn added(known: &Spend, counted: Option<Counted>) -> Spend {
 }
 
 /// Five columns as what was spent. Sums are floating-point numbers: they cannot overflow, and are exact to 2^53.
-fn spend_of(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Spend> {
+pub(super) fn spend_of(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Spend> {
     let number = |index: usize| -> rusqlite::Result<f64> {
         Ok(match row.get_ref(first + index)? {
             rusqlite::types::ValueRef::Integer(number) => number as f64,
@@ -294,12 +279,12 @@ fn spend_of(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Spend> {
 }
 
 /// A count as SQLite has it.
-fn signed(count: u64) -> i64 {
+pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A count as we have it.
-fn unsigned(count: i64) -> u64 {
+pub(super) fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 

@@ -341,7 +341,7 @@ fn a_state_from_the_future_is_refused_untouched() {
     drop(connection);
     let before = fs::read(paths.db()).unwrap();
     let error = Store::open(&paths, Durability::Normal).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 6, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 7, .. }), "{error:?}");
     assert!(error.hint().is_some());
     assert!(matches!(Store::open_read_only(&paths).unwrap_err(), StoreError::Newer { .. }));
     assert_eq!(fs::read(paths.db()).unwrap(), before);

@@ -9,12 +9,13 @@ use super::{LEASE, SHARED_LEASE, SupervisorError};
 use crate::model::event::{Event, EventRecord, SwarmEvent, SwarmRecord};
 use crate::model::health::{BadEnd, Pace, Pacing};
 use crate::model::message::Message;
+use crate::model::spend::Role;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
 use crate::model::{AgentName, RunId, TicketId, Time, WorkerId, error_text};
 use crate::queue::message::TaskResult;
 use crate::queue::{self, Bus, BusError, Completion, Queue, QueueError, Renewed, Reopen, Subscription};
-use crate::store::{Charge, Charged, Counted, Fate, Role, StatePaths, Store, clocks, read_result};
+use crate::store::{Charge, Charged, Counted, Fate, StatePaths, Store, clocks, read_result};
 
 /// How long the server of the queue may be away when an attempt ended, until that is given up.
 const AWAY_AT_MOST: Duration = Duration::from_secs(3_600);
@@ -117,6 +118,12 @@ impl Ledger {
             queue::tell_facts(self.bus()?.as_ref(), &self.store, &self.paths)?;
         }
         Ok(())
+    }
+
+    /// Tells a server what was spent here, and hears what was spent elsewhere, unless another process of this machine does
+    /// so for longer than `wait`; nothing in the file engine.
+    pub(crate) fn share_spend(&self, wait: Duration) -> Result<(), SupervisorError> {
+        Ok(queue::share_spend(&*self.queue, &self.store, &self.paths, wait)?)
     }
 
     /// The messages beside the queue.

@@ -3,6 +3,8 @@
 
 mod budget;
 #[cfg(feature = "real-agents")]
+mod budget_nodes;
+#[cfg(feature = "real-agents")]
 mod bundles;
 mod bus;
 mod capacity;

@@ -154,6 +154,8 @@ pub(in crate::cli) enum SpendByChoice {
     Agent,
     /// A row for each model.
     Model,
+    /// A row for each machine that works on the queue.
+    Node,
     /// A row for each day.
     Day,
 }

@@ -16,6 +16,7 @@ pub(super) fn run(args: &BudgetArgs, context: &Context) -> Result<(), Failure> {
         SpendByChoice::Ticket => SpendBy::Ticket,
         SpendByChoice::Agent => SpendBy::Agent,
         SpendByChoice::Model => SpendBy::Model,
+        SpendByChoice::Node => SpendBy::Node,
         SpendByChoice::Day => SpendBy::Day,
     };
     let view = context.control()?.budget(&BudgetRequest { by, since: args.since.clone() })?;

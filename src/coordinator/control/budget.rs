@@ -14,9 +14,11 @@ use crate::model::budget::{Budget, BudgetSettings, OnReached, Reached, Scope, Sp
 use crate::model::day::Day;
 use crate::model::ticket::Ticket;
 use crate::model::{RunId, Time};
-use crate::queue::QueueTicket;
+use crate::queue::{self, QueueTicket};
 use crate::store::{Charged, SpendRow, clocks};
 
+/// How long a command waits for another process of this clone that tells what was spent.
+pub(super) const SHARE_WITHIN: Duration = Duration::from_secs(5);
 /// Days that `swarm budget` looks back where nobody says how many.
 const LOOK_BACK: u32 = 6;
 
@@ -30,6 +32,8 @@ pub(crate) enum SpendBy {
     Agent,
     /// A model each.
     Model,
+    /// A node each.
+    Node,
     /// A day each.
     Day,
 }
@@ -44,6 +48,20 @@ pub(crate) struct BudgetRequest {
 }
 
 impl Control {
+    /// Tells other machines what was spent here, and hears what they spent, where they share the queue, unless another
+    /// process of this clone does so for longer than `wait`; whether the server answered. While it does not, budgets go by
+    /// what is known here.
+    pub(in crate::coordinator) fn share_spend(&self, wait: Duration) -> bool {
+        let shared = self
+            .project
+            .queue()
+            .and_then(|queue| Ok(queue::share_spend(&*queue, self.project.store()?, &self.project.paths, wait)?));
+        if let Err(failure) = &shared {
+            tracing::warn!(error = failure.chain.join(": "), "what was spent could not be shared");
+        }
+        shared.is_ok()
+    }
+
     /// Refuses to start workers from within workers that are as deep as they may be.
     pub(crate) fn check_spawn_depth(&self) -> Result<(), Failure> {
         let depth = SpawnDepth::of(&self.project.call.environment, &self.project.settings()?.limits);
@@ -65,6 +83,7 @@ impl Control {
         if run == Budget::default() && day == Budget::default() {
             return Ok(Vec::new());
         }
+        self.share_spend(SHARE_WITHIN);
         let Charged { spent, today } = self.project.store()?.spendings(None, &self.run, &clocks())?;
         if let Some(reached) = day.reached(Scope::Day, &spent.day) {
             let failure = over(&reached).hint(format!("the next day begins at {}", local_time(today.ends_at)));
@@ -123,6 +142,7 @@ impl Control {
         if budget == Budget::default() {
             return Ok(());
         }
+        self.share_spend(SHARE_WITHIN);
         let charged = self.project.store()?.spendings(Some(&ticket.id), &self.run, &clocks())?;
         match budget.reached(Scope::Ticket, &charged.spent.ticket) {
             Some(reached) => Err(over(&reached)),
@@ -133,6 +153,9 @@ impl Control {
     /// Refuses to go on with work over any budget.
     pub(super) fn check_budgets(&self, ticket: &Ticket, run: &RunId) -> Result<(), Failure> {
         let budget = self.budget_of(ticket)?;
+        if budget.is_limited() {
+            self.share_spend(SHARE_WITHIN);
+        }
         let charged = self.project.store()?.spendings(Some(&ticket.id), run, &clocks())?;
         budget.reached(&charged.spent).map_or(Ok(()), |reached| Err(over(&reached)))
     }
@@ -171,6 +194,7 @@ impl Control {
 
     /// What was spent, and what may be.
     pub(crate) fn budget(&self, request: &BudgetRequest) -> Result<BudgetView, Failure> {
+        let is_shared = self.share_spend(SHARE_WITHIN);
         let now = clocks();
         let settings = self.project.settings()?.budget;
         let store = self.project.store()?;
@@ -183,6 +207,12 @@ impl Control {
         let total = sum("", &rows.iter().collect::<Vec<_>>());
         let mut limits = limits_of(&settings, &spent);
         limits.extend(self.ticket_limits(&rows)?);
+        let mut warnings = warnings(&settings, &total, today.jump);
+        if !is_shared {
+            warnings.push(
+                "the server of the queue does not answer: what other machines spent of late is missing".to_owned(),
+            );
+        }
         Ok(BudgetView {
             version: VIEW_VERSION,
             at: Time::now(),
@@ -195,8 +225,8 @@ impl Control {
             limits,
             by: request.by.as_str().to_owned(),
             since: since.to_string(),
-            rows: grouped_by(request.by, &rows),
-            warnings: warnings(&settings, &total, today.jump),
+            rows: grouped_by(request.by, &rows, self.project.node().as_str()),
+            warnings,
             total,
         })
     }
@@ -234,16 +264,19 @@ impl SpendBy {
             Self::Ticket => "ticket",
             Self::Agent => "agent",
             Self::Model => "model",
+            Self::Node => "node",
             Self::Day => "day",
         }
     }
 
-    /// What a row belongs to.
-    fn key(self, row: &SpendRow) -> &str {
+    /// What a row belongs to, on the node that is called `here`.
+    fn key<'r>(self, row: &'r SpendRow, here: &'r str) -> &'r str {
         match self {
             Self::Ticket => &row.ticket,
             Self::Agent => &row.agent,
             Self::Model => &row.model,
+            Self::Node if row.node.is_empty() => here,
+            Self::Node => &row.node,
             Self::Day => row.day.as_str(),
         }
     }
@@ -301,10 +334,10 @@ fn views_of(scope: Scope, ticket: Option<&str>, budget: &Budget, spent: Option<&
 }
 
 /// Rows together by what they belong to.
-fn grouped_by(by: SpendBy, rows: &[SpendRow]) -> Vec<SpendView> {
+fn grouped_by(by: SpendBy, rows: &[SpendRow], here: &str) -> Vec<SpendView> {
     let mut groups: BTreeMap<&str, Vec<&SpendRow>> = BTreeMap::new();
     for row in rows {
-        groups.entry(by.key(row)).or_default().push(row);
+        groups.entry(by.key(row, here)).or_default().push(row);
     }
     let mut views: Vec<_> = groups.into_iter().map(|(name, rows)| sum(name, &rows)).collect();
     if by != SpendBy::Day {
@@ -364,6 +397,7 @@ mod tests {
             model: "m".to_owned(),
             spend: Spend { input_tokens: 10, output_tokens: 1, cost_usd, ..Spend::default() },
             estimated_tokens: 0,
+            node: if ticket == "a" { String::new() } else { "far".to_owned() },
         }
     }
 
@@ -376,12 +410,13 @@ mod tests {
             row("2026-11-21", "b", "y", 2, 1.0),
         ];
         let shown = |by| {
-            let views = grouped_by(by, &rows);
+            let views = grouped_by(by, &rows, "here");
             views.into_iter().map(|view| (view.name, view.cost_usd, view.attempts)).collect::<Vec<_>>()
         };
         assert_eq!(shown(SpendBy::Ticket), [("b".to_owned(), 5.0, 2), ("a".to_owned(), 1.5, 1)]);
         assert_eq!(shown(SpendBy::Day), [("2026-11-20".to_owned(), 1.0, 1), ("2026-11-21".to_owned(), 5.5, 3)]);
         assert_eq!(shown(SpendBy::Model), [("m".to_owned(), 6.5, 3)]);
+        assert_eq!(shown(SpendBy::Node), [("far".to_owned(), 5.0, 2), ("here".to_owned(), 1.5, 1)]);
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Control {
         Ok(queue::bus(&*self.project.queue()?, self.project.store()?, &self.project.paths)?)
     }
 
-    /// Tells a server what happened here. In the file engine that is told already; a server that is away is told by
+    /// Tells a server what happened here, and what it cost. In the file engine that is told already; a server that is away is told by
     /// whoever comes next.
     pub(in crate::coordinator) fn tell_facts(&self) {
         let told = self.project.queue().and_then(|queue| {
@@ -165,6 +165,7 @@ impl Control {
         if let Err(failure) = told {
             tracing::warn!(error = failure.chain.join(": "), "what happened could not be told on the server");
         }
+        self.share_spend(super::budget::SHARE_WITHIN);
     }
 
     /// A message of whoever runs this command.

@@ -198,6 +198,7 @@ impl Engine<'_> {
             self.beat(&register)?;
         }
         if is_due(self.nodes.looked_at, LOOK_EVERY) {
+            self.control.share_spend(Duration::ZERO);
             let own = self.control.project().node();
             let news = self.nodes.see(&own, register.nodes()?, Instant::now());
             for (node, to) in news.into_iter().filter(|_| self.leads) {

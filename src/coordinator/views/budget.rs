@@ -21,7 +21,7 @@ pub(crate) struct BudgetView {
     pub(crate) on_reached: String,
     /// What may be spent, and how much of it is.
     pub(crate) limits: Vec<LimitView>,
-    /// What the rows are by: `ticket`, `agent`, `model` or `day`.
+    /// What the rows are by: `ticket`, `agent`, `model`, `node` or `day`.
     pub(crate) by: String,
     /// The first day that the rows count.
     pub(crate) since: String,
@@ -53,7 +53,7 @@ pub(crate) struct LimitView {
 /// What was spent on something.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct SpendView {
-    /// The ticket, agent, model or day; empty where there is none, as of a model that nobody names.
+    /// The ticket, agent, model, node or day; empty where there is none, as of a model that nobody names.
     pub(crate) name: String,
     /// Input tokens, cached ones included.
     pub(crate) input_tokens: u64,

@@ -22,11 +22,10 @@ use crate::model::budget::BudgetSettings;
 use crate::model::event::Event;
 use crate::model::providers::ModelSettings;
 use crate::model::settings::Limits;
+use crate::model::spend::Role;
 use crate::model::worker::Worker;
 use crate::model::{AgentName, CommitId, RunId, Time};
-use crate::store::{
-    Charge, CommentState, Counted, NewComment, ReviewerRun, ReviewerRunId, Role, RunState, Side, clocks,
-};
+use crate::store::{Charge, CommentState, Counted, NewComment, ReviewerRun, ReviewerRunId, RunState, Side, clocks};
 
 /// How often a reviewer is asked before it has no verdict.
 const TRIES: u32 = 2;

@@ -17,7 +17,7 @@ use crate::queue::server::{Login, Server, bucket, encoded};
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
 const OLDEST: (u32, u32) = (2, 11);
 /// The words for streams beside that of the log.
-const BESIDE: [&str; 4] = ["tasks", "history", "rejected", "channels"];
+const BESIDE: [&str; 5] = ["tasks", "history", "rejected", "channels", "spend"];
 /// The key of a stream's metadata that names its log.
 const LOG: &str = "swarm-log";
 /// The key with the commit that the history of its repository begins with.
@@ -40,6 +40,8 @@ pub(super) struct Names {
     pub(super) all: String,
     /// The stream of messages.
     pub(super) channels: String,
+    /// The stream of what was spent.
+    pub(super) spend: String,
     /// The bucket of the board.
     pub(super) board: String,
     /// The bucket of objects.
@@ -60,6 +62,7 @@ impl Names {
             renewals: format!("swarm.{project}.renewals"),
             all: format!("swarm.{project}.>"),
             channels: format!("{stream}_channels"),
+            spend: format!("{stream}_spend"),
             board: format!("swarm_{bucket}_nodes"),
             objects: format!("swarm_{bucket}_objects"),
             replicas: server.replicas,
@@ -126,6 +129,28 @@ pub(super) fn marks_of(config: &Config) -> (String, String) {
 pub(super) fn marked(config: Config, founder: &str) -> Config {
     let metadata = HashMap::from([(FOUNDER.to_owned(), founder.to_owned())]);
     Config { metadata, ..config }
+}
+
+/// Finds a stream, with the age that is wanted where that `counts`, or makes it.
+pub(super) async fn ensure(context: &Context, wanted: Config, counts: bool) -> Result<Stream, async_nats::Error> {
+    let found = match context.get_stream(&wanted.name).await {
+        Ok(found) => found,
+        // Whoever was faster made the same.
+        Err(_) => match context.create_stream(wanted.clone()).await {
+            Ok(made) => return Ok(made),
+            Err(error) => context.get_stream(&wanted.name).await.map_err(|_| error)?,
+        },
+    };
+    let config = &found.cached_info().config;
+    if config.subjects != wanted.subjects || marks_of(config) != marks_of(&wanted) {
+        return Err(format!("the stream `{}` is another repository's, or of something else", wanted.name).into());
+    }
+    if config.max_age == wanted.max_age || !counts {
+        return Ok(found);
+    }
+    let changed = Config { max_age: wanted.max_age, duplicate_window: wanted.duplicate_window, ..config.clone() };
+    context.update_stream(changed).await?;
+    Ok(found)
 }
 
 /// That a stream is somebody else's.

@@ -21,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const LOOK_HERE_EVERY: Duration = Duration::from_secs(300);
 /// The pause before a server is listened to again.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long whoever ends waits for another process of this machine that tells what was spent.
+const TELL_WITHIN: Duration = Duration::from_secs(5);
 /// Letters of a sender's name that an agent is told.
 const NAME_TOLD: usize = 80;
 
@@ -122,7 +124,7 @@ impl Supervision {
         if self.assignment.handover.queue.is_some() && is_told {
             let ledger = self.assignment.ledger.clone();
             let telling = tokio::task::spawn_blocking(move || {
-                tell(&ledger);
+                tell(&ledger, Duration::ZERO);
             });
             self.told.telling = Some(telling);
         }
@@ -136,7 +138,7 @@ impl Supervision {
             let (ledger, limit) = (self.assignment.ledger.clone(), self.assignment.handover.limits.mailbox);
             let had_mail = !self.told.letters.is_empty();
             let told = tokio::task::spawn_blocking(move || {
-                if tell(&ledger) && had_mail {
+                if tell(&ledger, TELL_WITHIN) && had_mail {
                     tell_settled(&ledger, limit);
                 }
             });
@@ -193,9 +195,10 @@ impl Supervision {
     }
 }
 
-/// Tells a server what happened; one that is away is told by whoever comes next. Whether it was told.
-fn tell(ledger: &Ledger) -> bool {
-    let told = ledger.tell_facts();
+/// Tells a server what happened and what was spent; one that is away is told by whoever comes next. Whether it was told.
+/// Another process that tells what was spent is waited for so long.
+fn tell(ledger: &Ledger, wait: Duration) -> bool {
+    let told = ledger.tell_facts().and_then(|()| ledger.share_spend(wait));
     if let Err(error) = &told {
         tracing::warn!(error = crate::model::error_text(error), "what happened could not be told on the server");
     }

@@ -151,6 +151,7 @@ impl Supervision {
         let Some(charged) = self.book(move |ledger| ledger.charge(&used)).await else { return };
         self.spending.worked -= worked;
         self.spending.spent = charged.spent;
+        self.begin_telling();
         for text in self.spending.news(&charged) {
             self.log(Event::Warning { text }).await;
         }

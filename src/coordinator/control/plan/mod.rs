@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use self::proposal::{NO_BLOCK, Proposal, faults_of, in_order, read_proposal};
 use super::Control;
+use super::budget::SHARE_WITHIN;
 use super::import::blank_ticket;
 use crate::config::{self, SpawnDepth, Template, agent_environment, parse_ticket, ticket_text};
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -24,11 +25,12 @@ use crate::files::{self, Access, FileError};
 use crate::landing::{Reviewer, Spoken};
 use crate::model::agent::Agent;
 use crate::model::briefing::Briefing;
+use crate::model::spend::Role;
 use crate::model::ticket::Ticket;
 use crate::model::worker::{Attempt, Phase, Place, SpawnStep, Worker};
 use crate::model::{AgentName, CommitId, TicketId, Time};
 use crate::process;
-use crate::store::{Charge, Counted, Role, clocks};
+use crate::store::{Charge, Counted, clocks};
 use crate::supervisor::MARKER;
 
 /// Where proposals are, from the top of the repository.
@@ -295,6 +297,7 @@ impl Control {
             worked,
         };
         self.project.store()?.charge(&charge, &clocks())?;
+        self.share_spend(SHARE_WITHIN);
         Ok(())
     }
 

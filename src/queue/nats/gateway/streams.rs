@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -48,9 +48,9 @@ impl Streams {
             let log = context.get_stream(&log).await?;
             let (log_name, founder) = stream::marks_of(&log.cached_info().config);
             let [submitted, history, rejected] = wanted.map(|wanted| stream::marked(wanted, &founder));
-            ensure(&context, submitted, true).await?;
-            ensure(&context, rejected, true).await?;
-            ensure(&context, history, retention.is_some()).await?;
+            stream::ensure(&context, submitted, true).await?;
+            stream::ensure(&context, rejected, true).await?;
+            stream::ensure(&context, history, retention.is_some()).await?;
             Ok::<_, async_nats::Error>(log_name)
         })?;
         let log_name =
@@ -87,7 +87,7 @@ pub(in crate::queue::nats) async fn make_submissions(
     founder: &str,
 ) -> Result<(), async_nats::Error> {
     let [submitted, ..] = configs(names, &format!("{}.tasks", names.prefix), Duration::ZERO);
-    ensure(context, stream::marked(submitted, founder), true).await.map(drop)
+    stream::ensure(context, stream::marked(submitted, founder), true).await.map(drop)
 }
 
 /// The streams as they have to be: of submissions, of the history, and of what was rejected.
@@ -110,28 +110,6 @@ fn configs(names: &Names, tasks: &str, retention: Duration) -> [Config; 3] {
         },
         Config { max_messages: KEPT_REJECTED, ..stream("rejected", &["rejected"]) },
     ]
-}
-
-/// Finds a stream, with the age that is wanted where that `counts`, or makes it.
-async fn ensure(context: &Context, wanted: Config, counts: bool) -> Result<Stream, async_nats::Error> {
-    let found = match context.get_stream(&wanted.name).await {
-        Ok(found) => found,
-        // Whoever was faster made the same.
-        Err(_) => match context.create_stream(wanted.clone()).await {
-            Ok(made) => return Ok(made),
-            Err(error) => context.get_stream(&wanted.name).await.map_err(|_| error)?,
-        },
-    };
-    let config = &found.cached_info().config;
-    if config.subjects != wanted.subjects || stream::marks_of(config) != stream::marks_of(&wanted) {
-        return Err(format!("the stream `{}` is another repository's, or of something else", wanted.name).into());
-    }
-    if config.max_age == wanted.max_age || !counts {
-        return Ok(found);
-    }
-    let changed = Config { max_age: wanted.max_age, duplicate_window: wanted.duplicate_window, ..config.clone() };
-    context.update_stream(changed).await?;
-    Ok(found)
 }
 
 /// A stream from which gateways take messages, each from the others.
@@ -173,7 +151,7 @@ impl Source {
 
 impl Link {
     /// Appends a message to the stream of its subject, once for each `id`.
-    pub(super) fn keep(&self, subject: String, payload: Vec<u8>, id: &str) -> Result<(), NatsError> {
+    pub(in crate::queue::nats) fn keep(&self, subject: String, payload: Vec<u8>, id: &str) -> Result<(), NatsError> {
         let message = PublishMessage::build().payload(payload.into()).message_id(id);
         let context = self.context();
         match self.once(async move { context.send_publish(subject, message).await?.await }) {

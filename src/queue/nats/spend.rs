@@ -1,0 +1,128 @@
+//! What the clones of a project spent, beside the log: a stream that has the last report of each clone for each day and
+//! ticket.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::{Config, StorageType};
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::{ANSWER, Link, PATIENCE};
+use super::error::NatsError;
+use super::stream::{Names, ensure, marked, marks_of};
+use crate::model::spend::SpendReport;
+use crate::queue::server::encoded;
+use crate::store::Heard;
+
+/// How long the server keeps a report.
+const KEPT: Duration = Duration::from_secs(24 * 3_600 * REPORTS_KEPT_DAYS as u64);
+/// The same in days.
+pub(crate) const REPORTS_KEPT_DAYS: u32 = 90;
+/// Reports in one part, at most.
+const PART: usize = 500;
+
+/// A part of what was told.
+pub(crate) struct SpendPart {
+    /// The reports, as far as they can be used.
+    pub(crate) reports: Vec<SpendReport>,
+    /// The number of the last message that it has; the one before it where it has none.
+    pub(crate) seq: u64,
+    /// Whether there was more.
+    pub(crate) is_more: bool,
+}
+
+/// Nobody waits long for what is told and heard again in a moment.
+const ONE_TRY: Duration = Duration::ZERO;
+
+impl Link {
+    /// How far reports go, which are looked for or begun.
+    pub(crate) fn reports(&self) -> Result<Heard, NatsError> {
+        self.patiently(ONE_TRY, || {
+            let (context, names) = (self.context(), self.names().clone());
+            async move {
+                let log = context.get_stream(&names.stream).await?;
+                let (_, founder) = marks_of(&log.cached_info().config);
+                let found = ensure(&context, marked(config(&names), &founder), true).await?;
+                let info = found.cached_info();
+                let made = info.created.unix_timestamp_nanos();
+                Ok(Heard { stream: made.to_string(), seq: info.state.last_sequence })
+            }
+        })
+    }
+
+    /// Tells what a clone spent on a ticket on a day, in the place of what it told before; `version` tells one from the other.
+    pub(crate) fn report(&self, report: &SpendReport, version: i64) -> Result<(), NatsError> {
+        let SpendReport { clone, day, ticket, .. } = report;
+        let about = ticket.as_ref().map_or_else(String::new, |ticket| format!(".{}", encoded(ticket.as_str())));
+        let place = format!("{clone}.{day}{about}");
+        let payload = serde_json::to_vec(report).expect("reports have keys of text");
+        self.keep(format!("{}.spend.{place}", self.names().prefix), payload, &format!("{place}/{version}"))
+    }
+
+    /// Deletes what was told, as a server that is made anew does.
+    #[cfg(all(test, feature = "real-agents"))]
+    pub(crate) fn forget_reports(&self) {
+        let (context, name) = (self.context(), self.names().spend.clone());
+        self.once(async move { context.delete_stream(name).await.map(drop) })
+            .expect("it answers")
+            .expect("it is there");
+    }
+
+    /// The reports after a number, as far as they come in one try.
+    pub(crate) fn reports_after(&self, seq: u64) -> Result<SpendPart, NatsError> {
+        self.patiently(ONE_TRY, || part(self.context(), self.names().spend.clone(), seq))
+    }
+}
+
+/// The stream.
+fn config(names: &Names) -> Config {
+    Config {
+        name: names.spend.clone(),
+        subjects: vec![format!("{}.spend.>", names.prefix)],
+        storage: StorageType::File,
+        num_replicas: names.replicas,
+        allow_direct: names.is_direct(),
+        max_messages_per_subject: 1,
+        max_age: KEPT,
+        ..Config::default()
+    }
+}
+
+/// Reads what comes within half of what one try may take, so that it is not cut off. Of several servers the one that reads
+/// may be behind: what it has not got yet is read the next time.
+async fn part(context: Context, stream: String, after: u64) -> Result<SpendPart, async_nats::Error> {
+    let until = Instant::now() + ANSWER / 2;
+    let deliver_policy = match after {
+        0 => DeliverPolicy::All,
+        after => DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
+    };
+    let config = pull::Config {
+        deliver_policy,
+        ack_policy: AckPolicy::None,
+        inactive_threshold: PATIENCE,
+        num_replicas: 1,
+        memory_storage: true,
+        ..pull::Config::default()
+    };
+    let consumer = context.get_stream_no_info(stream).await?.create_consumer(config).await?;
+    let mut left = consumer.cached_info().num_pending;
+    let mut part = SpendPart { reports: Vec::new(), seq: after, is_more: false };
+    if left == 0 {
+        return Ok(part);
+    }
+    let (mut count, mut incoming) = (0, consumer.fetch().max_messages(PART).messages().await?);
+    while left > 0 && count < PART {
+        let Ok(Some(Ok(message))) = timeout_at(until, incoming.next()).await else { break };
+        let info = message.info()?;
+        // One that was lost on the way is not passed over.
+        if usize::try_from(info.consumer_sequence) != Ok(count + 1) {
+            break;
+        }
+        (count, left, part.seq) = (count + 1, info.pending, info.stream_sequence);
+        part.reports.extend(SpendReport::read(&message.payload));
+    }
+    part.is_more = left > 0 && count > 0;
+    Ok(part)
+}
