@@ -115,6 +115,10 @@ impl Repository {
             }
             self.force_remove(&gone.path)?;
         }
+        if !new.use_existing_branch {
+            // Of one that was killed as it made the branch, whether that is there or not.
+            self.drop_dead_branch_lock(&new.branch)?;
+        }
         if !new.use_existing_branch
             && self.branch_head(&new.branch)?.as_ref() == Some(&new.base)
             && self.worktree_of_branch(&new.branch)?.is_none()

@@ -17,6 +17,11 @@ use crate::process;
 /// No move of a reference takes longer, but for hooks, and while those run so does git.
 const MOVES_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether a lock is dead that nobody may look for again.
+const LOOKS: u32 = 20;
+/// The pause before the next look.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 impl Repository {
     /// Removes the dead locks on the index and the head of a linked worktree, on the branch it is on, and on the upkeep
     /// that git begins after a commit, which otherwise never takes place again.
@@ -33,9 +38,17 @@ impl Repository {
         self.drop_dead_reference_lock(reference, &[linked.path()])
     }
 
-    /// Removes the dead lock on a branch that is gone.
+    /// Removes the dead lock on a branch of a worker that nobody works on. Git commands that happen to work in the
+    /// repository are waited for, for a moment: nobody may look for it again.
     pub(crate) fn drop_dead_branch_lock(&self, branch: &BranchName) -> Result<(), GitError> {
-        self.drop_dead_reference_lock(&format!("refs/heads/{branch}"), &[])
+        let lock = self.common_dir().join(format!("refs/heads/{branch}.lock"));
+        for _ in 0..LOOKS {
+            if identity(&lock)?.is_none() || drop_if_dead(&lock, &self.with_own(&[]))? {
+                break;
+            }
+            std::thread::sleep(LOOK_AGAIN_AFTER);
+        }
+        Ok(())
     }
 
     /// Removes dead locks on a branch that anybody may move, and on the heads of the worktrees that are on it; whether there

@@ -97,6 +97,9 @@ fn a_ticket_whose_node_is_killed_while_it_sets_its_worker_up_goes_on_at_another(
     swarm.write_at(&nodes.place("go"), "");
     swarm.run(["up", "--merge", "--headless", "--yes"]).success();
     nodes.assert_landed_once(&["one"]);
+    let workers = || nodes.json(&nodes.first(), &["status", "--all"])["workers"].clone();
+    swarm.wait_until("its interrupted start to be undone", || workers() == serde_json::json!([]));
+    assert!(!swarm.worktree("one").exists() && swarm.git(["branch", "--list", "swarm/*"]).success().is_empty());
     nodes.down();
 }
 

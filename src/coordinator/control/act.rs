@@ -342,7 +342,7 @@ impl Control {
 
     /// The spawner for ending what is left of a worker. It needs no configuration: one that is broken must not keep an
     /// agent running, and the worker knows its own tmux server.
-    fn ending_spawner(&self, worker: &Worker) -> Result<Spawner, Failure> {
+    pub(super) fn ending_spawner(&self, worker: &Worker) -> Result<Spawner, Failure> {
         let tmux = match &worker.attempt.tmux {
             Some(session) => Some(self.project.tmux_server(&session.socket)?).filter(Tmux::is_installed),
             None => self.project.tmux().ok().flatten(),

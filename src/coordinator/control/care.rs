@@ -11,6 +11,7 @@ use crate::model::health::BadEnd;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Outcome, Phase, Worker};
 use crate::model::{Time, WorkerId, error_text};
+use crate::queue::QueueTicket;
 use crate::supervisor::Continue;
 use crate::supervisor::protocol::{Reply, Request};
 
@@ -173,6 +174,10 @@ impl Control {
             );
         }
         for worker in self.project.store()?.workers()? {
+            if let Err(failure) = self.undo_overtaken_spawn(&worker) {
+                let error = failure.chain.join(": ");
+                tracing::warn!(worker = worker.id.as_str(), error, "its interrupted spawn could not be undone");
+            }
             match self.remove_dead_socket(&worker.id).and_then(|()| self.reap(&worker)) {
                 Ok(0) => {}
                 Ok(count) => {
@@ -188,6 +193,19 @@ impl Control {
             }
         }
         Ok(reaped)
+    }
+
+    /// Undoes a spawn that was killed and whose ticket went on without it, as on another node: nobody will begin it again.
+    fn undo_overtaken_spawn(&self, worker: &Worker) -> Result<(), Failure> {
+        if !matches!(worker.phase, Phase::Preparing { .. }) || self.liveness(worker) != Liveness::Dead {
+            return Ok(());
+        }
+        let entry = self.project.queue()?.ticket(&worker.ticket)?;
+        let went_on = |entry: QueueTicket| entry.state.is_ended() || entry.fence > worker.attempt.fence;
+        if entry.is_none_or(went_on) && self.ending_spawner(worker)?.undo_interrupted(&worker.id)? {
+            self.tell_swarm(worker, SwarmEvent::Mended { what: "undid its interrupted spawn".to_owned() })?;
+        }
+        Ok(())
     }
 
     /// Writes a fact about a worker into the event stream.

@@ -64,6 +64,21 @@ fn references_of_ours_are_moved_and_deleted_past_the_locks_of_the_dead() {
 }
 
 #[test]
+fn a_worktree_that_was_killed_as_its_branch_was_made_is_undone_with_the_lock_of_that() {
+    let test = TestRepo::new();
+    let plan = test.plan("one");
+    let lock = test.repo.common_dir().join(format!("refs/heads/{}.lock", plan.branch));
+    write(&lock, "");
+    test.repo.undo_add_worktree(&plan, &[]).unwrap();
+    assert!(!lock.exists());
+    // Or as it was deleted again.
+    test.repo.add_worktree(&plan).unwrap();
+    write(&lock, "");
+    test.repo.undo_add_worktree(&plan, &[]).unwrap();
+    assert!(!lock.exists() && test.repo.branch_head(&plan.branch).unwrap().is_none());
+}
+
+#[test]
 fn a_lock_that_a_process_has_open_stays() {
     let (test, place, locks) = worktree();
     for lock in &locks {
