@@ -21,8 +21,11 @@ use crate::queue::Settlement;
 
 /// Kept work that is younger goes only when a person insists.
 pub(crate) const YOUNG: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Where snapshots and the states after tool calls lie.
-const SNAPSHOTS: [&str; 2] = ["refs/swarm/wip/", "refs/swarm/calls/"];
+/// Where the states after tool calls lie, of which a snapshot has the last.
+const CALLS: &str = "refs/swarm/calls/";
+/// Where snapshots lie: of workers here, of tickets whose work went on here that another node had begun, and the states
+/// after tool calls.
+const SNAPSHOTS: [&str; 3] = ["refs/swarm/wip/", "refs/swarm/inherited/", CALLS];
 
 /// What may go.
 #[derive(Debug, Clone)]
@@ -356,8 +359,7 @@ impl Landing<'_> {
         let thing = Thing::Snapshots { reference: reference.to_owned(), commit: commit.clone() };
         let target = self.repository.default_target()?;
         let check = self.files_held_by_target(&commit, &target, policy)?.map(|held| held.check);
-        let last = prefix == SNAPSHOTS[0];
-        if last && check.is_none() && !policy.unlanded {
+        if prefix != CALLS && check.is_none() && !policy.unlanded {
             return Ok(Some(Err(Stays { thing, why: format!("{}; --unlanded lets it go", not_proven(&target)) })));
         }
         let bytes = self.repository.bytes_only_in(&[reference])?;

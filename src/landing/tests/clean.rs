@@ -244,10 +244,17 @@ fn snapshots_of_workers_that_are_gone_go_and_those_of_living_ones_stay() {
     let landed = yard.head();
     yard.git.git(&yard.git.root, &["update-ref", "refs/swarm/wip/gone", landed.as_str()]);
     yard.git.git(&yard.git.root, &["update-ref", "refs/swarm/wip/lost", "swarm/fix"]);
+    // What other nodes had begun and these went on with.
+    for (ticket, commit) in [("gone", landed.as_str()), ("lost", "swarm/fix"), ("fix", landed.as_str())] {
+        yard.git.git(&yard.git.root, &["update-ref", &format!("refs/swarm/inherited/{ticket}"), commit]);
+    }
     let policy = in_days(4000);
-    assert!(goes(&yard, &policy).iter().any(|(name, _)| name == "snapshots refs/swarm/wip/gone"));
-    assert!(why_not(&yard, &policy, "refs/swarm/wip/lost").contains("--unlanded"));
-    assert!(!goes(&yard, &policy).iter().any(|(name, _)| name.contains("wip/fix")));
+    for kind in ["wip", "inherited"] {
+        let name = format!("snapshots refs/swarm/{kind}/gone");
+        assert!(goes(&yard, &policy).iter().any(|(going, _)| *going == name));
+        assert!(why_not(&yard, &policy, &format!("refs/swarm/{kind}/lost")).contains("--unlanded"));
+        assert!(!goes(&yard, &policy).iter().any(|(going, _)| going.contains(&format!("{kind}/fix"))));
+    }
 }
 
 #[test]
