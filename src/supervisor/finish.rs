@@ -81,6 +81,11 @@ impl Progress {
         self.is_cancelled.load(Ordering::Acquire)
     }
 
+    /// Whether there is a verdict that somebody still wants.
+    pub(super) fn has_judged(&self) -> bool {
+        !self.is_running() && !self.is_cancelled()
+    }
+
     /// Makes it start no further command; the present one is the caller's to end.
     pub(super) fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Release);

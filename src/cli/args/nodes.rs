@@ -82,4 +82,6 @@ pub(in crate::cli) struct NodeRemoveArgs {
 pub(in crate::cli) struct CarryArgs {
     /// The worker.
     pub(crate) worker: String,
+    /// The commit that was judged to be finished.
+    pub(crate) commit: String,
 }

@@ -98,7 +98,7 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<ExitCode, Failure> {
         Verb::Supervise(args) => supervise::run(&args)?,
         Verb::Acp(args) => return acp::run(&args, context),
         Verb::Radar => context.control()?.tell_overlaps()?,
-        Verb::Carry(args) => context.control()?.carry_finished(&args.worker)?,
+        Verb::Carry(args) => context.control()?.carry_finished(&args.worker, &args.commit)?,
         Verb::Loop(args) => return own_loop::run(&args, context),
         Verb::Hook(args) => hook::run(&args, context)?,
     }

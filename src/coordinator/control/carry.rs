@@ -15,7 +15,7 @@ use crate::model::settings::{LandingMode, LandingSettings};
 use crate::model::ticket::TicketState;
 use crate::model::topology::Round;
 use crate::model::worker::{Liveness, Worker};
-use crate::model::{AgentName, BranchName, TicketId, Time, WorkerId};
+use crate::model::{AgentName, BranchName, CommitId, TicketId, Time, WorkerId};
 use crate::queue::{QueueError, QueueTicket};
 use crate::store::{Review, read_log};
 use crate::supervisor::{Inherited, SeenLease};
@@ -75,7 +75,7 @@ impl Control {
             let mut refused = Vec::new();
             for id in workers {
                 let worker = self.worker(id.as_str());
-                let carried = worker.and_then(|worker| self.carry_one(&worker, false, &register, shared.transport()));
+                let carried = worker.and_then(|worker| self.carry_one(&worker, None, &register, shared.transport()));
                 refused.extend(carried.err().map(|failure| (id.clone(), failure)));
             }
             for ticket in over {
@@ -90,23 +90,32 @@ impl Control {
         })
     }
 
-    /// Hands over what a worker has finished, as its supervisor wants it: before the queue hears that it is finished, and
-    /// because nobody else may be there to do so. What is finished in a clone that is no node is its person's.
-    pub(crate) fn carry_finished(&self, name: &str) -> Result<(), Failure> {
-        let worker = self.worker(name)?;
+    /// Hands over what a worker has finished, as its supervisor wants it that judged `commit` to be so: before the queue hears
+    /// of it, and because nobody else may be there to do so. What is finished in a clone that is no node is its person's.
+    ///
+    /// # Errors
+    /// Also where it is not handed over as finished in the end, because somebody else was faster or the worker went on.
+    pub(crate) fn carry_finished(&self, name: &str, commit: &str) -> Result<(), Failure> {
         let Some(register) = Register::open(&*self.project.queue()?)? else { return Ok(()) };
         if register.node(&self.project.node())?.is_none() {
             return Ok(());
         }
+        let (worker, commit) = (self.worker(name)?, commit.parse()?);
         let carried = self.with_landing(|landing| {
-            let Some(shared) = Shared::open(landing)? else { return Ok(()) };
-            self.carry_one(&worker, true, &register, shared.transport())
+            let Some(shared) = Shared::open(landing)? else { return Ok(None) };
+            self.carry_one(&worker, Some(&commit), &register, shared.transport())
         });
-        match carried {
-            Err(failure) if failure.kind == FailureKind::NeedsPerson => {
-                self.note_not_carried(&worker.id, failure.chain.join(": "))
+        if let Err(failure) = &carried
+            && failure.kind == FailureKind::NeedsPerson
+        {
+            self.note_not_carried(&worker.id, failure.chain.join(": "))?;
+        }
+        match carried? {
+            Some(now) if now.made.head != commit || !now.made.is_finished => {
+                let text = format!("`{}` is not handed over as finished", worker.id);
+                Err(Failure::new(FailureKind::Failed, text))
             }
-            carried => carried,
+            _ => Ok(()),
         }
     }
 
@@ -127,32 +136,44 @@ impl Control {
         self.log(&self.worker(id.as_str())?, Event::NotHandedOver { reason })
     }
 
-    /// Hands the work of one worker over, which its supervisor may say `is_finished` before the queue does. What was handed
-    /// over before stays until the board says otherwise.
+    /// Hands the work of one worker over, of which its supervisor may have `judged` a commit to be finished before the queue
+    /// knows so. What was handed over before stays until the board says otherwise. What others find now; `None` where there
+    /// is nothing to hand over, or somebody else goes on with it.
     fn carry_one(
         &self,
         worker: &Worker,
-        is_finished: bool,
+        judged: Option<&CommitId>,
         register: &Register,
         transport: &Transport<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Carried>, Failure> {
         let (repository, ticket, fence) = (&self.project.repository, &worker.ticket, worker.attempt.fence);
         // One at a time: who comes second would take the bundle of the first for its own, which nobody needs.
         let _alone = FileLock::wait(&self.project.paths.lock("carry"))?;
         let queue = self.project.queue()?;
         let is_over = |entry: &QueueTicket| entry.state.is_ended();
-        let Some(entry) = queue.ticket(ticket)?.filter(|entry| !is_over(entry)) else { return Ok(()) };
-        let Some(mut made) = self.work_of(worker, &entry)? else { return Ok(()) };
-        let known = register.carried(ticket)?;
-        if entry.fence == fence && entry.state == TicketState::Running {
-            // What was said before the queue knew it holds as long as nothing is added to it.
-            let is_as = |(before, _): &(Carried, u64)| before.fence == fence && before.made.head == made.head;
-            let before = known.as_ref().filter(|before| is_as(before) && made.snapshot.is_none());
-            made.is_finished = is_finished || before.is_some_and(|(before, _)| before.made.is_finished);
-        }
+        let Some(entry) = queue.ticket(ticket)?.filter(|entry| !is_over(entry)) else { return Ok(None) };
+        let Some(mut made) = self.work_of(worker, &entry)? else { return Ok(None) };
+        let mut known = register.carried(ticket)?;
         if known.as_ref().is_some_and(|(carried, _)| carried.fence > fence) {
             // Somebody else goes on with it by now.
-            return Ok(());
+            return Ok(None);
+        }
+        let said = known.as_ref().map(|(said, _)| said).filter(|said| said.fence == fence);
+        if entry.fence == fence && matches!(entry.state, TicketState::Running | TicketState::Lost) {
+            made.is_finished = counts_as_finished(&made, said.map(|said| &said.made), judged);
+        }
+        if let Some((said, revision)) = known.as_ref()
+            && said.fence == fence
+            && is_outdated(&said.made, &made)
+        {
+            // Whatever becomes of the rest: what was gone on from is not what is finished.
+            let mut taken_back = said.clone();
+            taken_back.made.is_finished = false;
+            register.say_carried(&taken_back, Some(*revision))?;
+            known = register.carried(ticket)?;
+            if known.as_ref().is_some_and(|(carried, _)| carried.fence > fence) {
+                return Ok(None);
+            }
         }
         let carried = Carried::now(ticket, fence, self.project.node().as_str(), made);
         // Whoever takes it over has followed what landed.
@@ -163,20 +184,44 @@ impl Control {
         if !is_there {
             transport.send(Parcel::Carried(ticket, carried.commit()), carried.commit(), &without)?;
         }
-        let needless = match register.say_carried(&carried, revision)? {
-            true => before.as_ref().map(Carried::commit),
-            false if register.carried(ticket)?.is_some_and(|(now, _)| now.commit() == carried.commit()) => None,
-            false => Some(carried.commit()),
-        };
+        let (mut now, mut needless) = (Some(carried), before.map(|before| before.commit().clone()));
+        if let Some(carried) = &now
+            && !register.say_carried(carried, revision)?
+        {
+            let said = register.carried(ticket)?.map(|(said, _)| said);
+            let is_same = said.as_ref().is_some_and(|said| said.commit() == carried.commit());
+            (needless, now) = ((!is_same).then(|| carried.commit().clone()), said);
+        }
         if let Some(commit) = needless.filter(|_| !is_there) {
-            transport.forget(Parcel::Carried(ticket, commit))?;
+            transport.forget(Parcel::Carried(ticket, &commit))?;
         }
         // It may have landed meanwhile, and what was handed over been thrown away.
         if queue.ticket(ticket)?.is_none_or(|entry| is_over(&entry)) {
             register.forget_carried(ticket)?;
-            transport.forget(Parcel::Carried(ticket, carried.commit()))?;
+            if let Some(now) = now.take() {
+                transport.forget(Parcel::Carried(ticket, now.commit()))?;
+            }
         }
-        Ok(())
+        Ok(now)
+    }
+
+    /// Says that what another node had finished is handed over from here now, before the queue hears that it is finished
+    /// here: this node may be the next one that goes away. Where that cannot be said, a coordinator does so later.
+    pub(super) fn adopt_finished(&self, ticket: &TicketId, fence: u64, agent: &AgentName, made: &Made) {
+        let said = self.project.queue().and_then(|queue| {
+            let Some(register) = Register::open(&*queue)? else { return Ok(true) };
+            let revision = register.carried(ticket)?.map(|(_, revision)| revision);
+            let round = self.project.store()?.token(ticket)?.map(|token| Round { token, agent: agent.clone() });
+            let made = Made { round, ..made.clone() };
+            let carried = Carried::now(ticket, fence, self.project.node().as_str(), made);
+            Ok(register.say_carried(&carried, revision)?)
+        });
+        let failed = match said {
+            Ok(true) => return,
+            Ok(false) => "somebody said something else of it meanwhile".to_owned(),
+            Err(failure) => failure.chain.join(": "),
+        };
+        tracing::warn!(ticket = ticket.as_str(), error = failed, "its finished work could not be handed on");
     }
 
     /// What there is of a worker's work; `None` without a branch.
@@ -257,10 +302,6 @@ impl Control {
             }
         }
         self.start_published(id, agent, headless, Some(seen))?;
-        if is_finished(entry.state) {
-            // This node may be the next one that goes away. Its coordinator tries again.
-            self.carry_finished(WorkerId::of(id, 1).as_str()).ok();
-        }
         let was_approved = matches!(entry.state, TicketState::Approved | TicketState::Landing);
         match carried.filter(|_| was_approved).map(|carried| carried.made) {
             // As it was approved where it was taken over from, and still was when it was.
@@ -277,12 +318,14 @@ impl Control {
         let Some(register) = Register::open(&*self.project.queue()?)? else { return Ok(Vec::new()) };
         let own = self.project.node();
         let known = register.carried(&worker.ticket)?.map(|(carried, _)| carried);
+        // It is handed over before the queue knows that it is finished, and only that makes it so.
+        let is_finished = self.ticket_state(&worker.ticket)?.is_some_and(is_finished);
         let had = known.as_ref().map(|carried| match carried.node == own.as_str() {
             true => format!(
                 "what it made until {} ({}) was handed over{}, for other nodes to go on with",
                 carried.at,
                 carried.commit(),
-                match (carried.made.is_finished, &carried.made.approval) {
+                match (carried.made.is_finished && is_finished, &carried.made.approval) {
                     (false, _) => "",
                     (true, None) => " as finished",
                     (true, Some(_)) => " as finished and approved",
@@ -328,12 +371,15 @@ impl Control {
         Ok(())
     }
 
-    /// The work on a ticket that another node handed over last.
+    /// The work on a ticket that another node handed over last; also what was taken over from it here and not begun on.
     fn carried_elsewhere(&self, ticket: &TicketId) -> Result<Option<Carried>, Failure> {
         let Some(register) = Register::open(&*self.project.queue()?)? else { return Ok(None) };
-        let own = self.project.node();
-        let carried = register.carried(ticket)?.map(|(carried, _)| carried);
-        Ok(carried.filter(|carried| carried.node != own.as_str()))
+        let Some((carried, _)) = register.carried(ticket)? else { return Ok(None) };
+        if carried.node != self.project.node().as_str() {
+            return Ok(Some(carried));
+        }
+        let worker = self.project.store()?.worker(&WorkerId::of(ticket, 1))?;
+        Ok(worker.is_none_or(|worker| worker.attempt.fence < carried.fence).then_some(carried))
     }
 
     /// What another node left of the work on a ticket; with `takes_over`, that it left nothing is told as well.
@@ -375,6 +421,17 @@ impl Control {
         }
         Ok(nothing())
     }
+}
+
+/// Whether work counts as finished whose ticket is not so yet: it was judged to be, or was `said` to be before, which holds
+/// as long as no commit is added to it. A snapshot of it says nothing, since there is always one.
+fn counts_as_finished(made: &Made, said: Option<&Made>, judged: Option<&CommitId>) -> bool {
+    judged == Some(&made.head) || said.is_some_and(|said| said.is_finished && said.head == made.head)
+}
+
+/// Whether something else is `said` to be finished than is, so that nobody may take that for it meanwhile.
+fn is_outdated(said: &Made, made: &Made) -> bool {
+    said.is_finished && (!made.is_finished || said.head != made.head)
 }
 
 /// Whether an attempt has come to a good end whose ticket is in this state.

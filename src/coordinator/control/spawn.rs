@@ -166,7 +166,12 @@ impl Control {
         let take = |(id, prepared): (String, Prepared)| {
             progress.step(&id, SpawnStep::Claim);
             let taken = match prepared {
-                Prepared::New(mut start) => spawner.reserve(&mut start).map(|place| Taken::New(start, place)),
+                Prepared::New(mut start) => spawner.reserve(&mut start).map(|place| {
+                    if let Some(made) = start.finished() {
+                        self.adopt_finished(&start.ticket.id, place.fence(), &start.agent.name, made);
+                    }
+                    Taken::New(start, place)
+                }),
                 Prepared::Again(again) => spawner.reserve_again(&again, None).map(|place| Taken::Again(again, place)),
             };
             (id, taken.map_err(Failure::from))
@@ -181,7 +186,8 @@ impl Control {
         ready: &mut Vec<(String, Prepared)>,
     ) -> Result<Vec<(Ticket, String)>, Failure> {
         if !request.queues {
-            let needs_place = |prepared: &Prepared| !matches!(prepared, Prepared::New(start) if start.is_finished());
+            let needs_place =
+                |prepared: &Prepared| !matches!(prepared, Prepared::New(start) if start.finished().is_some());
             self.check_capacity(ready.iter().filter(|(_, prepared)| needs_place(prepared)).count())?;
             return Ok(Vec::new());
         }

@@ -53,6 +53,11 @@ impl Machine {
         }
     }
 
+    /// Whether what finishing finds will be thrown away, because the agent went on.
+    pub(in crate::supervisor) fn finishes_in_vain(&self) -> bool {
+        self.finish_is_stale
+    }
+
     /// Counts a tick where finishing could not be done; whether it is tried again now.
     pub(super) fn is_time_to_finish(&mut self) -> bool {
         if self.stage != Stage::Blocked || self.hold {

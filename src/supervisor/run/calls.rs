@@ -327,7 +327,10 @@ impl Supervision {
             if self.spending.is_due() {
                 self.charge().await;
             }
-            self.check_limits(self.machine.has_failed_turn()).await;
+            // What is judged to be finished is, however long it takes to hand it over.
+            if !self.finishing.as_ref().is_some_and(|finishing| finishing.has_judged()) {
+                self.check_limits(self.machine.has_failed_turn()).await;
+            }
             self.begin_renewal_if_due(now);
         }
         self.begin_mail_if_due(now);
@@ -421,8 +424,8 @@ impl Supervision {
     pub(super) async fn take_job(&mut self, job: Job) {
         match job {
             Job::Snapshot(result) => self.snapshot_done(result).await,
-            Job::Finish(finishing, is_handed_over) => {
-                self.facts.is_handed_over = is_handed_over;
+            Job::Finish(finishing, handed_over_at) => {
+                (self.finishing, self.facts.handed_over_at) = (None, handed_over_at);
                 // The last figures of the turn are known by now.
                 self.poll_runtime().await;
                 self.facts.checks = finishing.checks;

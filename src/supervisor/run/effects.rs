@@ -13,7 +13,7 @@ use crate::git::{Repository, StateOf};
 use crate::model::event::{Event, SwarmEvent};
 use crate::model::tool_call::ToolOutcome;
 use crate::model::worker::{Changes, Outcome, Worker};
-use crate::model::{AgentName, Time};
+use crate::model::{AgentName, CommitId, Time};
 use crate::process;
 use crate::store::{Fate, write_result};
 use crate::supervisor::SupervisorError;
@@ -24,8 +24,14 @@ use crate::supervisor::machine::{Effect, FinishReport, Input, Mode};
 
 /// Lines of a program's screen that stand for its result.
 const SHOWN_RESULT: usize = 40;
-/// How long work that is finished waits until it is handed over.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(30);
+/// How long work that is finished waits until it is handed over: as long as sending much of it may take.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(600);
+/// How often that is tried; each try waits for a server that is away.
+const HAND_OVER_TRIES: u32 = 3;
+/// The code with which the command for it ends when that is done.
+const DONE: i32 = 0;
+/// The code with which it ends when a person has to see to it first.
+const NEEDS_PERSON: i32 = 4;
 /// How often it is seen to that it should still wait.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The pause before it is tried again.
@@ -127,10 +133,10 @@ impl Supervision {
             // First, so that who sees the verdict sees the figures it is about.
             results.blocking_send(Job::Snapshot(snapshot(&repository, &worker, calls, most))).ok();
             let is_handed_over = match &finishing.report {
-                FinishReport::Work(_) => hand_over(&handover, &finish.progress),
+                FinishReport::Work(commit) => hand_over(&handover, commit, &finish.progress),
                 _ => false,
             };
-            results.blocking_send(Job::Finish(finishing, is_handed_over)).ok();
+            results.blocking_send(Job::Finish(finishing, is_handed_over.then_some(fence))).ok();
         });
     }
 
@@ -180,8 +186,8 @@ impl Supervision {
             let used = Some(self.facts.figures);
             self.log(Event::AttemptEnded { outcome: outcome.clone(), used }).await;
             self.concluded = Some(outcome.clone());
-            if let Outcome::Finished { .. } = outcome {
-                let started = self.start_finished();
+            if let Outcome::Finished { commit } = &outcome {
+                let started = self.start_finished(commit);
                 self.note_error(started);
             }
         }
@@ -225,13 +231,13 @@ impl Supervision {
         self.note_error(gone);
     }
 
-    /// Starts the commands for work that is finished: one hands it over to other nodes where that was not done before, and
-    /// one asks its reviewers.
-    fn start_finished(&self) -> Result<(), SupervisorError> {
+    /// Starts the commands for work that is finished: one hands it over to other nodes where that was not done before under
+    /// the fence that its ticket has now, and one asks its reviewers.
+    fn start_finished(&self, commit: &CommitId) -> Result<(), SupervisorError> {
         let handover = &self.assignment.handover;
         let Handover { worker, reviewers, .. } = handover;
-        if !self.facts.is_handed_over {
-            start_carrying(handover)?;
+        if self.facts.handed_over_at != Some(self.assignment.fence) {
+            start_carrying(handover, commit)?;
         }
         if let Some(Reviewers { agents, env }) = reviewers {
             let log = crate::files::open_log(&self.assignment.paths.reviewers_log(worker))?;
@@ -360,20 +366,30 @@ impl Supervision {
     }
 }
 
-/// Hands work over that is about to be finished, before the queue hears so: whoever sees that it is finished finds it, also
-/// when this machine is gone by then. Whether it is handed over; while a server is away that is tried again for a moment.
-fn hand_over(handover: &Handover, progress: &Progress) -> bool {
-    let started = std::time::Instant::now();
-    while let Ok(Some(ended)) = start_carrying(handover) {
-        loop {
-            if progress.is_cancelled() || started.elapsed() > HAND_OVER_WITHIN {
-                return false;
+/// Hands work over that is judged to be finished, before the queue hears so: whoever sees that it is finished finds it, also
+/// when this machine is gone by then. Whether that is done, or nothing that another try would change; a server that is away
+/// is waited for a moment.
+fn hand_over(handover: &Handover, commit: &CommitId, progress: &Progress) -> bool {
+    let begun = std::time::Instant::now();
+    for _ in 0..HAND_OVER_TRIES {
+        match start_carrying(handover, commit) {
+            Ok(None) => return true,
+            Ok(Some(ended)) => {
+                let code = loop {
+                    if progress.is_cancelled() || begun.elapsed() > HAND_OVER_WITHIN {
+                        return false;
+                    }
+                    match ended.recv_timeout(LOOK_EVERY) {
+                        Err(RecvTimeoutError::Timeout) => {}
+                        ended => break ended.ok().flatten(),
+                    }
+                };
+                if let Some(DONE | NEEDS_PERSON) = code {
+                    return true;
+                }
             }
-            match ended.recv_timeout(LOOK_EVERY) {
-                Ok(true) => return true,
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(false) | Err(RecvTimeoutError::Disconnected) => break,
-            }
+            // Whoever tries it after the end says why.
+            Err(_) => {}
         }
         std::thread::sleep(AGAIN_AFTER);
     }
@@ -381,20 +397,21 @@ fn hand_over(handover: &Handover, progress: &Progress) -> bool {
 }
 
 /// Starts the command that hands finished work over to other nodes, which a coordinator does as well but not after it was
-/// killed; `None` where there are none. It says whether that went well.
-fn start_carrying(handover: &Handover) -> Result<Option<Receiver<bool>>, SupervisorError> {
+/// killed; `None` where there are none. It says with which code it ended.
+fn start_carrying(handover: &Handover, commit: &CommitId) -> Result<Option<Receiver<Option<i32>>>, SupervisorError> {
     let Some(env) = &handover.carry_env else { return Ok(None) };
-    start_beside(handover, &["--quiet", "carry", handover.worker.as_str()], env, Stdio::null()).map(Some)
+    let args = ["--quiet", "carry", handover.worker.as_str(), commit.as_str()];
+    start_beside(handover, &args, env, Stdio::null()).map(Some)
 }
 
-/// Starts a command of ours that is no part of this worker, and goes on when the supervisor ends. It says whether it ended
-/// well, to whoever wants to know.
+/// Starts a command of ours that is no part of this worker, and goes on when the supervisor ends. It says with which code it
+/// ended, to whoever wants to know; `None` where a signal ended it.
 fn start_beside(
     handover: &Handover,
     args: &[&str],
     env: &[(String, String)],
     log: Stdio,
-) -> Result<Receiver<bool>, SupervisorError> {
+) -> Result<Receiver<Option<i32>>, SupervisorError> {
     let mut command = process::command(&handover.program);
     command.args(args).current_dir(&handover.repository).env_clear();
     command.envs(env.iter().map(|(name, value)| (name, value)));
@@ -403,9 +420,9 @@ fn start_beside(
     let mut child = process::spawn(&mut command)?;
     let (sender, ended) = channel();
     std::thread::spawn(move || {
-        let ended_well = child.wait().is_ok_and(|status| status.success());
+        let code = child.wait().ok().and_then(|status| status.code());
         process::forget(child.id());
-        sender.send(ended_well).ok();
+        sender.send(code).ok();
     });
     Ok(ended)
 }

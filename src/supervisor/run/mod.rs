@@ -109,8 +109,8 @@ fn tell(ready: &Path, word: &FirstWord) {
 enum Job {
     /// A snapshot, with the worktree's figures.
     Snapshot(Result<Changes, String>),
-    /// Finishing, and whether other nodes have what it found to be finished.
-    Finish(Finishing, bool),
+    /// Finishing, and the fence under which what it found to be finished was handed over, where it was.
+    Finish(Finishing, Option<u64>),
     /// The agent ended and its whole tree is gone.
     Exited(ExitInfo),
     /// The agent's whole tree is gone and it had ended before.
@@ -374,6 +374,11 @@ impl Supervision {
                     inputs.push_back(next);
                 }
             }
+        }
+        if self.machine.finishes_in_vain()
+            && let Some(finishing) = &self.finishing
+        {
+            finishing.cancel();
         }
         self.told.live_is_stale |= is_news;
         self.save_messages();

@@ -248,8 +248,8 @@ pub(super) struct Facts {
     pub(super) changes: Option<Changes>,
     /// How the checks of the last finishing went.
     pub(super) checks: Vec<CheckResult>,
-    /// Whether the finished work is where other nodes find it.
-    pub(super) is_handed_over: bool,
+    /// The fence under which the finished work is where other nodes find it.
+    pub(super) handed_over_at: Option<u64>,
     /// Files that the finished work changes outside its scope.
     pub(super) outside_scope: Vec<String>,
     /// The last thing that the agent said at the end of a turn.
@@ -270,7 +270,7 @@ impl Facts {
             used_before: Figures::default(),
             changes: worker.early_changes(last.as_ref()),
             checks: Vec::new(),
-            is_handed_over: false,
+            handed_over_at: None,
             outside_scope: Vec::new(),
             answer: None,
             tells_tools: agent::tells_tools(&assignment.handover.agent, assignment.launch_mode()),

@@ -107,9 +107,9 @@ impl Start {
         self.inherited.as_ref()?.left.as_ref()
     }
 
-    /// Whether that is finished, so that no agent is started for it.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.left().is_some_and(|left| left.is_finished)
+    /// The same where it is finished, so that no agent is started for it.
+    pub(crate) fn finished(&self) -> Option<&Made> {
+        self.left().filter(|left| left.is_finished)
     }
 }
 
@@ -173,6 +173,13 @@ pub(crate) struct Reserved {
     _lock: FileLock,
     /// Keeps its claim.
     _renewing: Option<Renewing>,
+}
+
+impl Reserved {
+    /// The fence of its lease.
+    pub(crate) fn fence(&self) -> u64 {
+        self.worker.attempt.fence
+    }
 }
 
 /// A worker whose agent runs, or whose work another node had finished.
@@ -406,7 +413,7 @@ impl Spawner {
         worker.place.made_paths = self.set_up(&worker, &env, ledger)?;
         let place = worker.place.clone();
         ledger.update(|row| row.place = place)?;
-        if let Some(Made { head, is_finished: true, .. }) = start.left() {
+        if let Some(Made { head, .. }) = start.finished() {
             return self.hand_in(ledger, &worker, head);
         }
         let mut prompt = self.prompt(&start.ticket, &worker)?;
