@@ -44,6 +44,12 @@ impl Day {
         earlier.map_or_else(|| self.clone(), |date| Self(date.to_string()))
     }
 
+    /// The day after this one.
+    pub(crate) fn next(&self) -> Self {
+        let next = self.0.parse::<jiff::civil::Date>().and_then(|date| date.tomorrow());
+        next.map_or_else(|_| self.clone(), |date| Self(date.to_string()))
+    }
+
     /// The day as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -258,6 +264,7 @@ mod tests {
     fn days_are_read_and_counted_back() {
         let day = Day::parse("2026-03-01").unwrap();
         assert_eq!(day.before(1).as_str(), "2026-02-28");
+        assert_eq!(day.before(1).next(), day);
         assert_eq!(Day::parse("yesterday"), None);
     }
 }

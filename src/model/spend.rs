@@ -12,6 +12,10 @@ pub(crate) const SPEND_SCHEMA: u32 = 1;
 const MODEL_KEPT: usize = 200;
 /// Letters of a clone's name, at most.
 const CLONE_LETTERS: usize = 64;
+/// Tokens and milliseconds of one entry, at most: numbers up to that are exact whatever reads them.
+const MOST: u64 = 1 << 53;
+/// US dollars of one entry, at most.
+const MOST_USD: f64 = 1e9;
 
 /// What one clone spent on one ticket on one day: all of it each time, so that the last report replaces those before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +32,9 @@ pub(crate) struct SpendReport {
     pub(crate) day: Day,
     /// The ticket; null of what is about none, as a plan.
     pub(crate) ticket: Option<TicketId>,
+    /// How often it changed: a report of a lower number is late. 0 where nobody counts.
+    #[serde(default)]
+    pub(crate) version: u64,
     /// What it was spent on.
     pub(crate) entries: Vec<SpendEntry>,
 }
@@ -103,8 +110,16 @@ impl SpendReport {
             entry.model.retain(|letter| !letter.is_control());
             entry.model = cut(&entry.model, MODEL_KEPT).to_owned();
         }
-        let is_cost = |entry: &SpendEntry| entry.cost_usd.is_finite() && entry.cost_usd >= 0.0;
-        (is_clone && report.entries.iter().all(is_cost)).then_some(report)
+        (is_clone && report.entries.iter().all(SpendEntry::can_be)).then_some(report)
+    }
+}
+
+impl SpendEntry {
+    /// Whether its figures are some that can be added up.
+    fn can_be(&self) -> bool {
+        let Self { input_tokens, output_tokens, unpriced_tokens, estimated_tokens, time_ms, .. } = *self;
+        let counts = [input_tokens, output_tokens, unpriced_tokens, estimated_tokens, time_ms];
+        counts.iter().all(|count| *count <= MOST) && (0.0..=MOST_USD).contains(&self.cost_usd)
     }
 }
 
@@ -135,6 +150,7 @@ pub(crate) mod testing {
             node: "far".parse().unwrap(),
             day: Day::parse("2026-11-21").unwrap(),
             ticket: ticket.map(|ticket| ticket.parse().unwrap()),
+            version: 0,
             entries: vec![entry],
         }
     }
@@ -167,7 +183,13 @@ mod tests {
         ] {
             assert_eq!(read(&|document| document[key] = value.clone()), None, "{key}: {value}");
         }
-        for (key, value) in [("cost_usd", json!(-1.0)), ("input_tokens", json!(-1)), ("agent", json!("\n"))] {
+        for (key, value) in [
+            ("cost_usd", json!(-1.0)),
+            ("cost_usd", json!(1e308)),
+            ("input_tokens", json!(-1)),
+            ("estimated_tokens", json!(1_u64 << 63)),
+            ("agent", json!("\n")),
+        ] {
             assert_eq!(read(&|document| document["entries"][0][key] = value.clone()), None, "{key}: {value}");
         }
         let shown = read(&|document| document["entries"][0]["model"] = json!("m\u{1b}[2J")).unwrap();

@@ -73,7 +73,7 @@ pub(crate) use migrate::{MoveError, load, to_file, to_server};
 pub(crate) use nats::NatsEngine;
 pub(crate) use nats::{Board, Gateway, GatewaySettings, Keep, Link, NatsError, Objects, Posted, Watch, seen};
 pub(crate) use server::{Login, Server};
-pub(crate) use spend::share_spend;
+pub(crate) use spend::{Hear, share_spend};
 
 /// Version of the shape of [`QueueEvent`].
 pub(crate) const QUEUE_EVENT_SCHEMA: u32 = 1;

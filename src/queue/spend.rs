@@ -1,5 +1,9 @@
 //! Budgets of several machines: each tells the others what it spent, and adds what they did to its own ledger, so that
 //! every check goes by the sum.
+//!
+//! Whatever is lost on the way, by a server that lost its last messages or a program that could not read what a newer one
+//! told, is made good within an hour: then all is heard again, and what is of late is told again. Neither changes anything
+//! where nothing was lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,41 +11,44 @@ use std::time::Duration;
 use super::nats::{Link, REPORTS_KEPT_DAYS};
 use super::{Queue, QueueError};
 use crate::files::FileLock;
-use crate::model::day::DayClock;
+use crate::model::day::{Day, DayClock};
 use crate::model::spend::{SPEND_SCHEMA, SpendReport};
-use crate::model::{Time, error_text};
+use crate::model::{NodeName, Time};
 use crate::store::{Heard, StatePaths, Store, StoreError, clocks};
 
 /// How often the others are heard, by all processes of a clone together.
-const HEAR_EVERY_MS: i64 = 2_000;
+const HEAR_EVERY: Duration = Duration::from_secs(2);
+/// How often they are heard from the beginning.
+const ANEW_EVERY: Duration = Duration::from_secs(3_600);
+/// How many days back is told again then.
+const TOLD_AGAIN_DAYS: u32 = 1;
 
-/// Tells a server what this clone spent that it was not told yet, and hears what others did, at most every two seconds.
-/// Nothing where the queue is on no server, and where another process of this clone does so for longer than `wait`.
+/// When the others are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hear {
+    /// Not this time: somebody waits for no more than that the server is told.
+    Not,
+    /// Where nobody here did for two seconds.
+    IfDue,
+    /// In any case.
+    Now,
+}
+
+/// Tells a server what this clone spent that it was not told yet, and hears what others did. Nothing where the queue is on no
+/// server. False where another process of this clone does so for longer than `wait`.
 pub(crate) fn share_spend(
     queue: &dyn Queue,
     store: &Store,
     paths: &StatePaths,
     wait: Duration,
-) -> Result<(), QueueError> {
-    share_at(queue, store, paths, wait, Time::now())
-}
-
-/// The same at a moment.
-fn share_at(queue: &dyn Queue, store: &Store, paths: &StatePaths, wait: Duration, now: Time) -> Result<(), QueueError> {
-    let Some(link) = queue.link() else { return Ok(()) };
+    hear: Hear,
+) -> Result<bool, QueueError> {
+    let Some(link) = queue.link() else { return Ok(true) };
     let lock = FileLock::take_within(&paths.lock("spend"), wait).map_err(StoreError::from)?;
-    let Some(_lock) = lock else { return Ok(()) };
-    let ledger = Ledger { link, store, clone: store.clone_id()? };
-    let known = store.spend_heard()?;
-    let hears = store.hears_spend_after(HEAR_EVERY_MS, now)?;
-    if !hears && known != Heard::default() {
-        return ledger.tell(queue.node());
-    }
-    let there = link.reports()?;
-    let is_known = known.stream == there.stream && known.seq <= there.seq;
-    let from = if is_known { known } else { ledger.begin(&there)? };
-    ledger.tell(queue.node())?;
-    if from.seq < there.seq { ledger.hear(from) } else { Ok(()) }
+    let Some(_lock) = lock else { return Ok(false) };
+    let clone = store.clone_id()?;
+    let mut ledger = Ledger { link, store, clone, node: queue.node(), heard: store.spend_heard()? };
+    ledger.share(Time::now(), hear).map(|()| true)
 }
 
 /// The ledger of one clone among those of the others.
@@ -52,56 +59,92 @@ struct Ledger<'a> {
     store: &'a Store,
     /// Whose.
     clone: String,
+    /// The node that it is.
+    node: &'a str,
+    /// How far the others were heard.
+    heard: Heard,
 }
 
 impl Ledger<'_> {
-    /// Begins with a server that does not have what was told, and others are heard on from the beginning.
-    fn begin(&self, there: &Heard) -> Result<Heard, QueueError> {
-        let (_, today) = DayClock::look(None, &clocks());
-        self.store.untell_spend(&today.day.before(REPORTS_KEPT_DAYS))?;
-        let heard = Heard { stream: there.stream.clone(), seq: 0 };
-        self.store.hear_spend(&[], &heard)?;
-        Ok(heard)
+    /// Tells what is to be told, and hears the others where that is due.
+    fn share(&mut self, now: Time, hear: Hear) -> Result<(), QueueError> {
+        // A clock that was set back says nothing.
+        let is_due =
+            |last: Option<Time>, every: Duration| last.is_none_or(|last| last > now || last.after(every) <= now);
+        match hear {
+            // Where it is told is looked for when others are heard.
+            Hear::Not if self.heard.stream.is_empty() => return Ok(()),
+            Hear::Not => return self.tell(),
+            Hear::IfDue if !is_due(self.heard.at, HEAR_EVERY) => return self.tell(),
+            Hear::IfDue | Hear::Now => {}
+        }
+        let there = self.link.reports()?;
+        let is_new = self.heard.stream != there.stream || there.seq < self.heard.seq;
+        if is_new || is_due(self.heard.anew_at, ANEW_EVERY) {
+            let back = if is_new { REPORTS_KEPT_DAYS } else { TOLD_AGAIN_DAYS };
+            self.store.untell_spend(&today().before(back))?;
+            self.heard = Heard { stream: there.stream, seq: 0, at: None, anew_at: Some(now) };
+        }
+        // What cannot be told keeps nobody from hearing.
+        let told = self.tell();
+        if self.heard.seq < there.seq {
+            self.hear()?;
+        }
+        self.heard.at = Some(now);
+        self.store.hear_spend(&[], &self.heard)?;
+        told
     }
 
     /// Tells what was not told yet.
-    fn tell(&self, node: &str) -> Result<(), QueueError> {
+    fn tell(&mut self) -> Result<(), QueueError> {
         // A name that is none is one of the file engine.
-        let Ok(node) = node.parse() else { return Ok(()) };
+        let Ok(node) = self.node.parse::<NodeName>() else { return Ok(()) };
+        let before = self.heard.seq;
         for untold in self.store.untold_spend()? {
             let report = SpendReport {
                 schema: SPEND_SCHEMA,
                 at: Time::now(),
                 clone: self.clone.clone(),
-                node: Clone::clone(&node),
+                node: node.clone(),
                 day: untold.day.clone(),
                 ticket: untold.ticket.parse().ok(),
+                version: untold.version,
                 entries: untold.entries.clone(),
             };
-            match self.link.report(&report, untold.version) {
-                // Such as one that is too large: it is in the way of no other one, and told when it changes.
-                Err(error) if error.is_refusal() => {
-                    tracing::warn!(ticket = untold.ticket, error = error_text(&error), "its cost could not be told");
-                }
-                told => told?,
+            match self.link.report(&report)? {
+                // Nothing of another clone lies between.
+                Some(seq) if seq == self.heard.seq + 1 => self.heard.seq = seq,
+                Some(_) => {}
+                // It is in the way of no other one, and told when it changes.
+                None => tracing::warn!(ticket = untold.ticket, "what it cost is more than the server takes at once"),
             }
             self.store.note_told(&untold)?;
+        }
+        if self.heard.seq > before {
+            self.store.hear_spend(&[], &self.heard)?;
         }
         Ok(())
     }
 
     /// Hears what others told since.
-    fn hear(&self, mut heard: Heard) -> Result<(), QueueError> {
+    fn hear(&mut self) -> Result<(), QueueError> {
+        let days = today().before(REPORTS_KEPT_DAYS + 1)..=today().next();
         loop {
-            let part = self.link.reports_after(heard.seq)?;
-            let others: Vec<_> = part.reports.into_iter().filter(|report| report.clone != self.clone).collect();
-            heard.seq = part.seq;
-            self.store.hear_spend(&others, &heard)?;
+            let part = self.link.reports_after(self.heard.seq)?;
+            let is_of_others = |report: &SpendReport| report.clone != self.clone && days.contains(&report.day);
+            let others: Vec<_> = part.reports.into_iter().filter(is_of_others).collect();
+            self.heard.seq = part.seq;
+            self.store.hear_spend(&others, &self.heard)?;
             if !part.is_more {
                 return Ok(());
             }
         }
     }
+}
+
+/// The day that it is here.
+fn today() -> Day {
+    DayClock::look(None, &clocks()).1.day
 }
 
 #[cfg(test)]
@@ -164,7 +207,13 @@ mod tests {
         fn share_after(&self, passed: i64) {
             let now = Time::from_millis(self.now.get().as_millis() + passed);
             self.now.set(now);
-            share_at(&*self.queue, &self.store, &self.paths, Duration::ZERO, now).unwrap();
+            self.ledger().share(now, Hear::IfDue).unwrap();
+        }
+
+        fn ledger(&self) -> Ledger<'_> {
+            let (clone, heard) = (self.store.clone_id().unwrap(), self.store.spend_heard().unwrap());
+            let (link, store, node) = (self.queue.link().unwrap(), &self.store, self.queue.node());
+            Ledger { link, store, clone, node, heard }
         }
 
         /// What is known to be spent on a ticket and today, in tokens.
@@ -218,12 +267,54 @@ mod tests {
         let engine = NatsEngine::start();
         let one = Machine::new(&engine);
         one.charge("fix", 100, "m");
+        let share = || share_spend(&*one.queue, &one.store, &one.paths, Duration::ZERO, Hear::IfDue).unwrap();
         let lock = FileLock::wait(&one.paths.lock("spend")).unwrap();
-        one.share();
+        assert!(!share());
         assert_eq!(one.store.untold_spend().unwrap().len(), 1);
         drop(lock);
-        one.share();
+        assert!(share());
         assert_eq!(one.store.untold_spend().unwrap(), []);
+    }
+
+    #[test]
+    fn what_only_this_clone_told_is_not_read_again() {
+        let engine = NatsEngine::start();
+        let [one, other] = [(); 2].map(|()| Machine::new(&engine));
+        one.share();
+        one.charge("fix", 100, "m");
+        one.share();
+        assert_eq!(one.store.spend_heard().unwrap().seq, 1);
+        other.charge("fix", 10, "m");
+        other.share();
+        one.charge("fix", 120, "m");
+        one.share_after(1);
+        assert_eq!((one.store.spend_heard().unwrap().seq, one.spent("fix").0), (1, 120));
+        one.share();
+        assert_eq!((one.store.spend_heard().unwrap().seq, one.spent("fix").0), (3, 130));
+    }
+
+    #[test]
+    fn what_a_server_lost_of_late_is_made_good_within_an_hour() {
+        let engine = NatsEngine::start();
+        let [one, other] = [(); 2].map(|()| Machine::new(&engine));
+        for machine in [&one, &other] {
+            machine.share();
+        }
+        one.charge("fix", 100, "m");
+        other.charge("docs", 10, "m");
+        for machine in [&one, &other] {
+            machine.share();
+        }
+        // What came last is gone, and something else is in its place.
+        one.queue.link().unwrap().forget_report(1);
+        other.charge("docs", 20, "m");
+        other.share();
+        let new = Machine::new(&engine);
+        new.share();
+        assert_eq!((new.spent("fix").0, new.spent("docs").0), (0, 20));
+        one.share_after(3_600_000);
+        new.share();
+        assert_eq!((new.spent("fix").0, new.spent("docs").0), (100, 20));
     }
 
     #[test]

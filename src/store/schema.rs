@@ -291,7 +291,7 @@ CREATE TABLE tokens(
 ";
 
 /// What the clones that share a queue spent: `node` is empty in rows of this one. What this one spent on a ticket on a day
-/// is to be told to the others while `version` is more than `told`.
+/// is to be told to the others while `version` is more than `told`; of what they told, the last version was taken over.
 const SHARED_SPEND: &str = "
 ALTER TABLE spend ADD COLUMN node TEXT NOT NULL DEFAULT '';
 CREATE TABLE spend_told(
@@ -302,6 +302,10 @@ CREATE TABLE spend_told(
   PRIMARY KEY(day, ticket)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX spend_untold ON spend_told(day, ticket) WHERE version > told;
+CREATE TABLE spend_heard(
+  report TEXT PRIMARY KEY,
+  version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The database's format number; 0 for an empty one.

@@ -13,8 +13,6 @@ use crate::model::spend::{Role, SpendEntry, SpendReport};
 
 /// The fact that says how far others were heard.
 const HEARD: &str = "spend_heard";
-/// The fact that says when they were.
-const HEARD_AT: &str = "spend_heard_at";
 /// The fact that tells this clone from every other one.
 const CLONE: &str = "clone_id";
 
@@ -26,7 +24,7 @@ pub(crate) struct Untold {
     /// The ticket; empty for what is about none.
     pub(crate) ticket: String,
     /// How often it has changed.
-    pub(crate) version: i64,
+    pub(crate) version: u64,
     /// What was spent.
     pub(crate) entries: Vec<SpendEntry>,
 }
@@ -34,15 +32,22 @@ pub(crate) struct Untold {
 /// How far others were heard.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Heard {
-    /// Names what they are heard in; a new one begins anew.
+    /// Names what they are heard in; a new one begins anew, and so does everything before the first.
     pub(crate) stream: String,
     /// The number of the last message there.
     pub(crate) seq: u64,
+    /// When they were heard.
+    pub(crate) at: Option<Time>,
+    /// When all of them were begun to be heard from the first message on.
+    pub(crate) anew_at: Option<Time>,
 }
 
 impl Store {
     /// What tells this clone from every other one.
     pub(crate) fn clone_id(&self) -> Result<String, StoreError> {
+        if let Some(known) = self.meta(CLONE)? {
+            return Ok(known);
+        }
         self.write(|txn| {
             if let Some(known) = txn.meta(CLONE)? {
                 return Ok(known);
@@ -58,7 +63,7 @@ impl Store {
         self.read(|txn| {
             let sql = "SELECT day, ticket, version FROM spend_told WHERE version > told ORDER BY day, ticket";
             let mut all = txn.rows(sql, [], |row| {
-                let (day, ticket, version) = (Day::stored(row.get(0)?), row.get(1)?, row.get(2)?);
+                let (day, ticket, version) = (Day::stored(row.get(0)?), row.get(1)?, unsigned(row.get(2)?));
                 Ok(Untold { day, ticket, version, entries: Vec::new() })
             })?;
             for untold in &mut all {
@@ -72,7 +77,7 @@ impl Store {
     pub(crate) fn note_told(&self, untold: &Untold) -> Result<(), StoreError> {
         self.write(|txn| {
             let sql = "UPDATE spend_told SET told = MAX(told, ?3) WHERE day = ?1 AND ticket = ?2";
-            txn.run(sql, params![untold.day.as_str(), untold.ticket, untold.version]).map(drop)
+            txn.run(sql, params![untold.day.as_str(), untold.ticket, signed(untold.version)]).map(drop)
         })
     }
 
@@ -100,25 +105,6 @@ impl Store {
                 txn.take_report(report)?;
             }
             txn.set_meta(HEARD, &super::event::document("place", HEARD, heard)?)
-        })
-    }
-
-    /// Whether others are to be heard, because nobody here did for that long: says so to one at a time.
-    pub(crate) fn hears_spend_after(&self, pause_ms: i64, now: Time) -> Result<bool, StoreError> {
-        let is_due = |text: Option<String>| {
-            let last = text.and_then(|text| text.parse::<i64>().ok());
-            // A clock that went back says nothing.
-            last.is_none_or(|last| !(0..pause_ms).contains(&(now.as_millis() - last)))
-        };
-        if !is_due(self.meta(HEARD_AT)?) {
-            return Ok(false);
-        }
-        self.write(|txn| {
-            let is_due = is_due(txn.meta(HEARD_AT)?);
-            if is_due {
-                txn.set_meta(HEARD_AT, &now.as_millis().to_string())?;
-            }
-            Ok(is_due)
         })
     }
 }
@@ -169,10 +155,16 @@ impl Txn<'_> {
         Ok(rows.into_iter().flatten().collect())
     }
 
-    /// Puts what another clone spent on a ticket on a day in the place of what it told before.
+    /// Puts what another clone spent on a ticket on a day in the place of what it told before; one that is late changes
+    /// nothing.
     fn take_report(&self, report: &SpendReport) -> Result<(), StoreError> {
         let SpendReport { clone, node, day, .. } = report;
         let ticket = report.ticket.as_ref().map_or("", |ticket| ticket.as_str());
+        let sql = "INSERT INTO spend_heard(report, version) VALUES(?1, ?2)
+                   ON CONFLICT DO UPDATE SET version = ?2 WHERE version <= ?2";
+        if self.run(sql, params![format!("{clone}/{day}/{ticket}"), signed(report.version)])? == 0 {
+            return Ok(());
+        }
         // No account of this clone begins like that, and `0` comes right after `/`.
         let (accounts, end) = (format!("@{clone}/{day}/{ticket}/"), format!("@{clone}/{day}/{ticket}0"));
         self.run("DELETE FROM spend WHERE account >= ?1 AND account < ?2", [&accounts, &end])?;
@@ -218,13 +210,13 @@ mod tests {
     use crate::store::{Charge, Counted, StatePaths};
 
     /// A clone of its own, and its run.
-    struct Clone {
+    struct Machine {
         store: Store,
         run: RunId,
         _folder: tempfile::TempDir,
     }
 
-    impl Clone {
+    impl Machine {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(&StatePaths::new(folder.path()), Durability::Normal).unwrap();
@@ -274,64 +266,67 @@ mod tests {
 
     #[test]
     fn what_others_spent_counts_once_however_often_they_tell_it() {
-        let clone = Clone::new();
-        clone.charge("s1", Some("fix"), 100, Some(0.5), 1.0);
+        let here = Machine::new();
+        here.charge("s1", Some("fix"), 100, Some(0.5), 1.0);
         let hear = |reports: &[SpendReport], seq| {
-            clone.store.hear_spend(reports, &Heard { stream: "s".to_owned(), seq }).unwrap();
+            here.store.hear_spend(reports, &Heard { seq, ..Heard::default() }).unwrap();
         };
         hear(&[report("c1", Some("fix"), 10, 0.25), report("c2", Some("fix"), 1, 0.25)], 1);
         hear(&[report("c1", Some("fix"), 20, 0.5), report("c1", None, 1_000, 1.0)], 2);
         hear(&[report("c1", Some("fix"), 20, 0.5)], 3);
-        let (ticket, day) = clone.spent("fix");
+        let (ticket, day) = here.spent("fix");
         assert_eq!((ticket.input_tokens, ticket.cost_usd), (121, 1.25));
         assert_eq!((day.input_tokens, day.cost_usd), (1_121, 2.25));
-        assert_eq!(clone.store.spend_heard().unwrap(), Heard { stream: "s".to_owned(), seq: 3 });
+        assert_eq!(here.store.spend_heard().unwrap().seq, 3);
         // The run's own budget is nobody else's, and no account here takes theirs for its own.
-        clone.charge("s1", Some("fix"), 130, Some(0.5), 1.1);
-        let run = clone.store.spendings(None, &clone.run, &reading("a", 1.0, 1.0)).unwrap().spent.run;
+        here.charge("s1", Some("fix"), 130, Some(0.5), 1.1);
+        let run = here.store.spendings(None, &here.run, &reading("a", 1.0, 1.0)).unwrap().spent.run;
         assert_eq!(run.input_tokens, 130);
-        let rows = clone.store.spend_since(&Day::parse("2026-11-21").unwrap()).unwrap();
+        let rows = here.store.spend_since(&Day::parse("2026-11-21").unwrap()).unwrap();
         let nodes: Vec<_> = rows.iter().map(|row| (row.node.as_str(), row.ticket.as_str())).collect();
         assert_eq!(nodes.iter().filter(|(node, _)| *node == "far").count(), 3, "{nodes:?}");
-        assert_eq!(clone.tell(), [line("21", "fix", 130)], "what others told is theirs to tell");
+        assert_eq!(here.tell(), [line("21", "fix", 130)], "what others told is theirs to tell");
     }
 
     #[test]
     fn what_changed_is_told_until_it_is() {
-        let clone = Clone::new();
-        assert_eq!(clone.tell(), []);
-        clone.charge("s1", Some("fix"), 100, None, 1.0);
-        clone.charge("s2", Some("fix"), 10, None, 1.0);
-        clone.charge("p", None, 5, Some(0.1), 1.0);
-        clone.charge("s1", Some("fix"), 150, None, 25.0);
-        let untold = clone.store.untold_spend().unwrap();
-        clone.charge("s2", Some("fix"), 11, None, 25.0);
-        untold.iter().for_each(|untold| clone.store.note_told(untold).unwrap());
-        assert_eq!(clone.tell(), [line("22", "fix", 51)], "it changed after it was looked at");
-        assert_eq!(clone.tell(), []);
+        let here = Machine::new();
+        assert_eq!(here.tell(), []);
+        here.charge("s1", Some("fix"), 100, None, 1.0);
+        here.charge("s2", Some("fix"), 10, None, 1.0);
+        here.charge("p", None, 5, Some(0.1), 1.0);
+        here.charge("s1", Some("fix"), 150, None, 25.0);
+        let untold = here.store.untold_spend().unwrap();
+        here.charge("s2", Some("fix"), 11, None, 25.0);
+        untold.iter().for_each(|untold| here.store.note_told(untold).unwrap());
+        assert_eq!(here.tell(), [line("22", "fix", 51)], "it changed after it was looked at");
+        assert_eq!(here.tell(), []);
         // Telling the same again changes nothing; a price that is known later does, also of the day before.
-        clone.charge("s1", Some("fix"), 150, None, 25.0);
-        assert_eq!(clone.tell(), []);
-        clone.charge("s1", Some("fix"), 150, Some(0.3), 25.0);
-        assert_eq!(clone.tell(), [line("21", "fix", 110), line("22", "fix", 51)]);
+        here.charge("s1", Some("fix"), 150, None, 25.0);
+        assert_eq!(here.tell(), []);
+        here.charge("s1", Some("fix"), 150, Some(0.3), 25.0);
+        assert_eq!(here.tell(), [line("21", "fix", 110), line("22", "fix", 51)]);
         // Who is new is told everything of late.
-        clone.store.untell_spend(&Day::parse("2026-11-22").unwrap()).unwrap();
-        assert_eq!(clone.tell(), [line("22", "fix", 51)]);
-        clone.store.untell_spend(&Day::parse("2026-11-21").unwrap()).unwrap();
-        assert_eq!(clone.tell(), [line("21", "", 5), line("21", "fix", 110), line("22", "fix", 51)]);
+        here.store.untell_spend(&Day::parse("2026-11-22").unwrap()).unwrap();
+        assert_eq!(here.tell(), [line("22", "fix", 51)]);
+        here.store.untell_spend(&Day::parse("2026-11-21").unwrap()).unwrap();
+        assert_eq!(here.tell(), [line("21", "", 5), line("21", "fix", 110), line("22", "fix", 51)]);
     }
 
     #[test]
-    fn one_at_a_time_hears_and_not_all_the_time() {
-        let clone = Clone::new();
-        let hears = |at| clone.store.hears_spend_after(2_000, Time::from_millis(at)).unwrap();
-        assert_eq!([10_000, 10_001, 11_999, 12_000, 12_001].map(hears), [true, false, false, true, false]);
-        assert!(hears(5_000), "the clock was set back");
+    fn a_report_that_comes_late_changes_nothing() {
+        let here = Machine::new();
+        let hear = |version, tokens| {
+            let report = SpendReport { version, ..report("c1", Some("fix"), tokens, 0.0) };
+            here.store.hear_spend(&[report], &Heard::default()).unwrap();
+            here.spent("fix").0.input_tokens
+        };
+        assert_eq!([hear(6, 60), hear(5, 50), hear(6, 60), hear(7, 70)], [60, 60, 60, 70]);
     }
 
     #[test]
     fn a_clone_keeps_its_name() {
-        let (one, other) = (Clone::new(), Clone::new());
+        let (one, other) = (Machine::new(), Machine::new());
         let name = one.store.clone_id().unwrap();
         assert_eq!(one.store.clone_id().unwrap(), name);
         assert_ne!(other.store.clone_id().unwrap(), name);

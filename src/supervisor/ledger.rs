@@ -14,7 +14,7 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker};
 use crate::model::{AgentName, RunId, TicketId, Time, WorkerId, error_text};
 use crate::queue::message::TaskResult;
-use crate::queue::{self, Bus, BusError, Completion, Queue, QueueError, Renewed, Reopen, Subscription};
+use crate::queue::{self, Bus, BusError, Completion, Hear, Queue, QueueError, Renewed, Reopen, Subscription};
 use crate::store::{Charge, Charged, Counted, Fate, StatePaths, Store, clocks, read_result};
 
 /// How long the server of the queue may be away when an attempt ended, until that is given up.
@@ -120,10 +120,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// Tells a server what was spent here, and hears what was spent elsewhere, unless another process of this machine does
-    /// so for longer than `wait`; nothing in the file engine.
-    pub(crate) fn share_spend(&self, wait: Duration) -> Result<(), SupervisorError> {
-        Ok(queue::share_spend(&*self.queue, &self.store, &self.paths, wait)?)
+    /// Tells a server what was spent here, and may `hear` what was spent elsewhere, unless another process of this machine
+    /// does so for longer than `wait`; nothing in the file engine.
+    pub(crate) fn share_spend(&self, wait: Duration, hear: Hear) -> Result<(), SupervisorError> {
+        queue::share_spend(&*self.queue, &self.store, &self.paths, wait, hear)?;
+        Ok(())
     }
 
     /// The messages beside the queue.

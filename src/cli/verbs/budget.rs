@@ -96,7 +96,7 @@ fn cells(row: &SpendView, none: &str, style: Style) -> [(Style, String); 6] {
 
 /// Money, with a mark where it is not all of it.
 fn cost(row: &SpendView) -> String {
-    let tokens = row.input_tokens + row.output_tokens;
+    let tokens = row.input_tokens.saturating_add(row.output_tokens);
     match row.unpriced_tokens {
         0 if tokens == 0 && row.cost_usd == 0.0 => "-".to_owned(),
         0 => usd_text(row.cost_usd),

@@ -14,11 +14,11 @@ use crate::model::budget::{Budget, BudgetSettings, OnReached, Reached, Scope, Sp
 use crate::model::day::Day;
 use crate::model::ticket::Ticket;
 use crate::model::{RunId, Time};
-use crate::queue::{self, QueueTicket};
+use crate::queue::{self, Hear, QueueTicket};
 use crate::store::{Charged, SpendRow, clocks};
 
 /// How long a command waits for another process of this clone that tells what was spent.
-pub(super) const SHARE_WITHIN: Duration = Duration::from_secs(5);
+const SHARE_WITHIN: Duration = Duration::from_secs(5);
 /// Days that `swarm budget` looks back where nobody says how many.
 const LOOK_BACK: u32 = 6;
 
@@ -48,18 +48,22 @@ pub(crate) struct BudgetRequest {
 }
 
 impl Control {
-    /// Tells other machines what was spent here, and hears what they spent, where they share the queue, unless another
-    /// process of this clone does so for longer than `wait`; whether the server answered. While it does not, budgets go by
-    /// what is known here.
-    pub(in crate::coordinator) fn share_spend(&self, wait: Duration) -> bool {
-        let shared = self
-            .project
-            .queue()
-            .and_then(|queue| Ok(queue::share_spend(&*queue, self.project.store()?, &self.project.paths, wait)?));
-        if let Err(failure) = &shared {
-            tracing::warn!(error = failure.chain.join(": "), "what was spent could not be shared");
+    /// Tells other machines what was spent here, and hears what they spent, where they share the queue. Why something of
+    /// that may be missing, as a clause; budgets go by what is known here then.
+    pub(in crate::coordinator) fn share_spend(&self) -> Option<String> {
+        let shared = self.project.queue().and_then(|queue| {
+            let (store, paths) = (self.project.store()?, &self.project.paths);
+            Ok(queue::share_spend(&*queue, store, paths, SHARE_WITHIN, Hear::Now)?)
+        });
+        match shared {
+            Ok(true) => None,
+            Ok(false) => Some("another process here is still asking for it".to_owned()),
+            Err(failure) => {
+                let error = failure.chain.join(": ");
+                tracing::warn!(error, "what was spent could not be shared");
+                Some(error)
+            }
         }
-        shared.is_ok()
     }
 
     /// Refuses to start workers from within workers that are as deep as they may be.
@@ -83,7 +87,7 @@ impl Control {
         if run == Budget::default() && day == Budget::default() {
             return Ok(Vec::new());
         }
-        self.share_spend(SHARE_WITHIN);
+        self.share_spend();
         let Charged { spent, today } = self.project.store()?.spendings(None, &self.run, &clocks())?;
         if let Some(reached) = day.reached(Scope::Day, &spent.day) {
             let failure = over(&reached).hint(format!("the next day begins at {}", local_time(today.ends_at)));
@@ -142,7 +146,7 @@ impl Control {
         if budget == Budget::default() {
             return Ok(());
         }
-        self.share_spend(SHARE_WITHIN);
+        self.share_spend();
         let charged = self.project.store()?.spendings(Some(&ticket.id), &self.run, &clocks())?;
         match budget.reached(Scope::Ticket, &charged.spent.ticket) {
             Some(reached) => Err(over(&reached)),
@@ -154,7 +158,7 @@ impl Control {
     pub(super) fn check_budgets(&self, ticket: &Ticket, run: &RunId) -> Result<(), Failure> {
         let budget = self.budget_of(ticket)?;
         if budget.is_limited() {
-            self.share_spend(SHARE_WITHIN);
+            self.share_spend();
         }
         let charged = self.project.store()?.spendings(Some(&ticket.id), run, &clocks())?;
         budget.reached(&charged.spent).map_or(Ok(()), |reached| Err(over(&reached)))
@@ -194,7 +198,7 @@ impl Control {
 
     /// What was spent, and what may be.
     pub(crate) fn budget(&self, request: &BudgetRequest) -> Result<BudgetView, Failure> {
-        let is_shared = self.share_spend(SHARE_WITHIN);
+        let missing = self.share_spend();
         let now = clocks();
         let settings = self.project.settings()?.budget;
         let store = self.project.store()?;
@@ -208,11 +212,7 @@ impl Control {
         let mut limits = limits_of(&settings, &spent);
         limits.extend(self.ticket_limits(&rows)?);
         let mut warnings = warnings(&settings, &total, today.jump);
-        if !is_shared {
-            warnings.push(
-                "the server of the queue does not answer: what other machines spent of late is missing".to_owned(),
-            );
-        }
+        warnings.extend(missing.map(|why| format!("what other machines spent of late is missing: {why}")));
         Ok(BudgetView {
             version: VIEW_VERSION,
             at: Time::now(),
@@ -241,7 +241,7 @@ impl Control {
             let file = self.project.ticket_file(&id).ok().flatten();
             let own = match file {
                 Some(ticket) => ticket.budget,
-                None => self.project.queue()?.ticket(&id)?.map(|known| known.ticket.budget).unwrap_or_default(),
+                None => self.project.heard_of(&id)?.map(|known| known.ticket.budget).unwrap_or_default(),
             };
             let budget = own.or(settings.ticket);
             if budget == Budget::default() {
@@ -341,7 +341,7 @@ fn grouped_by(by: SpendBy, rows: &[SpendRow], here: &str) -> Vec<SpendView> {
     }
     let mut views: Vec<_> = groups.into_iter().map(|(name, rows)| sum(name, &rows)).collect();
     if by != SpendBy::Day {
-        let tokens = |view: &SpendView| view.input_tokens + view.output_tokens;
+        let tokens = |view: &SpendView| view.input_tokens.saturating_add(view.output_tokens);
         views.sort_by(|one, other| {
             other
                 .cost_usd
@@ -363,7 +363,7 @@ fn sum(name: &str, rows: &[&SpendRow]) -> SpendView {
         output_tokens: spend.output_tokens,
         cost_usd: spend.cost_usd,
         unpriced_tokens: spend.unpriced_tokens,
-        estimated_tokens: rows.iter().map(|row| row.estimated_tokens).sum(),
+        estimated_tokens: rows.iter().fold(0, |sum: u64, row| sum.saturating_add(row.estimated_tokens)),
         time_ms: u64::try_from(spend.time.min(Duration::MAX).as_millis()).unwrap_or(u64::MAX),
         attempts: attempts.len(),
     }

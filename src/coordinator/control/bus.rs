@@ -165,7 +165,7 @@ impl Control {
         if let Err(failure) = told {
             tracing::warn!(error = failure.chain.join(": "), "what happened could not be told on the server");
         }
-        self.share_spend(super::budget::SHARE_WITHIN);
+        self.share_spend();
     }
 
     /// A message of whoever runs this command.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-use super::budget::SHARE_WITHIN;
 use super::review::Remark;
 use super::{Control, is_released};
 use crate::config::{self, SpawnDepth, Template, agent_environment};
@@ -85,7 +84,7 @@ impl Control {
                 break;
             }
         }
-        self.share_spend(SHARE_WITHIN);
+        self.share_spend();
         view.failed = failures.iter().map(|(agent, failure)| failure.view(agent)).collect();
         let result = super::partial(view.done.len(), failures);
         Ok((view, result))

@@ -5,6 +5,7 @@
 //! server that was away for a while make anybody gone: after a gap the observation begins anew.
 
 use std::collections::BTreeMap;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::carry::Bags;
@@ -18,9 +19,9 @@ use crate::model::node::NodeRecord;
 use crate::model::settings::LandingMode;
 use crate::model::ticket::TicketState;
 use crate::model::topology::TopologyRecord;
-use crate::model::{NodeName, TicketId, Time};
+use crate::model::{NodeName, TicketId, Time, error_text};
 use crate::process;
-use crate::queue::QueueTicket;
+use crate::queue::{self, Hear, QueueTicket};
 use crate::supervisor::SHARED_LEASE;
 
 /// How often the others are looked at.
@@ -58,6 +59,8 @@ pub(super) struct Neighbours {
     pub(super) bags: Bags,
     /// When it was looked last for what others left on the server.
     swept_at: Option<Instant>,
+    /// What tells and hears what was spent.
+    sharing: Option<JoinHandle<()>>,
 }
 
 /// What landed last in the swarm, as far as the targets here have followed it.
@@ -90,6 +93,7 @@ impl Neighbours {
             tips: Tips::default(),
             bags: Bags::default(),
             swept_at: None,
+            sharing: None,
         }
     }
 
@@ -198,7 +202,7 @@ impl Engine<'_> {
             self.beat(&register)?;
         }
         if is_due(self.nodes.looked_at, LOOK_EVERY) {
-            self.control.share_spend(Duration::ZERO);
+            self.begin_sharing()?;
             let own = self.control.project().node();
             let news = self.nodes.see(&own, register.nodes()?, Instant::now());
             for (node, to) in news.into_iter().filter(|_| self.leads) {
@@ -214,6 +218,22 @@ impl Engine<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Tells what was spent here and hears what was spent elsewhere, beside the loop, where that is not under way: there may
+    /// be much of it.
+    fn begin_sharing(&mut self) -> Result<(), Failure> {
+        if self.nodes.sharing.as_ref().is_some_and(|sharing| !sharing.is_finished()) {
+            return Ok(());
+        }
+        let project = self.control.project();
+        let (queue, store, paths) = (project.queue()?, project.store()?.clone(), project.paths.clone());
+        self.nodes.sharing = Some(std::thread::spawn(move || {
+            if let Err(error) = queue::share_spend(&*queue, &store, &paths, Duration::ZERO, Hear::IfDue) {
+                tracing::warn!(error = error_text(&error), "what was spent could not be shared");
+            }
+        }));
         Ok(())
     }
 
@@ -313,7 +333,7 @@ impl Engine<'_> {
         if let (Some(register), false, Some(_)) = (&self.nodes.register, is_joined, self.nodes.said.take())
             && let Err(error) = register.forget(&project.node())
         {
-            tracing::warn!(error = crate::model::error_text(&error), "this node could not be taken off the register");
+            tracing::warn!(error = error_text(&error), "this node could not be taken off the register");
         }
     }
 }

@@ -50,6 +50,9 @@ pub(crate) fn tell_facts(bus: &dyn Bus, store: &Store, paths: &StatePaths) -> Re
 
 /// What this machine's store is called in ids of messages.
 fn machine(store: &Store) -> Result<String, BusError> {
+    if let Some(known) = store.meta(MACHINE)? {
+        return Ok(known);
+    }
     store.write(|txn| {
         if let Some(known) = txn.meta(MACHINE)? {
             return Ok(known);

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{ANSWER, Link, PATIENCE};
-use super::error::NatsError;
+use super::error::{NatsError, is_passing};
 use super::stream::{Names, ensure, marked, marks_of};
 use crate::model::spend::SpendReport;
 use crate::queue::server::encoded;
@@ -20,6 +20,8 @@ use crate::store::Heard;
 const KEPT: Duration = Duration::from_secs(24 * 3_600 * REPORTS_KEPT_DAYS as u64);
 /// The same in days.
 pub(crate) const REPORTS_KEPT_DAYS: u32 = 90;
+/// Bytes of what is sent with a report besides, at most.
+const HEADERS: usize = 1024;
 /// Reports in one part, at most.
 const PART: usize = 500;
 
@@ -39,26 +41,34 @@ const ONE_TRY: Duration = Duration::ZERO;
 impl Link {
     /// How far reports go, which are looked for or begun.
     pub(crate) fn reports(&self) -> Result<Heard, NatsError> {
-        self.patiently(ONE_TRY, || {
-            let (context, names) = (self.context(), self.names().clone());
-            async move {
-                let log = context.get_stream(&names.stream).await?;
-                let (_, founder) = marks_of(&log.cached_info().config);
-                let found = ensure(&context, marked(config(&names), &founder), true).await?;
-                let info = found.cached_info();
-                let made = info.created.unix_timestamp_nanos();
-                Ok(Heard { stream: made.to_string(), seq: info.state.last_sequence })
-            }
-        })
+        let (context, names) = (self.context(), self.names().clone());
+        let looked = self.once(async move {
+            let log = context.get_stream(&names.stream).await?;
+            let (_, founder) = marks_of(&log.cached_info().config);
+            let found = ensure(&context, marked(config(&names), &founder), true).await?;
+            let info = found.cached_info();
+            let made = info.created.unix_timestamp_nanos();
+            Ok(Heard { stream: made.to_string(), seq: info.state.last_sequence, ..Heard::default() })
+        });
+        match looked {
+            Some(Ok(there)) => Ok(there),
+            Some(Err(error)) if !is_passing(&error) => Err(self.refused(error)),
+            _ => Err(self.unanswered()),
+        }
     }
 
-    /// Tells what a clone spent on a ticket on a day, in the place of what it told before; `version` tells one from the other.
-    pub(crate) fn report(&self, report: &SpendReport, version: i64) -> Result<(), NatsError> {
-        let SpendReport { clone, day, ticket, .. } = report;
+    /// Tells what a clone spent on a ticket on a day, in the place of what it told before; the number of that message, and
+    /// `None` where it is more than the server takes.
+    pub(crate) fn report(&self, report: &SpendReport) -> Result<Option<u64>, NatsError> {
+        let SpendReport { clone, day, ticket, version, .. } = report;
         let about = ticket.as_ref().map_or_else(String::new, |ticket| format!(".{}", encoded(ticket.as_str())));
         let place = format!("{clone}.{day}{about}");
         let payload = serde_json::to_vec(report).expect("reports have keys of text");
-        self.keep(format!("{}.spend.{place}", self.names().prefix), payload, &format!("{place}/{version}"))
+        if payload.len() + HEADERS > self.context().client().server_info().max_payload {
+            return Ok(None);
+        }
+        let subject = format!("{}.spend.{place}", self.names().prefix);
+        self.keep(subject, payload, &format!("{place}/{version}")).map(Some)
     }
 
     /// Deletes what was told, as a server that is made anew does.
@@ -68,6 +78,14 @@ impl Link {
         self.once(async move { context.delete_stream(name).await.map(drop) })
             .expect("it answers")
             .expect("it is there");
+    }
+
+    /// Deletes one of them, as a server does that loses it.
+    #[cfg(all(test, feature = "real-agents"))]
+    pub(crate) fn forget_report(&self, seq: u64) {
+        let (context, name) = (self.context(), self.names().spend.clone());
+        let delete = async move { context.get_stream(name).await.expect("it is there").delete_message(seq).await };
+        assert!(self.once(delete).expect("it answers").expect("it is there"));
     }
 
     /// The reports after a number, as far as they come in one try.
@@ -121,7 +139,10 @@ async fn part(context: Context, stream: String, after: u64) -> Result<SpendPart,
             break;
         }
         (count, left, part.seq) = (count + 1, info.pending, info.stream_sequence);
-        part.reports.extend(SpendReport::read(&message.payload));
+        match SpendReport::read(&message.payload) {
+            Some(report) => part.reports.push(report),
+            None => tracing::warn!(subject = message.subject.as_str(), "a report of what was spent cannot be read"),
+        }
     }
     part.is_more = left > 0 && count > 0;
     Ok(part)

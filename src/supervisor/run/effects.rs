@@ -181,6 +181,8 @@ impl Supervision {
         self.write_live();
         if is_new {
             let (fence, ended) = (self.assignment.fence, outcome.clone());
+            // First, so that whoever goes on with the ticket knows what it cost.
+            self.share_spend().await;
             let told = self.book(move |ledger| ledger.complete(fence, &ended)).await;
             self.assignment.fence = told.unwrap_or(fence);
             let used = Some(self.facts.figures);
@@ -207,6 +209,7 @@ impl Supervision {
         self.answer_stops();
         self.end_renewal().await;
         let fence = self.assignment.fence;
+        self.share_spend().await;
         self.book(move |ledger| ledger.complete(fence, &outcome)).await;
     }
 

@@ -9,6 +9,7 @@ use crate::config::{Template, Templates};
 use crate::model::event::Event;
 use crate::model::message::{Message, SenderKind};
 use crate::model::{Time, cut, tildes_around};
+use crate::queue::Hear;
 use crate::store::Fate;
 use crate::supervisor::ledger::Ledger;
 use crate::supervisor::machine::{Input, Letter, Parcel};
@@ -198,11 +199,19 @@ impl Supervision {
 /// Tells a server what happened and what was spent; one that is away is told by whoever comes next. Whether it was told.
 /// Another process that tells what was spent is waited for so long.
 fn tell(ledger: &Ledger, wait: Duration) -> bool {
-    let told = ledger.tell_facts().and_then(|()| ledger.share_spend(wait));
+    let told = ledger.tell_facts();
     if let Err(error) = &told {
         tracing::warn!(error = crate::model::error_text(error), "what happened could not be told on the server");
     }
+    share(ledger, wait, Hear::IfDue);
     told.is_ok()
+}
+
+/// Tells a server what was spent, and may `hear` what was spent elsewhere; one that is away is told by whoever comes next.
+pub(super) fn share(ledger: &Ledger, wait: Duration, hear: Hear) {
+    if let Err(error) = ledger.share_spend(wait, hear) {
+        tracing::warn!(error = crate::model::error_text(&error), "what was spent could not be shared");
+    }
 }
 
 /// Tells a server which letters left the mailbox here.

@@ -6,17 +6,22 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Supervision;
+use super::mail::share;
 use super::parts::Assignment;
 use crate::agent::Usage;
 use crate::model::budget::{Budget, BudgetSettings, Reached, Spend, Spendings};
 use crate::model::event::Event;
+use crate::queue::Hear;
 use crate::store::{Charged, Counted};
 use crate::supervisor::ledger::Used;
 
-/// How often time is charged of an agent that tells nothing, where a budget limits it.
+/// How often time is charged of an agent that tells nothing, where a budget limits that, or what others spend.
 const CHARGE_EVERY: Duration = Duration::from_secs(10);
 /// The same where none does: hundreds of workers at rest would keep the ledger busy, which sums up at each charge.
 const CHARGE_UNLIMITED_EVERY: Duration = Duration::from_secs(60);
+
+/// How long another process of this machine is waited for that tells what was spent.
+const SHARE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What one worker spends.
 pub(super) struct Spending {
@@ -40,6 +45,8 @@ pub(super) struct Spending {
     told_unpriced: bool,
     /// What was told last of the clock.
     told_jump: Option<String>,
+    /// Whether other machines may use up what it may spend.
+    is_shared: bool,
 }
 
 impl Spending {
@@ -59,6 +66,7 @@ impl Spending {
             charged: now,
             told_unpriced: false,
             told_jump: None,
+            is_shared: assignment.handover.queue.is_some(),
         }
     }
 
@@ -90,7 +98,8 @@ impl Spending {
 
     /// Whether time is to be charged.
     pub(super) fn is_due(&self) -> bool {
-        let every = if self.budget.limits_time() { CHARGE_EVERY } else { CHARGE_UNLIMITED_EVERY };
+        let looks_often = self.budget.limits_time() || (self.is_shared && self.budget.is_limited());
+        let every = if looks_often { CHARGE_EVERY } else { CHARGE_UNLIMITED_EVERY };
         !self.worked.is_zero() && self.charged.elapsed() >= every
     }
 
@@ -133,6 +142,15 @@ impl Spending {
 }
 
 impl Supervision {
+    /// Tells a server what was spent. One that is away is told by whoever comes next.
+    pub(super) async fn share_spend(&mut self) {
+        self.book(|ledger| {
+            share(ledger, SHARE_WITHIN, Hear::Not);
+            Ok(())
+        })
+        .await;
+    }
+
     /// Writes what is new into the ledger. What cannot be written now is written with the next charge.
     pub(super) async fn charge(&mut self) {
         self.spending.work(self.machine.is_working());

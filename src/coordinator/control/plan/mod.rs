@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use self::proposal::{NO_BLOCK, Proposal, faults_of, in_order, read_proposal};
 use super::Control;
-use super::budget::SHARE_WITHIN;
 use super::import::blank_ticket;
 use crate::config::{self, SpawnDepth, Template, agent_environment, parse_ticket, ticket_text};
 use crate::coordinator::failure::{Failure, FailureKind};
@@ -297,7 +296,7 @@ impl Control {
             worked,
         };
         self.project.store()?.charge(&charge, &clocks())?;
-        self.share_spend(SHARE_WITHIN);
+        self.share_spend();
         Ok(())
     }
 

@@ -134,7 +134,7 @@ impl Desk {
 
     /// Appends a message to the stream of its subject, once for each `id`.
     pub(super) fn keep(&self, word: &str, message: &impl Serialize, id: &str) -> Result<(), NatsError> {
-        self.link.keep(self.streams.subject(word), json(message), id)
+        self.link.keep(self.streams.subject(word), json(message), id).map(drop)
     }
 }
 

@@ -17,7 +17,8 @@ impl Link {
     /// Keeps what an attempt came to, once for each fence, for as long as what became of tickets is kept.
     pub(crate) fn keep_result(self: &Arc<Self>, result: &TaskResult) -> Result<(), NatsError> {
         let subject = self.subject_of_result(&result.task_id);
-        let keep = || self.keep(subject.clone(), json(result), &format!("{}/{}", result.task_id, result.fence));
+        let keep =
+            || self.keep(subject.clone(), json(result), &format!("{}/{}", result.task_id, result.fence)).map(drop);
         match keep() {
             // Nobody may have answered other programs yet, for whom it is made.
             Err(_) if self.history()?.is_none() => {

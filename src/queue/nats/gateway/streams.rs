@@ -150,12 +150,12 @@ impl Source {
 }
 
 impl Link {
-    /// Appends a message to the stream of its subject, once for each `id`.
-    pub(in crate::queue::nats) fn keep(&self, subject: String, payload: Vec<u8>, id: &str) -> Result<(), NatsError> {
+    /// Appends a message to the stream of its subject, once for each `id`; its number there.
+    pub(in crate::queue::nats) fn keep(&self, subject: String, payload: Vec<u8>, id: &str) -> Result<u64, NatsError> {
         let message = PublishMessage::build().payload(payload.into()).message_id(id);
         let context = self.context();
         match self.once(async move { context.send_publish(subject, message).await?.await }) {
-            Some(Ok(_)) => Ok(()),
+            Some(Ok(kept)) => Ok(kept.sequence),
             Some(Err(error)) if is_answer(&error) => Err(self.refused(error.into())),
             _ => Err(self.unanswered()),
         }
