@@ -59,8 +59,10 @@ pub(super) struct Neighbours {
     pub(super) bags: Bags,
     /// When it was looked last for what others left on the server.
     swept_at: Option<Instant>,
-    /// What tells and hears what was spent.
-    sharing: Option<JoinHandle<()>>,
+    /// What tells and hears what was spent; it answers with what went wrong.
+    sharing: Option<JoinHandle<Option<String>>>,
+    /// What went wrong with that last.
+    unshared: Option<String>,
 }
 
 /// What landed last in the swarm, as far as the targets here have followed it.
@@ -94,6 +96,7 @@ impl Neighbours {
             bags: Bags::default(),
             swept_at: None,
             sharing: None,
+            unshared: None,
         }
     }
 
@@ -224,15 +227,24 @@ impl Engine<'_> {
     /// Tells what was spent here and hears what was spent elsewhere, beside the loop, where that is not under way: there may
     /// be much of it.
     fn begin_sharing(&mut self) -> Result<(), Failure> {
-        if self.nodes.sharing.as_ref().is_some_and(|sharing| !sharing.is_finished()) {
+        if let Some(sharing) = self.nodes.sharing.take_if(|sharing| sharing.is_finished()) {
+            // A panic of the thread was reported when it happened.
+            let failed = sharing.join().unwrap_or_default();
+            if failed != self.nodes.unshared
+                && let Some(error) = &failed
+            {
+                tracing::warn!(error, "what was spent could not be shared");
+            }
+            self.nodes.unshared = failed;
+        }
+        if self.nodes.sharing.is_some() {
             return Ok(());
         }
         let project = self.control.project();
         let (queue, store, paths) = (project.queue()?, project.store()?.clone(), project.paths.clone());
         self.nodes.sharing = Some(std::thread::spawn(move || {
-            if let Err(error) = queue::share_spend(&*queue, &store, &paths, Duration::ZERO, Hear::IfDue) {
-                tracing::warn!(error = error_text(&error), "what was spent could not be shared");
-            }
+            let shared = queue::share_spend(&*queue, &store, &paths, Duration::ZERO, Hear::IfDue);
+            shared.err().map(|error| error_text(&error))
         }));
         Ok(())
     }
