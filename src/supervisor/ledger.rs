@@ -15,7 +15,7 @@ use crate::model::worker::{Outcome, Phase, ProcessIdentity, TmuxSession, Worker}
 use crate::model::{AgentName, RunId, TicketId, Time, WorkerId, error_text};
 use crate::queue::message::TaskResult;
 use crate::queue::{self, Bus, BusError, Completion, Hear, Queue, QueueError, Renewed, Reopen, Subscription};
-use crate::store::{Charge, Charged, Counted, Fate, StatePaths, Store, clocks, read_result};
+use crate::store::{Charge, Charged, Counted, Fate, StatePaths, Store, clocks, read_log, read_result};
 
 /// How long the server of the queue may be away when an attempt ended, until that is given up.
 const AWAY_AT_MOST: Duration = Duration::from_secs(3_600);
@@ -334,6 +334,15 @@ impl Ledger {
             },
         }
     }
+}
+
+/// The agent that a worker's attempt began with, as its supervisor wrote down.
+pub(super) fn begun_agent(paths: &StatePaths, worker: &Worker) -> Result<Option<u32>, SupervisorError> {
+    let log = read_log::<EventRecord>(&paths.events(&worker.id))?;
+    Ok(log.records.iter().rev().find_map(|record| match record.event {
+        Event::AgentStarted { pid, attempt, .. } if attempt == worker.attempt.number => Some(pid),
+        _ => None,
+    }))
 }
 
 /// Tells a queue how an attempt ended: the state that its ticket has then, and the fence. One that was only held to be lost

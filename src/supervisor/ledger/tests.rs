@@ -11,7 +11,7 @@ use crate::queue::{ClaimRequest, FileQueue, NewTicket, Settlement};
 
 /// A worker whose ticket runs, and its ledger.
 struct Scene {
-    _folder: TempDir,
+    folder: TempDir,
     queue: Arc<FileQueue>,
     store: Arc<Store>,
     ledger: Ledger,
@@ -40,7 +40,7 @@ impl Scene {
         let worker = worker(fence);
         store.put_worker(&worker).unwrap();
         let ledger = Ledger::new(store.clone(), queue.clone(), &paths, &worker).unwrap();
-        Self { _folder: folder, queue, store, ledger, ticket, fence }
+        Self { folder, queue, store, ledger, ticket, fence }
     }
 
     fn state(&self) -> TicketState {
@@ -149,4 +149,17 @@ fn an_agent_that_gets_more_to_do_takes_its_ticket_back_unless_it_was_cancelled()
     let refused = scene.ledger.reopen(scene.fence);
     assert!(matches!(refused, Err(SupervisorError::Queue(QueueError::Illegal { .. }))), "{refused:?}");
     assert_eq!(scene.state(), TicketState::Cancelled);
+}
+
+#[test]
+fn a_supervisor_that_died_before_it_said_so_has_begun_an_attempt_whose_agent_ran() {
+    let scene = Scene::new();
+    let (paths, mut worker) = (StatePaths::new(scene.folder.path()), worker(scene.fence));
+    assert_eq!(begun_agent(&paths, &worker).unwrap(), None);
+    let attempt = worker.attempt.number;
+    scene.ledger.log(Event::AgentStarted { pid: 7, attempt, resumed: false, agent: None, model: None }).unwrap();
+    scene.ledger.log(Event::Warning { text: "something else".to_owned() }).unwrap();
+    assert_eq!(begun_agent(&paths, &worker).unwrap(), Some(7));
+    worker.attempt.number += 1;
+    assert_eq!(begun_agent(&paths, &worker).unwrap(), None, "the one before is not this one");
 }

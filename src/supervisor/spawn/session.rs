@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::{MARKER, RuntimePaths, Spawned, Spawner, SupervisorError};
 use crate::files;
-use crate::model::WorkerId;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{SpawnStep, TmuxSession, Worker};
 use crate::process;
 use crate::store::StatePaths;
 use crate::supervisor::handover::{FirstWord, Handover};
+use crate::supervisor::ledger::begun_agent;
 use crate::terminal::{NewTmuxSession, Size, Tmux, TmuxError};
 
 /// How long a supervisor may take to say that its agent runs.
@@ -46,7 +46,7 @@ impl Spawner {
             }
             None => Begun::Child(self.start_detached(&worker, &argv)?),
         };
-        let ready = ready.wait(&self.paths, &worker.id, &mut start);
+        let ready = ready.wait(&self.paths, &worker, &mut start);
         if let Begun::Child(child) = start {
             process::let_go(child);
         }
@@ -121,18 +121,22 @@ impl Ready {
         Ok(Self { socket, path })
     }
 
-    /// The agent's pid, or why there is none. A supervisor that died is noticed before the time is over.
-    fn wait(&self, paths: &StatePaths, worker: &WorkerId, begun: &mut Begun<'_>) -> Result<u32, SupervisorError> {
+    /// The agent's pid, or why there is none. A supervisor that died is noticed before the time is over; one whose agent ran
+    /// by then has begun, and is lost.
+    fn wait(&self, paths: &StatePaths, worker: &Worker, begun: &mut Begun<'_>) -> Result<u32, SupervisorError> {
         let deadline = Instant::now() + READY_WITHIN;
-        let log = paths.supervisor_log(worker);
+        let log = paths.supervisor_log(&worker.id);
         loop {
             if let Some(word) = self.receive()? {
                 return word;
             }
             if begun.has_ended()? {
                 // Its word may have come between the two looks.
-                let ended = || Err(SupervisorError::Silent { what: "ended before its agent ran", log });
-                return self.receive()?.unwrap_or_else(ended);
+                return match self.receive()? {
+                    Some(word) => word,
+                    None => begun_agent(paths, worker)?
+                        .ok_or(SupervisorError::Silent { what: "ended before its agent ran", log }),
+                };
             }
             if Instant::now() >= deadline {
                 return Err(SupervisorError::Silent { what: "did not answer in time", log });
