@@ -7,7 +7,7 @@ use crate::support::schema::assert_conforms;
 use crate::support::swarm::{SWARM, TestSwarm};
 
 /// Conversations whose answers are 110 tokens each.
-const SCRIPT: &str = r#"
+pub(crate) const SCRIPT: &str = r#"
 usage: {input_tokens: 100, output_tokens: 10}
 conversations:
   - name: three
@@ -28,13 +28,18 @@ conversations:
       - say: Done.
 "#;
 
-/// A repository with this configuration and tickets that play the conversations of their names' beginnings.
-fn stage(config: &str, tickets: &[&str]) -> TestSwarm {
-    let swarm = TestSwarm::new();
-    swarm.write("script.yaml", SCRIPT);
+/// Writes an agent that plays the conversations of a script.
+pub(crate) fn write_player(swarm: &TestSwarm, script: &str) {
+    swarm.write("script.yaml", script);
     let rules = "permission_mode: acceptEdits\npermissions:\n  allow: [\"Bash(sh -c *)\"]\n";
     let head = format!("name: own\ndescription: x\nruntime: replay\nmodel: script.yaml\n{rules}");
     swarm.write(".swarm/agents/own.md", &format!("---\n{head}---\nWork.\n"));
+}
+
+/// A repository with this configuration and tickets that play the conversations of their names' beginnings.
+fn stage(config: &str, tickets: &[&str]) -> TestSwarm {
+    let swarm = TestSwarm::new();
+    write_player(&swarm, SCRIPT);
     swarm.write(".swarm/config.yaml", config);
     for ticket in tickets {
         let conversation = ticket.split('-').next().unwrap();

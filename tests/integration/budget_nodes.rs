@@ -4,21 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::budget::{SCRIPT, write_player};
 use crate::support::nodes::Nodes;
 use crate::support::schema::assert_conforms;
 
-/// Conversations whose answers are 110 tokens each.
-const SCRIPT: &str = r#"
-usage: {input_tokens: 100, output_tokens: 10}
-conversations:
-  - name: three
-    turns:
-      - calls:
-          - Write: {file_path: a.txt, content: "a\n"}
-      - calls:
-          - Write: {file_path: b.txt, content: "b\n"}
-      - say: Done.
-  - name: hang
+/// One more of these conversations, which waits after 220 tokens.
+const HELD: &str = r#"  - name: held
     turns:
       - calls:
           - Write: {file_path: a.txt, content: "a\n"}
@@ -32,10 +23,7 @@ conversations:
 fn stage(config: &str, tickets: &[(&str, &str, &str)]) -> Nodes {
     let nodes = Nodes::new("", config, &[]);
     let swarm = &nodes.swarm;
-    swarm.write("script.yaml", &SCRIPT.replace("ROOT", &swarm.root().display().to_string()));
-    let rules = "permission_mode: acceptEdits\npermissions:\n  allow: [\"Bash(sh -c *)\"]\n";
-    let head = format!("name: own\ndescription: x\nruntime: replay\nmodel: script.yaml\n{rules}");
-    swarm.write(".swarm/agents/own.md", &format!("---\n{head}---\nWork.\n"));
+    write_player(swarm, &format!("{SCRIPT}{}", HELD.replace("ROOT", &swarm.root().display().to_string())));
     for (ticket, plays, more) in tickets {
         let text = format!("---\nagent: own\n{more}---\nSCRIPT:{plays}\nDo the work.\n");
         swarm.write(&format!(".swarm/tickets/{ticket}.md"), &text);
@@ -59,7 +47,7 @@ fn by_node(nodes: &Nodes, clone: &Path) -> Vec<(String, u64)> {
 #[test]
 fn a_days_budget_is_one_for_all_clones_of_a_queue() {
     let nodes =
-        stage("budget: {day: {tokens: 500}}\n", &[("one", "three", ""), ("two", "hang", ""), ("three", "three", "")]);
+        stage("budget: {day: {tokens: 500}}\n", &[("one", "three", ""), ("two", "held", ""), ("three", "three", "")]);
     let swarm = &nodes.swarm;
     let clone = nodes.second();
     swarm.git(["clone", "--quiet", ".", clone.to_str().unwrap()]).success();
@@ -95,7 +83,7 @@ fn a_days_budget_is_one_for_all_clones_of_a_queue() {
 
 #[test]
 fn a_ticket_that_used_up_its_budget_on_one_node_is_not_begun_on_another() {
-    let nodes = stage("", &[("fix", "hang", "budget: {tokens: 200}\n")]);
+    let nodes = stage("", &[("fix", "held", "budget: {tokens: 200}\n")]);
     let swarm = &nodes.swarm;
     nodes.join_first(&[]);
     nodes.join_second(&[]);
@@ -113,7 +101,7 @@ fn a_ticket_that_used_up_its_budget_on_one_node_is_not_begun_on_another() {
     assert!(!begun.exists(), "nothing was started: {}", why());
     // A person who raises it lets it begin.
     swarm.write_at(&nodes.place("go"), "");
-    let raised = "---\nagent: own\nbudget: {tokens: 900}\n---\nSCRIPT:hang\nDo the work.\n";
+    let raised = "---\nagent: own\nbudget: {tokens: 900}\n---\nSCRIPT:held\nDo the work.\n";
     for place in [nodes.first(), nodes.second()] {
         swarm.write_at(&place.join(".swarm/tickets/fix.md"), raised);
     }
