@@ -47,12 +47,12 @@ pub(crate) fn share_spend(
     let lock = FileLock::take_within(&paths.lock("spend"), wait).map_err(StoreError::from)?;
     let Some(_lock) = lock else { return Ok(false) };
     let clone = store.clone_id()?;
-    let mut ledger = Ledger { link, store, clone, node: queue.node(), heard: store.spend_heard()? };
-    ledger.share(Time::now(), hear).map(|()| true)
+    let mut sharing = Sharing { link, store, clone, node: queue.node(), heard: store.spend_heard()? };
+    sharing.share(Time::now(), hear).map(|()| true)
 }
 
-/// The ledger of one clone among those of the others.
-struct Ledger<'a> {
+/// What one clone tells and hears.
+struct Sharing<'a> {
     /// The connection.
     link: &'a Arc<Link>,
     /// The ledger.
@@ -65,7 +65,7 @@ struct Ledger<'a> {
     heard: Heard,
 }
 
-impl Ledger<'_> {
+impl Sharing<'_> {
     /// Tells what is to be told, and hears the others where that is due.
     fn share(&mut self, now: Time, hear: Hear) -> Result<(), QueueError> {
         // A clock that was set back says nothing.
@@ -207,13 +207,13 @@ mod tests {
         fn share_after(&self, passed: i64) {
             let now = Time::from_millis(self.now.get().as_millis() + passed);
             self.now.set(now);
-            self.ledger().share(now, Hear::IfDue).unwrap();
+            self.sharing().share(now, Hear::IfDue).unwrap();
         }
 
-        fn ledger(&self) -> Ledger<'_> {
+        fn sharing(&self) -> Sharing<'_> {
             let (clone, heard) = (self.store.clone_id().unwrap(), self.store.spend_heard().unwrap());
             let (link, store, node) = (self.queue.link().unwrap(), &self.store, self.queue.node());
-            Ledger { link, store, clone, node, heard }
+            Sharing { link, store, clone, node, heard }
         }
 
         /// What is known to be spent on a ticket and today, in tokens.

@@ -424,8 +424,8 @@ impl Supervision {
     pub(super) async fn take_job(&mut self, job: Job) {
         match job {
             Job::Snapshot(result) => self.snapshot_done(result).await,
-            Job::Finish(finishing, handed_over_at) => {
-                (self.finishing, self.facts.handed_over_at) = (None, handed_over_at);
+            Job::Finish(finishing, handed_over_fence) => {
+                (self.finishing, self.facts.handed_over_fence) = (None, handed_over_fence);
                 // The last figures of the turn are known by now.
                 self.poll_runtime().await;
                 self.facts.checks = finishing.checks;

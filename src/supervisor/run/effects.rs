@@ -239,7 +239,7 @@ impl Supervision {
     fn start_finished(&self, commit: &CommitId) -> Result<(), SupervisorError> {
         let handover = &self.assignment.handover;
         let Handover { worker, reviewers, .. } = handover;
-        if self.facts.handed_over_at != Some(self.assignment.fence) {
+        if self.facts.handed_over_fence != Some(self.assignment.fence) {
             start_carrying(handover, commit)?;
         }
         if let Some(Reviewers { agents, env }) = reviewers {
@@ -374,7 +374,10 @@ impl Supervision {
 /// is waited for a moment.
 fn hand_over(handover: &Handover, commit: &CommitId, progress: &Progress) -> bool {
     let begun = std::time::Instant::now();
-    for _ in 0..HAND_OVER_TRIES {
+    for again in 0..HAND_OVER_TRIES {
+        if again > 0 {
+            std::thread::sleep(AGAIN_AFTER);
+        }
         match start_carrying(handover, commit) {
             Ok(None) => return true,
             Ok(Some(ended)) => {
@@ -394,7 +397,6 @@ fn hand_over(handover: &Handover, commit: &CommitId, progress: &Progress) -> boo
             // Whoever tries it after the end says why.
             Err(_) => {}
         }
-        std::thread::sleep(AGAIN_AFTER);
     }
     false
 }

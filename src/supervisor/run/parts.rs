@@ -249,7 +249,7 @@ pub(super) struct Facts {
     /// How the checks of the last finishing went.
     pub(super) checks: Vec<CheckResult>,
     /// The fence under which the finished work is where other nodes find it.
-    pub(super) handed_over_at: Option<u64>,
+    pub(super) handed_over_fence: Option<u64>,
     /// Files that the finished work changes outside its scope.
     pub(super) outside_scope: Vec<String>,
     /// The last thing that the agent said at the end of a turn.
@@ -270,7 +270,7 @@ impl Facts {
             used_before: Figures::default(),
             changes: worker.early_changes(last.as_ref()),
             checks: Vec::new(),
-            handed_over_at: None,
+            handed_over_fence: None,
             outside_scope: Vec::new(),
             answer: None,
             tells_tools: agent::tells_tools(&assignment.handover.agent, assignment.launch_mode()),
