@@ -123,7 +123,7 @@ macro_rules! failure_from {
 failure_from!(FileError, |_| FailureKind::Failed, |_| None);
 failure_from!(IdError, |_| FailureKind::Usage, |_| None);
 failure_from!(ProcessError, |_| FailureKind::Failed, |_| None);
-failure_from!(StoreError, |_| FailureKind::Failed, |error| error.hint().map(str::to_owned));
+failure_from!(StoreError, store_kind, |error| error.hint().map(str::to_owned));
 failure_from!(QueueError, queue_kind, QueueError::hint);
 failure_from!(BusError, bus_kind, BusError::hint);
 failure_from!(GitError, git_kind, GitError::hint);
@@ -170,6 +170,14 @@ impl From<SupervisorError> for Failure {
                 failure
             }
         }
+    }
+}
+
+/// How a refusal of the store counts.
+fn store_kind(error: &StoreError) -> FailureKind {
+    match error {
+        StoreError::Copied { .. } => FailureKind::NeedsPerson,
+        _ => FailureKind::Failed,
     }
 }
 

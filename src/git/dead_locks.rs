@@ -14,8 +14,9 @@ use crate::files::{FileError, read_if_exists, remove_if_exists};
 use crate::model::BranchName;
 use crate::process;
 
-/// No move of a reference takes longer, but for hooks, and while those run so does git.
-const MOVES_WITHIN: Duration = Duration::from_secs(60);
+/// No move of a reference takes longer, but for hooks, and while those run so does git. A library that has closed its lock
+/// does nothing more before it puts it in place.
+const MOVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a lock is dead that nobody may look for again.
 const LOOKS: u32 = 20;

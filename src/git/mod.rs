@@ -233,7 +233,9 @@ impl GitError {
             Self::BranchInUse { worktree, .. } => {
                 Some(format!("switch that worktree to another branch: git -C {} switch --detach", worktree.display()))
             }
-            Self::NotOurWorktree { .. } => Some("see the worktrees: git worktree list".to_owned()),
+            Self::NotOurWorktree { path, .. } => {
+                Some(format!("see git worktree list; git worktree repair {} mends one that was moved", path.display()))
+            }
             Self::Refused { hint, .. } => Some(hint.clone()),
             Self::Locked { lock, .. } => {
                 let lock = lock.display();

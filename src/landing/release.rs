@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::{Landing, LandingError};
-use crate::files::FileLock;
+use crate::files::{FileLock, sweep_half_written};
 use crate::git::{Trash, crash_point};
 use crate::model::event::Event;
 use crate::model::worker::{Outcome, Phase, Worker};
 use crate::model::{Time, WorkerId};
+use crate::process::may_live;
 
 /// How long a lock may be held by somebody who only looks at it.
 const LOCK_WITHIN: Duration = Duration::from_millis(200);
@@ -91,6 +92,8 @@ impl Landing<'_> {
         }
         let Removed { keep, has_uncommitted, missing } = self.remove(trash, &worker, reason)?;
         crash_point!("removed");
+        // Nobody comes by here again.
+        sweep_half_written(&self.paths.worker_dir(id), &may_live)?;
         let (outcome, ended_at) = last_outcome(&worker);
         let phase = Phase::Released { outcome, keep: keep.clone(), at: Time::now(), ended_at };
         self.store.update_worker::<LandingError>(&worker.id, |worker| {

@@ -419,6 +419,13 @@ impl QueueTicket {
         self.node.as_deref().filter(|_| is_held).and_then(client_name)
     }
 
+    /// The other node than `own` that has it in hand, or its work, by another lease than that of `fence`.
+    pub(crate) fn taken_over_by(&self, own: &str, fence: u64) -> Option<&str> {
+        let is_held = self.state.is_begun() || self.state == TicketState::Lost;
+        let is_others = is_held && self.fence != fence && self.client().is_none();
+        self.node.as_deref().filter(|node| is_others && *node != own)
+    }
+
     /// A ticket that nobody has published yet, as it would be.
     pub(crate) fn unpublished(ticket: Ticket, now: Time) -> Self {
         Self {

@@ -40,7 +40,7 @@ impl Store {
     /// Opens the state for reading and writing; makes it when missing, and brings an older format up to date.
     ///
     /// # Errors
-    /// [`StoreError::Newer`] and [`StoreError::NetworkFileSystem`] before anything is changed.
+    /// [`StoreError::Newer`], [`StoreError::Copied`] and [`StoreError::NetworkFileSystem`] before anything is changed.
     pub(crate) fn open(paths: &StatePaths, durability: Durability) -> Result<Self, StoreError> {
         make_root(paths.root())?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -50,12 +50,13 @@ impl Store {
             found if found > schema::newest() => return Err(store.newer(found)),
             _ => store.bring_up_to_date(paths)?,
         }
+        store.settle(paths)?;
         store.set_synchronous(durability)?;
         Ok(store)
     }
 
     /// Opens the state for reading only; `None` when there is none yet. Cheaper than [`Store::open`] and makes
-    /// nothing. An older format is brought up to date first, which does write.
+    /// nothing. An older format is brought up to date first, which does write, as does one that was moved.
     pub(crate) fn open_read_only(paths: &StatePaths) -> Result<Option<Self>, StoreError> {
         if !paths.db().exists() {
             return Ok(None);
@@ -63,8 +64,8 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let store = Self::connect(paths, flags, Durability::Normal)?;
         match store.version()? {
-            found if found == schema::newest() => Ok(Some(store)),
             found if found > schema::newest() => Err(store.newer(found)),
+            found if found == schema::newest() && store.is_at_home(paths)? => Ok(Some(store)),
             _ => {
                 drop(store);
                 Self::open(paths, Durability::Normal).map(Some)
@@ -130,7 +131,7 @@ impl Store {
     }
 
     /// Connects and sets what does not touch the disk.
-    fn connect(paths: &StatePaths, flags: OpenFlags, durability: Durability) -> Result<Self, StoreError> {
+    pub(super) fn connect(paths: &StatePaths, flags: OpenFlags, durability: Durability) -> Result<Self, StoreError> {
         filesystem::refuse_network(paths.root())?;
         let path = paths.db();
         let failed = |source| StoreError::Database { attempt: "open the database", path: path.clone(), source };

@@ -22,6 +22,7 @@ mod event;
 mod filesystem;
 mod health;
 mod history;
+mod home;
 mod landing;
 mod live;
 mod log;
@@ -71,6 +72,14 @@ pub(crate) enum StoreError {
         found: u32,
         /// The newest format known here.
         known: u32,
+    },
+    /// The state came with a copy of a clone's folder, and its workers are those of the original.
+    #[error("the state in `{}` is a copy of that in `{}`, where its workers are", path.display(), original.display())]
+    Copied {
+        /// The state folder.
+        path: PathBuf,
+        /// That of the original.
+        original: PathBuf,
     },
     /// The state folder is where the database cannot be shared safely.
     #[error("the state folder `{}` is on a network file system ({kind})", path.display())]
@@ -123,6 +132,9 @@ impl StoreError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Newer { .. } => Some("update swarm to the version that wrote this state"),
+            Self::Copied { .. } => Some(
+                "work there; to begin afresh here, delete the copied state: branches and kept work are in git and stay",
+            ),
             Self::NetworkFileSystem { .. } => Some("clone the repository to a local disk and work there"),
             Self::Database { source, .. } => match source.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {

@@ -20,6 +20,11 @@ impl StatePaths {
         Self { root: common_dir.join("swarm") }
     }
 
+    /// The state in this folder.
+    pub(super) fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
     /// The state folder.
     pub(crate) fn root(&self) -> &Path {
         &self.root

@@ -13,8 +13,6 @@ use crate::model::spend::{Role, SpendEntry, SpendReport};
 
 /// The fact that says how far others were heard.
 const HEARD: &str = "spend_heard";
-/// The fact that tells this clone from every other one.
-const CLONE: &str = "clone_id";
 
 /// What is to be told of one ticket and day.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,21 +41,6 @@ pub(crate) struct Heard {
 }
 
 impl Store {
-    /// What tells this clone from every other one.
-    pub(crate) fn clone_id(&self) -> Result<String, StoreError> {
-        if let Some(known) = self.meta(CLONE)? {
-            return Ok(known);
-        }
-        self.write(|txn| {
-            if let Some(known) = txn.meta(CLONE)? {
-                return Ok(known);
-            }
-            let new = uuid::Uuid::new_v4().to_string();
-            txn.set_meta(CLONE, &new)?;
-            Ok(new)
-        })
-    }
-
     /// What the others are to be told, oldest day first; each with what it is at this moment.
     pub(crate) fn untold_spend(&self) -> Result<Vec<Untold>, StoreError> {
         self.read(|txn| {
@@ -123,6 +106,16 @@ impl Txn<'_> {
                      SELECT DISTINCT day, ticket, 1, 0 FROM spend WHERE account = ?1 AND unpriced_tokens > 0
                    ON CONFLICT DO UPDATE SET version = version + 1";
         self.run(sql, [account]).map(drop)
+    }
+
+    /// Takes what this clone spent so far for what another one did, which is called that and may go on to tell it.
+    pub(super) fn disown_spend(&self, clone: &str) -> Result<(), StoreError> {
+        let node = format!("was-{}", clone.get(..8).unwrap_or(clone));
+        let sql = "UPDATE spend SET account = '@' || ?1 || '/' || day || '/' || ticket || '/' || account, node = ?2
+                   WHERE node = ''";
+        self.run(sql, [clone, &node])?;
+        self.run("DELETE FROM spend_told", [])?;
+        self.forget_meta(HEARD)
     }
 
     /// What this clone spent on a ticket on a day, oldest first.
@@ -322,13 +315,5 @@ mod tests {
             here.spent("fix").0.input_tokens
         };
         assert_eq!([hear(6, 60), hear(5, 50), hear(6, 60), hear(7, 70)], [60, 60, 60, 70]);
-    }
-
-    #[test]
-    fn a_clone_keeps_its_name() {
-        let (one, other) = (Machine::new(), Machine::new());
-        let name = one.store.clone_id().unwrap();
-        assert_eq!(one.store.clone_id().unwrap(), name);
-        assert_ne!(other.store.clone_id().unwrap(), name);
     }
 }

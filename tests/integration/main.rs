@@ -15,6 +15,7 @@ mod claude_cli;
 #[cfg(feature = "real-agents")]
 mod claude_worker;
 mod contract;
+mod copies;
 mod demo;
 mod events;
 #[cfg(feature = "real-agents")]

@@ -144,7 +144,11 @@ impl Control {
             if !self.awaits_release(worker)? {
                 continue;
             }
-            if let Err(failure) = self.with_landing(|landing| Ok(landing.release(&worker.id, "landed")?)) {
+            // What landed by another node may have left an agent here that lost its supervisor.
+            let reaped = self.reap(worker);
+            if let Err(failure) =
+                reaped.and_then(|_| self.with_landing(|landing| Ok(landing.release(&worker.id, "landed")?)))
+            {
                 let error = failure.chain.join(": ");
                 tracing::warn!(worker = worker.id.as_str(), error, "a worker whose work landed could not be released");
             }
@@ -436,13 +440,10 @@ impl Control {
 
     /// The node that has the ticket of a worker of this clone under a lease of its own by now.
     fn went_on_elsewhere(&self, worker: &Worker) -> Result<Option<String>, Failure> {
-        use TicketState::{Approved, Landing, Lost, Review, Running};
         let queue = self.project.queue()?;
-        let entry = queue.ticket(&worker.ticket)?.filter(|entry| {
-            let is_held = matches!(entry.state, Running | Lost | Review | Approved | Landing);
-            is_held && entry.fence > worker.attempt.fence && entry.client().is_none()
-        });
-        Ok(entry.and_then(|entry| entry.node).filter(|node| node != queue.node()))
+        let entry = queue.ticket(&worker.ticket)?;
+        let other = entry.as_ref().and_then(|entry| entry.taken_over_by(queue.node(), worker.attempt.fence));
+        Ok(other.map(str::to_owned))
     }
 }
 

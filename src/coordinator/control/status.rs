@@ -17,7 +17,7 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::{Evidence, EvidenceSource, Liveness, Outcome, Phase, Status, Worker};
 use crate::model::{TicketId, Time, counted, duration_text, error_text, size_text};
 use crate::process;
-use crate::queue::{Queue, QueueTicket};
+use crate::queue::Queue;
 use crate::supervisor::{MARKER, tell_end};
 
 /// Processes that are named in one clause at most.
@@ -115,8 +115,7 @@ impl Control {
             }
         };
         let own = self.project.node();
-        let is_begun = |entry: &QueueTicket| entry.state.is_begun() && !entry.state.is_ended();
-        for entry in queue.snapshot()?.into_iter().filter(is_begun) {
+        for entry in queue.snapshot()?.into_iter().filter(|entry| entry.state.is_begun()) {
             let (ticket, state) = (entry.ticket.id.to_string(), entry.state);
             let node = entry.node.filter(|node| node != own.as_str());
             view.elsewhere.extend(node.map(|node| ElsewhereView { ticket, state, node }));

@@ -122,7 +122,7 @@ fn assign(world: &World, rules: &Rules, before: &BTreeMap<TicketId, String>) -> 
     };
     let is_free = |entry: &QueueTicket| match entry.state {
         TicketState::Running | TicketState::Lost => world.nodes.over.contains(&entry.ticket.id),
-        state => !state.is_begun() || state == TicketState::Failed,
+        state => !state.is_begun(),
     };
     let open: Vec<&QueueTicket> = world.tickets.iter().filter(|entry| !entry.state.is_ended()).collect();
     let mut now = BTreeMap::new();

@@ -104,10 +104,7 @@ impl Engine<'_> {
         let mut due = Vec::new();
         for seen in &world.workers {
             let (id, ticket) = (&seen.worker.id, &seen.worker.ticket);
-            let Some(entry) = world.ticket(ticket).filter(|entry| entry.state.is_begun() && !entry.state.is_ended())
-            else {
-                continue;
-            };
+            let Some(entry) = world.ticket(ticket).filter(|entry| entry.state.is_begun()) else { continue };
             if world.nodes.holder(entry, Some(seen)).is_some() || *id != WorkerId::of(ticket, 1) {
                 continue;
             }

@@ -146,8 +146,7 @@ impl Neighbours {
     /// Notes what others have in hand, by a lease or because they finished it.
     fn see_leases(&mut self, own: &str, tickets: &[QueueTicket], now: Instant) {
         let mut before = std::mem::take(&mut self.leases);
-        use TicketState::{Approved, Landing, Lost, Review, Running};
-        let is_held = |entry: &&QueueTicket| matches!(entry.state, Running | Lost | Review | Approved | Landing);
+        let is_held = |entry: &&QueueTicket| entry.state.is_begun() || entry.state == TicketState::Lost;
         let is_others = |entry: &&QueueTicket| entry.node.as_deref().is_some_and(|node| node != own);
         for entry in tickets.iter().filter(is_held).filter(is_others) {
             let lease = (entry.state, entry.fence, entry.lease_until);

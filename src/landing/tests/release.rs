@@ -16,7 +16,11 @@ fn a_released_worker_leaves_everything_in_its_keep_ref() {
     let work = yard.git.head("swarm/fix");
     put(&yard.worktree("fix").join("b"), "not committed\n");
     put(&yard.worktree("fix").join("new"), "untracked\n");
+    // No process has such an id.
+    let half_written = yard.paths.worker_dir(&worker).join(".swarm-999999999-half");
+    put(&half_written, "");
     let released = yard.landing().release(&worker, "removed by a person").unwrap();
+    assert!(!half_written.exists(), "what a killed supervisor was writing");
     assert!(!released.was_released && !yard.worktree("fix").exists());
     let kept = |path: &str| yard.git.git(&yard.git.root, &["show", &format!("{}:{path}", released.keep)]);
     assert_eq!((kept("b"), kept("new")), ("not committed".to_owned(), "untracked".to_owned()));

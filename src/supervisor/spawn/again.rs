@@ -67,6 +67,8 @@ impl Spawner {
         if !worker.place.worktree.is_dir() {
             return Err(SupervisorError::NoWorktree { worker: worker.id, path: worker.place.worktree });
         }
+        // Whoever works in one of another repository is none of ours.
+        self.repository.linked(&worker.place.worktree)?;
         self.clean_up_after(&worker)?;
         if let Err(error) = self.repository.drop_dead_locks(&worker.place.worktree) {
             let error = error_text(&error);
@@ -155,10 +157,10 @@ impl Spawner {
 
     /// The other node that took the ticket over since this worker had it.
     fn elsewhere(&self, worker: &Worker, known: &QueueTicket) -> Option<String> {
-        use TicketState::{Approved, Landing, Lost, Review, Running};
-        let is_held = matches!(known.state, Running | Lost | Review | Approved | Landing);
-        let is_others = self.queue.server().is_some() && known.fence != worker.attempt.fence && is_held;
-        known.node.clone().filter(|node| is_others && node != self.queue.node())
+        // A machine may change its name, and the queue that is in its own store is its own all the same.
+        let is_shared = self.queue.server().is_some();
+        let other = known.taken_over_by(self.queue.node(), worker.attempt.fence);
+        other.filter(|_| is_shared).map(str::to_owned)
     }
 
     /// Starts a reserved worker again in its worktree.
