@@ -17,6 +17,7 @@ use crate::llm::script::Script;
 use crate::llm::serve::{RequestRecord, ServeView};
 use crate::model::event::EventRecord;
 use crate::model::message::Message;
+use crate::model::node_event::NodeEvent;
 use crate::model::spend::SpendReport;
 use crate::model::ticket::Ticket;
 use crate::model::tool_call::ToolRecord;
@@ -188,6 +189,7 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("plan", schema::<views::PlanView>("swarm plan, plan show, plan approve --json")),
         ("plans", schema::<views::PlansView>("swarm plan list --json")),
         ("node", schema::<views::NodeChangedView>("swarm node join, drain, remove --json")),
+        ("node_event", schema::<NodeEvent>("What happened at a node; on events.NODE.KIND")),
         ("nodes", schema::<views::NodesView>("swarm node list --json")),
         ("topology", schema::<views::TopologyView>("swarm topology show --json")),
         ("topologies", schema::<views::TopologiesView>("swarm topology list --json")),

@@ -20,8 +20,9 @@ pub(crate) mod views;
 pub(crate) use control::{
     Acted, Attachment, BudgetRequest, BusFilter, CleanRequest, CommentChoice, Control, EventFilter, EventKind,
     EventReader, Heard, ImportRequest, JoinRequest, KeptDiff, LogPaths, MergeProgress, MergeRequest, NewTicketRequest,
-    PlanRequest, PolicyChange, PublishRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest, ScaleChange,
-    SendRequest, Since, SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest, has_markers,
+    NodeEventReader, PlanRequest, PolicyChange, PublishRequest, QueueFilter, Resolving, ReviewRequest, RewindRequest,
+    ScaleChange, SendRequest, Since, SpawnProgress, SpawnRequest, SpendBy, UpHandover, UpRequest, WaitRequest,
+    has_markers,
 };
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use project::Call;

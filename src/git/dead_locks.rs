@@ -14,8 +14,9 @@ use crate::files::{FileError, read_if_exists, remove_if_exists};
 use crate::model::BranchName;
 use crate::process;
 
-/// No move of a reference takes longer, but for hooks, and while those run so does git. A library that has closed its lock
-/// does nothing more before it puts it in place.
+/// No move of a reference takes longer, but for hooks, and while those run so does git. It is for who cannot be seen: a
+/// library that has closed the locks of a transaction, and git in another namespace of processes. Nothing lands so long
+/// after a git command was killed, and a shorter wait gains less than it risks.
 const MOVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a lock is dead that nobody may look for again.

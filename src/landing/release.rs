@@ -7,7 +7,7 @@ use crate::files::{FileLock, sweep_half_written};
 use crate::git::{Trash, crash_point};
 use crate::model::event::Event;
 use crate::model::worker::{Outcome, Phase, Worker};
-use crate::model::{Time, WorkerId};
+use crate::model::{Time, WorkerId, error_text};
 use crate::process::may_live;
 
 /// How long a lock may be held by somebody who only looks at it.
@@ -93,7 +93,13 @@ impl Landing<'_> {
         let Removed { keep, has_uncommitted, missing } = self.remove(trash, &worker, reason)?;
         crash_point!("removed");
         // Nobody comes by here again.
-        sweep_half_written(&self.paths.worker_dir(id), &may_live)?;
+        if let Err(error) = sweep_half_written(&self.paths.worker_dir(id), &may_live) {
+            tracing::warn!(
+                worker = id.as_str(),
+                error = error_text(&error),
+                "what was being written could not be removed"
+            );
+        }
         let (outcome, ended_at) = last_outcome(&worker);
         let phase = Phase::Released { outcome, keep: keep.clone(), at: Time::now(), ended_at };
         self.store.update_worker::<LandingError>(&worker.id, |worker| {

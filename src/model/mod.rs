@@ -14,6 +14,7 @@ pub(crate) mod health;
 mod id;
 pub(crate) mod message;
 pub(crate) mod node;
+pub(crate) mod node_event;
 pub(crate) mod preset;
 pub(crate) mod providers;
 pub(crate) mod queue;

@@ -35,6 +35,9 @@ pub(crate) struct QueueSettings {
     /// How long a server keeps what became of tickets for other programs; zero is for ever. Tickets themselves it keeps.
     #[serde(with = "serde_duration")]
     pub(crate) retention: Duration,
+    /// How long a server keeps what happened at the nodes; zero is for ever.
+    #[serde(with = "serde_duration")]
+    pub(crate) keep_events: Duration,
     /// How many servers of a cluster keep each thing, from 1 to [`MOST_REPLICAS`]; counts when the queue is made there.
     pub(crate) replicas: usize,
     /// Messages that the log of a queue on a server may have before a copy of all tickets takes the place of most of them.
@@ -46,6 +49,9 @@ pub(crate) const MOST_REPLICAS: usize = 5;
 
 /// How long a server keeps the history of tickets where nothing is said about it.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How long a server keeps what happened at the nodes where nothing is said about it. Each has its own for longer.
+const KEEP_EVENTS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Messages of a log where nothing is said about it: a machine that joins reads them in seconds, and a copy of the tickets
 /// is made every some thousand tickets.
@@ -64,6 +70,7 @@ impl Default for QueueSettings {
             tls: TlsFiles::default(),
             fallback: None,
             retention: RETENTION,
+            keep_events: KEEP_EVENTS,
             replicas: 1,
             keep_log: KEEP_LOG,
         }

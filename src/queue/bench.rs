@@ -65,7 +65,8 @@ impl QueueBench {
     /// Answers other programs on the server.
     pub fn gateway(&self) -> GatewayBench {
         let backoff = Backoff { first: Duration::from_secs(5), factor: 2, max: Duration::from_secs(60) };
-        let settings = GatewaySettings { retention: Duration::from_secs(3600), backoff };
+        let settings =
+            GatewaySettings { retention: Duration::from_secs(3600), keep_events: Duration::from_secs(3600), backoff };
         let started = Gateway::start(&self.queue, settings).expect("the bench's server answers");
         GatewayBench { _gateway: started.expect("the queue is on a server") }
     }

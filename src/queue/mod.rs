@@ -52,6 +52,7 @@ mod file;
 pub(crate) mod message;
 mod migrate;
 mod nats;
+mod node_events;
 mod server;
 mod spend;
 
@@ -72,6 +73,7 @@ pub(crate) use migrate::{MoveError, load, to_file, to_server};
 #[cfg(all(test, feature = "real-agents"))]
 pub(crate) use nats::NatsEngine;
 pub(crate) use nats::{Board, Gateway, GatewaySettings, Keep, Link, NatsError, Objects, Posted, Watch, seen};
+pub(crate) use node_events::tell_events;
 pub(crate) use server::{Login, Server};
 pub(crate) use spend::{Hear, share_spend};
 

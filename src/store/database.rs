@@ -65,7 +65,7 @@ impl Store {
         let store = Self::connect(paths, flags, Durability::Normal)?;
         match store.version()? {
             found if found > schema::newest() => Err(store.newer(found)),
-            found if found == schema::newest() && store.is_at_home(paths)? => Ok(Some(store)),
+            found if found == schema::newest() && store.is_settled(paths)? => Ok(Some(store)),
             _ => {
                 drop(store);
                 Self::open(paths, Durability::Normal).map(Some)

@@ -133,7 +133,8 @@ impl StoreError {
         match self {
             Self::Newer { .. } => Some("update swarm to the version that wrote this state"),
             Self::Copied { .. } => Some(
-                "work there; to begin afresh here, delete the copied state: branches and kept work are in git and stay",
+                "work there; to begin afresh here, delete the copied folders `swarm` and `worktrees` in the git folder: branches \
+                 and kept work stay",
             ),
             Self::NetworkFileSystem { .. } => Some("clone the repository to a local disk and work there"),
             Self::Database { source, .. } => match source.sqlite_error_code() {

@@ -108,16 +108,6 @@ impl Txn<'_> {
         self.run(sql, [account]).map(drop)
     }
 
-    /// Takes what this clone spent so far for what another one did, which is called that and may go on to tell it.
-    pub(super) fn disown_spend(&self, clone: &str) -> Result<(), StoreError> {
-        let node = format!("was-{}", clone.get(..8).unwrap_or(clone));
-        let sql = "UPDATE spend SET account = '@' || ?1 || '/' || day || '/' || ticket || '/' || account, node = ?2
-                   WHERE node = ''";
-        self.run(sql, [clone, &node])?;
-        self.run("DELETE FROM spend_told", [])?;
-        self.forget_meta(HEARD)
-    }
-
     /// What this clone spent on a ticket on a day, oldest first.
     fn own_spend(&self, day: &Day, ticket: &str) -> Result<Vec<SpendEntry>, StoreError> {
         let sql = "SELECT run, worker, attempt, agent, model, role, TOTAL(input_tokens), TOTAL(output_tokens),

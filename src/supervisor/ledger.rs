@@ -114,10 +114,12 @@ impl Ledger {
 
     /// Tells a server what happened; in the file engine that is told already.
     pub(crate) fn tell_facts(&self) -> Result<(), SupervisorError> {
-        if self.queue.link().is_some() {
-            queue::tell_facts(self.bus()?.as_ref(), &self.store, &self.paths)?;
+        if self.queue.link().is_none() {
+            return Ok(());
         }
-        Ok(())
+        let events = queue::tell_events(&*self.queue, &self.store, &self.paths);
+        queue::tell_facts(self.bus()?.as_ref(), &self.store, &self.paths)?;
+        Ok(events?)
     }
 
     /// Tells a server what was spent here, and may `hear` what was spent elsewhere, unless another process of this machine

@@ -31,6 +31,8 @@ mod migrate;
 #[cfg(feature = "real-agents")]
 mod nats;
 #[cfg(feature = "real-agents")]
+mod node_events;
+#[cfg(feature = "real-agents")]
 mod nodes;
 mod own_loop;
 mod plan;

@@ -53,7 +53,8 @@ pub(in crate::cli) struct LogsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Events have numbers that grow by one, so a program that notes the number of the last one it dealt with goes on there with \
---since and misses none. They are kept for 30 days; where some that were asked for are gone, that is said.")]
+--since and misses none. They are kept for 30 days; where some that were asked for are gone, that is said. Those of all \
+nodes have numbers of the server, which keeps them for `queue.keep_events`: a day where nothing is said about it.")]
 pub(in crate::cli) struct EventsArgs {
     /// Keep printing what comes, until Ctrl-C; without --since after the last twenty.
     #[arg(long, short)]
@@ -68,6 +69,9 @@ pub(in crate::cli) struct EventsArgs {
     /// Only what these say; repeatable.
     #[arg(long = "kind", value_name = "KIND")]
     pub(crate) kinds: Vec<EventKindChoice>,
+    /// What happened to workers and coordinators of every node, as they told the server of the queue.
+    #[arg(long)]
+    pub(crate) all_nodes: bool,
 }
 
 /// `events --kind`.

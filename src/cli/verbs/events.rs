@@ -7,20 +7,22 @@ use crate::cli::Context;
 use crate::cli::args::{EventKindChoice, EventsArgs};
 use crate::cli::output::{Output, Style, one_line};
 use crate::coordinator::views::{BusFact, EventView, Fact, QueueFact, StreamFact};
-use crate::coordinator::{EventFilter, EventKind, Failure, Since};
+use crate::coordinator::{EventFilter, EventKind, EventReader, Failure, NodeEventReader, Since};
 use crate::model::event::SwarmEvent;
 use crate::model::worker::Status;
 use crate::model::{AgentName, Time, counted, duration_text};
 
 /// Columns that names of tickets and workers get at least, so that most lines are below each other.
 const NAME_WIDTH: usize = 14;
+/// The same of names of nodes.
+const NODE_WIDTH: usize = 8;
 /// How often it is seen to that somebody who went away without a sign does not keep us.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs the verb.
 pub(super) fn run(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
     let since = args.since.unwrap_or(if args.follow { Since::Recent } else { Since::Beginning });
-    let mut reader = context.control()?.events(since, &filter(args)?)?;
+    let mut reader = Reader::begin(args, since, context)?;
     let mut day = String::new();
     loop {
         let events = reader.next_batch()?;
@@ -33,7 +35,43 @@ pub(super) fn run(args: &EventsArgs, context: &Context) -> Result<(), Failure> {
         if !args.follow || !context.output.has_reader() {
             return Ok(());
         }
-        reader.wait(Some(Instant::now() + LOOK_EVERY), || context.output.has_reader())?;
+        reader.wait(|| context.output.has_reader())?;
+    }
+}
+
+/// What is read.
+enum Reader {
+    /// What happened here.
+    Here(EventReader),
+    /// What happened at all nodes.
+    AllNodes(NodeEventReader),
+}
+
+impl Reader {
+    /// A reader of what was asked for.
+    fn begin(args: &EventsArgs, since: Since, context: &Context) -> Result<Self, Failure> {
+        let (control, filter) = (context.control()?, filter(args)?);
+        Ok(match args.all_nodes {
+            false => Self::Here(control.events(since, &filter)?),
+            true => Self::AllNodes(control.node_events(since, &filter)?),
+        })
+    }
+
+    /// The next events; empty when there are none for now.
+    fn next_batch(&mut self) -> Result<Vec<EventView>, Failure> {
+        match self {
+            Self::Here(reader) => reader.next_batch(),
+            Self::AllNodes(reader) => reader.next_batch(),
+        }
+    }
+
+    /// Waits until there are more, as long as it `is_wanted` and for a while.
+    fn wait(&mut self, is_wanted: impl Fn() -> bool) -> Result<bool, Failure> {
+        let until = Some(Instant::now() + LOOK_EVERY);
+        match self {
+            Self::Here(reader) => reader.wait(until, is_wanted),
+            Self::AllNodes(reader) => Ok(reader.wait(until, is_wanted)),
+        }
     }
 }
 
@@ -74,13 +112,17 @@ pub(super) fn event_line(event: &EventView, output: &Output) -> String {
     let (style, text) = text(event);
     let mut text = text.lines().map(one_line);
     let first = text.next().unwrap_or_default();
-    let rest: String = text.map(|line| format!("\n{line}")).collect();
+    // Anybody may write to the server, and no line of theirs looks like an event of its own.
+    let indent = if event.node.is_some() { "  " } else { "" };
+    let rest: String = text.map(|line| format!("\n{indent}{line}")).collect();
     let name = match (&event.worker, &event.ticket) {
         (Some(worker), _) => worker.as_str(),
         (None, Some(ticket)) => ticket.as_str(),
         (None, None) => "swarm",
     };
-    format!("{at} {} {}{rest}", output.paint(Style::Bold, &format!("{name:NAME_WIDTH$}")), output.paint(style, &first))
+    let node = event.node.as_ref().map(|node| format!("{:NODE_WIDTH$} ", node.as_str())).unwrap_or_default();
+    let name = output.paint(Style::Bold, &format!("{name:NAME_WIDTH$}"));
+    format!("{at} {node}{name} {}{rest}", output.paint(style, &first))
 }
 
 /// What happened, as a clause, and whether it is good.
@@ -98,6 +140,9 @@ fn text(event: &EventView) -> (Style, String) {
         }
         Fact::Stream(StreamFact::Pruned { first, last }) => {
             (Style::Yellow, format!("events {first} to {last} are not kept any more"))
+        }
+        Fact::Stream(StreamFact::Away { reason }) => {
+            (Style::Yellow, format!("{reason}; what happens meanwhile comes when it is there again"))
         }
         Fact::Stream(StreamFact::Unreadable { reason }) => {
             (Style::Yellow, format!("event {} is not readable here: {reason}", event.seq))

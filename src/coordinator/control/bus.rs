@@ -160,7 +160,10 @@ impl Control {
     pub(in crate::coordinator) fn tell_facts(&self) {
         let told = self.project.queue().and_then(|queue| {
             let Some(_) = queue.link() else { return Ok(()) };
-            Ok(queue::tell_facts(self.bus()?.as_ref(), self.project.store()?, &self.project.paths)?)
+            let (store, paths) = (self.project.store()?, &self.project.paths);
+            let events = queue::tell_events(&*queue, store, paths);
+            queue::tell_facts(self.bus()?.as_ref(), store, paths)?;
+            Ok(events?)
         });
         if let Err(failure) = told {
             tracing::warn!(error = failure.chain.join(": "), "what happened could not be told on the server");

@@ -174,22 +174,36 @@ impl EventReader {
 }
 
 /// The line that says what is missing.
-fn pruned(first: i64, last: i64) -> EventView {
-    let fact = Fact::Stream(StreamFact::Pruned { first, last });
-    EventView { version: VIEW_VERSION, seq: last, at: Time::now(), run: None, ticket: None, worker: None, fact }
+pub(super) fn pruned(first: i64, last: i64) -> EventView {
+    about_stream(last, StreamFact::Pruned { first, last })
+}
+
+/// A line about the stream itself, of this moment.
+pub(super) fn about_stream(seq: i64, fact: StreamFact) -> EventView {
+    let fact = Fact::Stream(fact);
+    EventView { version: VIEW_VERSION, seq, at: Time::now(), run: None, ticket: None, worker: None, node: None, fact }
+}
+
+/// The line of an event of a worker.
+pub(super) fn of_worker(seq: i64, record: EventRecord) -> EventView {
+    let EventRecord { at, run, ticket, worker, event, .. } = record;
+    let (version, fact) = (VIEW_VERSION, Fact::Worker(event));
+    EventView { version, seq, at, run, ticket: Some(ticket), worker, node: None, fact }
+}
+
+/// That of one of the coordinator.
+pub(super) fn of_swarm(seq: i64, record: SwarmRecord) -> EventView {
+    let SwarmRecord { at, run, ticket, worker, event, .. } = record;
+    let (version, fact) = (VIEW_VERSION, Fact::Swarm(event));
+    EventView { version, seq, at, run: Some(run), ticket, worker, node: None, fact }
 }
 
 /// One row as it is shown.
 fn view(stored: StoredEvent) -> EventView {
     let seq = stored.seq;
     read(&stored).unwrap_or_else(|error| EventView {
-        version: VIEW_VERSION,
-        seq,
-        at: Time::now(),
-        run: None,
         ticket: stored.ticket.parse().ok(),
-        worker: None,
-        fact: Fact::Stream(StreamFact::Unreadable { reason: error.to_string() }),
+        ..about_stream(seq, StreamFact::Unreadable { reason: error.to_string() })
     })
 }
 
@@ -200,21 +214,15 @@ fn read(stored: &StoredEvent) -> serde_json::Result<EventView> {
         "queue" => {
             let QueueEvent { at, ticket, from, to, fence, attempt, by, .. } = serde_json::from_str(&stored.data)?;
             let fact = Fact::Queue(QueueFact::Moved { from, to, fence, attempt, by });
-            EventView { version, seq, at, run: None, ticket: Some(ticket), worker: None, fact }
+            EventView { version, seq, at, run: None, ticket: Some(ticket), worker: None, node: None, fact }
         }
         "bus" => {
             let message: Message = serde_json::from_str(&stored.data)?;
             let fact = Fact::Bus(BusFact::Published { message: message.clone() });
-            EventView { version, seq, at: message.at, run: None, ticket: None, worker: None, fact }
+            EventView { version, seq, at: message.at, run: None, ticket: None, worker: None, node: None, fact }
         }
-        "swarm" => {
-            let SwarmRecord { at, run, ticket, worker, event, .. } = serde_json::from_str(&stored.data)?;
-            EventView { version, seq, at, run: Some(run), ticket, worker, fact: Fact::Swarm(event) }
-        }
-        _ => {
-            let EventRecord { at, run, ticket, worker, event, .. } = serde_json::from_str(&stored.data)?;
-            EventView { version, seq, at, run, ticket: Some(ticket), worker, fact: Fact::Worker(event) }
-        }
+        "swarm" => of_swarm(seq, serde_json::from_str(&stored.data)?),
+        _ => of_worker(seq, serde_json::from_str(&stored.data)?),
     })
 }
 

@@ -443,7 +443,7 @@ impl Control {
         let queue = self.project.queue()?;
         let entry = queue.ticket(&worker.ticket)?;
         let other = entry.as_ref().and_then(|entry| entry.taken_over_by(queue.node(), worker.attempt.fence));
-        Ok(other.map(str::to_owned))
+        Ok(other.filter(|_| queue.server().is_some()).map(str::to_owned))
     }
 }
 

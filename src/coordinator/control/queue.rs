@@ -8,6 +8,7 @@ use crate::coordinator::failure::{Failure, FailureKind};
 use crate::coordinator::queue_place::Tables;
 use crate::coordinator::views::{ActionView, ActionsView, QueueEntryView, QueueServeView, QueueView, VIEW_VERSION};
 use crate::model::coordination::Hold;
+use crate::model::queue::QueueSettings;
 use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase};
 use crate::model::{TicketId, Time, WorkerId};
@@ -60,7 +61,8 @@ impl Control {
     /// Answers other programs that use the queue on its server, until it is dropped; `None` where it is on none.
     pub(in crate::coordinator) fn gateway(&self) -> Result<Option<Gateway>, Failure> {
         let settings = self.project.settings()?;
-        let settings = GatewaySettings { retention: settings.queue.retention, backoff: settings.run.backoff };
+        let QueueSettings { retention, keep_events, .. } = settings.queue;
+        let settings = GatewaySettings { retention, keep_events, backoff: settings.run.backoff };
         Ok(Gateway::start(&self.project.queue()?, settings).map_err(QueueError::from)?)
     }
 

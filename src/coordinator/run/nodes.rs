@@ -223,8 +223,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Tells what was spent here and hears what was spent elsewhere, beside the loop, where that is not under way: there may
-    /// be much of it.
+    /// Tells what was spent and what happened here, and hears what was spent elsewhere, beside the loop, where that is not
+    /// under way: there may be much of it.
     fn begin_sharing(&mut self) -> Result<(), Failure> {
         if let Some(sharing) = self.nodes.sharing.take_if(|sharing| sharing.is_finished()) {
             // A panic of the thread was reported when it happened.
@@ -232,7 +232,7 @@ impl Engine<'_> {
             if failed != self.nodes.unshared
                 && let Some(error) = &failed
             {
-                tracing::warn!(error, "what was spent could not be shared");
+                tracing::warn!(error, "what was spent, or what happened, could not be shared");
             }
             self.nodes.unshared = failed;
         }
@@ -243,7 +243,8 @@ impl Engine<'_> {
         let (queue, store, paths) = (project.queue()?, project.store()?.clone(), project.paths.clone());
         self.nodes.sharing = Some(std::thread::spawn(move || {
             let shared = queue::share_spend(&*queue, &store, &paths, Duration::ZERO, Hear::IfDue);
-            shared.err().map(|error| error_text(&error))
+            let told = queue::tell_events(&*queue, &store, &paths);
+            shared.err().map(|error| error_text(&error)).or(told.err().map(|error| error_text(&error)))
         }));
         Ok(())
     }

@@ -6,14 +6,15 @@ use serde::Serialize;
 use crate::model::event::{Event, SwarmEvent};
 use crate::model::message::Message;
 use crate::model::ticket::TicketState;
-use crate::model::{RunId, TicketId, Time, WorkerId};
+use crate::model::{NodeName, RunId, TicketId, Time, WorkerId};
 
 /// One line of `events --json`: one thing that happened, with its place in the one order of everything that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct EventView {
     /// [`super::VIEW_VERSION`].
     pub(crate) version: u32,
-    /// Its number; grows by one with every event of the project. `--since` with it continues after it.
+    /// Its number; grows by one with every event of the project, or with every one that a node told. `--since` with it
+    /// continues after it.
     pub(crate) seq: i64,
     /// When it happened.
     pub(crate) at: Time,
@@ -23,6 +24,8 @@ pub(crate) struct EventView {
     pub(crate) ticket: Option<TicketId>,
     /// The worker it is about.
     pub(crate) worker: Option<WorkerId>,
+    /// The node that it happened at, where those of all nodes are shown; null for this one's own.
+    pub(crate) node: Option<NodeName>,
     /// What happened: `kind` and `event`, and what belongs to them.
     #[serde(flatten)]
     pub(crate) fact: Fact,
@@ -84,6 +87,11 @@ pub(crate) enum StreamFact {
         first: i64,
         /// The last that is missing.
         last: i64,
+    },
+    /// The server, where those of all nodes are, does not answer. What happens meanwhile comes when it does.
+    Away {
+        /// Why, as a clause.
+        reason: String,
     },
     /// An event that this version of the program cannot read.
     Unreadable {

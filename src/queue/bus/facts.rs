@@ -14,8 +14,6 @@ use crate::store::{StatePaths, Store, StoredEvent, StreamFilter, read_result};
 const RESULT_TOLD: usize = 4 * 1024;
 /// The store's word for the number of the last event that was told on a server.
 const TOLD: &str = "bus_told";
-/// Its word for what it is called in ids of messages.
-const MACHINE: &str = "bus_machine";
 /// How far back what happened before anything was told still is, in milliseconds.
 const FIRST_TOLD: i64 = 3_600_000;
 /// Events told in one go.
@@ -24,7 +22,7 @@ const BATCH: usize = 100;
 /// Tells a server what the events of this machine say that it was not told yet; the first time those of the last hour.
 /// Called by whoever made some; two that do so at once tell each once, because the id of a message says which event it is.
 pub(crate) fn tell_facts(bus: &dyn Bus, store: &Store, paths: &StatePaths) -> Result<(), BusError> {
-    let machine = machine(store)?;
+    let clone = store.clone_id()?;
     let filter = StreamFilter { ticket: None, kinds: vec!["worker", "swarm"] };
     loop {
         let told = match store.meta(TOLD)?.and_then(|text| text.parse().ok()) {
@@ -34,7 +32,7 @@ pub(crate) fn tell_facts(bus: &dyn Bus, store: &Store, paths: &StatePaths) -> Re
         let part = store.stream(told, &filter, BATCH)?;
         for event in &part.events {
             if let Some(message) = fact(event, paths) {
-                let id = format!("{machine}-{}", event.seq);
+                let id = format!("{clone}-{}", event.seq);
                 bus.publish(&Message { id, seq: None, ..message })?;
             }
         }
@@ -46,21 +44,6 @@ pub(crate) fn tell_facts(bus: &dyn Bus, store: &Store, paths: &StatePaths) -> Re
             Ok(txn.set_meta(TOLD, &known.unwrap_or(0).max(part.seq).to_string())?)
         })?;
     }
-}
-
-/// What this machine's store is called in ids of messages.
-fn machine(store: &Store) -> Result<String, BusError> {
-    if let Some(known) = store.meta(MACHINE)? {
-        return Ok(known);
-    }
-    store.write(|txn| {
-        if let Some(known) = txn.meta(MACHINE)? {
-            return Ok(known);
-        }
-        let name = uuid::Uuid::new_v4().simple().to_string();
-        txn.set_meta(MACHINE, &name)?;
-        Ok(name)
-    })
 }
 
 /// An event as a message; `None` for one that no channel tells. Its id is its number, with a word before it.

@@ -258,7 +258,7 @@ async fn ensure(context: &Context, wanted: Config) -> Result<usize, async_nats::
 }
 
 /// Where a reader on the server begins.
-fn begins(from: Start) -> Result<DeliverPolicy, async_nats::Error> {
+pub(super) fn begins(from: Start) -> Result<DeliverPolicy, async_nats::Error> {
     Ok(match from {
         Start::Beginning | Start::After(0) => DeliverPolicy::All,
         Start::After(seq) => DeliverPolicy::ByStartSequence { start_sequence: seq + 1 },

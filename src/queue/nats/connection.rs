@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
-use super::error::NatsError;
+use super::error::{NatsError, is_passing};
 use super::stream::{self, Names};
 use crate::model::Time;
 use crate::queue::server::Server;
@@ -125,6 +125,18 @@ impl Link {
     /// Runs one request; `None` when no answer came in time.
     pub(super) fn once<T: Send + 'static>(&self, request: impl Future<Output = T> + Send + 'static) -> Option<T> {
         self.driver.run(async move { tokio::time::timeout(ANSWER, request).await.ok() })?
+    }
+
+    /// Makes one attempt at something, of which the server may have done its part when no answer came.
+    pub(super) fn answered<T: Send + 'static>(
+        &self,
+        attempt: impl Future<Output = Result<T, async_nats::Error>> + Send + 'static,
+    ) -> Result<T, NatsError> {
+        match self.once(attempt) {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) if !is_passing(&error) => Err(self.refused(error)),
+            _ => Err(self.unanswered()),
+        }
     }
 
     /// Repeats a request that changes nothing until it is answered.

@@ -59,6 +59,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub(crate) struct GatewaySettings {
     /// How long the history of tickets is kept.
     pub(crate) retention: Duration,
+    /// How long what happened at the nodes is kept.
+    pub(crate) keep_events: Duration,
     /// When an attempt that failed is followed by the next.
     pub(crate) backoff: Backoff,
 }
@@ -77,6 +79,12 @@ impl Gateway {
     pub(crate) fn start(queue: &Arc<dyn Queue>, settings: GatewaySettings) -> Result<Option<Self>, NatsError> {
         let Some(link) = queue.link().cloned() else { return Ok(None) };
         let streams = Streams::open(&link, Some(settings.retention))?;
+        if let Err(error) = link.keep_events(settings.keep_events) {
+            tracing::warn!(
+                error = error_text(&error),
+                "the server may keep what happens at the nodes for another time"
+            );
+        }
         let (sender, inbox) = mpsc::channel(INBOX);
         let over = Arc::new(Notify::new());
         let desk = Desk { queue: queue.clone(), settings, over: over.clone(), streams, link };

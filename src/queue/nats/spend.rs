@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, StorageType};
-use futures_util::StreamExt;
-use tokio::time::{Instant, timeout_at};
 
-use super::connection::{ANSWER, Link, PATIENCE};
-use super::error::{NatsError, is_passing};
+use super::bus::begins;
+use super::connection::Link;
+use super::error::NatsError;
+use super::part::part;
 use super::stream::{Names, ensure, marked, marks_of};
 use crate::model::spend::SpendReport;
+use crate::queue::bus::Start;
 use crate::queue::server::encoded;
 use crate::store::Heard;
 
@@ -22,8 +21,6 @@ const KEPT: Duration = Duration::from_secs(24 * 3_600 * REPORTS_KEPT_DAYS as u64
 pub(crate) const REPORTS_KEPT_DAYS: u32 = 90;
 /// Bytes of what is sent with a report besides, at most.
 const HEADERS: usize = 1024;
-/// Reports in one part, at most.
-const PART: usize = 500;
 
 /// A part of what was told.
 pub(crate) struct SpendPart {
@@ -42,19 +39,14 @@ impl Link {
     /// How far reports go, which are looked for or begun.
     pub(crate) fn reports(&self) -> Result<Heard, NatsError> {
         let (context, names) = (self.context(), self.names().clone());
-        let looked = self.once(async move {
+        self.answered(async move {
             let log = context.get_stream(&names.stream).await?;
             let (_, founder) = marks_of(&log.cached_info().config);
             let found = ensure(&context, marked(config(&names), &founder), true).await?;
             let info = found.cached_info();
             let made = info.created.unix_timestamp_nanos();
             Ok(Heard { stream: made.to_string(), seq: info.state.last_sequence, ..Heard::default() })
-        });
-        match looked {
-            Some(Ok(there)) => Ok(there),
-            Some(Err(error)) if !is_passing(&error) => Err(self.refused(error)),
-            _ => Err(self.unanswered()),
-        }
+        })
     }
 
     /// Tells what a clone spent on a ticket on a day, in the place of what it told before; the number of that message, and
@@ -90,7 +82,25 @@ impl Link {
 
     /// The reports after a number, as far as they come in one try.
     pub(crate) fn reports_after(&self, seq: u64) -> Result<SpendPart, NatsError> {
-        self.patiently(ONE_TRY, || part(self.context(), self.names().spend.clone(), seq))
+        self.patiently(ONE_TRY, || {
+            let (context, name) = (self.context(), self.names().spend.clone());
+            async move {
+                let part = part(&context, &name, begins(Start::After(seq))?).await?;
+                let read = part.messages.iter().filter_map(|message| {
+                    let report = SpendReport::read(&message.payload);
+                    if report.is_none() {
+                        let subject = message.subject.as_str();
+                        tracing::warn!(subject, "a report of what was spent cannot be read");
+                    }
+                    report
+                });
+                Ok(SpendPart {
+                    reports: read.collect(),
+                    seq: part.seq.unwrap_or(seq),
+                    is_more: part.is_more && part.seq.is_some(),
+                })
+            }
+        })
     }
 }
 
@@ -106,44 +116,4 @@ fn config(names: &Names) -> Config {
         max_age: KEPT,
         ..Config::default()
     }
-}
-
-/// Reads what comes within half of what one try may take, so that it is not cut off. Of several servers the one that reads
-/// may be behind: what it has not got yet is read the next time.
-async fn part(context: Context, stream: String, after: u64) -> Result<SpendPart, async_nats::Error> {
-    let until = Instant::now() + ANSWER / 2;
-    let deliver_policy = match after {
-        0 => DeliverPolicy::All,
-        after => DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
-    };
-    let config = pull::Config {
-        deliver_policy,
-        ack_policy: AckPolicy::None,
-        inactive_threshold: PATIENCE,
-        num_replicas: 1,
-        memory_storage: true,
-        ..pull::Config::default()
-    };
-    let consumer = context.get_stream_no_info(stream).await?.create_consumer(config).await?;
-    let mut left = consumer.cached_info().num_pending;
-    let mut part = SpendPart { reports: Vec::new(), seq: after, is_more: false };
-    if left == 0 {
-        return Ok(part);
-    }
-    let (mut count, mut incoming) = (0, consumer.fetch().max_messages(PART).messages().await?);
-    while left > 0 && count < PART {
-        let Ok(Some(Ok(message))) = timeout_at(until, incoming.next()).await else { break };
-        let info = message.info()?;
-        // One that was lost on the way is not passed over.
-        if usize::try_from(info.consumer_sequence) != Ok(count + 1) {
-            break;
-        }
-        (count, left, part.seq) = (count + 1, info.pending, info.stream_sequence);
-        match SpendReport::read(&message.payload) {
-            Some(report) => part.reports.push(report),
-            None => tracing::warn!(subject = message.subject.as_str(), "a report of what was spent cannot be read"),
-        }
-    }
-    part.is_more = left > 0 && count > 0;
-    Ok(part)
 }

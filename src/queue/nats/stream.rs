@@ -17,7 +17,7 @@ use crate::queue::server::{Login, Server, bucket, encoded};
 /// The oldest server: older ones take options they do not have without a word, and do as if they had them.
 const OLDEST: (u32, u32) = (2, 11);
 /// The words for streams beside that of the log.
-const BESIDE: [&str; 5] = ["tasks", "history", "rejected", "channels", "spend"];
+const BESIDE: [&str; 6] = ["tasks", "history", "rejected", "channels", "spend", "events"];
 /// The key of a stream's metadata that names its log.
 const LOG: &str = "swarm-log";
 /// The key with the commit that the history of its repository begins with.
@@ -42,6 +42,8 @@ pub(super) struct Names {
     pub(super) channels: String,
     /// The stream of what was spent.
     pub(super) spend: String,
+    /// The stream of what happens at the nodes.
+    pub(super) events: String,
     /// The bucket of the board.
     pub(super) board: String,
     /// The bucket of objects.
@@ -63,6 +65,7 @@ impl Names {
             all: format!("swarm.{project}.>"),
             channels: format!("{stream}_channels"),
             spend: format!("{stream}_spend"),
+            events: format!("{stream}_events"),
             board: format!("swarm_{bucket}_nodes"),
             objects: format!("swarm_{bucket}_objects"),
             replicas: server.replicas,
