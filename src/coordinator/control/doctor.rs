@@ -15,7 +15,7 @@ use crate::model::ticket::TicketState;
 use crate::model::worker::{Liveness, Phase, Status, TmuxSession, Worker};
 use crate::model::{Time, counted, duration_text};
 use crate::queue::QueueError;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::supervisor::Client;
 use crate::terminal::{Tmux, TmuxError};
 
@@ -99,6 +99,10 @@ impl Control {
         findings.extend(self.look("agents", Self::broken_agents));
         findings.extend(self.look("trust", Self::open_trust));
         findings.extend(self.look("state", Self::state));
+        if matches!(Store::open_read_only(&self.project.paths), Err(StoreError::Copied { .. })) {
+            // Whatever else is to be seen is the original's.
+            return findings;
+        }
         findings.extend(self.look("queue", Self::queue_server));
         findings.extend(self.look("coordinator", Self::coordinator_at_odds));
         findings.extend(self.look("workers", Self::workers_at_odds));
