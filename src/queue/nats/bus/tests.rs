@@ -350,6 +350,21 @@ mod server {
     }
 
     #[test]
+    fn what_happens_at_nodes_is_kept_for_as_long_as_it_is_to() {
+        let engine = NatsEngine::fresh();
+        let link = log(&engine.server.url).unwrap().link().clone();
+        let kept = || {
+            let (context, name) = (link.context(), link.names().events.clone());
+            let config = link.once(async move { context.get_stream(name).await.unwrap().cached_info().config.clone() });
+            config.map(|config| (config.max_age.as_secs(), config.duplicate_window.as_secs())).unwrap()
+        };
+        for (wanted, known) in [(86_400, 3_600), (60, 60), (0, 3_600)] {
+            link.keep_events(Duration::from_secs(wanted)).unwrap();
+            assert_eq!(kept(), (wanted, known));
+        }
+    }
+
+    #[test]
     fn nobody_speaks_on_a_channel_in_the_name_of_a_person() {
         let engine = NatsEngine::fresh();
         let (bus, _) = engine.bus();
