@@ -49,7 +49,7 @@ mod tests {
     use crate::model::settings::Durability;
     use crate::queue::{NatsEngine, Start};
 
-    /// Told once, twice as many as are read at once, and each in its place.
+    /// More than are told, or read, at once.
     const MANY: u64 = 700;
 
     #[test]
